@@ -1,0 +1,101 @@
+"""Which ways can a question to a stopped kernel fail, and what does the user do next?
+
+One root, `OrcdbgError`; each leaf carries its facts as fields, a word for scripts (`kind`), the process exit
+status that goes with it, and an optional hint. Nothing in the program tells errors apart by their text.
+"""
+
+from __future__ import annotations
+
+
+class OrcdbgError(Exception):
+    """Root of all errors that orcdbg raises on purpose."""
+
+    kind = "error"
+    exit_status = 1
+
+    def __init__(self, message: str, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+
+
+class UsageError(OrcdbgError):
+    """The user's words do not form a command."""
+
+    kind = "usage"
+    exit_status = 2
+
+
+class UnsupportedFormat(OrcdbgError):
+    """A file, or a table inside it, is not what its place says it is."""
+
+    kind = "unsupported-format"
+    exit_status = 3
+
+    def __init__(self, path: str, what: str, hint: str | None = None) -> None:
+        super().__init__(f"{path}: {what}", hint)
+        self.path = path
+        self.what = what
+
+
+class Mismatch(OrcdbgError):
+    """The image and the snapshot are of different kernels."""
+
+    kind = "mismatch"
+    exit_status = 4
+
+    def __init__(self, what: str, image_id: str, snapshot_id: str, hint: str | None = None) -> None:
+        super().__init__(
+            f"image and snapshot do not belong together: {what} of the image is {image_id}, "
+            f"of the snapshot {snapshot_id}",
+            hint,
+        )
+        self.image_id = image_id
+        self.snapshot_id = snapshot_id
+
+
+class MemoryFault(OrcdbgError):
+    """Bytes that were asked for cannot be had; `address` is the first one that is missing."""
+
+    kind = "fault"
+
+    def __init__(self, space: str, address: int, size: int, why: str) -> None:
+        super().__init__(f"{why}: {space} address {address:#x} ({size} bytes)")
+        self.space = space
+        self.address = address
+        self.size = size
+
+
+class NotInSnapshot(MemoryFault):
+    """The address is good but its memory was not saved."""
+
+    kind = "not-in-snapshot"
+
+    def __init__(self, space: str, address: int, size: int) -> None:
+        super().__init__(space, address, size, "not in the snapshot")
+
+
+class BadAddress(MemoryFault):
+    """Nothing is mapped at the address."""
+
+    kind = "bad-address"
+
+    def __init__(self, space: str, address: int, size: int) -> None:
+        super().__init__(space, address, size, "not mapped")
+
+
+class NotFound(OrcdbgError):
+    """A name, task or thing that was asked for does not exist here."""
+
+    kind = "not-found"
+
+    def __init__(self, what: str, name: str, hint: str | None = None) -> None:
+        super().__init__(f"no such {what}: {name}", hint)
+        self.what = what
+        self.name = name
+
+
+class Corrupt(OrcdbgError):
+    """A structure in the snapshot contradicts itself or exceeds every sane bound."""
+
+    kind = "corrupt"

@@ -1,0 +1,168 @@
+"""How are bytes and words taken from a source that may lie about its own size?
+
+`AddressSpace` is the one shape that image text, physical memory, kernel virtual memory, replayed text and live targets
+share. `ByteSource` is the same for a file: offsets instead of addresses, and a known end.
+"""
+
+from __future__ import annotations
+
+import mmap
+import os
+import struct
+from collections.abc import Callable
+from typing import Protocol
+
+from orcdbg.base.errors import UnsupportedFormat
+
+U64 = (1 << 64) - 1
+
+
+def signed(value: int, bits: int) -> int:
+    """`value`'s low `bits` as a two's complement number."""
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+class AddressSpace(Protocol):
+    """Memory that can be read by address.
+
+    `read` returns exactly `size` bytes or raises `NotInSnapshot` or `BadAddress`.
+    """
+
+    def read(self, address: int, size: int, /) -> bytes: ...
+
+
+def read_u64(space: AddressSpace, address: int) -> int:
+    """The little-endian 64-bit word at `address`."""
+    return int.from_bytes(space.read(address, 8), "little")
+
+
+def read_u32(space: AddressSpace, address: int) -> int:
+    """The little-endian 32-bit word at `address`."""
+    return int.from_bytes(space.read(address, 4), "little")
+
+
+def read_s32(space: AddressSpace, address: int) -> int:
+    """The little-endian signed 32-bit word at `address`."""
+    return int.from_bytes(space.read(address, 4), "little", signed=True)
+
+
+def read_cstring(space: AddressSpace, address: int, limit: int = 256) -> bytes:
+    """The bytes at `address` up to a NUL, a page that cannot be read, or `limit` bytes."""
+    out = b""
+    while len(out) < limit:
+        step = min(limit - len(out), 4096 - ((address + len(out)) & 4095), 64)
+        chunk = space.read(address + len(out), step)
+        end = chunk.find(b"\0")
+        if end >= 0:
+            return out + chunk[:end]
+        out += chunk
+    return out
+
+
+class ByteSource(Protocol):
+    """A file's bytes: `name` for messages, `size` in bytes, and checked random access."""
+
+    name: str
+    size: int
+
+    def read_at(self, offset: int, size: int, /) -> bytes: ...
+
+
+def _check(source: ByteSource, offset: int, size: int) -> None:
+    if offset < 0 or size < 0 or offset + size > source.size:
+        raise UnsupportedFormat(
+            source.name, f"truncated: {size} bytes expected at offset {offset:#x}, the file ends at {source.size:#x}"
+        )
+
+
+class FileSource:
+    """A file read by `pread`: nothing of it stays mapped, so memory use is what the reader keeps."""
+
+    def __init__(self, path: str) -> None:
+        self.name = path
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except OSError as error:
+            raise UnsupportedFormat(path, f"cannot be opened: {error.strerror}") from error
+        info = os.fstat(self._fd)
+        self.size = info.st_size
+        self.is_regular = (info.st_mode & 0o170000) == 0o100000
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset`; UnsupportedFormat when the file ends before."""
+        _check(self, offset, size)
+        try:
+            data = os.pread(self._fd, size, offset)
+        except OSError as error:
+            raise UnsupportedFormat(self.name, f"cannot be read: {error.strerror}") from error
+        while len(data) < size:  # one pread returns at most 2 GiB
+            more = os.pread(self._fd, size - len(data), offset + len(data))
+            if not more:
+                raise UnsupportedFormat(self.name, f"truncated while it was read, at offset {offset + len(data):#x}")
+            data += more
+        return data
+
+    def close(self) -> None:
+        """Gives the file back."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+    def __del__(self) -> None:
+        self.close()
+
+
+class MappedSource:
+    """A file read through mmap: for snapshots, where the page cache is the only cache needed, whatever their size."""
+
+    def __init__(self, path: str) -> None:
+        file = FileSource(path)
+        self.name = path
+        self.size = file.size
+        try:
+            self._map: mmap.mmap | bytes = mmap.mmap(file._fd, 0, access=mmap.ACCESS_READ) if self.size else b""
+        except (OSError, ValueError) as error:
+            raise UnsupportedFormat(path, f"cannot be mapped: {error}") from error
+        finally:
+            file.close()
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset`; UnsupportedFormat when the file ends before."""
+        _check(self, offset, size)
+        return self._map[offset : offset + size]
+
+
+class BytesSource:
+    """A file that was decompressed into memory."""
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name = name
+        self.size = len(data)
+        self._data = data
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset`; UnsupportedFormat when the data end before."""
+        _check(self, offset, size)
+        return self._data[offset : offset + size]
+
+
+class BytesSpace:
+    """Bytes at an address, as an AddressSpace: for synthetic memory and for cut-outs of other spaces."""
+
+    def __init__(self, address: int, data: bytes, fault: Callable[[int, int], Exception]) -> None:
+        self.address = address
+        self.data = data
+        self._fault = fault
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at `address`, or the fault this space was given."""
+        start = address - self.address
+        if start < 0 or size < 0 or start + size > len(self.data):
+            raise self._fault(address, size)
+        return self.data[start : start + size]
+
+
+def unpack(source: ByteSource, offset: int, layout: struct.Struct) -> tuple[int, ...]:
+    """The fields of `layout` at `offset`."""
+    return layout.unpack(source.read_at(offset, layout.size))
