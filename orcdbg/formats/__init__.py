@@ -1,0 +1,1 @@
+"""Bytes of one file format each, and telling the formats apart."""

@@ -1,0 +1,178 @@
+"""What do an ELF file's headers, section names, segments and notes say?
+
+Only 64-bit little-endian ELF, as every x86-64 kernel and core is. The readers are small and bounded because the files
+are hostile input, and our own because a debugger's first answer would otherwise wait for a library import that takes
+longer than the whole of this module's work (see docs/adr/0002-own-elf-headers.md).
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import ByteSource, unpack
+
+MAGIC = b"\x7fELF"
+ET_CORE, ET_EXEC, ET_DYN, ET_REL = 4, 2, 3, 1
+EM_X86_64 = 62
+PT_LOAD, PT_NOTE = 1, 4
+SHT_NOBITS = 8
+SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 2, 4, 0x800
+PN_XNUM = 0xFFFF
+MAX_HEADERS = 1 << 20
+MAX_NOTES = 64 << 20
+
+_EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
+_SHDR = struct.Struct("<IIQQQQIIQQ")
+_PHDR = struct.Struct("<IIQQQQQQ")
+_NHDR = struct.Struct("<III")
+
+
+class Section(NamedTuple):
+    """One section header: `address` and `size` in bytes as linked, `offset` in the file."""
+
+    name: str
+    type: int
+    flags: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    info: int
+    entry_size: int
+
+    @property
+    def end(self) -> int:
+        """First address after the section."""
+        return self.address + self.size
+
+
+class Segment(NamedTuple):
+    """One program header."""
+
+    type: int
+    flags: int
+    offset: int
+    virtual: int
+    physical: int
+    file_size: int
+    memory_size: int
+
+
+class Note(NamedTuple):
+    """One ELF note."""
+
+    name: str
+    type: int
+    data: bytes
+
+
+class ElfFile:
+    """Headers of one ELF file.
+
+    Raises:
+        UnsupportedFormat: not an x86-64 ELF file, or its tables leave the file.
+    """
+
+    def __init__(self, source: ByteSource) -> None:
+        self.source = source
+        if source.size < _EHDR.size:
+            raise UnsupportedFormat(source.name, f"not an ELF file: {source.size} bytes are too few for a header")
+        fields = _EHDR.unpack(source.read_at(0, _EHDR.size))
+        ident = fields[0]
+        if ident[:4] != MAGIC:
+            raise UnsupportedFormat(source.name, "not an ELF file")
+        if ident[4] != 2 or ident[5] != 1 or fields[2] != EM_X86_64:
+            raise UnsupportedFormat(source.name, "an ELF file, but not for x86-64 (64-bit, little-endian)")
+        self.type: int = fields[1]
+        self.entry: int = fields[4]
+        self._phoff, self._shoff = fields[5], fields[6]
+        self._phentsize, self._phnum = fields[9], fields[10]
+        self._shentsize, self._shnum, self._shstrndx = fields[11], fields[12], fields[13]
+
+    def _table(self, what: str, offset: int, entry_size: int, layout: struct.Struct, count: int) -> bytes:
+        if count > MAX_HEADERS or (count and entry_size != layout.size):
+            raise UnsupportedFormat(self.source.name, f"{what} headers: {count} entries of {entry_size} bytes")
+        try:
+            return self.source.read_at(offset, count * layout.size)
+        except UnsupportedFormat as error:
+            raise UnsupportedFormat(self.source.name, f"{what} headers are cut off: {error.what}") from error
+
+    def _first_section(self) -> tuple[int, ...]:
+        """Section 0, which holds the counts that do not fit the file header."""
+        return unpack(self.source, self._shoff, _SHDR)
+
+    @functools.cached_property
+    def segments(self) -> list[Segment]:
+        """All program headers, in file order."""
+        count = self._first_section()[7] if self._phnum == PN_XNUM and self._shoff else self._phnum
+        table = self._table("program", self._phoff, self._phentsize, _PHDR, count)
+        return [Segment(t, f, o, v, p, fs, ms) for t, f, o, v, p, fs, ms, _ in _PHDR.iter_unpack(table)]
+
+    @functools.cached_property
+    def sections(self) -> list[Section]:
+        """All section headers, in file order, with names."""
+        if not self._shoff:
+            return []
+        count, names_index = self._shnum, self._shstrndx
+        if count == 0 or names_index == PN_XNUM:
+            first = self._first_section()
+            count, names_index = count or first[5], first[6] if names_index == PN_XNUM else names_index
+        table = self._table("section", self._shoff, self._shentsize, _SHDR, count)
+        raw = list(_SHDR.iter_unpack(table))
+        if names_index >= len(raw):
+            raise UnsupportedFormat(self.source.name, f"section names are in section {names_index} of {len(raw)}")
+        names = self.source.read_at(raw[names_index][4], min(raw[names_index][5], MAX_NOTES))
+        return [
+            Section(_name_at(names, n), t, f, a, o, s, link, info, es) for n, t, f, a, o, s, link, info, _, es in raw
+        ]
+
+    @functools.cached_property
+    def by_name(self) -> dict[str, Section]:
+        """Sections by name; of equal names the first."""
+        found: dict[str, Section] = {}
+        for section in self.sections:
+            found.setdefault(section.name, section)
+        return found
+
+    def data(self, section: Section) -> bytes:
+        """The section's bytes as they are in the file; zeros for one without contents."""
+        if section.type == SHT_NOBITS:
+            return bytes(min(section.size, MAX_NOTES))
+        return self.source.read_at(section.offset, section.size)
+
+    def notes(self) -> Iterator[Note]:
+        """All notes of the PT_NOTE segments."""
+        for segment in self.segments:
+            if segment.type == PT_NOTE:
+                if segment.file_size > MAX_NOTES:
+                    raise UnsupportedFormat(self.source.name, f"note segment of {segment.file_size} bytes")
+                yield from parse_notes(self.source.read_at(segment.offset, segment.file_size), self.source.name)
+
+
+def _name_at(strings: bytes, offset: int) -> str:
+    end = strings.find(b"\0", offset)
+    return strings[offset : end if end >= 0 else offset].decode("ascii", "replace")
+
+
+def parse_notes(data: bytes, name: str) -> Iterator[Note]:
+    """The notes in `data`, a PT_NOTE segment or a note section with 4-byte alignment.
+
+    Raises:
+        UnsupportedFormat: a note's sizes leave the data.
+    """
+    offset = 0
+    while offset + _NHDR.size <= len(data):
+        name_size, data_size, note_type = _NHDR.unpack_from(data, offset)
+        name_start = offset + _NHDR.size
+        data_start = name_start + (name_size + 3 & ~3)
+        offset = data_start + (data_size + 3 & ~3)
+        if name_size == data_size == note_type == 0:  # zero padding up to the segment's end
+            continue
+        if data_start + data_size > len(data):
+            raise UnsupportedFormat(name, f"a note of {data_size} bytes leaves its segment")
+        owner = data[name_start : name_start + name_size].rstrip(b"\0").decode("ascii", "replace")
+        yield Note(owner, note_type, data[data_start : data_start + data_size])
