@@ -1,0 +1,1 @@
+"""The machine as it was stopped: physical memory, CPU registers, VMCOREINFO, page tables, and where the kernel lay."""

@@ -1,0 +1,51 @@
+"""What does every snapshot offer, whatever file it came from?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orcdbg.base.reading import AddressSpace
+
+
+@dataclass(frozen=True, slots=True)
+class CpuState:
+    """One CPU's registers as the snapshot recorded them.
+
+    `registers` is keyed by the names of `struct pt_regs` spelt as in gdb (rip, rsp, rbp, rax ... r15, rflags, cs, ss).
+    `pid` is what the note says (a task's pid in a kdump, CPU number + 1 from QEMU), `cr3`, `cr4`, `idt` and `gs_base`
+    are None where no note has them.
+    """
+
+    cpu: int
+    source: str
+    registers: Mapping[str, int]
+    pid: int
+    cr3: int | None = None
+    cr4: int | None = None
+    idt: int | None = None
+    gs_base: int | None = None
+
+
+class Snapshot(Protocol):
+    """A stopped machine. What plug-in snapshot readers must return."""
+
+    path: str
+    format: str
+    physical: AddressSpace
+    cpus: Sequence[CpuState]
+    vmcoreinfo: Mapping[str, str]
+    warnings: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PlainSnapshot:
+    """A `Snapshot` made of its parts."""
+
+    path: str
+    format: str
+    physical: AddressSpace
+    cpus: Sequence[CpuState]
+    vmcoreinfo: Mapping[str, str]
+    warnings: Sequence[str] = field(default=())

@@ -1,0 +1,118 @@
+"""Where did the boot put this kernel: how far from its link addresses, at which physical address, under which page table?
+
+VMCOREINFO says it; without one, the IDT that QEMU's notes point at says it: its first handler's address is known as
+linked and as running. What was found is then checked by reading the kernel's banner and build-id back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.reading import read_u64
+from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.vmcoreinfo import number
+
+KERNEL_BASE = 0xFFFF_FFFF_8000_0000
+IMAGE_SPAN = 1 << 30  # the image area of a kernel with KASLR
+_CR3_ROOT = 0x000F_FFFF_FFFF_E000  # also clears bit 12, which names the user half under page table isolation
+_LA57 = 1 << 12
+_DIVIDE_ERROR = ("asm_exc_divide_error", "divide_error")
+
+FindAddress = Callable[[str], int | None]
+
+NO_PLACEMENT = "cannot tell where the kernel lies in this snapshot: it has no VMCOREINFO and no usable CPU registers"
+HINT = (
+    "give --kaslr SLIDE and --phys-base BASE; for a QEMU guest, start it with -device vmcoreinfo and load qemu_fw_cfg"
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """The kernel's place: run-time address = link address + `slide`; physical = link - KERNEL_BASE + `phys_base`.
+
+    `root` is the physical address of the top page table, `levels` 4 or 5, `source` says who told.
+    """
+
+    slide: int
+    phys_base: int
+    root: int
+    levels: int
+    sme_mask: int
+    source: str
+
+
+def _from_vmcoreinfo(info: Mapping[str, str], find_address: FindAddress) -> Placement | None:
+    slide = number(info, "KERNELOFFSET", 16)
+    phys_base = number(info, "NUMBER(phys_base)", 10)
+    if slide is None or phys_base is None:
+        return None
+    root = number(info, "SYMBOL(init_top_pgt)", 16) or number(info, "SYMBOL(swapper_pg_dir)", 16)
+    if root is None:
+        link = find_address("init_top_pgt")
+        if link is None:
+            return None
+        root = link + slide
+    levels = 5 if number(info, "NUMBER(pgtable_l5_enabled)", 10) else 4
+    sme_mask = number(info, "NUMBER(sme_mask)", 10) or 0
+    return Placement(slide, phys_base, root - KERNEL_BASE + phys_base, levels, sme_mask, "VMCOREINFO")
+
+
+def _idt_handler(memory: KernelMemory, idt: int) -> int:
+    """Address of the first gate's handler (struct gate_struct)."""
+    low = read_u64(memory, idt)
+    high = read_u64(memory, idt + 8)
+    return (low & 0xFFFF) | (low >> 48) << 16 | (high & 0xFFFF_FFFF) << 32
+
+
+def _from_cpu(cpu: CpuState, snapshot: Snapshot, find_address: FindAddress) -> Placement | None:
+    link = next((found for name in _DIVIDE_ERROR if (found := find_address(name)) is not None), None)
+    if cpu.cr3 is None or cpu.idt is None or link is None:
+        return None
+    levels = 5 if (cpu.cr4 or 0) & _LA57 else 4
+    memory = KernelMemory(snapshot.physical, cpu.cr3 & _CR3_ROOT, levels)
+    try:
+        handler = _idt_handler(memory, cpu.idt)
+        slide = handler - link
+        phys_base = memory.translate(handler) - (handler - KERNEL_BASE)
+    except MemoryFault:
+        return None
+    if not 0 <= slide < IMAGE_SPAN or slide & 0xFFF:
+        return None
+    return Placement(slide, phys_base, memory.root, levels, 0, f"CR3 and IDT of CPU {cpu.cpu}")
+
+
+def _from_options(snapshot: Snapshot, find_address: FindAddress, slide: int, phys_base: int) -> Placement:
+    link = find_address("init_top_pgt")
+    if link is None:
+        raise OrcdbgError("--kaslr and --phys-base are of no use: the image has no symbol init_top_pgt")
+    levels = 5 if any((cpu.cr4 or 0) & _LA57 for cpu in snapshot.cpus) else 4
+    return Placement(slide, phys_base, link + slide - KERNEL_BASE + phys_base, levels, 0, "--kaslr and --phys-base")
+
+
+def find_placement(
+    snapshot: Snapshot, find_address: FindAddress, slide: int | None = None, phys_base: int | None = None
+) -> Placement:
+    """The kernel's place in `snapshot`.
+
+    Args:
+        snapshot: the stopped machine.
+        find_address: gives the link address of a symbol of the image.
+        slide: what the user gave with `--kaslr`.
+        phys_base: what the user gave with `--phys-base`.
+
+    Raises:
+        OrcdbgError: nothing in the snapshot tells, and the user did not either.
+    """
+    if slide is not None and phys_base is not None:
+        return _from_options(snapshot, find_address, slide, phys_base)
+    found = _from_vmcoreinfo(snapshot.vmcoreinfo, find_address)
+    if found is not None:
+        return found
+    for cpu in snapshot.cpus:
+        found = _from_cpu(cpu, snapshot, find_address)
+        if found is not None:
+            return found
+    raise OrcdbgError(NO_PLACEMENT, HINT)
