@@ -1,0 +1,227 @@
+"""Where in a kernel structure is a member, according to the kernel's own BTF?
+
+Types are numbered by their order in the section and have no index, so the numbering is rebuilt once: numpy computes, for
+every aligned word taken as a type header, where the next header would be, and a short loop follows the real chain.
+"""
+
+from __future__ import annotations
+
+import functools
+import struct
+from typing import NamedTuple
+
+import numpy as np
+
+from orcdbg.base.errors import NotFound, UnsupportedFormat
+
+MAGIC = 0xEB9F
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO = range(1, 14)
+VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(14, 20)
+_MODIFIERS = {TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG}
+
+# Words that follow a header: a fixed part, and a part for each of the header's `vlen` elements.
+_FIXED = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
+_EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
+MAX_DEPTH = 32
+
+_HEADER = struct.Struct("<HBBIIIII")
+
+
+class Member(NamedTuple):
+    """A structure member: bit offset from the structure's start, type number, bits of a bit-field (else 0)."""
+
+    name: str
+    bit_offset: int
+    type_id: int
+    bit_size: int
+
+    @property
+    def offset(self) -> int:
+        """Offset in bytes."""
+        return self.bit_offset // 8
+
+
+class Btf:
+    """The types of one BTF section.
+
+    Raises:
+        UnsupportedFormat: the section is not BTF, or its parts leave it.
+    """
+
+    def __init__(self, data: bytes, name: str) -> None:
+        self._name = name
+        if len(data) < _HEADER.size:
+            raise UnsupportedFormat(name, "no BTF type information")
+        magic, version, _, header_size, type_offset, type_size, string_offset, string_size = _HEADER.unpack_from(data)
+        types, strings = header_size + type_offset, header_size + string_offset
+        if magic != MAGIC or version != 1 or max(types + type_size, strings + string_size) > len(data):
+            raise UnsupportedFormat(name, "damaged BTF header")
+        self._words = memoryview(data[types : types + type_size & ~3]).cast("I")
+        self._strings = data[strings : strings + string_size]
+        self._named: dict[tuple[int, str], int | None] = {}
+
+    @functools.cached_property
+    def _starts(self) -> list[int]:
+        """Word index of each type's header; type 0 is void."""
+        words = np.frombuffer(self._words, dtype="<u4")
+        info = np.zeros(len(words), dtype=np.int64)
+        info[:-1] = words[1:]
+        kind, vlen = info >> 24 & 31, info & 0xFFFF
+        fixed, each = np.zeros(32, dtype=np.int64), np.zeros(32, dtype=np.int64)
+        for key, count in _FIXED.items():
+            fixed[key] = count
+        for key, count in _EACH.items():
+            each[key] = count
+        following = memoryview(np.arange(len(words)) + 3 + fixed[kind] + each[kind] * vlen)
+        starts, position, end = [-1], 0, len(words) - 2
+        while position < end:
+            starts.append(position)
+            position = following[position]
+        return starts
+
+    def _header(self, type_id: int) -> tuple[int, int, int, int]:
+        """kind, vlen, size-or-type, and the word index of what follows."""
+        starts = self._starts
+        if not 0 < type_id < len(starts):
+            raise UnsupportedFormat(self._name, f"BTF type {type_id} of {len(starts)}")
+        start = starts[type_id]
+        info = self._words[start + 1]
+        return info >> 24 & 31, info & 0xFFFF, self._words[start + 2], start + 3
+
+    def _string(self, offset: int) -> str:
+        end = self._strings.find(b"\0", offset)
+        return self._strings[offset : max(end, 0)].decode("ascii", "replace")
+
+    def find(self, kind: int, name: str) -> int | None:
+        """The number of the type of that kind and name, or None."""
+        if (kind, name) not in self._named:
+            self._named[kind, name] = self._search(kind, name)
+        return self._named[kind, name]
+
+    def _search(self, kind: int, name: str) -> int | None:
+        text, at = b"\0" + name.encode() + b"\0", 0
+        words = np.frombuffer(self._words, dtype="<u4")
+        starts = np.array(self._starts[1:])
+        while (at := self._strings.find(text, at)) >= 0:
+            for hit in np.flatnonzero(words[starts] == at + 1):
+                info = self._words[int(starts[hit]) + 1]
+                if info >> 24 & 31 == kind:
+                    return int(hit) + 1
+            at += 1
+        return None
+
+    def _resolve(self, type_id: int) -> int:
+        """`type_id` without typedefs and qualifiers."""
+        for _ in range(MAX_DEPTH):
+            kind, _, target, _ = self._header(type_id)
+            if kind not in _MODIFIERS:
+                return type_id
+            type_id = target
+        raise UnsupportedFormat(self._name, f"BTF type {type_id}: a chain of more than {MAX_DEPTH} qualifiers")
+
+    def size_of(self, type_id: int) -> int:
+        """Size in bytes of a type."""
+        type_id = self._resolve(type_id)
+        kind, _, value, at = self._header(type_id)
+        if kind == PTR:
+            return 8
+        if kind == ARRAY:
+            return self.size_of(self._words[at]) * self._words[at + 2]
+        return value if kind in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT) else 0
+
+    def array_length(self, type_id: int) -> int:
+        """Number of elements of an array type; 1 for anything else."""
+        kind, _, _, at = self._header(self._resolve(type_id))
+        return self._words[at + 2] if kind == ARRAY else 1
+
+    @functools.cached_property
+    def structs(self) -> StructIndex:
+        """The structures by name."""
+        return StructIndex(self)
+
+    def members(self, type_id: int, base: int = 0, depth: int = 0) -> dict[str, Member]:
+        """Members of a structure or union by name, those of anonymous members included."""
+        kind, count, _, at = self._header(self._resolve(type_id))
+        if kind == ARRAY:
+            return self.members(self._words[at], base, depth + 1)
+        if kind not in (STRUCT, UNION) or depth > MAX_DEPTH:
+            return {}
+        bitfields = self._words[at - 2] >> 31
+        found: dict[str, Member] = {}
+        for i in range(at, at + 3 * count, 3):
+            name_at, member_type, where = self._words[i], self._words[i + 1], self._words[i + 2]
+            bits, where = (where >> 24, where & 0xFFFFFF) if bitfields else (0, where)
+            name = self._string(name_at) if name_at else ""
+            if name:
+                found[name] = Member(name, base + where, member_type, bits)
+            else:
+                found |= self.members(member_type, base + where, depth + 1)
+        return found
+
+
+class StructIndex:
+    """Structures by name: `offset("task_struct", "thread.sp")` and the like."""
+
+    def __init__(self, btf: Btf) -> None:
+        self._btf = btf
+        self._members: dict[str, dict[str, Member]] = {}
+
+    def members(self, struct_name: str) -> dict[str, Member]:
+        """Members of `struct struct_name` (or the union of that name) by name.
+
+        Raises:
+            NotFound: the kernel has no such structure.
+        """
+        if struct_name not in self._members:
+            type_id = self._btf.find(STRUCT, struct_name) or self._btf.find(UNION, struct_name)
+            if type_id is None:
+                raise NotFound("structure", struct_name)
+            self._members[struct_name] = self._btf.members(type_id)
+        return self._members[struct_name]
+
+    def find(self, struct_name: str, path: str) -> Member | None:
+        """The member at a dotted path, or None where structure or member do not exist."""
+        first, *rest = path.split(".")
+        try:
+            found = self.members(struct_name).get(first)
+        except NotFound:
+            return None
+        for step in rest:
+            if found is None:
+                return None
+            found = self._btf.members(found.type_id, found.bit_offset).get(step)
+        return found
+
+    def offset(self, struct_name: str, path: str) -> int:
+        """Byte offset of a member.
+
+        Raises:
+            NotFound: there is no such member.
+        """
+        member = self.find(struct_name, path)
+        if member is None:
+            raise NotFound("member", f"{struct_name}.{path}")
+        return member.offset
+
+    def has(self, struct_name: str, path: str) -> bool:
+        """True when the member exists."""
+        return self.find(struct_name, path) is not None
+
+    def size(self, struct_name: str) -> int:
+        """Size of a structure in bytes; NotFound when it does not exist."""
+        type_id = self._btf.find(STRUCT, struct_name)
+        if type_id is None:
+            raise NotFound("structure", struct_name)
+        return self._btf.size_of(type_id)
+
+    def size_of_member(self, struct_name: str, path: str) -> int:
+        """Size of a member in bytes."""
+        member = self.find(struct_name, path)
+        if member is None:
+            raise NotFound("member", f"{struct_name}.{path}")
+        return self._btf.size_of(member.type_id)
+
+    def array_length(self, struct_name: str, path: str) -> int:
+        """Number of elements of an array member."""
+        member = self.find(struct_name, path)
+        return self._btf.array_length(member.type_id) if member else 0

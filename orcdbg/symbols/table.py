@@ -1,0 +1,165 @@
+"""Which symbol has this name, and which symbol holds this address, in one ELF symbol table?
+
+The table is kept as numpy columns over the file's bytes. Opening one costs a few milliseconds for 200,000 symbols: names
+are compared by their first eight bytes, and the order by address is made on the first look-up by address.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.errors import NotFound, UnsupportedFormat
+from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, Section
+
+ENTRY = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
+STT_SECTION, STT_FILE = 3, 4
+STB_WEAK = 2
+PER_CPU_SECTION = ".data..percpu"
+SHF_WRITE = 1
+
+U64Array = npt.NDArray[np.uint64]
+
+
+class Symbol(NamedTuple):
+    """A symbol: `address` as in its table, `size` in bytes as its ELF entry says, `letter` as nm prints it."""
+
+    name: str
+    address: int
+    size: int
+    letter: str
+    per_cpu: bool
+
+
+class Span(NamedTuple):
+    """A symbol and the distance to the next one, the size that the kernel prints after the slash."""
+
+    symbol: Symbol
+    size: int
+
+
+def _letter(info: int, section: Section | None) -> str:
+    """nm's letter for a symbol of a section."""
+    if section is None:
+        kind = "a"
+    elif section.flags & SHF_EXECINSTR:
+        kind = "t"
+    elif section.type == SHT_NOBITS:
+        kind = "b"
+    elif section.flags & SHF_ALLOC:
+        kind = "d" if section.flags & SHF_WRITE else "r"
+    else:
+        kind = "n"
+    if info >> 4 == STB_WEAK:
+        return "w" if kind == "n" else "W"
+    return kind.upper() if info >> 4 else kind
+
+
+class SymbolTable:
+    """An ELF symbol table.
+
+    Args:
+        path: for messages.
+        entries: the `.symtab` bytes.
+        strings: the `.strtab` bytes.
+        sections: section headers by index, for letters and to tell per-CPU symbols.
+        lowest: symbols below this address are found by name only (zero-based per-CPU symbols of kernels before 6.15).
+    """
+
+    def __init__(self, path: str, entries: bytes, strings: bytes, sections: Sequence[Section], lowest: int) -> None:
+        self.path = path
+        self._strings = strings + bytes(8)
+        self._sections = sections
+        self._lowest = lowest
+        self.entries = np.frombuffer(entries[: len(entries) // ENTRY.itemsize * ENTRY.itemsize], dtype=ENTRY)
+        if len(self.entries) and int(self.entries["name"].max()) > len(strings):
+            raise UnsupportedFormat(path, "symbol names leave the string table")
+
+    @functools.cached_property
+    def _heads(self) -> U64Array:
+        """The first eight bytes of each name as a number."""
+        words: U64Array = np.ndarray((len(self._strings) - 7,), dtype="<u8", buffer=self._strings, strides=(1,))
+        return words[self.entries["name"]]
+
+    def name_of(self, index: int) -> str:
+        """The name of entry `index`."""
+        start = int(self.entries["name"][index])
+        return self._strings[start : self._strings.index(b"\0", start)].decode("utf-8", "replace")
+
+    def symbol(self, index: int) -> Symbol:
+        """Entry `index` as a Symbol."""
+        entry = self.entries[index]
+        number = int(entry["section"])
+        section = self._sections[number] if number < min(len(self._sections), SHN_LORESERVE) else None
+        per_cpu = section is not None and section.name == PER_CPU_SECTION
+        letter = _letter(int(entry["info"]), section)
+        return Symbol(self.name_of(index), int(entry["value"]), int(entry["size"]), letter, per_cpu)
+
+    def find_all(self, name: str) -> list[Symbol]:
+        """All symbols of that name, in table order."""
+        wanted = name.encode() + b"\0"
+        head = int.from_bytes(wanted[:8], "little")
+        mask = np.uint64((1 << 8 * min(len(wanted), 8)) - 1)
+        hits = np.flatnonzero((self._heads & mask) == np.uint64(head))
+        starts = self.entries["name"]
+        same = [int(i) for i in hits if self._strings.startswith(wanted, int(starts[i]))]
+        return [self.symbol(i) for i in same if self.entries["section"][i] != SHN_UNDEF]
+
+    def find(self, name: str) -> Symbol | None:
+        """The symbol of that name, global before local; None where there is none."""
+        found = self.find_all(name)
+        return min(found, key=lambda symbol: symbol.letter.islower()) if found else None
+
+    def get(self, name: str) -> Symbol:
+        """Like `find`, for a symbol that must be there.
+
+        Raises:
+            NotFound: it is not.
+        """
+        symbol = self.find(name)
+        if symbol is None:
+            raise NotFound("symbol", name)
+        return symbol
+
+    @functools.cached_property
+    def _by_address(self) -> tuple[U64Array, npt.NDArray[np.intp]]:
+        """Addresses in rising order and the entries they belong to, as the kernel's own name table has them."""
+        entries = self.entries
+        kinds = entries["info"] & 15
+        keep = (kinds != STT_SECTION) & (kinds != STT_FILE) & (entries["section"] != SHN_UNDEF)
+        keep &= (entries["section"] < SHN_LORESERVE) & (entries["value"] >= self._lowest) & (entries["name"] != 0)
+        indices = np.flatnonzero(keep)
+        values = entries["value"][indices]
+        order = np.argsort(values, kind="stable")
+        return values[order], indices[order]
+
+    def at(self, address: int) -> Span | None:
+        """The symbol that holds `address`, chosen among equals as the kernel's kallsyms does."""
+        values, indices = self._by_address
+        end = int(np.searchsorted(values, np.uint64(address), side="right"))
+        if end == 0:
+            return None
+        start = int(np.searchsorted(values, values[end - 1], side="left"))
+        symbol = min((self.symbol(int(i)) for i in indices[start:end]), key=_kallsyms_rank)
+        last = int(values[end]) if end < len(values) else symbol.address + max(symbol.size, 1)
+        return Span(symbol, last - symbol.address)
+
+    def names(self, accept: Callable[[str], bool] | None = None) -> list[str]:
+        """All names that have an address, sorted; slow (a tenth of a second), for completion and listings."""
+        _, indices = self._by_address
+        found = {self.name_of(int(i)) for i in indices}
+        return sorted(name for name in found if accept is None or accept(name))
+
+
+def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, int]:
+    """Sort key for symbols at one address: strong, not made by the linker script, fewest underscores (scripts/kallsyms.c)."""
+    name = symbol.name
+    linker_made = name.startswith(("__start_", "__stop_", "__end_")) or name.endswith(("_start", "_end"))
+    return symbol.letter in "wW", linker_made and name.startswith("__"), len(name) - len(name.lstrip("_"))
