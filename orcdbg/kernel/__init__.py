@@ -1,0 +1,1 @@
+"""Linux as a data structure: tasks, CPUs, stacks, modules, names, features."""

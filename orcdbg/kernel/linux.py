@@ -1,0 +1,104 @@
+"""How is a kernel variable or structure member read by its name?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orcdbg.base.errors import Corrupt, NotFound
+from orcdbg.base.reading import U64, AddressSpace, read_cstring, read_u64
+from orcdbg.symbols.btf import StructIndex
+from orcdbg.symbols.table import Symbol, SymbolTable
+
+MAX_LIST = 1 << 22
+
+
+class Linux:
+    """A kernel's memory with its names: the handle that everything in this layer takes.
+
+    Args:
+        memory: kernel virtual memory.
+        symbols: the image's symbol table, at link addresses.
+        types: the kernel's structures.
+        slide: run-time address minus link address.
+    """
+
+    def __init__(self, memory: AddressSpace, symbols: SymbolTable, types: StructIndex, slide: int) -> None:
+        self.memory = memory
+        self.symbols = symbols
+        self.types = types
+        self.slide = slide
+
+    def run_time(self, symbol: Symbol) -> int:
+        """A symbol's run-time address; a zero-based per-CPU symbol stays what it is, an offset."""
+        return symbol.address + self.slide if symbol.address >> 63 else symbol.address
+
+    def find_address(self, name: str) -> int | None:
+        """Run-time address of a symbol, None where the kernel has none of that name."""
+        symbol = self.symbols.find(name)
+        return None if symbol is None else self.run_time(symbol)
+
+    def address(self, name: str) -> int:
+        """Run-time address of a symbol; NotFound where there is none."""
+        return self.run_time(self.symbols.get(name))
+
+    def per_cpu(self, name: str, cpu: int) -> int | None:
+        """Address of a CPU's instance of a per-CPU variable, None where there is no such variable."""
+        address = self.find_address(name)
+        return None if address is None else (address + self.per_cpu_offset(cpu)) & U64
+
+    def per_cpu_offset(self, cpu: int) -> int:
+        """What is added to a per-CPU symbol for a CPU: its kernel GS base, before 6.15."""
+        if not 0 <= cpu < self.cpu_limit():
+            raise NotFound("CPU", str(cpu))
+        return read_u64(self.memory, self.address("__per_cpu_offset") + 8 * cpu)
+
+    def cpu_limit(self) -> int:
+        """One more than the highest possible CPU number."""
+        address = self.find_address("nr_cpu_ids")
+        if address is None:
+            return 1
+        count = int.from_bytes(self.memory.read(address, 4), "little")
+        if not 0 < count <= 8192:
+            raise Corrupt(f"nr_cpu_ids is {count}")
+        return count
+
+    def member(self, struct: str, path: str, address: int) -> int:
+        """The number in a member of the structure at `address`; NotFound where there is no such member."""
+        found = self.types.find(struct, path)
+        if found is None:
+            raise NotFound("member", f"{struct}.{path}")
+        size = min(max(self.types.size_of_member(struct, path), 1), 8)
+        value = int.from_bytes(self.memory.read(address + found.offset, size), "little")
+        if found.bit_size:
+            value = value >> found.bit_offset % 8 & (1 << found.bit_size) - 1
+        return value
+
+    def first_member(self, struct: str, paths: tuple[str, ...], address: int) -> int | None:
+        """The number in the first of several members that this kernel has, None where it has none of them."""
+        for path in paths:
+            if self.types.has(struct, path):
+                return self.member(struct, path, address)
+        return None
+
+    def text_member(self, struct: str, path: str, address: int) -> str:
+        """A character array member up to its NUL, undecodable bytes as backslash escapes."""
+        size = self.types.size_of_member(struct, path)
+        return read_cstring(self.memory, address + self.types.offset(struct, path), min(size, 256)).decode(
+            "utf-8", "backslashreplace"
+        )
+
+    def walk_list(self, head: int, struct: str, path: str) -> Iterator[int]:
+        """Addresses of the structures on a `list_head` list.
+
+        Raises:
+            Corrupt: the list does not come back to its head.
+        """
+        offset = self.types.offset(struct, path)
+        seen = {head}
+        node = read_u64(self.memory, head)
+        while node != head:
+            if node in seen or len(seen) > MAX_LIST:
+                raise Corrupt(f"the list of {struct}.{path} at {head:#x} runs in a circle at {node:#x}")
+            seen.add(node)
+            yield node - offset
+            node = read_u64(self.memory, node)

@@ -1,0 +1,148 @@
+"""Which modules are loaded, where, and what symbols and ORC tables do they keep in memory?"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass
+
+from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.reading import read_u32
+from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
+from orcdbg.kernel.linux import Linux
+from orcdbg.symbols.table import ENTRY, Symbol, SymbolTable
+
+MAX_MODULES = 16384
+MAX_SYMBOLS = 1 << 20
+MAX_STRINGS = 64 << 20
+# Order of `enum mod_mem_type`; only these two hold code.
+_TEXT, _INIT_TEXT = 0, 4
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """A loaded module: `ranges` are its (address, size) memory areas, text first; `text` the core text."""
+
+    address: int
+    name: str
+    ranges: tuple[tuple[int, int], ...]
+    text: tuple[int, int]
+    state: int | None
+
+    def holds(self, address: int) -> bool:
+        """True when the address is in one of the module's areas."""
+        return any(start <= address < start + size for start, size in self.ranges)
+
+    @property
+    def size(self) -> int:
+        """Bytes in all areas."""
+        return sum(size for _, size in self.ranges)
+
+
+def _ranges(linux: Linux, module: int) -> tuple[tuple[tuple[int, int], ...], tuple[int, int]]:
+    """All areas of a module, and its core text."""
+    types = linux.types
+    if types.has("module", "mem"):
+        # Since 6.4 (ac3b43283923) a module's memory is one area a type.
+        start = module + types.offset("module", "mem")
+        step = types.size("module_memory")
+        areas = [
+            (
+                linux.member("module_memory", "base", start + i * step),
+                linux.member("module_memory", "size", start + i * step),
+            )
+            for i in range(min(types.array_length("module", "mem"), 16))
+        ]
+        return tuple(area for area in areas if area[1]), areas[_TEXT]
+    core, init = (
+        (linux.member("module", f"{which}.base", module), linux.member("module", f"{which}.size", module))
+        for which in ("core_layout", "init_layout")
+    )
+    text = (core[0], linux.member("module", "core_layout.text_size", module))
+    return tuple(area for area in (core, init) if area[1]), text
+
+
+def read_module(linux: Linux, address: int) -> Module:
+    """The module whose `struct module` is at `address`."""
+    ranges, text = _ranges(linux, address)
+    name = linux.text_member("module", "name", address)
+    return Module(address, name, ranges, text, linux.first_member("module", ("state",), address))
+
+
+def list_modules(linux: Linux) -> tuple[list[Module], list[str]]:
+    """All modules that can be read, in the kernel's order, and a line for each that cannot."""
+    found: list[Module] = []
+    problems: list[str] = []
+    head = linux.find_address("modules")
+    if head is None:
+        return found, problems
+    try:
+        for address in linux.walk_list(head, "module", "list"):
+            if len(found) >= MAX_MODULES:
+                problems.append(f"more than {MAX_MODULES} modules: the rest is left out")
+                break
+            try:
+                found.append(read_module(linux, address))
+            except MemoryFault as error:
+                problems.append(f"module at {address:#x}: {error}")
+    except OrcdbgError as error:
+        problems.append(f"the module list breaks off: {error}")
+    return found, problems
+
+
+class ModuleSymbols:
+    """A module's symbols, from the table the kernel keeps in memory (`struct mod_kallsyms`); read on first use."""
+
+    def __init__(self, linux: Linux, module: Module) -> None:
+        self._linux = linux
+        self.module = module
+
+    @functools.cached_property
+    def table(self) -> SymbolTable:
+        """The symbols, at run-time addresses.
+
+        Raises:
+            OrcdbgError: the table is not there, or cannot be read.
+        """
+        linux, types = self._linux, self._linux.types
+        kallsyms = linux.member("module", "kallsyms", self.module.address)
+        count = read_u32(linux.memory, kallsyms + types.offset("mod_kallsyms", "num_symtab"))
+        symtab = linux.member("mod_kallsyms", "symtab", kallsyms)
+        strtab = linux.member("mod_kallsyms", "strtab", kallsyms)
+        entries = linux.memory.read(symtab, min(count, MAX_SYMBOLS) * ENTRY.itemsize)
+        strings = self._strings(entries, strtab)
+        # The sections' headers are gone; the symbols' own section numbers tell text from nothing.
+        sections = [Section("", 1, SHF_ALLOC | SHF_EXECINSTR, 0, 0, 0, 0, 0, 0)] * 256
+        return SymbolTable(f"module {self.module.name}", entries, strings, sections, 1)
+
+    def _strings(self, entries: bytes, strtab: int) -> bytes:
+        """The string table, as far as the last name; its length is kept nowhere."""
+        offsets = [int.from_bytes(entries[i : i + 4], "little") for i in range(0, len(entries), ENTRY.itemsize)]
+        last = min(max(offsets, default=0), MAX_STRINGS)
+        head = self._linux.memory.read(strtab, last)
+        try:
+            return head + self._linux.memory.read(strtab + last, 256)
+        except MemoryFault:
+            return head + self._linux.memory.read(strtab + last, -(strtab + last) % 4096)
+
+    def at(self, address: int) -> tuple[Symbol, int] | None:
+        """The symbol that holds `address` and its size, as the kernel's find_kallsyms_symbol counts it."""
+        found = self.table.at(address)
+        if found is None or not self.module.holds(found.symbol.address):
+            return None
+        area = next((s, n) for s, n in self.module.ranges if s <= found.symbol.address < s + n)
+        end = sum(self.module.text) if self.module.text[0] == area[0] else sum(area)
+        return found.symbol, min(found.symbol.address + found.size, end) - found.symbol.address
+
+
+def module_orc(linux: Linux, module: Module) -> tuple[bytes, int, bytes, int]:
+    """A module's ORC arrays and their addresses: ips, address of ips, rows, address of rows.
+
+    Raises:
+        OrcdbgError: the kernel keeps none, or they cannot be read.
+    """
+    arch = module.address + linux.types.offset("module", "arch")
+    count = linux.member("mod_arch_specific", "num_orcs", arch)
+    ips = linux.member("mod_arch_specific", "orc_unwind_ip", arch)
+    rows = linux.member("mod_arch_specific", "orc_unwind", arch)
+    count = min(count, module.size)  # a row covers at least one byte of text
+    return linux.memory.read(ips, 4 * count), ips, linux.memory.read(rows, 6 * count), rows

@@ -1,0 +1,90 @@
+"""What does the kernel call this address?"""
+
+from __future__ import annotations
+
+import functools
+from typing import NamedTuple
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules
+
+
+class Location(NamedTuple):
+    """An address in terms of a symbol: `size` is the distance to the next symbol, as the kernel prints it."""
+
+    symbol: str
+    start: int
+    size: int
+    module: str | None
+    is_text: bool
+
+
+class Names:
+    """Names of addresses in the image and in modules; modules are read on first need."""
+
+    def __init__(self, linux: Linux) -> None:
+        self._linux = linux
+        self._cache: dict[int, Location | None] = {}
+
+    @functools.cached_property
+    def _module_list(self) -> tuple[list[Module], list[str]]:
+        return list_modules(self._linux)
+
+    @property
+    def modules(self) -> list[Module]:
+        """The loaded modules."""
+        return self._module_list[0]
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read of the module list."""
+        return self._module_list[1]
+
+    @functools.cached_property
+    def module_symbols(self) -> dict[int, ModuleSymbols]:
+        """Symbols of each module, by the address of its `struct module`."""
+        return {module.address: ModuleSymbols(self._linux, module) for module in self.modules}
+
+    @functools.cached_property
+    def image_range(self) -> tuple[int, int]:
+        """Run-time addresses from `_text` to `_end`."""
+        return self._linux.address("_text"), self._linux.address("_end")
+
+    def module_at(self, address: int) -> Module | None:
+        """The module whose memory holds the address."""
+        return next((module for module in self.modules if module.holds(address)), None)
+
+    def at(self, address: int) -> Location | None:
+        """The symbol that holds a run-time address, or None."""
+        if address not in self._cache:
+            self._cache[address] = self._resolve(address)
+        return self._cache[address]
+
+    def _resolve(self, address: int) -> Location | None:
+        start, end = self.image_range
+        if start <= address < end:
+            found = self._linux.symbols.at(address - self._linux.slide)
+            if found is None:
+                return None
+            symbol, size = found
+            return Location(symbol.name, symbol.address + self._linux.slide, size, None, symbol.letter in "tTwW")
+        module = self.module_at(address)
+        if module is None:
+            return None
+        try:
+            in_module = self.module_symbols[module.address].at(address)
+        except OrcdbgError:
+            return None
+        if in_module is None:
+            return None
+        inside = module.text[0] <= address < sum(module.text)
+        return Location(in_module[0].name, in_module[0].address, in_module[1], module.name, inside)
+
+    def describe(self, address: int, exact: bool = True) -> str | None:
+        """`symbol+0xoffset/0xsize [module]` as the kernel prints it; with `exact` false for a return address."""
+        location = self.at(address if exact else address - 1)
+        if location is None:
+            return None
+        module = f" [{location.module}]" if location.module else ""
+        return f"{location.symbol}+{address - location.start:#x}/{location.size:#x}{module}"
