@@ -1,0 +1,281 @@
+"""What did the boot write at each alternative: .altinstructions, the CPU's feature bits, and the replacements?
+
+Mirrors apply_alternatives() in arch/x86/kernel/alternative.c, from 5.10 to 7.2. The size of a table entry tells its
+layout; what the kernel does with an entry changed together with the layout.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.errors import MemoryFault, UnsupportedFormat
+from orcdbg.base.reading import AddressSpace, read_u64, signed
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.patches.decode import decode, decode_one, wide_operands
+from orcdbg.patches.nops import NopTable
+from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
+
+_NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
+_FLAG_NOT, _FLAG_DIRECT_CALL = 1, 2
+_LAYOUTS = {
+    12: np.dtype([("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("size", "u1"), ("repl_size", "u1")]),
+    13: np.dtype(
+        [("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("size", "u1"), ("repl_size", "u1"), ("pad", "u1")]
+    ),
+    14: np.dtype(
+        [("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("flags", "<u2"), ("size", "u1"), ("repl_size", "u1")]
+    ),
+}
+
+
+class AltEntry(NamedTuple):
+    """One entry of `.altinstructions`, addresses at run time."""
+
+    site: int
+    replacement: int
+    feature: int
+    negated: bool
+    direct_call: bool
+    size: int
+    replacement_size: int
+
+
+def entry_size(table: bytes) -> int | None:
+    """Bytes of an entry, told by which entry size makes every site, length and flag plausible; None for no table."""
+    if not table:
+        return None
+    for size in (14, 12, 13):
+        if len(table) % size == 0:
+            rows = np.frombuffer(table, dtype=_LAYOUTS[size])
+            lengths_fit = bool((rows["repl_size"] <= rows["size"]).all() and (rows["size"] > 0).all())
+            flags_fit = size != 14 or bool((rows["flags"] <= 3).all())
+            if lengths_fit and flags_fit:
+                return size
+    raise UnsupportedFormat(".altinstructions", f"{len(table)} bytes fit no known entry layout")
+
+
+class AlternativeTable:
+    """The decoded table: `.altinstructions` of the image or of a module, linked or loaded at `address`."""
+
+    def __init__(self, table: bytes, address: int) -> None:
+        size = entry_size(table) or 12
+        rows = np.frombuffer(table, dtype=_LAYOUTS[size])
+        places = np.arange(len(rows), dtype=np.int64) * size + np.int64(signed(address, 64))
+        self.has_flags = size == 14
+        self._rows = rows
+        self.sites = (places + rows["site"]).view(np.uint64)
+        self._replacements = (places + 4 + rows["repl"]).view(np.uint64)
+        self.sizes = self._group_sizes()
+
+    def _group_sizes(self) -> npt.NDArray[np.uint64]:
+        """Length of each entry's site; entries of one site may differ, and the longest counts (since 6.9)."""
+        sizes: npt.NDArray[np.uint64] = self._rows["size"].astype(np.uint64)
+        if not len(sizes):
+            return sizes
+        firsts = np.flatnonzero(np.concatenate(([True], self.sites[1:] != self.sites[:-1])))
+        longest = np.maximum.reduceat(sizes, firsts)
+        return np.repeat(longest, np.diff(np.append(firsts, len(sizes))))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def entry(self, index: int) -> AltEntry:
+        """Entry `index` in table order."""
+        row = self._rows[index]
+        feature = int(row["feature"])
+        flags = int(row["flags"]) if self.has_flags else (_FLAG_NOT if feature & _NOT_IN_ID else 0)
+        return AltEntry(
+            int(self.sites[index]),
+            int(self._replacements[index]),
+            feature if self.has_flags else feature & ~_NOT_IN_ID,
+            bool(flags & _FLAG_NOT),
+            bool(flags & _FLAG_DIRECT_CALL),
+            int(self.sizes[index]),
+            int(row["repl_size"]),
+        )
+
+
+class AlternativesPass:
+    """`apply_alternatives()` as a replay pass; `built` is where the replacements are read from."""
+
+    mechanism = "alternative"
+
+    def __init__(
+        self, linux: Linux, built: AddressSpace, table: AlternativeTable, features: Features, nops: NopTable | None
+    ) -> None:
+        self._linux = linux
+        self._built = built
+        self.table = table
+        self._features = features
+        self._nops = nops
+
+    def spans(self) -> Spans:
+        """Sites in table order; several entries may name one site."""
+        return make_spans(self.table.sites, self.table.sizes)
+
+    def decision(self, entry: AltEntry) -> tuple[bool, str]:
+        """Whether an entry applies, and why in words."""
+        has = self._features.has(entry.feature)
+        if has is None:
+            raise Undecidable(f"{self._features.name(entry.feature)}: the feature bits are not in the snapshot")
+        return has != entry.negated, f"{self._features.name(entry.feature)} {'set' if has else 'clear'}"
+
+    def apply(self, index: int, text: WorkingText) -> Applied | None:
+        """Replays entry `index`; the NOPs of a site that is left as built are optimised too."""
+        entry = self.table.entry(index)
+        if self._nops is None:
+            raise Undecidable("ideal_nops is not in the snapshot")
+        selected, why = self.decision(entry)
+        if selected:
+            text.write(entry.site, self._replacement(entry, text))
+        data = text.read(entry.site, entry.size)
+        text.write(entry.site, self._optimised(data, entry.site))
+        return Applied(self._name(entry), why) if selected else None
+
+    def _name(self, entry: AltEntry) -> str:
+        name = self._features.name(entry.feature)
+        return f"not {name}" if entry.negated else name
+
+    def _replacement(self, entry: AltEntry, text: WorkingText) -> bytes:
+        """The bytes an entry writes, before NOPs are optimised."""
+        try:
+            data = self._built.read(entry.replacement, entry.replacement_size) if entry.replacement_size else b""
+        except MemoryFault as error:
+            raise Undecidable(str(error)) from error
+        if entry.direct_call:
+            data = self._direct_call(entry, text)
+            return data.ljust(entry.size, b"\x90")
+        if not self.table.has_flags:
+            return self._moved_5_10(data, entry).ljust(entry.size, b"\x90")
+        return _moved(data.ljust(entry.size, b"\x90"), entry)
+
+    def _moved_5_10(self, data: bytes, entry: AltEntry) -> bytes:
+        """Before 6.3 only a replacement that is one five-byte call or jump is relocated."""
+        if len(data) != 5 or data[0] not in (0xE8, 0xE9, 0xEB) or self._nops is None:
+            return data
+        displacement = signed(int.from_bytes(data[1:], "little"), 32) + entry.replacement - entry.site
+        if data[0] == 0xE8:
+            return data[:1] + (displacement & 0xFFFF_FFFF).to_bytes(4, "little")
+        distance = displacement + 5
+        if 0 <= distance <= 129:
+            return bytes((0xEB, distance - 2 & 0xFF)) + self._nops.fill(3)
+        return b"\xe9" + (displacement & 0xFFFF_FFFF).to_bytes(4, "little")
+
+    def _direct_call(self, entry: AltEntry, text: WorkingText) -> bytes:
+        """`call *pv_ops+x(%rip)` becomes a call of what the pointer holds (alt_replace_call)."""
+        site = text.read(entry.site, 6)
+        if site[:2] != b"\xff\x15":
+            raise Undecidable(f"no indirect call at {entry.site:#x}, where an entry with ALT_FLAG_DIRECT_CALL names one")
+        pointer = entry.site + 6 + signed(int.from_bytes(site[2:6], "little"), 32)
+        try:
+            target = read_u64(self._linux.memory, pointer)
+        except MemoryFault as error:
+            raise Undecidable(str(error)) from error
+        if target == self._linux.find_address("nop_func"):
+            return b""
+        if target == 0:
+            target = self._linux.address("BUG_func")
+        return b"\xe8" + (target - entry.site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
+
+    def _optimised(self, data: bytes, address: int) -> bytes:
+        if self._nops is None:
+            return data
+        return _optimised_new(data, address, self._nops) if self.table.has_flags else _optimised_old(data, self._nops)
+
+
+def _moved(data: bytes, entry: AltEntry) -> bytes:
+    """A replacement moved to its site: branches and RIP-relative operands that leave it are corrected (since 6.3)."""
+    out = bytearray(data)
+    shift, offset = entry.replacement - entry.site, 0
+    for insn in decode(data, 0):
+        offset, after = insn.address, insn.end
+        if insn.target is not None:
+            _move_branch(out, insn.raw, offset, after, shift, entry.replacement_size)
+        else:
+            for operand in wide_operands(insn.raw, 0):
+                value = signed(int.from_bytes(insn.raw[operand.offset : operand.offset + 4], "little"), 32)
+                if operand.relative and not 0 <= after + value <= entry.replacement_size:
+                    _put32(out, offset + operand.offset, value + shift)
+    return bytes(out)
+
+
+def _put32(out: bytearray, at: int, value: int) -> None:
+    out[at : at + 4] = (value & 0xFFFF_FFFF).to_bytes(4, "little")
+
+
+def _move_branch(out: bytearray, raw: bytes, offset: int, after: int, shift: int, length: int) -> None:
+    """Corrects one direct branch; a long jump that became short is rewritten as a short one."""
+    short = raw[0] == 0xEB or 0x70 <= raw[0] < 0x80
+    width = 1 if short else 4
+    value = signed(int.from_bytes(raw[-width:], "little"), 8 * width)
+    leaves = not 0 <= after + value <= length
+    if leaves:
+        out[after - width : after] = (value + shift & (1 << 8 * width) - 1).to_bytes(width, "little")
+    if raw[0] == 0xE9:
+        near = value + shift + 3
+        if -128 <= near <= 127:
+            out[offset:after] = bytes((0xEB, near & 0xFF, 0xCC, 0xCC, 0xCC))
+
+
+def _optimised_old(data: bytes, nops: NopTable) -> bytes:
+    """Runs of single-byte NOPs become long ones (optimize_nops before 6.3)."""
+    out, offset = bytearray(data), 0
+    while offset < len(data):
+        if data[offset] == 0x90:
+            end = offset
+            while end < len(data) and data[end] == 0x90:
+                end += 1
+            if end - offset > 1:
+                out[offset:end] = nops.fill(end - offset)
+            offset = end
+            continue
+        insn = decode_one(bytes(data[offset:]), 0)
+        if insn is None:
+            break
+        offset += insn.size
+    return bytes(out)
+
+
+def _is_nop(raw: bytes) -> bool:
+    """What the kernel's insn_is_nop() of 6.12 calls a NOP, and the forms that 7.2 adds."""
+    body = raw.lstrip(b"\x66\x2e\x3e\x26\x64\x65\x36\xf2\xf3")
+    if body == b"\x90":
+        return not raw.startswith(b"\xf3")
+    if body.startswith(b"\x0f\x1f"):
+        return True
+    return False
+
+
+def _optimised_new(data: bytes, address: int, nops: NopTable) -> bytes:
+    """Adjacent NOPs become one, or a jump over them (optimize_nops since 6.4)."""
+    out, offset = bytearray(data), 0
+    while offset < len(data):
+        insn = decode_one(bytes(data[offset:]), address + offset)
+        if insn is None:
+            break
+        following = offset + insn.size
+        if _is_nop(insn.raw):
+            if following == len(data):
+                break
+            while following < len(data):
+                more = decode_one(bytes(data[following:]), address + following)
+                if more is None or not _is_nop(more.raw):
+                    break
+                following += more.size
+            out[offset:following] = _one_nop(following - offset, nops)
+        offset = following
+    return bytes(out)
+
+
+def _one_nop(size: int, nops: NopTable) -> bytes:
+    if size <= len(nops.by_length):
+        return nops.by_length[size - 1]
+    if size < 128:
+        return bytes((0xEB, size - 2)) + b"\xcc" * (size - 2)
+    return b"\xe9" + (size - 5).to_bytes(4, "little") + b"\xcc" * (size - 5)
+
+

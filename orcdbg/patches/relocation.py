@@ -1,0 +1,108 @@
+"""Which bytes of text did the boot loader change because the kernel does not run where it was linked (KASLR)?
+
+The list of places is in the `.rela` sections of a vmlinux linked with --emit-relocs. Where the file has none, a
+four-byte operand is taken for relocated when an instruction really has one there and its value is an address of the image.
+"""
+
+from __future__ import annotations
+
+import functools
+
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.reading import signed
+from orcdbg.formats.elf import Section
+from orcdbg.image.vmlinux import KERNEL_BASE, Image
+from orcdbg.patches.decode import decode, wide_operands
+from orcdbg.symbols.table import ENTRY, PER_CPU_SECTION
+
+_RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
+_R_64, _R_PC32, _R_PLT32, _R_32, _R_32S = 1, 2, 4, 10, 11
+_SHN_ABS = 0xFFF1
+MAX_IMAGE = 1 << 30
+_NOT_PER_CPU = (b"__init_begin", b"__per_cpu_load", b"init_per_cpu_")
+
+
+class BuiltText:
+    """The image at its run-time addresses, with the boot loader's relocations applied: an AddressSpace."""
+
+    def __init__(self, image: Image, slide: int) -> None:
+        self._image = image
+        self._slide = slide
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at a run-time address, as they were before the kernel itself changed any."""
+        link = address - self._slide
+        data = self._image.read(link, size)
+        if self._slide == 0 or not size:
+            return data
+        section = self._image.section_at(link)
+        if section is not None and f".rela{section.name}" in self._image.elf.by_name:
+            return self._by_list(data, link, section)
+        return self._by_operand(data, link)
+
+    def _add(self, out: bytearray, at: int, width: int, amount: int) -> None:
+        if 0 <= at and at + width <= len(out):
+            value = int.from_bytes(out[at : at + width], "little") + amount
+            out[at : at + width] = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
+
+    def _by_list(self, data: bytes, link: int, section: Section) -> bytes:
+        """Relocates by the linker's own list; places that straddle an end of `data` are done on a wider read."""
+        places, kinds = self._places(section.name)
+        first = int(np.searchsorted(places, np.uint64(link - 7)))
+        last = int(np.searchsorted(places, np.uint64(link + len(data))))
+        if first == last:
+            return data
+        low, high = max(link - 8, section.address), min(link + len(data) + 8, section.end)
+        out = bytearray(self._image.read(low, high - low))
+        for place, kind in zip(places[first:last].tolist(), kinds[first:last].tolist(), strict=True):
+            if kind == _R_64:
+                self._add(out, place - low, 8, self._slide)
+            else:
+                self._add(out, place - low, 4, self._slide if kind in (_R_32, _R_32S) else -self._slide)
+        return bytes(out[link - low : link - low + len(data)])
+
+    @functools.cache  # noqa: B019  one entry a section, and the object lives as long as the session
+    def _places(self, section: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
+        """Link addresses of relocated fields of a section, sorted, and the relocation type of each."""
+        rows = np.frombuffer(self._image.section_data(f".rela{section}"), dtype=_RELA)
+        kinds = rows["info"] & np.uint64(0xFFFF_FFFF)
+        numbers = rows["info"] >> np.uint64(32)
+        per_cpu, absolute = self._symbol_kinds
+        numbers = np.minimum(numbers, np.uint64(len(per_cpu) - 1))
+        is_per_cpu, is_absolute = per_cpu[numbers], absolute[numbers]
+        direct = np.isin(kinds, (_R_64, _R_32, _R_32S)) & ~is_per_cpu & ~is_absolute
+        inverse = np.isin(kinds, (_R_PC32, _R_PLT32)) & is_per_cpu
+        keep = np.flatnonzero(direct | inverse)
+        order = keep[np.argsort(rows["offset"][keep], kind="stable")]
+        return rows["offset"][order], kinds[order]
+
+    @functools.cached_property
+    def _symbol_kinds(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
+        """For each symbol: is it zero-based per-CPU, is it absolute."""
+        elf = self._image.elf
+        symtab = elf.by_name[".symtab"]
+        entries = np.frombuffer(elf.data(symtab), dtype=ENTRY)
+        names = elf.data(elf.sections[symtab.link])
+        index = next((i for i, s in enumerate(elf.sections) if s.name == PER_CPU_SECTION and s.address == 0), -1)
+        per_cpu = entries["section"] == index
+        for number in np.flatnonzero(per_cpu):
+            if names.startswith(_NOT_PER_CPU, int(entries["name"][number])):
+                per_cpu[number] = False
+        return per_cpu, entries["section"] == _SHN_ABS
+
+    def _by_operand(self, data: bytes, link: int) -> bytes:
+        """Relocates absolute operands of the instructions in `data`, which must begin at one."""
+        words = np.ndarray((max(len(data) - 3, 0),), dtype="<u4", buffer=data, strides=(1,)).astype(np.int64)
+        base = KERNEL_BASE & 0xFFFF_FFFF
+        if not ((words >= base) & (words < base + MAX_IMAGE)).any():
+            return data
+        out = bytearray(data)
+        for insn in decode(data, link):
+            for operand in wide_operands(insn.raw, insn.address):
+                at = insn.address - link + operand.offset
+                value = signed(int.from_bytes(data[at : at + 4], "little"), 32) & (1 << 64) - 1
+                if not operand.relative and self._image.section_at(value) is not None:
+                    self._add(out, at, 4, self._slide)
+        return bytes(out)

@@ -1,0 +1,79 @@
+"""What bytes did the CPU run at this address, and does a call end here?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from orcdbg.base.errors import NotInSnapshot
+from orcdbg.base.reading import AddressSpace
+from orcdbg.patches.ledger import PatchLedger
+
+# Bytes that a ModRM byte of an indirect call draws after it: by mod, the displacement; rm 4 adds a SIB byte.
+_DISPLACEMENT = {0: 0, 1: 1, 2: 4, 3: 0}
+
+
+def _indirect_call_length(modrm: int, sib: int) -> int:
+    """Length of `ff /2` with that ModRM byte, prefixes not counted."""
+    mod, rm = modrm >> 6, modrm & 7
+    length = 2 + _DISPLACEMENT[mod]
+    if mod != 3 and rm == 4:
+        length += 1
+        if mod == 0 and sib & 7 == 5:
+            length += 4
+    elif mod == 0 and rm == 5:
+        length += 4
+    return length
+
+
+def ends_with_call(data: bytes) -> bool:
+    """True when some call instruction's encoding ends at the end of `data`, eight bytes of text."""
+    if data[-5] == 0xE8:
+        return True
+    for length in range(2, 8):
+        at = len(data) - length
+        if data[at] == 0xFF and data[at + 1] >> 3 & 7 == 2:
+            sib = data[at + 2] if length > 2 else 0
+            if _indirect_call_length(data[at + 1], sib) == length:
+                return True
+    return False
+
+
+class PatchedText:
+    """Text as it ran: memory, and where the snapshot lacks it the image with all recorded patches replayed."""
+
+    def __init__(
+        self, memory: AddressSpace, ledger: PatchLedger, built: AddressSpace, is_text: Callable[[int], bool]
+    ) -> None:
+        self._memory = memory
+        self._ledger = ledger
+        self._built = built
+        self._is_text = is_text
+
+    def read_from(self, address: int, size: int) -> tuple[bytes, str]:
+        """The bytes, and where they are from: `memory` or `replay`."""
+        try:
+            return self._memory.read(address, size), "memory"
+        except NotInSnapshot:
+            if not self._is_text(address):
+                raise
+        return self.replayed(address, size), "replay"
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes; NotInSnapshot or BadAddress where there are none."""
+        return self.read_from(address, size)[0]
+
+    def replayed(self, address: int, size: int) -> bytes:
+        """The image's bytes with the recorded patches on them.
+
+        Raises:
+            MemoryFault: not image text, or a patch there cannot be replayed.
+        """
+        out = bytearray(self._built.read(address, size))
+        for cluster in self._ledger.between(address, address + size):
+            if cluster.expected is None:
+                raise NotInSnapshot("replayed text", cluster.address, len(cluster.image))
+            start, end = max(cluster.address, address), min(cluster.end, address + size)
+            out[start - address : end - address] = cluster.expected[start - cluster.address : end - cluster.address]
+        return bytes(out)
+
+
