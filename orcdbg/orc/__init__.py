@@ -1,0 +1,1 @@
+"""ORC rows: decoding by layout, lookup, and the overlay for patched text."""

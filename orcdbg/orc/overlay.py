@@ -1,0 +1,146 @@
+"""Which CFA rule holds at this address, given what the kernel wrote over its own text?
+
+The row as built is right wherever the patched instructions leave the stack as the row says. Where they do not, the rule
+is derived: the row at the site's first byte, moved by what the instructions up to the boundary pushed. Kernels whose
+build put the rows of all alternatives into the image state the same rule themselves, and then nothing is corrected.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
+from orcdbg.orc.rules import CfaRule, cfa_rule
+from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.ledger import Cluster, PatchLedger
+from orcdbg.patches.site import PatchSite
+
+FindEntry = Callable[[int], OrcEntry | None]
+
+
+@dataclass(frozen=True, slots=True)
+class PatchEffect:
+    """What a patch does to the rule at one address.
+
+    `adjust` is the bytes by which the true rule differs from the stated one, `instructions` those that moved the stack
+    pointer between the site's start and the address, `text` the bytes that were followed and `text_from` where they came from.
+    """
+
+    site: PatchSite
+    adjust: int
+    instructions: tuple[str, ...]
+    stated_rule: str | None
+    text: bytes
+    text_from: str
+
+
+@dataclass(frozen=True, slots=True)
+class Effective:
+    """The rule at an address: the ORC entry, the rule that holds, the patch that covers it, and what is in doubt."""
+
+    entry: OrcEntry | None
+    rule: CfaRule | None
+    patch: PatchEffect | None = None
+    doubt: str | None = None
+
+
+class OrcOverlay:
+    """ORC rows corrected for patched text.
+
+    Args:
+        find_entry: the kernel's own look-up, rows as built.
+        ledger: the recorded patches.
+        memory: text as it was in memory.
+        sp_indirect_adds_last: see `cfa_rule`.
+    """
+
+    def __init__(
+        self, find_entry: FindEntry, ledger: PatchLedger, memory: AddressSpace, sp_indirect_adds_last: bool
+    ) -> None:
+        self._find_entry = find_entry
+        self._ledger = ledger
+        self._memory = memory
+        self._adds_last = sp_indirect_adds_last
+
+    def stated(self, address: int) -> tuple[OrcEntry | None, CfaRule | None]:
+        """The entry as built for an address, and its rule."""
+        entry = self._find_entry(address)
+        return entry, None if entry is None else cfa_rule(entry.row, self._adds_last)
+
+    def at(self, ip: int, exact: bool) -> Effective:
+        """The rule for a frame.
+
+        Args:
+            ip: its instruction pointer.
+            exact: True for an interrupted address, False for a return address (looked up at ip - 1).
+        """
+        address = ip if exact else ip - 1
+        entry, rule = self.stated(address)
+        cluster = self._ledger.find(address)
+        if entry is None or cluster is None or not cluster.sites:
+            return Effective(entry, rule)
+        text, text_from = self._text(cluster)
+        if text is None:
+            return Effective(entry, rule, None, f"{text_from}; whether the row still holds is not known")
+        if text == cluster.image or (exact and ip == cluster.address):
+            return Effective(entry, rule)
+        return self._patched(ip, exact, entry, rule, cluster, text, text_from)
+
+    def _text(self, cluster: Cluster) -> tuple[bytes | None, str]:
+        """The cluster's bytes and where they come from: memory, else the replay."""
+        try:
+            return self._memory.read(cluster.address, len(cluster.image)), "memory"
+        except MemoryFault:
+            if cluster.expected is None:
+                return None, "patched text is not in the snapshot and cannot be replayed"
+            return cluster.expected, "replay (the text is not in the snapshot)"
+
+    def _patched(
+        self,
+        ip: int,
+        exact: bool,
+        entry: OrcEntry,
+        rule: CfaRule | None,
+        cluster: Cluster,
+        text: bytes,
+        text_from: str,
+    ) -> Effective:
+        """The rule inside a site that was changed."""
+        from orcdbg.patches import effects  # decoding costs a tenth of a second to import, and most walks need none
+
+        site = self._covering(cluster, ip if exact else ip - 1)
+        stated = None if rule is None else str(rule)
+
+        def effect(adjust: int, instructions: tuple[str, ...]) -> PatchEffect:
+            return PatchEffect(site, adjust, instructions, stated, text, text_from)
+
+        boundary = (
+            effects.stack_boundaries(text, cluster.address).get(ip)
+            if exact
+            else effects.call_before(text, cluster.address, ip)
+        )
+        if rule is None or rule.base != "sp" or rule.indirect:
+            return Effective(entry, rule, effect(0, ()))
+        if boundary is None:
+            what = "is inside an instruction of the patched text" if exact else "does not follow a call of the patched text"
+            return Effective(entry, rule, effect(0, ()), f"{ip:#x} {what}")
+        path = tuple(insn.mnemonic for insn in boundary.path)
+        if boundary.pushed is None:
+            return Effective(entry, rule, effect(0, path), "the patched text sets the stack pointer in a way not followed")
+        start_rule = self._start_rule(cluster)
+        if start_rule is None or start_rule.base != "sp" or start_rule.indirect:
+            return Effective(entry, rule, effect(0, path))
+        true = start_rule.moved(boundary.pushed)
+        return Effective(entry, true, effect(true.offset - rule.offset, path))
+
+    def _start_rule(self, cluster: Cluster) -> CfaRule | None:
+        """The rule at the first byte, which all alternatives of a site share."""
+        return self.stated(cluster.address)[1]
+
+    @staticmethod
+    def _covering(cluster: Cluster, address: int) -> PatchSite:
+        """The last pass that covers the address and wrote something."""
+        covering = [site for site in cluster.sites if site.address <= address < site.end]
+        return covering[-1] if covering else cluster.sites[-1]

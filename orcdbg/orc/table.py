@@ -1,0 +1,77 @@
+"""Which ORC entry covers an address?"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.orc.rows import ENTRY, OrcLayout, OrcRow
+
+MAX_ENTRIES = 1 << 24
+
+
+class OrcEntry(NamedTuple):
+    """A row and where it stands: `address` is that of its six `raw` bytes, None where the table has no address."""
+
+    table: str
+    index: int
+    entry_ip: int
+    address: int | None
+    raw: bytes
+    row: OrcRow
+
+
+class OrcTable:
+    """A sorted ORC table.
+
+    Args:
+        name: `vmlinux` or `module NAME`.
+        ips: the `.orc_unwind_ip` array, signed 32-bit, each relative to its own address.
+        ips_address: run-time address of that array.
+        rows: the `.orc_unwind` array, six bytes each.
+        rows_address: its run-time address.
+        layout: how the rows are laid out.
+
+    Raises:
+        UnsupportedFormat: the arrays are not of equal length, or are too long.
+    """
+
+    def __init__(
+        self, name: str, ips: bytes, ips_address: int, rows: bytes, rows_address: int, layout: OrcLayout
+    ) -> None:
+        count = len(ips) // 4
+        if len(ips) % 4 or len(rows) != count * ENTRY.size or count > MAX_ENTRIES:
+            raise UnsupportedFormat(name, f"ORC table of {len(ips)} bytes of addresses and {len(rows)} bytes of rows")
+        self.name = name
+        self.layout = layout
+        self._rows, self._rows_address = rows, rows_address
+        relative = np.frombuffer(ips, dtype="<i4").astype(np.int64)
+        places = np.arange(count, dtype=np.int64) * 4 + np.int64(ips_address - (1 << 64))
+        self.ips: npt.NDArray[np.uint64] = (relative + places).view(np.uint64)
+        self._order: npt.NDArray[np.intp] | None = None
+        if count and bool((self.ips[1:] < self.ips[:-1]).any()):
+            self._sort()
+
+    def _sort(self) -> None:
+        """Puts a table that the kernel would sort at boot or load into its order: of equal addresses, terminators first."""
+        defined = np.frombuffer(self._rows, dtype="u1")[4 :: ENTRY.size] & 15 != 0
+        self._order = np.lexsort((defined, self.ips))
+        self.ips = self.ips[self._order]
+
+    def __len__(self) -> int:
+        return len(self.ips)
+
+    def entry(self, index: int) -> OrcEntry:
+        """Entry `index` in order of address."""
+        place = int(self._order[index]) if self._order is not None else index
+        raw = self._rows[place * ENTRY.size : (place + 1) * ENTRY.size]
+        address = self._rows_address + place * ENTRY.size if self._rows_address else None
+        return OrcEntry(self.name, index, int(self.ips[index]), address, raw, self.layout.decode(raw))
+
+    def find(self, address: int) -> OrcEntry | None:
+        """The entry that covers a run-time address: the last whose ip is not above it; None before the first."""
+        index = int(np.searchsorted(self.ips, np.uint64(address), side="right")) - 1
+        return self.entry(index) if index >= 0 else None
