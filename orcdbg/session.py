@@ -1,0 +1,275 @@
+"""What do an image and a snapshot together make: one stopped kernel, ready to be asked?
+
+Everything is built on first use, so that a question costs only what it needs.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+
+from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError, UnsupportedFormat
+from orcdbg.base.reading import AddressSpace, read_cstring
+from orcdbg.formats.elf import SHF_EXECINSTR
+from orcdbg.image.vmlinux import KERNEL_BASE, Image
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.modules import module_orc
+from orcdbg.kernel.names import Names
+from orcdbg.kernel.tasks import Task, list_tasks
+from orcdbg.orc.layout import EntryShape, LayoutChoice, choose_layout
+from orcdbg.orc.overlay import OrcOverlay
+from orcdbg.orc.rows import ENTRY
+from orcdbg.orc.table import OrcEntry, OrcTable
+from orcdbg.patches.ledger import PatchLedger
+from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.replay import Build, recorded_passes
+from orcdbg.patches.text import PatchedText, ends_with_call
+from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.placement import Placement, find_placement
+from orcdbg.symbols.btf import Btf, StructIndex
+from orcdbg.symbols.table import SymbolTable
+from orcdbg.unwind.unwinder import Unwinder
+from orcdbg.unwind.walker import Terrain
+
+_REWRITTEN = {
+    "return_to_handler": "function_graph (return_to_handler)",
+    "kretprobe_trampoline": "a kretprobe (kretprobe_trampoline)",
+    "__kretprobe_trampoline": "a kretprobe (__kretprobe_trampoline)",
+    "arch_rethook_trampoline": "a kretprobe (arch_rethook_trampoline)",
+}
+_VOTERS = 512
+
+
+class Session:
+    """A stopped kernel.
+
+    Args:
+        image: the vmlinux.
+        snapshot: the stopped machine.
+        slide: run-time minus link address, where the user knows better than the snapshot.
+        phys_base: physical address of the image base, likewise.
+        make_passes: which patch mechanisms take part; plug-ins add theirs.
+
+    Raises:
+        Mismatch: the image is of another kernel.
+        OrcdbgError: the kernel cannot be found in the snapshot.
+    """
+
+    def __init__(
+        self,
+        image: Image,
+        snapshot: Snapshot,
+        slide: int | None = None,
+        phys_base: int | None = None,
+        make_passes: Callable[[Build], Sequence[object]] | None = None,
+    ) -> None:
+        self.image = image
+        self.snapshot = snapshot
+        self.warnings: list[str] = list(snapshot.warnings)
+        self._refuse_other_build()
+        self.placement: Placement = find_placement(snapshot, self._link_address, slide, phys_base)
+        self.slide = self.placement.slide
+        place = self.placement
+        self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
+        self._check_banner()
+
+    def _link_address(self, name: str) -> int | None:
+        symbol = self.symbols.find(name)
+        return None if symbol is None else symbol.address
+
+    def _refuse_other_build(self) -> None:
+        """Compares build-ids, before anything else is believed."""
+        theirs, ours = self.snapshot.vmcoreinfo.get("BUILD-ID"), self.image.build_id
+        if theirs and ours and theirs.strip().lower() != ours:
+            raise Mismatch("build-id", ours, theirs.strip())
+
+    def _check_banner(self) -> None:
+        """Reads the kernel's banner back from where it must be."""
+        symbol = self.symbols.find("linux_banner")
+        if symbol is None:
+            return
+        built = read_cstring(self.image, symbol.address, 512).decode("latin-1").strip()
+        try:
+            found = read_cstring(self.memory, symbol.address + self.slide, 512).decode("latin-1").strip()
+        except MemoryFault as error:
+            self.warnings.append(f"the kernel's banner cannot be read, so the image is unchecked: {error}")
+            return
+        if found != built:
+            shown = found if found.startswith("Linux version") else "not found where it should be"
+            release = self.snapshot.vmcoreinfo.get("OSRELEASE")
+            raise Mismatch("banner", built, f"{shown} (OSRELEASE {release})" if release else shown)
+
+    @functools.cached_property
+    def symbols(self) -> SymbolTable:
+        """The image's symbols, at link addresses."""
+        elf = self.image.elf
+        section = elf.by_name.get(".symtab")
+        if section is None or not section.size:
+            raise UnsupportedFormat(self.image.path, "no symbol table (.symtab)")
+        if section.link >= len(elf.sections):
+            raise UnsupportedFormat(self.image.path, "the symbol table names no string table")
+        strings = elf.data(elf.sections[section.link])
+        return SymbolTable(self.image.path, elf.data(section), strings, elf.sections, KERNEL_BASE)
+
+    @functools.cached_property
+    def types(self) -> StructIndex:
+        """The kernel's structures."""
+        return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+
+    @functools.cached_property
+    def linux(self) -> Linux:
+        """The kernel's variables and members by name."""
+        return Linux(self.memory, self.symbols, self.types, self.slide)
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """Names of addresses."""
+        return Names(self.linux)
+
+    @functools.cached_property
+    def features(self) -> Features:
+        """CPU feature bits."""
+        return Features(self.linux)
+
+    @functools.cached_property
+    def _task_list(self) -> tuple[list[Task], list[str]]:
+        return list_tasks(self.linux)
+
+    @property
+    def tasks(self) -> list[Task]:
+        """All tasks, the swappers first."""
+        return self._task_list[0]
+
+    @property
+    def task_problems(self) -> list[str]:
+        """What could not be read of the task list."""
+        return self._task_list[1]
+
+    def task(self, which: int) -> Task:
+        """The task with that pid, or whose task_struct is at that address; NotFound without."""
+        for task in self.tasks:
+            if which in (task.pid, task.address):
+                return task
+        raise NotFound("task", str(which) if which < 1 << 32 else f"{which:#x}", "`ps` lists them")
+
+    @functools.cached_property
+    def built(self) -> BuiltText:
+        """Text as built, at run-time addresses."""
+        return BuiltText(self.image, self.slide)
+
+    @functools.cached_property
+    def ledger(self) -> PatchLedger:
+        """The recorded patches."""
+        build = Build(self.image, self.linux, self.built, self.features)
+        return PatchLedger(recorded_passes(build), self.built)
+
+    @functools.cached_property
+    def text(self) -> PatchedText:
+        """Kernel text as it ran: memory, or the replay where memory is not in the snapshot."""
+        return PatchedText(self.memory, self.ledger, self.built, self.is_text)
+
+    @functools.cached_property
+    def text_ranges(self) -> list[tuple[int, int]]:
+        """Run-time [start, end) of the image's executable sections that return addresses can point into."""
+        sections = self.image.elf.sections
+        code = [s for s in sections if s.flags & SHF_EXECINSTR and s.name in (".text", ".init.text")]
+        return [(s.address + self.slide, s.end + self.slide) for s in code]
+
+    def is_text(self, address: int) -> bool:
+        """True for an address in the image's or a module's code."""
+        if any(start <= address < end for start, end in self.text_ranges):
+            return True
+        if not address >> 63:
+            return False
+        module = self.names.module_at(address)
+        return module is not None
+
+    @functools.cached_property
+    def orc_layout(self) -> LayoutChoice:
+        """The kernel's ORC layout, and what decided it."""
+        rows = self.image.section_data(".orc_unwind")
+        if not rows:
+            raise UnsupportedFormat(self.image.path, "no ORC tables (.orc_unwind): the kernel was built without ORC")
+        choice = choose_layout(self.image.section_data(".orc_header"), self._entry_shape(), self._voters(rows))
+        if choice.warning:
+            self.warnings.append(choice.warning)
+        return choice
+
+    def _entry_shape(self) -> EntryShape | None:
+        try:
+            members = self.types.members("orc_entry")
+        except OrcdbgError:
+            return None
+        kind = members.get("type")
+        return None if kind is None else EntryShape(kind.bit_size, "end" in members, "signal" in members)
+
+    def _voters(self, rows: bytes) -> list[bytes]:
+        """Raw rows, at the first of each run of rows that follows a gap: nearly all are entries of functions."""
+        count = len(rows) // ENTRY.size
+        step = max(count // (4 * _VOTERS), 1)
+        first = [rows[i * ENTRY.size : (i + 1) * ENTRY.size] for i in range(0, count, step)]
+        shape = b"\x08\x00\x00\x00"  # sp_offset 8, bp_offset 0: true of every function entry whatever the flags mean
+        return [raw for raw in first if raw.startswith(shape)][:_VOTERS]
+
+    @functools.cached_property
+    def orc_table(self) -> OrcTable:
+        """The image's ORC table."""
+        ips = self.image.find_section(".orc_unwind_ip")
+        rows = self.image.find_section(".orc_unwind")
+        layout = self.orc_layout.layout
+        if ips is None or rows is None:
+            raise UnsupportedFormat(self.image.path, "no ORC tables (.orc_unwind_ip)")
+        data = self.image.section_data(".orc_unwind")
+        addresses = self.image.section_data(".orc_unwind_ip")
+        return OrcTable("vmlinux", addresses, ips.address + self.slide, data, rows.address + self.slide, layout)
+
+    @functools.cached_property
+    def _module_tables(self) -> dict[int, OrcTable | None]:
+        return {}
+
+    def find_orc(self, address: int) -> OrcEntry | None:
+        """The ORC entry the kernel itself would find for a run-time address."""
+        if any(start <= address < end for start, end in self.text_ranges):
+            return self.orc_table.find(address)
+        module = self.names.module_at(address)
+        if module is None:
+            return None
+        if module.address not in self._module_tables:
+            try:
+                ips, ips_at, rows, rows_at = module_orc(self.linux, module)
+                layout = self.orc_layout.layout
+                table = OrcTable(f"module {module.name}", ips, ips_at, rows, rows_at, layout)
+            except OrcdbgError as error:
+                self.warnings.append(f"module {module.name}: no ORC table: {error}")
+                table = None
+            self._module_tables[module.address] = table
+        found = self._module_tables[module.address]
+        return None if found is None else found.find(address)
+
+    @functools.cached_property
+    def overlay(self) -> OrcOverlay:
+        """ORC rows corrected for patched text."""
+        # 5.12 (a0cfc74d0b00) changed what SP_INDIRECT means, in the series that added hardirq_stack_inuse.
+        linux = self.linux
+        adds_last = linux.find_address("hardirq_stack_inuse") is not None or linux.types.has("pcpu_hot", "current_task")
+        return OrcOverlay(self.find_orc, self.ledger, self.memory, adds_last)
+
+    def follows_call(self, address: int) -> bool | None:
+        """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""
+        answers = []
+        spaces: tuple[AddressSpace, ...] = (self.memory, self.image)
+        for space, at in zip(spaces, (address, address - self.slide), strict=True):
+            try:
+                answers.append(ends_with_call(space.read(at - 8, 8)))
+            except MemoryFault:
+                continue
+        return any(answers) if answers else None
+
+    @functools.cached_property
+    def unwinder(self) -> Unwinder:
+        """Walks stacks."""
+        rewritten = {a: text for name, text in _REWRITTEN.items() if (a := self.linux.find_address(name)) is not None}
+        terrain = Terrain(self.memory, self.overlay, self.names.at, self.is_text, self.follows_call, rewritten)
+        return Unwinder(self.linux, terrain, self.snapshot.cpus)

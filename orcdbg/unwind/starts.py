@@ -1,0 +1,79 @@
+"""From which registers does the walk of a task begin?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from orcdbg.base.reading import read_u64
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.stacks import Stack, cpu_stacks, task_stack
+from orcdbg.kernel.tasks import current_task
+from orcdbg.snapshot.machine import CpuState
+from orcdbg.unwind.frame import RegisterValue
+from orcdbg.unwind.walker import State
+
+# struct inactive_task_frame, arch/x86/include/asm/switch_to.h, for kernels whose BTF lacks it.
+_INACTIVE = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "bx": 32, "bp": 40, "ret_addr": 48}
+_INACTIVE_SIZE = 56
+_NAMES = {"bx": "rbx", "bp": "rbp", "ret_addr": "rip"}
+_NEW_TASK = ("ret_from_fork_asm", "ret_from_fork")
+
+
+def running_start(cpu: CpuState) -> State:
+    """The state of a CPU whose registers the snapshot recorded: its ip is exact, and all registers are known."""
+    registers = {name: RegisterValue(value, cpu.source) for name, value in cpu.registers.items()}
+    registers["cs"] = registers["cs"]._replace(value=registers["cs"].value & 0xFFFF)
+    return State(registers["rip"].value, True, registers, "interrupt", None)
+
+
+def sleeping_start(linux: Linux, task: int) -> tuple[State, int]:
+    """The state of a task that was switched out, and the address of its `struct inactive_task_frame`."""
+    sp = linux.member("task_struct", "thread.sp", task)
+    has_type = linux.types.has("inactive_task_frame", "ret_addr")
+    size = linux.types.size("inactive_task_frame") if has_type else _INACTIVE_SIZE
+    registers = {}
+    for member, fixed in _INACTIVE.items():
+        at = linux.types.offset("inactive_task_frame", member) if has_type else fixed
+        value = RegisterValue(read_u64(linux.memory, sp + at), f"inactive_task_frame {sp:#x} +{at}")
+        registers[_NAMES.get(member, member)] = value
+    registers["rsp"] = RegisterValue(sp + size, f"task_struct.thread.sp + {size}")
+    ip = registers["rip"].value
+    slot = sp + size - 8
+    # A task that never ran starts at an address that no call put there: the kernel too takes it as exact.
+    is_new = ip == next((a for name in _NEW_TASK if (a := linux.find_address(name)) is not None), None)
+    return State(ip, is_new, registers, "interrupt" if is_new else "call", slot), sp
+
+
+def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int, CpuState | None]]:
+    """For each task that some CPU runs: that CPU, and the recorded registers that are its."""
+    current = {cpu: task for cpu in range(linux.cpu_limit()) if (task := current_task(linux, cpu))}
+    notes = _notes_by_cpu(linux, cpus, current)
+    return {task: (cpu, notes.get(cpu)) for cpu, task in current.items()}
+
+
+def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, int]) -> dict[int, CpuState]:
+    """Which note is of which CPU.
+
+    QEMU writes a note a CPU, in order. kdump leaves out CPUs that saved none, so its notes are told by the stack that
+    their rsp is on, else by the pid they name.
+    """
+    if cpus and all(state.cr3 is not None for state in cpus):
+        return {state.cpu: state for state in cpus}
+    found: dict[int, CpuState] = {}
+    for cpu, task in current.items():
+        stacks = stacks_of(linux, task, cpu)
+        pid = linux.member("task_struct", "pid", task)
+        free = [state for state in cpus if state not in found.values()]
+        by_stack = [s for s in free if any(stack.holds(s.registers["rsp"]) for stack in stacks)]
+        by_pid = [s for s in free if s.pid == pid and s.registers["cs"] & 3 == 3]
+        for state in by_stack or by_pid:
+            found[cpu] = state
+            break
+    return found
+
+
+def stacks_of(linux: Linux, task: int, cpu: int | None) -> list[Stack]:
+    """The stacks a walk of a task may touch: its own, and its CPU's when it is running."""
+    own = task_stack(linux, task)
+    others = cpu_stacks(linux, cpu) if cpu is not None else []
+    return ([own] if own else []) + others

@@ -1,0 +1,98 @@
+"""What is the stack of this task, and how does it end?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.stacks import task_registers, task_stack
+from orcdbg.kernel.tasks import Task
+from orcdbg.snapshot.machine import CpuState
+from orcdbg.unwind.frame import Frame, RegisterValue, StackTrace
+from orcdbg.unwind.starts import running_start, sleeping_start, stacks_of, tasks_on_cpus
+from orcdbg.unwind.walker import PT_REGS, State, Terrain, Walk, Walker, is_user
+
+_IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
+
+
+class Unwinder:
+    """Walks tasks of one snapshot."""
+
+    def __init__(self, linux: Linux, terrain: Terrain, cpus: Sequence[CpuState]) -> None:
+        self._linux = linux
+        self._terrain = terrain
+        self._cpus = cpus
+
+    @functools.cached_property
+    def running(self) -> dict[int, tuple[int, CpuState | None]]:
+        """Running tasks by address: CPU, and its recorded registers if there are any."""
+        return tasks_on_cpus(self._linux, self._cpus)
+
+    def trace(self, task: Task) -> StackTrace:
+        """The stack of a task; what cannot be read becomes the reason why the walk stopped."""
+        cpu, note = self.running.get(task.address, (None, None))
+        is_running = task.address in self.running
+        source = "none"
+        try:
+            if is_running and note is None:
+                walk = Walk(end_reason=f"running on CPU {cpu}, whose registers are not in the snapshot")
+            elif note is not None:
+                source = note.source
+                walk = self._walk(task, cpu, running_start(note))
+            else:
+                source = "inactive_task_frame"
+                walk = self._sleeping(task)
+        except MemoryFault as error:
+            walk = Walk(end_reason=f"the starting registers cannot be read: {error}")
+        end = self._end_word(task, walk)
+        shown_cpu = cpu if is_running else task.cpu
+        return StackTrace(
+            task.address, task.pid, task.comm, shown_cpu, is_running, source, tuple(walk.frames), end, walk.end_reason
+        )
+
+    def from_state(self, task: Task, state: State, source: str) -> StackTrace:
+        """The stack from registers that the user gave, over the stacks of `task` and its CPU."""
+        cpu, _ = self.running.get(task.address, (task.cpu, None))
+        walk = self._walk(task, cpu, state)
+        end = self._end_word(task, walk)
+        frames = tuple(walk.frames)
+        return StackTrace(task.address, task.pid, task.comm, cpu, False, source, frames, end, walk.end_reason)
+
+    def _walk(self, task: Task, cpu: int | None, start: State) -> Walk:
+        return Walker(self._terrain, stacks_of(self._linux, task.address, cpu)).walk(start)
+
+    def _sleeping(self, task: Task) -> Walk:
+        stack = task_stack(self._linux, task.address)
+        if stack is None:
+            return Walk(end_reason="the task has no stack any more (it has exited)")
+        start, sp = sleeping_start(self._linux, task.address)
+        if not stack.holds(sp):
+            return Walk(end_reason=f"thread.sp {sp:#x} is not on the task's stack at {stack.begin:#x}")
+        walk = self._walk(task, None, start)
+        if start.exact and walk.end == "end" and not task.is_kernel_thread:
+            self._add_first_user_frame(walk, task_registers(self._linux, stack))
+        return walk
+
+    def _add_first_user_frame(self, walk: Walk, address: int) -> None:
+        """A new user task has no caller, but the registers it will begin with are at the top of its stack."""
+        data = self._linux.memory.read(address, 168)
+        registers = {
+            name: RegisterValue(int.from_bytes(data[at : at + 8], "little"), f"pt_regs {address:#x} +{at}")
+            for name, at in PT_REGS.items()
+        }
+        if is_user(registers):
+            slot = address + PT_REGS["rip"]
+            ip = registers["rip"].value
+            walk.frames.append(Frame(len(walk.frames), "user", "unknown", ip, True, None, registers, slot))
+            walk.end = "user"
+
+    def _end_word(self, task: Task, walk: Walk) -> str:
+        """The contract's word for how a walk ended."""
+        if walk.end != "end":
+            return walk.end
+        if task.pid != 0:
+            return "kthread"
+        names = {frame.location.symbol for frame in walk.frames if frame.location}
+        return "idle" if names & set(_IDLE_LOOPS) or not names & {"start_kernel"} else "boot"

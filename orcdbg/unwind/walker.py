@@ -1,0 +1,316 @@
+"""Who called whom: how does one frame lead to the next by the ORC rule that holds at its ip?
+
+Mirrors unwind_next_frame() of arch/x86/kernel/unwind_orc.c, 5.10 to 7.2, and refuses where that guesses: a step is taken
+only on a known stack, upwards, to kernel text. Every walk ends with a reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import U64, AddressSpace
+from orcdbg.kernel.names import Location
+from orcdbg.kernel.stacks import Stack
+from orcdbg.orc.overlay import Effective, OrcOverlay
+from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rules import CfaRule, bp_rule
+from orcdbg.unwind.frame import Frame, Registers, RegisterValue
+
+# struct pt_regs, arch/x86/include/asm/ptrace.h.
+PT_REGS = {
+    "r15": 0, "r14": 8, "r13": 16, "r12": 24, "rbp": 32, "rbx": 40, "r11": 48, "r10": 56, "r9": 64, "r8": 72, "rax": 80,
+    "rcx": 88, "rdx": 96, "rsi": 104, "rdi": 112, "orig_rax": 120, "rip": 128, "cs": 136, "rflags": 144, "rsp": 152,
+    "ss": 160,
+}  # fmt: skip
+IRET = ("rip", "cs", "rflags", "rsp", "ss")
+_RIP_AT, _IRET_SIZE, _PT_REGS_SIZE = 128, 40, 168
+MAX_FRAMES = 1024
+_REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
+
+
+@dataclass(frozen=True, slots=True)
+class Terrain:
+    """What a walk goes over: memory, rules, names, and which code addresses may be returned to.
+
+    `rewritten` names the trampolines whose address in a return slot means that the kernel keeps the true one elsewhere.
+    """
+
+    memory: AddressSpace
+    overlay: OrcOverlay
+    locate: Callable[[int], Location | None]
+    is_text: Callable[[int], bool]
+    follows_call: Callable[[int], bool | None]
+    rewritten: dict[int, str]
+
+
+@dataclass(slots=True)
+class State:
+    """The unwinder's state between two frames."""
+
+    ip: int
+    exact: bool
+    registers: Registers
+    kind: str
+    came_from: int | None
+    previous: Registers | None = None  # full registers from before a partial frame
+    reliable: bool = True
+    doubt: str | None = None
+
+
+@dataclass(slots=True)
+class Walk:
+    """A walk's result: frames, and an end word of the JSON contract with its reason."""
+
+    frames: list[Frame] = field(default_factory=list)
+    end: str = "stopped"
+    end_reason: str | None = None
+
+
+class _Stop(Exception):
+    """Ends a walk; `end` is `stopped` for anything but a proper end, `frame` the last frame as far as it was explained."""
+
+    def __init__(self, reason: str | None, end: str = "stopped") -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.end = end
+        self.frame: Frame | None = None
+
+
+class Walker:
+    """One walk over one task's stacks.
+
+    Args:
+        terrain: the kernel.
+        stacks: the stacks the walk may touch, the task's own first.
+    """
+
+    def __init__(self, terrain: Terrain, stacks: Sequence[Stack]) -> None:
+        self._terrain = terrain
+        self._stacks = stacks
+        self._left: set[tuple[str, int]] = set()
+
+    def walk(self, start: State) -> Walk:
+        """All frames from `start` on."""
+        result, state = Walk(), start
+        try:
+            for index in range(MAX_FRAMES):
+                if is_user(state.registers):
+                    result.frames.append(self._user_frame(index, state))
+                    raise _Stop(None, "user")
+                frame = self._frame(index, state)
+                result.frames.append(frame)
+                state, result.frames[-1] = self._step(frame, state)
+            raise _Stop(f"more than {MAX_FRAMES} frames")
+        except _Stop as stop:
+            result.end, result.end_reason = stop.end, stop.reason
+            if stop.frame is not None:
+                result.frames[-1] = stop.frame
+        return result
+
+    def _stack_of(self, address: int, size: int = 8) -> Stack | None:
+        return next((stack for stack in self._stacks if stack.holds(address, size)), None)
+
+    def _stack_of_pointer(self, sp: int) -> Stack | None:
+        """The stack that a stack pointer is on; an empty stack's pointer is at its end."""
+        return self._stack_of(sp) or self._stack_of(sp - 8)
+
+    def _user_frame(self, index: int, state: State) -> Frame:
+        return Frame(
+            index, "user", "unknown", state.ip, True, None, state.registers, state.came_from, reliable=state.reliable
+        )
+
+    def _frame(self, index: int, state: State) -> Frame:
+        """The frame for a state, before its caller is known."""
+        stack = self._stack_of_pointer(state.registers["rsp"].value)
+        return Frame(
+            index=index,
+            kind=state.kind,
+            stack=stack.kind if stack else "unknown",
+            ip=state.ip,
+            exact=state.exact,
+            location=self._terrain.locate(state.ip if state.exact else state.ip - 1),
+            registers=state.registers,
+            came_from=state.came_from,
+            reliable=state.reliable,
+            doubt=state.doubt,
+        )
+
+    def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
+        """The caller's state, and the frame completed with how it was found."""
+        effective = self._terrain.overlay.at(frame.ip, frame.exact)
+        frame = _explained(frame, effective)
+        try:
+            row, rule = _row_and_rule(effective, frame)
+            frame = replace(frame, cfa=self._cfa(rule, frame, state))
+            take = self._call if row.type == "call" else self._interrupted
+            following, slot = take(frame, row, state)
+        except _Stop as stop:
+            stop.frame = frame
+            raise
+        return following, replace(frame, return_slot=slot)
+
+    def _read(self, address: int, size: int, what: str) -> bytes:
+        """Bytes of a stack; a walk reads nothing else."""
+        if self._stack_of(address, size) is None:
+            raise _Stop(f"{what} at {address:#x} is on none of this task's stacks")
+        try:
+            return self._terrain.memory.read(address, size)
+        except MemoryFault as error:
+            raise _Stop(f"{what}: {error}") from error
+
+    def _word(self, address: int, what: str) -> int:
+        return int.from_bytes(self._read(address, 8, what), "little")
+
+    def _cfa(self, rule: CfaRule, frame: Frame, state: State) -> int:
+        """The CFA by a rule: the value of the stack pointer in the caller, or where its registers are saved."""
+        name = _REGISTER_OF.get(rule.base, rule.base)
+        base = frame.registers.get(name) or (state.previous or {}).get(name)
+        if base is None:
+            raise _Stop(f"the rule {rule} needs {name}, which is not known in this frame")
+        if rule.indirect == "base":
+            return self._word(base.value, f"saved stack pointer ({rule})") + rule.offset & U64
+        address = base.value + rule.offset & U64
+        return self._word(address, f"saved stack pointer ({rule})") if rule.indirect else address
+
+    def _call(self, frame: Frame, row: OrcRow, state: State) -> tuple[State, int]:
+        """The caller through a return address at CFA - 8."""
+        cfa = frame.cfa or 0
+        slot = cfa - 8
+        ip = self._word(slot, "return address slot")
+        self._check_progress(frame.sp, cfa, slot)
+        name = self._terrain.rewritten.get(ip)
+        if name is not None:
+            raise _Stop(f"the return address in {slot:#x} was replaced by {name}; the kernel keeps the true one elsewhere")
+        if not self._terrain.is_text(ip) and not self._terrain.is_text(ip - 1):
+            raise _Stop(f"the word in return slot {slot:#x}, {ip:#x}, is not an address of kernel text")
+        source = f"frame #{frame.index}"
+        registers = {
+            "rip": RegisterValue(ip, f"return slot {slot:#x} of {source}"),
+            "rsp": RegisterValue(cfa, f"CFA of {source}"),
+        }
+        bp = self._caller_bp(frame, cfa, row, frame.registers.get("rbp"))
+        if bp is not None:
+            registers["rbp"] = bp
+        reliable, doubt = frame.reliable and frame.doubt is None, None
+        if self._terrain.follows_call(ip) is False:
+            reliable, doubt = False, f"{ip:#x} does not follow a call"
+        elif not reliable:
+            doubt = f"reached through frame #{frame.index}, which is in doubt"
+        return State(ip, False, registers, "call", slot, None, reliable, doubt), slot
+
+    def _interrupted(self, frame: Frame, row: OrcRow, state: State) -> tuple[State, int]:
+        """The caller through saved registers at the CFA: a whole pt_regs, or the CPU's five words."""
+        cfa = frame.cfa or 0
+        full = row.type == "regs"
+        names = PT_REGS if full else {name: 8 * i for i, name in enumerate(IRET)}
+        data = self._read(cfa, _PT_REGS_SIZE if full else _IRET_SIZE, "saved registers")
+        what = f"pt_regs {cfa:#x}" if full else f"interrupt frame {cfa:#x}"
+        registers = {
+            name: RegisterValue(int.from_bytes(data[at : at + 8], "little"), f"{what} +{at}")
+            for name, at in names.items()
+        }
+        for name in ("cs", "ss"):  # 6.9 and later keep FRED's event data above the selector
+            registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
+        why = implausible(registers)
+        if why:
+            raise _Stop(f"{what} cannot be saved registers: {why}")
+        previous = None
+        if not full:
+            previous = frame.registers if "r15" in frame.registers else state.previous
+            bp = self._caller_bp(frame, cfa, row, (previous or frame.registers).get("rbp"))
+            if bp is not None:
+                registers["rbp"] = bp
+        slot = cfa + (_RIP_AT if full else 0)
+        ip, sp = registers["rip"].value, registers["rsp"].value
+        if not is_user(registers):
+            self._check_switch(frame, sp, slot)
+            if not self._terrain.is_text(ip) and ip:
+                raise _Stop(f"the interrupted ip in {slot:#x}, {ip:#x}, is not an address of kernel text")
+        reliable = frame.reliable and frame.doubt is None
+        doubt = None if reliable else f"reached through frame #{frame.index}, which is in doubt"
+        # Bit `signal` of the row: clear for #BP alone, whose saved ip is one past the int3.
+        kind = "interrupt" if full else "interrupt-partial"
+        return State(ip, row.signal, registers, kind, slot, previous, reliable, doubt), slot
+
+    def _caller_bp(self, frame: Frame, cfa: int, row: OrcRow, own: RegisterValue | None) -> RegisterValue | None:
+        """The caller's rbp by the row's second half."""
+        if row.bp_reg == "undefined":
+            return own
+        base = cfa if row.bp_reg == "prev_sp" else None if own is None else own.value
+        if base is None or row.bp_reg not in ("prev_sp", "bp"):
+            return None
+        address = base + row.bp_offset & U64
+        value = self._word(address, f"saved rbp {bp_rule(row)}")
+        return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index}")
+
+    def _check_progress(self, sp: int, new_sp: int, slot: int) -> None:
+        """Within a stack the walk must go up; a stack that was left is not entered again."""
+        here, there = self._stack_of_pointer(sp), self._stack_of(slot)
+        if there is None:
+            raise _Stop(f"the stack pointer {new_sp:#x} is on none of this task's stacks")
+        if here == there or here is None:
+            if new_sp <= sp and here is not None:
+                raise _Stop(f"the stack pointer does not move up: {sp:#x} to {new_sp:#x}")
+            return
+        self._enter(here, there)
+
+    def _check_switch(self, frame: Frame, sp: int, slot: int) -> None:
+        """An interrupted stack pointer may be on another stack, but on a known one that was not left before."""
+        here, there = self._stack_of(slot), self._stack_of_pointer(sp)
+        if there is None:
+            raise _Stop(f"the interrupted stack pointer {sp:#x} is on none of this task's stacks")
+        if here is None or here == there:
+            if sp <= slot:
+                raise _Stop(f"the interrupted stack pointer does not move up: {slot:#x} to {sp:#x}")
+            return
+        self._enter(here, there)
+
+    def _enter(self, here: Stack, there: Stack) -> None:
+        self._left.add((here.kind, here.begin))
+        if (there.kind, there.begin) in self._left:
+            raise _Stop(f"the {there.kind} stack at {there.begin:#x} is entered a second time")
+
+
+def _explained(frame: Frame, effective: Effective) -> Frame:
+    """The frame with the rule that holds in it and where that came from."""
+    corrected = effective.patch is not None and effective.patch.adjust != 0
+    return replace(
+        frame,
+        rule=None if effective.rule is None else str(effective.rule),
+        source="none" if effective.entry is None else "patch" if corrected else "orc",
+        entry=effective.entry,
+        patch=effective.patch,
+        doubt=frame.doubt or effective.doubt,
+    )
+
+
+def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
+    """The row and rule to step by; stops where there is none."""
+    entry = effective.entry
+    if entry is None:
+        if frame.ip == 0 and frame.exact:
+            # A call through a NULL pointer: the return address is on top of the stack (null_orc_entry).
+            return OrcRow("sp", 8, "undefined", 0, "call", False), CfaRule("sp", 8)
+        raise _Stop(f"no ORC row covers {frame.ip:#x}")
+    if entry.row.type == "end_of_stack":
+        raise _Stop(None, "end")
+    if effective.rule is None:
+        raise _Stop(f"the ORC row for {frame.ip:#x} is undefined")
+    return entry.row, effective.rule
+
+
+def is_user(registers: Registers) -> bool:
+    cs = registers.get("cs")
+    return cs is not None and cs.value & 3 == 3
+
+
+def implausible(registers: Registers) -> str | None:
+    """Why these cannot be registers that an interrupt saved, or None."""
+    cs, flags, sp = registers["cs"].value, registers["rflags"].value, registers["rsp"].value
+    if cs not in (0x10, 0x33, 0x23, 0xE030, 0xE033, 0xE02B, 0x08):
+        return f"cs is {cs:#x}"
+    if not flags & 2 or flags >> 22:
+        return f"rflags is {flags:#x}"
+    return f"rsp is {sp:#x}" if cs & 3 == 0 and not sp >> 63 else None
