@@ -24,6 +24,7 @@ from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.replay import Build, recorded_passes
+from orcdbg.patches.site import PatchPass
 from orcdbg.patches.text import PatchedText, ends_with_call
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
@@ -41,6 +42,8 @@ _REWRITTEN = {
 }
 _VOTERS = 512
 
+MakePasses = Callable[[Build], Sequence[PatchPass]]
+
 
 class Session:
     """A stopped kernel.
@@ -50,7 +53,7 @@ class Session:
         snapshot: the stopped machine.
         slide: run-time minus link address, where the user knows better than the snapshot.
         phys_base: physical address of the image base, likewise.
-        make_passes: which patch mechanisms take part; plug-ins add theirs.
+        extra_passes: patch mechanisms of plug-ins, run after the built-in ones.
 
     Raises:
         Mismatch: the image is of another kernel.
@@ -63,8 +66,9 @@ class Session:
         snapshot: Snapshot,
         slide: int | None = None,
         phys_base: int | None = None,
-        make_passes: Callable[[Build], Sequence[object]] | None = None,
+        extra_passes: Sequence[MakePasses] = (),
     ) -> None:
+        self._extra_passes = extra_passes
         self.image = image
         self.snapshot = snapshot
         self.warnings: list[str] = list(snapshot.warnings)
@@ -163,7 +167,8 @@ class Session:
     def ledger(self) -> PatchLedger:
         """The recorded patches."""
         build = Build(self.image, self.linux, self.built, self.features)
-        return PatchLedger(recorded_passes(build), self.built)
+        passes = recorded_passes(build) + [one for make in self._extra_passes for one in make(build)]
+        return PatchLedger(passes, self.built)
 
     @functools.cached_property
     def text(self) -> PatchedText:

@@ -92,17 +92,33 @@ class BuiltText:
                 per_cpu[number] = False
         return per_cpu, entries["section"] == _SHN_ABS
 
+    def _may_hold_operand(self, data: bytes, link: int) -> bool:
+        """False when no four bytes of `data` could be an address to relocate; spares most sites the decoding."""
+        words = np.ndarray((max(len(data) - 3, 0),), dtype="<u4", buffer=data, strides=(1,)).astype(np.int64)
+        base, low = KERNEL_BASE & 0xFFFF_FFFF, link & 0xFFFF_FFFF
+        absolute = (words >= base) & (words < base + MAX_IMAGE)
+        reach = words + low - (1 << 32)  # where a RIP-relative operand would point, give or take an instruction
+        per_cpu = (reach >= -len(data) - 16) & (reach < self._per_cpu_size)
+        return bool((absolute | per_cpu).any())
+
     def _by_operand(self, data: bytes, link: int) -> bytes:
         """Relocates absolute operands of the instructions in `data`, which must begin at one."""
-        words = np.ndarray((max(len(data) - 3, 0),), dtype="<u4", buffer=data, strides=(1,)).astype(np.int64)
-        base = KERNEL_BASE & 0xFFFF_FFFF
-        if not ((words >= base) & (words < base + MAX_IMAGE)).any():
+        if not self._may_hold_operand(data, link):
             return data
         out = bytearray(data)
         for insn in decode(data, link):
             for operand in wide_operands(insn.raw, insn.address):
                 at = insn.address - link + operand.offset
-                value = signed(int.from_bytes(data[at : at + 4], "little"), 32) & (1 << 64) - 1
-                if not operand.relative and self._image.section_at(value) is not None:
+                value = signed(int.from_bytes(data[at : at + 4], "little"), 32)
+                if operand.relative:
+                    if 0 <= insn.end + value - (1 << 64) < self._per_cpu_size and insn.target is None:
+                        self._add(out, at, 4, -self._slide)
+                elif self._image.section_at(value & (1 << 64) - 1) is not None:
                     self._add(out, at, 4, self._slide)
         return bytes(out)
+
+    @functools.cached_property
+    def _per_cpu_size(self) -> int:
+        """Bytes of per-CPU data linked at 0, which RIP-relative operands reach from text that moves; 0 from 6.15 on."""
+        section = self._image.find_section(PER_CPU_SECTION)
+        return section.size if section is not None and section.address == 0 else 0

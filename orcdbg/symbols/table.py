@@ -158,8 +158,13 @@ class SymbolTable:
         return sorted(name for name in found if accept is None or accept(name))
 
 
-def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, int]:
-    """Sort key for symbols at one address: strong, not made by the linker script, fewest underscores (scripts/kallsyms.c)."""
+def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int]:
+    """Sort key for symbols at one address, after scripts/kallsyms.c.
+
+    Names that its tables leave out come last (`__pi_` aliases); then strong ones come first, those not made by the linker
+    script, those with the fewest underscores.
+    """
     name = symbol.name
     linker_made = name.startswith(("__start_", "__stop_", "__end_")) or name.endswith(("_start", "_end"))
-    return symbol.letter in "wW", linker_made and name.startswith("__"), len(name) - len(name.lstrip("_"))
+    underscores = len(name) - len(name.lstrip("_"))
+    return name.startswith("__pi_"), symbol.letter in "wW", linker_made and name.startswith("__"), underscores

@@ -27,7 +27,7 @@ PT_REGS = {
 IRET = ("rip", "cs", "rflags", "rsp", "ss")
 _RIP_AT, _IRET_SIZE, _PT_REGS_SIZE = 128, 40, 168
 MAX_FRAMES = 1024
-_REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
+REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,16 +140,43 @@ class Walker:
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
         """The caller's state, and the frame completed with how it was found."""
         effective = self._terrain.overlay.at(frame.ip, frame.exact)
-        frame = _explained(frame, effective)
+        frame = self._outermost(_explained(frame, effective))
         try:
             row, rule = _row_and_rule(effective, frame)
             frame = replace(frame, cfa=self._cfa(rule, frame, state))
             take = self._call if row.type == "call" else self._interrupted
             following, slot = take(frame, row, state)
+            frame = replace(frame, notes=self._evidence(frame, slot))
         except _Stop as stop:
             stop.frame = frame
             raise
         return following, replace(frame, return_slot=slot)
+
+    def _outermost(self, frame: Frame) -> Frame:
+        """Takes back the doubt about a first frame that assembly put there with a push.
+
+        The kernel's start-up code pushes a return address that no call stands before. Its row says end of stack, and it is
+        where a first frame must be: at the top of its stack, with no more than user registers above.
+        """
+        stack = self._stack_of_pointer(frame.sp)
+        at_top = stack is not None and stack.end - frame.sp <= _PT_REGS_SIZE + 64
+        ends = frame.entry is not None and frame.entry.row.type == "end_of_stack"
+        if frame.doubt == _no_call(frame.ip) and ends and at_top:
+            return replace(frame, reliable=True, doubt=None)
+        return frame
+
+    def _evidence(self, frame: Frame, slot: int) -> tuple[str, ...]:
+        """For a corrected frame: what stands where the row as built would have looked, and what where it really is."""
+        if frame.patch is None or not frame.patch.adjust or frame.patch.stated_rule is None:
+            return ()
+        words = []
+        for at in (slot - frame.patch.adjust, slot):
+            if self._stack_of(at) is None:
+                continue
+            value = self._word(at, "return address slot")
+            is_call = self._terrain.is_text(value) and self._terrain.follows_call(value)
+            words.append(f"[{at & 0xFFF:03x}] {'follows a call' if is_call else 'is not a return address'}")
+        return (", ".join(words),)
 
     def _read(self, address: int, size: int, what: str) -> bytes:
         """Bytes of a stack; a walk reads nothing else."""
@@ -165,7 +192,7 @@ class Walker:
 
     def _cfa(self, rule: CfaRule, frame: Frame, state: State) -> int:
         """The CFA by a rule: the value of the stack pointer in the caller, or where its registers are saved."""
-        name = _REGISTER_OF.get(rule.base, rule.base)
+        name = REGISTER_OF.get(rule.base, rule.base)
         base = frame.registers.get(name) or (state.previous or {}).get(name)
         if base is None:
             raise _Stop(f"the rule {rule} needs {name}, which is not known in this frame")
@@ -195,7 +222,7 @@ class Walker:
             registers["rbp"] = bp
         reliable, doubt = frame.reliable and frame.doubt is None, None
         if self._terrain.follows_call(ip) is False:
-            reliable, doubt = False, f"{ip:#x} does not follow a call"
+            reliable, doubt = False, _no_call(ip)
         elif not reliable:
             doubt = f"reached through frame #{frame.index}, which is in doubt"
         return State(ip, False, registers, "call", slot, None, reliable, doubt), slot
@@ -271,6 +298,10 @@ class Walker:
         self._left.add((here.kind, here.begin))
         if (there.kind, there.begin) in self._left:
             raise _Stop(f"the {there.kind} stack at {there.begin:#x} is entered a second time")
+
+
+def _no_call(ip: int) -> str:
+    return f"{ip:#x} does not follow a call"
 
 
 def _explained(frame: Frame, effective: Effective) -> Frame:

@@ -1,0 +1,5 @@
+"""`python -m orcdbg`."""
+
+from orcdbg.cli.main import main
+
+main()

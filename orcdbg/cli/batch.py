@@ -1,0 +1,121 @@
+"""How are commands run without a prompt, one after another?"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterable, Iterator
+from typing import TextIO
+
+from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.cli.output import Output, warn
+from orcdbg.commands.control import Quit
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Registry
+
+
+def lines_of(steps: Iterable[tuple[str, str]]) -> Iterator[str]:
+    """The command lines that -e and -x name, in order."""
+    for kind, value in steps:
+        if kind == "command":
+            yield value
+        else:
+            yield from read_lines(value)
+
+
+def read_lines(path: str) -> list[str]:
+    """The lines of a command file; UsageError when it cannot be read."""
+    try:
+        with open(path, encoding="utf-8") as file:
+            return file.read().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: cannot be read: {error}") from error
+
+
+def split_redirection(line: str) -> tuple[str, str, str]:
+    """A line's command, `|`, `>`, `>>` or nothing, and what follows; quoted characters do not count."""
+    quote = ""
+    for index, char in enumerate(line):
+        if quote:
+            quote = "" if char == quote else quote
+        elif char in "'\"":
+            quote = char
+        elif char in "|>":
+            operator = ">>" if line[index : index + 2] == ">>" else char
+            rest = line[index + len(operator) :].strip()
+            if not rest:
+                raise UsageError(f"nothing after {operator}: {line}")
+            return line[:index].strip(), operator, rest
+    return line.strip(), "", ""
+
+
+class Batch:
+    """Runs command lines and prints their answers."""
+
+    def __init__(self, registry: Registry, debugger: Debugger, output: Output) -> None:
+        self._registry = registry
+        self._debugger = debugger
+        self._output = output
+        self._warned = 0
+
+    def run(self, lines: Iterable[str], keep_going: bool) -> int:
+        """Runs the lines; the exit status is that of the first command that failed, 0 when none did."""
+        status = 0
+        for raw in lines:
+            line = raw.strip()
+            if not line or line.startswith("#"):
+                continue
+            try:
+                failed = self._run_one(line)
+            except Quit:
+                break
+            status = status or failed
+            if failed and not keep_going:
+                break
+        return status
+
+    def _run_one(self, line: str) -> int:
+        try:
+            command, operator, target = split_redirection(line)
+            result = self._registry.run(self._debugger, command)
+            self._deliver(command, result, operator, target)
+        except OrcdbgError as error:
+            self._output.failure(line, error, sys.stdout)
+            return error.exit_status
+        finally:
+            self.show_warnings()
+            sys.stdout.flush()
+        return int(getattr(result, "exit_status", 0))
+
+    def _deliver(self, command: str, result: object, operator: str, target: str) -> None:
+        if not operator:
+            self._output.answer(command, result, sys.stdout)
+            return
+        plain = Output(self._output.format, False, None)
+        sys.stdout.flush()
+        if operator == "|":
+            with subprocess.Popen(target, shell=True, stdin=subprocess.PIPE, text=True) as process:  # noqa: S602
+                if process.stdin is not None:
+                    _answer_into(plain, command, result, process.stdin)
+        else:
+            try:
+                with open(target, "a" if operator == ">>" else "w", encoding="utf-8") as file:
+                    plain.answer(command, result, file)
+            except OSError as error:
+                raise UsageError(f"{target}: cannot be written: {error.strerror}") from error
+
+    def show_warnings(self) -> None:
+        """Prints the session's warnings that were not printed yet."""
+        warnings = self._debugger.session.warnings
+        for message in warnings[self._warned :]:
+            warn(message)
+        self._warned = len(warnings)
+
+
+def _answer_into(output: Output, command: str, result: object, pipe: TextIO) -> None:
+    """Writes to a program that may close its end early, as `head` does."""
+    try:
+        with pipe:
+            output.answer(command, result, pipe)
+    except BrokenPipeError:
+        return

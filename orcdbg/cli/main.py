@@ -1,0 +1,82 @@
+"""What happens from the command line to the exit status?"""
+
+from __future__ import annotations
+
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import NoReturn
+
+from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
+from orcdbg.cli.options import parser
+from orcdbg.cli.output import Output, complain, terminal_width, wants_color
+
+INTERRUPTED, BROKEN_PIPE = 130, 141
+SAMPLE = "lock_is_held_type"
+
+
+def sample_files() -> list[str]:
+    """The bundled sample's image and snapshot: beside the package when installed, else in the source tree."""
+    package = Path(__file__).resolve().parent.parent
+    for base in (package / "samples", package.parent / "samples"):
+        files = [base / SAMPLE / "vmlinux.xz", base / SAMPLE / "snapshot.core"]
+        if all(file.is_file() for file in files):
+            return [str(file) for file in files]
+    raise UnsupportedFormat(str(package / "samples"), "the bundled sample is not there")
+
+
+def _run(options: Namespace) -> int:
+    from orcdbg.cli.plugins import load_plugins
+    from orcdbg.commands.debugger import Debugger
+    from orcdbg.commands.standard import standard_commands
+    from orcdbg.opening import open_session
+
+    registry = standard_commands()
+    plugins = load_plugins(registry, options.plugin, not options.no_plugins)
+    files = sample_files() if options.files == ["demo"] else options.files
+    session = open_session(
+        *files,
+        slide=options.kaslr,
+        phys_base=options.phys_base,
+        readers=plugins.readers,
+        extra_passes=plugins.passes,
+    )
+    debugger = Debugger(session)
+    color, width = wants_color(options.color, sys.stdout), options.width or terminal_width(sys.stdout)
+    output = Output(options.format, color, width)
+    if options.steps or not sys.stdin.isatty():
+        from orcdbg.cli.batch import Batch, lines_of
+
+        batch = Batch(registry, debugger, output)
+        batch.show_warnings()
+        return batch.run(lines_of(options.steps) if options.steps else sys.stdin, options.keep_going)
+    from orcdbg.repl.app import run_repl
+
+    return run_repl(registry, debugger, output)
+
+
+def run(arguments: list[str] | None = None) -> int:
+    """Runs orcdbg; the exit status is as in the contract."""
+    words = sys.argv[1:] if arguments is None else arguments
+    is_debug = "--debug" in words
+    try:
+        options = parser().parse_args(words)
+        return _run(options)
+    except OrcdbgError as error:
+        if is_debug:
+            raise
+        complain(error)
+        return error.exit_status
+    except KeyboardInterrupt:
+        print("orcdbg: interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except BrokenPipeError:
+        # Nobody reads on: what is still buffered must not raise again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return BROKEN_PIPE
+
+
+def main() -> NoReturn:
+    """The `orcdbg` program."""
+    sys.exit(run())

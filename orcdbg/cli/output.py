@@ -1,0 +1,71 @@
+"""Where do answers, warnings and errors go, and in which form?"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import sys
+from dataclasses import dataclass
+from typing import TextIO
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.commands.results import Result
+from orcdbg.views.page import paint, plain, safe
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """How answers are printed: `width` in columns is None where lines may be as long as they like."""
+
+    format: str
+    color: bool
+    width: int | None
+
+    def answer(self, command: str, result: Result, out: TextIO) -> None:
+        """Prints a command's result."""
+        if self.format == "json":
+            from orcdbg.views.as_json import envelope
+
+            out.write(json.dumps(envelope(command, result), ensure_ascii=True) + "\n")
+            return
+        from orcdbg.views.as_text import lines_of
+
+        if self.color:
+            paint(lines_of(result, self.width), out, self.width)
+        else:
+            out.write(plain(lines_of(result, self.width)))
+
+    def failure(self, command: str, error: OrcdbgError, out: TextIO) -> None:
+        """Prints a command's error: for JSON as the command's line, else for people on standard error."""
+        if self.format == "json":
+            from orcdbg.views.as_json import error_envelope
+
+            out.write(json.dumps(error_envelope(command, error), ensure_ascii=True) + "\n")
+        else:
+            complain(error, command.split(" ", 1)[0])
+
+
+def complain(error: OrcdbgError, command: str | None = None) -> None:
+    """One line on standard error, and the hint where there is one."""
+    where = f"{command}: " if command else ""
+    print(safe(f"orcdbg: {where}{error.message}"), file=sys.stderr)
+    if error.hint:
+        print(safe(f"hint: {error.hint}"), file=sys.stderr)
+
+
+def warn(message: str) -> None:
+    """A warning on standard error."""
+    print(safe(f"orcdbg: warning: {message}"), file=sys.stderr)
+
+
+def wants_color(choice: str, out: TextIO) -> bool:
+    """Whether to colour: as asked, else on a terminal unless NO_COLOR is set (https://no-color.org)."""
+    if choice != "auto":
+        return choice == "always"
+    return out.isatty() and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def terminal_width(out: TextIO) -> int | None:
+    """The terminal's columns; None where the output is no terminal."""
+    return shutil.get_terminal_size((80, 24)).columns if out.isatty() else None

@@ -1,0 +1,151 @@
+"""bt and foreach: the stacks of tasks and CPUs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable
+
+from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.commands import frames
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Command
+from orcdbg.commands.results import Result, Stacks
+from orcdbg.kernel.syscalls import syscall_name
+from orcdbg.kernel.tasks import Task, read_task
+from orcdbg.unwind.frame import RegisterValue, StackTrace
+from orcdbg.unwind.walker import State
+
+
+def parse_number(text: str) -> int:
+    """A decimal or 0x number, or 16 hexadecimal digits as addresses are printed."""
+    try:
+        return int(text, 16) if len(text) == 16 else int(text, 0)
+    except ValueError as error:
+        raise UsageError(f"not a number: {text}") from error
+
+
+def find_task(debugger: Debugger, word: str) -> Task:
+    """The task that a word names: a pid, or the address of a task_struct."""
+    return debugger.find_task(parse_number(word))
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tasks", nargs="*", metavar="PID|TASK", help="whose stacks; the selected task's without")
+    parser.add_argument("-a", "--all-cpus", action="store_true", help="the task that each CPU runs")
+    parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4")
+    parser.add_argument("--why", type=int, metavar="N", help="everything behind frame N of one stack")
+    parser.add_argument("-I", "--ip", help="walk from this ip instead (with -S, over the selected task's stacks)")
+    parser.add_argument("-S", "--sp", help="the stack pointer for -I")
+    parser.add_argument("-B", "--bp", help="the frame pointer for -I")
+
+
+def cpu_list(text: str, limit: int) -> list[int]:
+    """The CPUs in a list such as `0,2-4`; NotFound for one that cannot exist."""
+    found = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"not a list of CPUs: {text}", "for example 0,2-4")
+        if int(last or first) >= limit:
+            raise NotFound("CPU", last or first, f"this kernel has CPUs 0 to {limit - 1}")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def _tasks_of_cpus(debugger: Debugger, wanted: Iterable[int] | None) -> list[Task]:
+    running = debugger.session.unwinder.running
+    by_cpu = {cpu: task for task, (cpu, _) in sorted(running.items(), key=lambda item: item[1][0])}
+    chosen = by_cpu if wanted is None else {cpu: by_cpu[cpu] for cpu in wanted if cpu in by_cpu}
+    return [read_task(debugger.session.linux, task) for task in chosen.values()]
+
+
+def chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Task]:
+    """The tasks that bt's words name."""
+    if arguments.all_cpus:
+        return _tasks_of_cpus(debugger, None)
+    if arguments.cpu is not None:
+        return _tasks_of_cpus(debugger, cpu_list(arguments.cpu, debugger.session.linux.cpu_limit()))
+    return [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
+
+
+def stacks_result(debugger: Debugger, traces: list[StackTrace]) -> Stacks:
+    """The traces, with the names of the system calls their tasks are in."""
+    calls = {}
+    for trace in traces:
+        if trace.end == "user" and trace.frames:
+            number = trace.frames[-1].registers.get("orig_rax")
+            name = syscall_name(debugger.session.linux, number.value) if number else None
+            if name:
+                calls[trace.task] = name
+    return Stacks(traces, calls)
+
+
+def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    if arguments.ip is None or arguments.sp is None:
+        raise UsageError("-I and -S go together", "for example: bt -I schedule+0x46 -S ffffc90000013e80")
+    values = {"rip": arguments.ip, "rsp": arguments.sp} | ({"rbp": arguments.bp} if arguments.bp else {})
+    registers = {name: RegisterValue(debugger.address(word), "given") for name, word in values.items()}
+    state = State(registers["rip"].value, True, registers, "interrupt", None)
+    task = find_task(debugger, arguments.tasks[0]) if arguments.tasks else debugger.task
+    return stacks_result(debugger, [debugger.session.unwinder.from_state(task, state, "given")])
+
+
+def _run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    if arguments.ip is not None or arguments.sp is not None:
+        return _from_registers(debugger, arguments)
+    tasks = chosen_tasks(debugger, arguments)
+    if arguments.why is not None:
+        if len(tasks) != 1:
+            raise UsageError("--why is about a frame of one stack", "for example: bt --why 6 94")
+        debugger.select(tasks[0])
+        return frames.detail(debugger, arguments.why)
+    return stacks_result(debugger, [debugger.trace(task) for task in tasks])
+
+
+def _foreach_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="+", metavar="[user|kernel|RU|IN|UN|...] bt", help="which tasks, then `bt`")
+
+
+def _foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    *filters, command = arguments.what
+    if command != "bt":
+        raise UsageError(f"foreach runs bt only, not {command}", "for example: foreach UN bt")
+    tasks = debugger.session.tasks
+    for word in filters:
+        tasks = [task for task in tasks if _matches(task, word)]
+    traces = [debugger.session.unwinder.trace(task) for task in tasks]
+    problems = debugger.session.task_problems
+    result = stacks_result(debugger, traces)
+    return Stacks(result.stacks, result.syscalls, problems)
+
+
+def _matches(task: Task, word: str) -> bool:
+    if word in ("user", "kernel"):
+        return task.is_kernel_thread == (word == "kernel")
+    return word in (task.state, task.comm, str(task.pid))
+
+
+COMMANDS = (
+    Command(
+        "bt",
+        "show the stack of a task, and for every frame where its CFA came from",
+        "stacks",
+        _run,
+        _arguments,
+        examples=(
+            ("bt", "the selected task (at first the one that panicked)"),
+            ("bt 94 95", "two tasks by pid"),
+            ("bt -a", "the task that each CPU runs"),
+            ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
+        ),
+        operands=("task",),
+    ),
+    Command(
+        "foreach",
+        "run bt for many tasks",
+        "stacks",
+        _foreach,
+        _foreach_arguments,
+        examples=(("foreach bt", "every task"), ("foreach UN bt", "tasks in uninterruptible sleep")),
+    ),
+)

@@ -1,0 +1,154 @@
+"""dis, orc, patch: text as it ran, the rules that hold in it, and why it differs from the image."""
+
+from __future__ import annotations
+
+import argparse
+
+from orcdbg.base.errors import MemoryFault, NotFound, UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.disassembler import disassemble
+from orcdbg.commands.registry import Command
+from orcdbg.commands.results import Disassembly, OrcAnswer, Result, Sites, SiteState
+from orcdbg.orc.rules import bp_rule
+from orcdbg.patches.site import PatchSite
+
+
+def _dis_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("where", nargs="?", metavar="ADDR|SYMBOL", help="the selected frame's ip without")
+    parser.add_argument("count", nargs="?", type=int, help="how many instructions")
+    parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
+    parser.add_argument("-f", "--forward", action="store_true", help="from the address to the function's end")
+    parser.add_argument("--diff", action="store_true", help="show what the image had where text was changed")
+
+
+def _dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    session = debugger.session
+    if arguments.count is not None and arguments.count <= 0:
+        raise UsageError(f"not a count of instructions: {arguments.count}")
+    address = debugger.address(arguments.where) if arguments.where else debugger.frame().ip
+    location = session.names.at(address)
+    end = location.start + location.size if location else address + 16
+    if arguments.reverse:
+        if location is None:
+            raise NotFound("function", f"{address:#x}", "-r needs an address inside a function")
+        start, end = location.start, address + 1
+    else:
+        start = address
+    count = arguments.count
+    is_whole = location is not None and location.start == address
+    if count is None and not is_whole and not arguments.reverse and not arguments.forward:
+        count = 1 if arguments.where else 8
+    if count is not None:
+        end = max(end, start + 15 * count)
+    lines = disassemble(session, start, end, None if arguments.reverse else count)
+    if arguments.reverse and arguments.count:
+        lines = lines[-arguments.count :]
+    return Disassembly(lines, session.text.read_from(start, 1)[1], arguments.diff)
+
+
+def _orc_arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("where", nargs="?", metavar="ADDR|SYMBOL", help="the selected frame's ip without")
+
+
+def _orc(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    session = debugger.session
+    if arguments.where:
+        address, exact = debugger.address(arguments.where), True
+    else:
+        frame = debugger.frame()
+        address, exact = frame.ip, frame.exact
+    effective = session.overlay.at(address, exact)
+    row = effective.entry.row if effective.entry else None
+    symbol = session.names.describe(address, exact)
+    return OrcAnswer(address, symbol, effective.entry, effective, bp_rule(row) if row else None)
+
+
+def _patch_arguments(parser: argparse.ArgumentParser) -> None:
+    actions = parser.add_subparsers(dest="action", metavar="list|at")
+    lister = actions.add_parser("list", help="the recorded patch sites", allow_abbrev=False)
+    lister.add_argument("--mechanism", help="only sites of one mechanism, such as paravirt")
+    lister.add_argument("--symbol", help="only sites in one function")
+    lister.add_argument("--changed", action="store_true", help="only sites whose bytes in memory are not the image's")
+    at = actions.add_parser("at", help="what covers an address", allow_abbrev=False)
+    at.add_argument("where", metavar="ADDR|SYMBOL")
+
+
+def _state(debugger: Debugger, site: PatchSite) -> SiteState:
+    session = debugger.session
+    try:
+        memory = session.memory.read(site.address, site.size)
+    except MemoryFault:
+        memory = None
+    return SiteState(site, memory, session.names.describe(site.address))
+
+
+def _patch_at(debugger: Debugger, where: str) -> Result:
+    cluster = debugger.session.ledger.find(debugger.address(where))
+    if cluster is None:
+        return Sites((), 0)
+    return Sites([_state(debugger, site) for site in cluster.sites], len(cluster.sites))
+
+
+def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    session = debugger.session
+    clusters = session.ledger.clusters()
+    if arguments.symbol:
+        start = debugger.address(arguments.symbol)
+        location = session.names.at(start)
+        end = location.start + location.size if location else start + 1
+        clusters = iter(session.ledger.between(start, end))
+    found = [
+        _state(debugger, site)
+        for cluster in clusters
+        for site in cluster.sites
+        if arguments.mechanism in (None, site.mechanism)
+    ]
+    if arguments.changed:
+        found = [state for state in found if state.memory is not None and state.memory != state.site.image]
+    return Sites(found, len(found))
+
+
+def _patch(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    if arguments.action == "at":
+        return _patch_at(debugger, arguments.where)
+    if arguments.action == "list":
+        return _patch_list(debugger, arguments)
+    raise UsageError("patch what?", "patch list, or patch at ADDR")
+
+
+COMMANDS = (
+    Command(
+        "dis",
+        "disassemble text as it ran, with the CFA rule at every instruction",
+        "code",
+        _dis,
+        _dis_arguments,
+        examples=(
+            ("dis schedule", "a whole function"),
+            ("dis --diff _raw_spin_lock_irqsave 5", "with what the image had where text was changed"),
+            ("dis -r ffffffff818b5e08", "from the function's start up to an address"),
+        ),
+        operands=("symbol",),
+    ),
+    Command(
+        "orc",
+        "show the ORC row for an address, and the rule that holds there",
+        "code",
+        _orc,
+        _orc_arguments,
+        examples=(("orc schedule+0x46", "row as built, and as corrected for patches"),),
+        operands=("symbol",),
+    ),
+    Command(
+        "patch",
+        "show what the kernel wrote over its own text, and why",
+        "code",
+        _patch,
+        _patch_arguments,
+        examples=(
+            ("patch at _raw_spin_lock_irqsave+7", "every pass that wrote there, in order"),
+            ("patch list --mechanism paravirt --changed", "all paravirt sites that were patched"),
+        ),
+        operands=("symbol", "mechanism"),
+    ),
+)

@@ -1,0 +1,118 @@
+"""What is selected now: which task, which of its frames, and with which settings?"""
+
+from __future__ import annotations
+
+import functools
+
+from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
+from orcdbg.base.reading import read_s32
+from orcdbg.kernel.tasks import Task
+from orcdbg.session import Session
+from orcdbg.unwind.frame import Frame, StackTrace
+
+DEFAULTS = {"radix": "16", "scroll": "on", "print_max": "256"}
+_CHOICES = {"radix": ("10", "16"), "scroll": ("on", "off")}
+
+
+class Debugger:
+    """A session with a selection; what commands work on."""
+
+    def __init__(self, session: Session) -> None:
+        self.session = session
+        self.frame_index = 0
+        self.settings = dict(DEFAULTS)
+        self._task: Task | None = None
+        self._traces: dict[int, StackTrace] = {}
+
+    def set(self, name: str, value: str) -> None:
+        """Changes a setting; UsageError for an unknown one or a bad value."""
+        if name not in self.settings:
+            raise UsageError(f"no such setting: {name}", "settings: " + ", ".join(sorted(self.settings)))
+        allowed = _CHOICES.get(name)
+        if (allowed and value not in allowed) or (not allowed and not value.isdigit()):
+            raise UsageError(f"{name}: not a value for it: {value}", "one of " + ", ".join(allowed or ("a number",)))
+        self.settings[name] = value
+
+    @functools.cached_property
+    def panic_cpu(self) -> int | None:
+        """The CPU that panicked, or None."""
+        linux = self.session.linux
+        for name in ("panic_cpu", "crashing_cpu"):
+            try:
+                address = linux.find_address(name)
+                cpu = -1 if address is None else read_s32(linux.memory, address)
+            except MemoryFault:
+                continue
+            if 0 <= cpu < linux.cpu_limit():
+                return cpu
+        return None
+
+    @property
+    def task(self) -> Task:
+        """The selected task; at first the one that panicked, else the one on the lowest CPU, else the first."""
+        if self._task is None:
+            self._task = self._first_task()
+        return self._task
+
+    def _first_task(self) -> Task:
+        by_cpu = {cpu: task for task, (cpu, _) in self.session.unwinder.running.items()}
+        for cpu in (self.panic_cpu, *sorted(by_cpu)):
+            if cpu in by_cpu:
+                return self.find_task(by_cpu[cpu])
+        if not self.session.tasks:
+            raise NotFound("task", "no task can be read from this snapshot")
+        return self.session.tasks[0]
+
+    def find_task(self, which: int) -> Task:
+        """The task with that pid or address."""
+        return self.session.task(which)
+
+    def select(self, task: Task) -> None:
+        """Makes a task the selected one, at its innermost frame."""
+        self._task = task
+        self.frame_index = 0
+
+    def trace(self, task: Task | None = None) -> StackTrace:
+        """The stack of a task, the selected one unless another is given; walked once."""
+        wanted = task or self.task
+        if wanted.address not in self._traces:
+            self._traces[wanted.address] = self.session.unwinder.trace(wanted)
+        return self._traces[wanted.address]
+
+    def frame(self, index: int | None = None) -> Frame:
+        """A frame of the selected task; the selected one unless another is given."""
+        frames = self.trace().frames
+        number = self.frame_index if index is None else index
+        if not frames:
+            raise OrcdbgError(f"the selected task has no frames: {self.trace().end_reason}")
+        if not 0 <= number < len(frames):
+            raise NotFound("frame", str(number), f"the selected task has frames 0 to {len(frames) - 1}")
+        return frames[number]
+
+    def address(self, text: str) -> int:
+        """The run-time address that a word means: `symbol`, `symbol+8`, `module:symbol`, or hexadecimal.
+
+        Raises:
+            NotFound: no such symbol, and not a number.
+        """
+        name, plus, offset = text.partition("+")
+        base = self._symbol_address(name)
+        try:
+            if base is None:
+                base = int(name, 16)
+            return base + (int(offset, 0) if plus else 0)
+        except ValueError as error:
+            raise NotFound("symbol or address", text) from error
+
+    def _symbol_address(self, name: str) -> int | None:
+        found = self.session.linux.find_address(name)
+        if found is not None or not name or name[0] in "0123456789":
+            return found
+        module_name, colon, rest = name.partition(":")
+        for module in self.session.names.modules:
+            if not colon or module.name == module_name:
+                symbols = self.session.names.module_symbols[module.address]
+                symbol = symbols.table.find(rest if colon else name)
+                if symbol is not None:
+                    return symbol.address
+        return None

@@ -1,0 +1,85 @@
+"""Which instructions ran here, which of them did the build not put here, and what CFA rule holds at each?"""
+
+from __future__ import annotations
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.commands.results import Instruction
+from orcdbg.patches import decode
+from orcdbg.patches.ledger import Cluster
+from orcdbg.patches.site import PatchSite
+from orcdbg.session import Session
+
+MAX_LENGTH = 1 << 20
+
+
+def _image_text(site: PatchSite) -> str:
+    """What the build had at a site, as instructions."""
+    return "; ".join(insn.text for insn in decode.decode(site.image, site.address))
+
+
+def _named_target(session: Session, insn: decode.Instruction) -> str:
+    """The operands, a direct target followed by its symbol."""
+    if insn.target is None:
+        return insn.operands
+    name = session.names.describe(insn.target)
+    return f"{insn.operands} <{name}>" if name else insn.operands
+
+
+def _site(cluster: Cluster | None, address: int) -> PatchSite | None:
+    """The last pass that wrote the byte at an address."""
+    covering = [s for s in cluster.sites if s.address <= address < s.end] if cluster else []
+    return covering[-1] if covering else None
+
+
+def _line(session: Session, insn: decode.Instruction) -> Instruction:
+    location = session.names.at(insn.address)
+    try:
+        built: bytes | None = session.built.read(insn.address, insn.size)
+    except MemoryFault:
+        built = None
+    site = _site(session.ledger.find(insn.address), insn.address)
+    changed = built is not None and built != insn.raw
+    effective = session.overlay.at(insn.address, True)
+    patch = effective.patch
+    return Instruction(
+        address=insn.address,
+        raw=insn.raw,
+        mnemonic=insn.mnemonic,
+        operands=_named_target(session, insn),
+        location=session.names.describe(insn.address),
+        symbol=location.symbol if location else None,
+        offset=insn.address - location.start if location else None,
+        image=built if changed else None,
+        rule=str(effective.rule) if effective.rule else None,
+        stated_rule=patch.stated_rule if patch else None,
+        site=site,
+        adjust=patch.adjust if patch else 0,
+        site_image=_image_text(site) if site and site.address == insn.address and changed else None,
+    )
+
+
+def disassemble(session: Session, start: int, end: int, count: int | None) -> list[Instruction]:
+    """Instructions from `start` up to `end`, at most `count`.
+
+    Bytes that no decoder knows come as `(bad)` lines of one byte, so that a listing never ends early in silence.
+    """
+    lines: list[Instruction] = []
+    at = start
+    while at < min(end, start + MAX_LENGTH) and (count is None or len(lines) < count):
+        raw = _bytes_at(session, at)
+        insn = decode.decode_one(raw, at) or _bad(raw, at)
+        lines.append(_line(session, insn))
+        at = insn.end
+    return lines
+
+
+def _bytes_at(session: Session, address: int) -> bytes:
+    """Up to fifteen bytes of text, fewer before a page that cannot be had."""
+    try:
+        return session.text.read(address, 15)
+    except MemoryFault:
+        return session.text.read(address, min(15, -address % 4096 or 1))
+
+
+def _bad(raw: bytes, address: int) -> decode.Instruction:
+    return decode.Instruction(address, 1, raw[:1], "(bad)", "", None, None, False, False, False)

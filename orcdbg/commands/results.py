@@ -1,0 +1,189 @@
+"""What do commands answer with, before it becomes text or JSON?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from orcdbg.kernel.modules import Module
+from orcdbg.kernel.tasks import Task
+from orcdbg.orc.overlay import Effective
+from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.site import PatchSite
+from orcdbg.unwind.frame import Frame, StackTrace
+
+
+class Result(Protocol):
+    """Any answer. Views know each kind; a plug-in's own kind brings `to_json` and `to_text`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Nothing:
+    """A command that has nothing to say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """Plain lines, such as help."""
+
+    lines: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks:
+    """Stack traces, in the order asked for; `syscalls` names the system call a task is in, by task address."""
+
+    stacks: Sequence[StackTrace]
+    syscalls: Mapping[int, str] = field(default_factory=dict)
+    problems: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class FrameDetail:
+    """One frame with everything behind it: `image` and `memory` are (address, bytes) of the site's text, or None."""
+
+    trace: StackTrace
+    frame: Frame
+    base_register: str | None
+    sites: Sequence[PatchSite]
+    memory: bytes | None
+    instructions: Sequence[Instruction]
+    bp_rule: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class FrameRegisters:
+    """The registers known in one frame."""
+
+    frame: Frame
+
+
+@dataclass(frozen=True, slots=True)
+class OrcAnswer:
+    """The ORC row for an address and the rule that holds there."""
+
+    address: int
+    symbol: str | None
+    entry: OrcEntry | None
+    effective: Effective
+    bp_rule: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SiteState:
+    """A patch site and the bytes that are there now, None where the snapshot lacks them."""
+
+    site: PatchSite
+    memory: bytes | None
+    symbol: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sites:
+    """Patch sites in order of address, then in the order in which the kernel applied them."""
+
+    sites: Sequence[SiteState]
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Instruction:
+    """One line of a disassembly. `image` is what the build had there, None where it is the same."""
+
+    address: int
+    raw: bytes
+    mnemonic: str
+    operands: str
+    location: str | None
+    symbol: str | None
+    offset: int | None
+    image: bytes | None
+    rule: str | None
+    stated_rule: str | None
+    site: PatchSite | None
+    adjust: int
+    site_image: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Disassembly:
+    """Instructions in order of address; `source` says whether they are from memory or replayed."""
+
+    instructions: Sequence[Instruction]
+    source: str
+    show_image: bool
+
+
+@dataclass(frozen=True, slots=True)
+class SymbolLine:
+    """One symbol: `size` up to the next one."""
+
+    address: int
+    letter: str
+    name: str
+    offset: int
+    size: int
+    module: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Symbols:
+    """Symbols that were asked for."""
+
+    symbols: Sequence[SymbolLine]
+
+
+@dataclass(frozen=True, slots=True)
+class Words:
+    """Memory as words of `width` bytes."""
+
+    address: int
+    width: int
+    data: bytes
+    names: Sequence[str | None] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """A task list; `columns` are names of `Task` fields that this kernel lacks."""
+
+    tasks: Sequence[Task]
+    running: frozenset[int]
+    problems: Sequence[str]
+    absent: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Modules:
+    """Loaded modules."""
+
+    modules: Sequence[Module]
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One line of `sys`: a label, its value (None when it cannot be told) and why it is absent."""
+
+    key: str
+    label: str
+    value: str | int | None
+    why: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class System:
+    """What is known of the whole machine."""
+
+    facts: Sequence[Fact]
+
+
+@dataclass(frozen=True, slots=True)
+class Settings:
+    """The settings and the selected task."""
+
+    values: Mapping[str, str]
+    task: Task | None
+    cpu: int | None
+    frame: int

@@ -1,0 +1,17 @@
+"""Which commands does orcdbg bring itself?"""
+
+from __future__ import annotations
+
+from orcdbg.commands import backtrace, code, control, data, frames, machine
+from orcdbg.commands.registry import Registry
+
+
+def standard_commands() -> Registry:
+    """A new registry with orcdbg's own commands."""
+    registry = Registry()
+    for module in (backtrace, frames, code, data, machine):
+        for command in module.COMMANDS:
+            registry.add(command)
+    for command in control.control_commands(registry):
+        registry.add(command)
+    return registry

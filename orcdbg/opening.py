@@ -1,0 +1,98 @@
+"""Which of the files given is the image and which the snapshot, and do they make a session?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from orcdbg.base.errors import UnsupportedFormat, UsageError
+from orcdbg.base.reading import ByteSource, FileSource, MappedSource
+from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.image.vmlinux import Image, open_source
+from orcdbg.session import MakePasses, Session
+from orcdbg.snapshot.elfcore import open_elf_core
+from orcdbg.snapshot.machine import Snapshot
+
+_IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
+_NOT_YET = {
+    FileKind.KDUMP: "makedumpfile writes an ELF core with -E, QEMU with dump-guest-memory",
+    FileKind.FLATTENED: "makedumpfile -R turns it into a dump file; with -E it writes an ELF core",
+    FileKind.BZIMAGE: "give the vmlinux of this build, with its symbols (the -dbg or -debuginfo package)",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReader:
+    """A kind of snapshot file: `detect` looks at its first bytes, `open` makes the snapshot."""
+
+    name: str
+    detect: Callable[[bytes], bool]
+    open: Callable[[ByteSource], Snapshot]
+
+
+def _reader_for(source: ByteSource, readers: Sequence[SnapshotReader]) -> SnapshotReader | None:
+    head = source.read_at(0, min(source.size, 4096))
+    return next((reader for reader in readers if reader.detect(head)), None)
+
+
+def _open_snapshot(path: str, readers: Sequence[SnapshotReader]) -> Snapshot:
+    source = MappedSource(path)
+    reader = _reader_for(source, readers)
+    return reader.open(source) if reader else open_elf_core(source)
+
+
+def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[str, str]:
+    """The image's path and the snapshot's, told by content.
+
+    Raises:
+        UnsupportedFormat: a file is neither.
+        UsageError: not one of each.
+    """
+    images, snapshots = [], []
+    for path in paths:
+        source = FileSource(path)
+        if not source.is_regular:
+            raise UnsupportedFormat(path, "not a regular file")
+        kind = file_kind(source)
+        if _reader_for(source, readers) is not None or kind is FileKind.ELF_CORE:
+            snapshots.append(path)
+        elif kind in _IMAGES:
+            images.append(path)
+        elif kind in _NOT_YET:
+            raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
+        else:
+            raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format")
+    if len(images) == 1 and len(snapshots) == 1:
+        return images[0], snapshots[0]
+    if not images:
+        raise UsageError("no vmlinux among the files", "give the vmlinux of the kernel: orcdbg VMLINUX SNAPSHOT")
+    if not snapshots:
+        raise UsageError("no snapshot among the files", "give a memory snapshot: orcdbg VMLINUX SNAPSHOT")
+    raise UsageError(f"{len(images)} images and {len(snapshots)} snapshots: one of each is needed")
+
+
+def open_session(
+    *paths: str | Path,
+    slide: int | None = None,
+    phys_base: int | None = None,
+    readers: Sequence[SnapshotReader] = (),
+    extra_passes: Sequence[MakePasses] = (),
+) -> Session:
+    """Opens an image and a snapshot, in any order.
+
+    Args:
+        paths: the two files.
+        slide: run-time minus link address (KASLR), where the snapshot does not tell.
+        phys_base: the physical address that link address 0xffffffff80000000 has, likewise.
+        readers: further kinds of snapshots, asked before the built-in ones.
+        extra_passes: further patch mechanisms, run after the built-in ones.
+
+    Raises:
+        UnsupportedFormat: a file is unreadable or of a format that is not supported.
+        Mismatch: the two are of different kernels.
+        OrcdbgError: anything else that keeps the session from being opened.
+    """
+    image_path, snapshot_path = sort_files([str(path) for path in paths], readers)
+    image = Image(open_source(image_path))
+    return Session(image, _open_snapshot(snapshot_path, readers), slide, phys_base, extra_passes)

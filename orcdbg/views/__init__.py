@@ -1,0 +1,1 @@
+"""Words, columns and colours: result objects in, text or JSON out."""

@@ -1,0 +1,296 @@
+"""How does a result look to a program? The shapes are those of docs/contract.md."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+from typing import Any
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.commands import results
+from orcdbg.orc.overlay import PatchEffect
+from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.site import PatchSite
+from orcdbg.unwind.frame import Frame, Registers, StackTrace
+
+SCHEMA = 1
+Json = dict[str, Any]
+
+
+def envelope(command: str, result: results.Result) -> Json:
+    """One executed command's line."""
+    return {"schema": SCHEMA, "command": command, "ok": True, "result": encode(result)}
+
+
+def error_envelope(command: str, error: OrcdbgError) -> Json:
+    """One failed command's line."""
+    about = {"kind": error.kind, "message": error.message, "hint": error.hint}
+    return {"schema": SCHEMA, "command": command, "ok": False, "error": about}
+
+
+def _hex(value: int | None) -> str | None:
+    return None if value is None else f"{value:#x}"
+
+
+@functools.singledispatch
+def encode(result: results.Result) -> Any:
+    """The JSON value of a result; one of a plug-in encodes itself."""
+    return result.to_json()  # type: ignore[attr-defined]
+
+
+@encode.register
+def _(result: results.Nothing) -> Json:
+    return {}
+
+
+@encode.register
+def _(result: results.Text) -> Json:
+    return {"lines": list(result.lines)}
+
+
+def _orc(entry: OrcEntry | None) -> Json | None:
+    if entry is None:
+        return None
+    row = entry.row
+    return {
+        "table": entry.table,
+        "index": entry.index,
+        "entry_ip": _hex(entry.entry_ip),
+        "address": _hex(entry.address),
+        "raw": entry.raw.hex(),
+        **row._asdict(),
+    }
+
+
+def _patch(patch: PatchEffect | None) -> Json | None:
+    if patch is None:
+        return None
+    return {
+        "mechanism": patch.site.mechanism,
+        "site": _hex(patch.site.address),
+        "name": patch.site.name,
+        "adjust": patch.adjust,
+        "instructions": list(patch.instructions),
+        "stated_rule": patch.stated_rule,
+        "decided_by": patch.site.decided_by,
+        "text_from": patch.text_from,
+    }
+
+
+def registers(values: Registers) -> Json:
+    """Register values by name, each with its source."""
+    return {name: {"value": _hex(found.value), "source": found.source} for name, found in values.items()}
+
+
+def frame(found: Frame) -> Json:
+    """A FRAME of the contract."""
+    place = found.location
+    recovered = found.recovered
+    return {
+        "index": found.index,
+        "kind": found.kind,
+        "stack": found.stack,
+        "ip": _hex(found.ip),
+        "symbol": place.symbol if place else None,
+        "offset": found.ip - place.start if place else None,
+        "size": place.size if place else None,
+        "module": place.module if place else None,
+        "sp": _hex(found.sp),
+        "bp": _hex(found.bp),
+        "cfa": _hex(found.cfa),
+        "rule": found.rule,
+        "source": found.source,
+        "orc": _orc(found.entry),
+        "patch": _patch(found.patch),
+        "return_slot": _hex(found.return_slot),
+        "recovered": {"by": recovered.by, "trampoline": _hex(recovered.trampoline)} if recovered else None,
+        "reliable": found.reliable and found.doubt is None,
+        "doubt": found.doubt,
+        "notes": list(found.notes),
+        "file": None,
+        "line": None,
+    }
+
+
+def _stack(trace: StackTrace, syscall: str | None) -> Json:
+    return {
+        "task": _hex(trace.task),
+        "pid": trace.pid,
+        "comm": trace.comm,
+        "cpu": trace.cpu,
+        "running": trace.running,
+        "registers_from": trace.registers_from,
+        "syscall": syscall,
+        "frames": [frame(found) for found in trace.frames],
+        "end": trace.end,
+        "end_reason": trace.end_reason,
+    }
+
+
+@encode.register
+def _(result: results.Stacks) -> Json:
+    stacks = [_stack(trace, result.syscalls.get(trace.task)) for trace in result.stacks]
+    return {"stacks": stacks, "problems": list(result.problems)}
+
+
+@encode.register
+def _(result: results.FrameDetail) -> Json:
+    base = result.frame.registers.get(result.base_register or "")
+    return {
+        "frame": frame(result.frame),
+        "base_register": {"name": result.base_register, "value": _hex(base.value), "source": base.source} if base else None,
+        "bp_rule": result.bp_rule,
+        "sites": [_site(site, None) for site in result.sites],
+        "memory": result.memory.hex() if result.memory is not None else None,
+        "instructions": [_instruction(line) for line in result.instructions],
+    }
+
+
+@encode.register
+def _(result: results.FrameRegisters) -> Json:
+    return {"frame": result.frame.index, "registers": registers(result.frame.registers)}
+
+
+@encode.register
+def _(result: results.OrcAnswer) -> Json:
+    effective = result.effective
+    patched = effective.patch is not None and effective.patch.adjust != 0
+    source = "none" if effective.entry is None else "patch" if patched else "orc"
+    return {
+        "address": _hex(result.address),
+        "symbol": result.symbol,
+        "orc": _orc(result.entry),
+        "effective": {
+            "rule": str(effective.rule) if effective.rule else None,
+            "bp_rule": result.bp_rule,
+            "source": source,
+            "doubt": effective.doubt,
+        },
+        "patch": _patch(effective.patch),
+    }
+
+
+def _site(site: PatchSite, memory: bytes | None) -> Json:
+    return {
+        "mechanism": site.mechanism,
+        "site": _hex(site.address),
+        "size": site.size,
+        "name": site.name,
+        "image": site.image.hex(),
+        "expected": site.expected.hex() if site.expected is not None else None,
+        "memory": memory.hex() if memory is not None else None,
+        "decided_by": site.decided_by,
+        "order": site.order,
+    }
+
+
+@encode.register
+def _(result: results.Sites) -> Json:
+    return {"sites": [_site(s.site, s.memory) | {"symbol": s.symbol} for s in result.sites], "total": result.total}
+
+
+def _instruction(line: results.Instruction) -> Json:
+    patch = None
+    if line.site is not None and line.image is not None:
+        patch = {
+            "mechanism": line.site.mechanism,
+            "site": _hex(line.site.address),
+            "name": line.site.name,
+            "adjust": line.adjust,
+            "stated_rule": line.stated_rule,
+        }
+    return {
+        "address": _hex(line.address),
+        "bytes": line.raw.hex(),
+        "mnemonic": line.mnemonic,
+        "operands": line.operands,
+        "symbol": line.symbol,
+        "offset": line.offset,
+        "image_bytes": line.image.hex() if line.image is not None else None,
+        "patch": patch,
+        "rule": line.rule,
+    }
+
+
+@encode.register
+def _(result: results.Disassembly) -> Json:
+    return {"instructions": [_instruction(line) for line in result.instructions], "source": result.source}
+
+
+@encode.register
+def _(result: results.Symbols) -> Json:
+    def one(line: results.SymbolLine) -> Json:
+        return {
+            "address": _hex(line.address),
+            "type": line.letter,
+            "name": line.name,
+            "offset": line.offset,
+            "size": line.size,
+            "module": line.module,
+        }
+
+    return {"symbols": [one(line) for line in result.symbols]}
+
+
+@encode.register
+def _(result: results.Words) -> Json:
+    step, names = result.width, result.names
+    words = []
+    for i in range(0, len(result.data), step):
+        value = int.from_bytes(result.data[i : i + step], "little")
+        symbol = names[i // step] if names is not None else None
+        words.append({"address": _hex(result.address + i), "value": _hex(value), "symbol": symbol})
+    return {"width": step, "words": words}
+
+
+@encode.register
+def _(result: results.Tasks) -> Json:
+    def one(task: Any) -> Json:
+        return {
+            "task": _hex(task.address),
+            "pid": task.pid,
+            "tgid": task.tgid,
+            "cpu": task.cpu,
+            "state": task.state,
+            "running": task.address in result.running,
+            "kernel_thread": task.is_kernel_thread,
+            "parent": _hex(task.parent),
+            "comm": task.comm,
+        }
+
+    problems: Sequence[str] = list(result.problems)
+    return {"tasks": [one(task) for task in result.tasks], "absent": list(result.absent), "problems": problems}
+
+
+@encode.register
+def _(result: results.Modules) -> Json:
+    modules = [
+        {
+            "module": _hex(module.address),
+            "name": module.name,
+            "size": module.size,
+            "text": _hex(module.text[0]),
+            "text_size": module.text[1],
+            "ranges": [{"address": _hex(start), "size": size} for start, size in module.ranges],
+        }
+        for module in result.modules
+    ]
+    return {"modules": modules, "problems": list(result.problems)}
+
+
+@encode.register
+def _(result: results.System) -> Json:
+    facts = {fact.key: fact.value for fact in result.facts}
+    return {"system": facts, "absent": {fact.key: fact.why for fact in result.facts if fact.why}}
+
+
+@encode.register
+def _(result: results.Settings) -> Json:
+    task = result.task
+    return {
+        "settings": dict(result.values),
+        "task": _hex(task.address) if task else None,
+        "pid": task.pid if task else None,
+        "cpu": result.cpu,
+        "frame": result.frame,
+    }

@@ -1,0 +1,65 @@
+"""How do instructions, with what was patched among them, look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orcdbg.commands.results import Instruction
+from orcdbg.views.page import Line, Piece
+
+
+def _column(texts: Sequence[str], least: int, most: int) -> int:
+    return min(max([len(text) for text in texts] + [least]), most)
+
+
+def _note(found: Instruction, previous: Instruction | None, show_image: bool) -> str:
+    """What the last column says: the patch on the first line of a site, then only what differs."""
+    parts = []
+    site = found.site if found.image is not None or found.adjust else None
+    if site is not None:
+        first = previous is None or previous.site != site
+        parts.append(f"{site.mechanism} {site.name}" if first else "same site")
+        if show_image and first:
+            text = f"  {found.site_image}" if found.site_image else ""
+            parts.append(f"image {site.image.hex(' ')}{text}")
+    elif found.image is not None:
+        parts.append(f"image {found.image.hex(' ')}" if show_image else "not as built")
+    if found.adjust:
+        parts.append(f"here ORC says {found.stated_rule}, true {found.rule}")
+    return "; ".join(parts)
+
+
+def instruction_lines(
+    lines: Sequence[Instruction], show_image: bool, current: int | None, width: int | None
+) -> Iterator[Line]:
+    """Instructions: mark, address, offset, bytes, text, rule, and what was patched.
+
+    Args:
+        lines: the instructions.
+        show_image: also what the build had there.
+        current: the address that gets an arrow.
+        width: of the terminal, None for no limit.
+    """
+    offsets = [f"<+{found.offset:#x}>" if found.offset is not None else "" for found in lines]
+    raw = [found.raw.hex(" ") for found in lines]
+    texts = [f"{found.mnemonic} {found.operands}".strip() for found in lines]
+    wide_offset, wide_raw, wide_text = _column(offsets, 4, 10), _column(raw, 8, 23), _column(texts, 8, 44)
+    narrow = width is not None and width < 100
+    for index, found in enumerate(lines):
+        mark = "~" if found.site is not None and (found.image is not None or found.adjust) else " "
+        arrow = ">" if found.address == current else " "
+        note = _note(found, lines[index - 1] if index else None, show_image)
+        pieces = [
+            Piece(mark, "mark"),
+            Piece(arrow),
+            Piece(f"{found.address:016x} {offsets[index]:<{wide_offset}}  ", "address"),
+        ]
+        if not narrow:
+            pieces.append(Piece(f"{raw[index]:<{wide_raw}}  ", "changed" if found.image is not None else "note"))
+        pieces.append(Piece(f"{texts[index]:<{wide_text}}  ", "symbol"))
+        pieces.append(Piece(f"{found.rule or '-':<10}", "rule"))
+        if note and narrow:
+            yield pieces
+            yield [Piece("      "), Piece(note, "reason")]
+        else:
+            yield [*pieces, Piece(f"  {note}" if note else "", "reason")]

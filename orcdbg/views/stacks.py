@@ -1,0 +1,176 @@
+"""How does a stack look: one line a frame, a mark in column 0, and a reason for whatever is not plain ORC?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.views.page import Line, Piece, line
+
+NARROW = 100  # columns below which the return slot is left to `frame N`
+_STACK_NAMES = {
+    "irq": "IRQ stack",
+    "nmi": "NMI exception stack",
+    "df": "#DF exception stack",
+    "db": "#DB exception stack",
+    "mce": "#MC exception stack",
+    "vc": "#VC exception stack",
+    "entry": "entry stack",
+    "task": "task stack",
+    "softirq": "softirq stack",
+}
+_USER_REGISTERS = (("RIP", "rip"), ("RSP", "rsp"))
+
+
+def name_of(frame: Frame) -> str:
+    """`symbol+0xoffset/0xsize [module]`, or the bare address where no symbol is near."""
+    place = frame.location
+    if place is None:
+        return f"{frame.ip:#x}"
+    module = f" [{place.module}]" if place.module else ""
+    return f"{place.symbol}+{frame.ip - place.start:#x}/{place.size:#x}{module}"
+
+
+def provenance(frame: Frame) -> str:
+    """The short words on where the CFA came from."""
+    if frame.entry is None:
+        return frame.rule or "no ORC row"
+    row = frame.entry.row
+    if row.type == "end_of_stack":
+        return "ORC end of stack"
+    if frame.rule is None:
+        return "ORC undefined"
+    if row.type in ("regs", "regs_partial"):
+        where = f"@{frame.cfa:x}" if frame.cfa is not None else str(frame.rule)
+        return f"ORC {'regs' if row.type == 'regs' else 'iret frame'} {where}"
+    if frame.patch is not None and frame.patch.adjust:
+        return f"ORC {frame.patch.stated_rule}, patch {frame.patch.adjust:+d} = {frame.rule}"
+    return f"ORC {frame.rule}"
+
+
+def _remark(frame: Frame) -> str:
+    """What a reader would stumble over: a return address that belongs to the next symbol already."""
+    place = frame.location
+    if place is not None and not frame.exact and frame.ip - place.start == place.size:
+        return "   (row of the call, ip-1)"
+    return ""
+
+
+def reasons(frame: Frame) -> list[str]:
+    """Why a frame is not plain ORC, in sentences."""
+    found = []
+    patch = frame.patch
+    if patch is not None and patch.adjust:
+        moved = " ".join(patch.instructions)
+        place = f"+{patch.site.address - frame.location.start:#x}" if frame.location else f"{patch.site.address:x}"
+        stands_for = "" if patch.site.mechanism != "paravirt" else " stands for call *pv_ops"
+        why = f"{moved} at {place}{stands_for} {patch.site.name} ({patch.site.mechanism}: {patch.site.decided_by})"
+        found.append("; ".join((why, *frame.notes)))
+        if patch.text_from != "memory":
+            found.append(f"instructions from {patch.text_from}")
+    if frame.doubt:
+        found.append(frame.doubt)
+    return found
+
+
+def _header(trace: StackTrace) -> Line:
+    cpu = "-" if trace.cpu is None else str(trace.cpu)
+    task = f'PID: {trace.pid:<6}  TASK: {trace.task:016x}  CPU: {cpu:<3}  COMMAND: "{trace.comm}"'
+    return line((task, "header"), f"    regs: {trace.registers_from}")
+
+
+def _frame_lines(frame: Frame, width: int | None, column: int) -> Iterator[Line]:
+    style = "doubt" if frame.mark in "?!" else "mark"
+    pieces = [Piece(frame.mark, style), Piece(f"#{frame.index:<2} ")]
+    if width is None or width >= NARROW:
+        slot = f"[{frame.came_from:016x}]" if frame.came_from is not None and frame.kind == "call" else ""
+        pieces.append(Piece(f"{slot:<19} ", "slot"))
+    pieces.append(Piece(f"{name_of(frame):<{column}}  ", "symbol"))
+    text = provenance(frame) + _remark(frame)
+    needed = sum(len(piece.text) for piece in pieces) + 18 + len(text)
+    if width is not None and needed > width:
+        yield [*pieces, Piece(f"{frame.ip:016x}", "address")]
+        yield [Piece("       "), Piece(text, "rule")]
+    else:
+        yield [*pieces, Piece(f"{frame.ip:016x}  ", "address"), Piece(text, "rule")]
+    for reason in reasons(frame):
+        yield from _wrapped(reason, width)
+
+
+def _wrapped(text: str, width: int | None) -> Iterator[Line]:
+    """A reason, indented, broken at blanks where it is too long for the terminal."""
+    room, indent = (width or 10_000) - 1, " " * 10
+    current = indent
+    for word in text.split(" "):
+        if len(current) + len(word) + 1 > room and current.strip():
+            yield [Piece(current, "reason")]
+            current = indent
+        current += f"{word} "
+    yield [Piece(current, "reason")]
+
+
+def _switch(before: Frame, after: Frame) -> Line | None:
+    """The line between two frames on different stacks."""
+    if before.stack == after.stack or after.kind == "user":
+        return None
+    name = _STACK_NAMES.get(before.stack, f"{before.stack} stack")
+    target = _STACK_NAMES.get(after.stack, f"{after.stack} stack")
+    return line((f"--- <{name}> ---  -> {target}, RSP {after.sp:016x}", "note"))
+
+
+def _user_line(frame: Frame, syscall: str | None) -> Line:
+    values = [f"{label}: {frame.registers[name].value:016x}" for label, name in _USER_REGISTERS]
+    number = frame.registers.get("orig_rax")
+    if number is not None:
+        shown = number.value - (1 << 64) if number.value >> 63 else number.value
+        values.append(f"ORIG_RAX: {shown:x}" if shown >= 0 else "ORIG_RAX: -")
+        if syscall:
+            values[-1] += f" ({syscall})"
+    return line(("    user mode  " + "  ".join(values), "note"))
+
+
+_ENDS = {
+    "user": "Ends at user registers.",
+    "kthread": "Ends where the kernel thread began.",
+    "idle": "Ends where the idle task began.",
+    "boot": "Ends where the boot began.",
+}
+
+
+def _summary(trace: StackTrace) -> Line:
+    frames = [frame for frame in trace.frames if frame.kind != "user"]
+    marks = [frame.mark for frame in frames]
+    parts = [f"{marks.count(' ')} ORC as built", f"{marks.count('~')} corrected for a patch", f"{marks.count('?')} guessed"]
+    if "!" in marks:
+        parts.append(f"{marks.count('!')} in contradiction")
+    end = _ENDS.get(trace.end) or f"Stopped: {trace.end_reason or 'no reason known'}."
+    plural = "frame" if len(frames) == 1 else "frames"
+    return line(f"{len(frames)} {plural}: {', '.join(parts)}. ", (end, "" if trace.end in _ENDS else "doubt"))
+
+
+def trace_lines(trace: StackTrace, syscall: str | None, width: int | None) -> Iterator[Line]:
+    """One stack."""
+    yield _header(trace)
+    frames = [frame for frame in trace.frames if frame.kind != "user"]
+    longest = max((len(name_of(frame)) for frame in frames), default=8)
+    column = min(max(longest, 8), 48)
+    if frames:
+        slot = f"{'return slot':<19} " if width is None or width >= NARROW else ""
+        yield line((f"     {slot}{'function':<{column}}  {'ip':<16}  CFA from", "label"))
+    for index, frame in enumerate(trace.frames):
+        between = _switch(trace.frames[index - 1], frame) if index else None
+        if between:
+            yield between
+        if frame.kind == "user":
+            yield _user_line(frame, syscall)
+        else:
+            yield from _frame_lines(frame, width, column)
+    yield _summary(trace)
+
+
+def stacks_lines(traces: list[StackTrace], syscalls: Mapping[int, str], width: int | None) -> Iterator[Line]:
+    """Stacks, a blank line between them."""
+    for index, trace in enumerate(traces):
+        if index:
+            yield line("")
+        yield from trace_lines(trace, syscalls.get(trace.task), width)
