@@ -14,6 +14,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
+from orcdbg.patches import effects
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.patches.site import PatchSite
 
@@ -108,8 +109,6 @@ class OrcOverlay:
         text_from: str,
     ) -> Effective:
         """The rule inside a site that was changed."""
-        from orcdbg.patches import effects  # decoding costs a tenth of a second to import, and most walks need none
-
         site = self._covering(cluster, ip if exact else ip - 1)
         stated = None if rule is None else str(rule)
 

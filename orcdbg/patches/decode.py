@@ -1,17 +1,17 @@
 """How long is each instruction of a patch site, and where does its text say so?
 
 Capstone decodes; what it does not know, but kernels put into alternatives, is listed here (lengths checked against
-binutils' objdump). Imported only when a site must be decoded.
+binutils' objdump). Capstone itself is imported by the first decoding, since most walks need none.
 """
 
 from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-import capstone
-from capstone import x86
+if TYPE_CHECKING:
+    import capstone
 
 # Two-byte-opcode group 0f 01 with a register form, e.g. CLAC, WRMSRNS, ERETS, is always three bytes; capstone 5 knows some.
 _PREFIXES = b"\x66\xf2\xf3\x2e\x3e\x26\x64\x65\x36"
@@ -53,76 +53,97 @@ class Instruction(NamedTuple):
         return f"{self.mnemonic} {self.operands}".strip()
 
 
+class _Decoder:
+    """Capstone with the tables that read its answers."""
+
+    def __init__(self) -> None:
+        import capstone
+        from capstone import x86
+
+        self.x86 = x86
+        self.engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        self.engine.detail = True
+        self.engine.syntax = capstone.CS_OPT_SYNTAX_ATT
+        self.fixed_change = {
+            x86.X86_INS_PUSH: 8,
+            x86.X86_INS_PUSHFQ: 8,
+            x86.X86_INS_POP: -8,
+            x86.X86_INS_POPFQ: -8,
+            x86.X86_INS_RET: -8,
+            x86.X86_INS_CALL: 0,
+            x86.X86_INS_SYSCALL: 0,
+            x86.X86_INS_INT3: 0,
+        }
+        self.ends = {
+            x86.X86_INS_RET,
+            x86.X86_INS_JMP,
+            x86.X86_INS_IRETQ,
+            x86.X86_INS_IRET,
+            x86.X86_INS_UD2,
+            x86.X86_INS_INT3,
+            x86.X86_INS_SYSRET,
+            x86.X86_INS_LJMP,
+        }
+        self.branches = {x86.X86_GRP_JUMP, x86.X86_GRP_CALL, x86.X86_GRP_BRANCH_RELATIVE}
+
+    def first(self, raw: bytes, address: int) -> capstone.CsInsn | None:
+        """What capstone makes of the first instruction in `raw`."""
+        return next(self.engine.disasm(raw[:15], address, 1), None)
+
+    def sp_change(self, insn: capstone.CsInsn) -> int | None:
+        """Bytes that an instruction pushes; negative when it pops; None when it sets rsp to something else."""
+        x86, operands = self.x86, insn.operands
+        if insn.id in (x86.X86_INS_PUSH, x86.X86_INS_POP) and insn.prefix[2] == 0x66:
+            return None
+        if insn.id == x86.X86_INS_POP and operands[0].type == x86.X86_OP_REG and operands[0].reg == x86.X86_REG_RSP:
+            return None
+        if insn.id in self.fixed_change:
+            return self.fixed_change[insn.id]
+        if x86.X86_REG_RSP not in insn.regs_access()[1]:
+            return 0
+        if insn.id in (x86.X86_INS_ADD, x86.X86_INS_SUB) and operands[0].type == x86.X86_OP_IMM:
+            return int(operands[0].imm) * (1 if insn.id == x86.X86_INS_SUB else -1)
+        if insn.id == x86.X86_INS_LEA and operands[0].mem.base == x86.X86_REG_RSP and not operands[0].mem.index:
+            return -int(operands[0].mem.disp)
+        return None
+
+    def direct_target(self, insn: capstone.CsInsn) -> int | None:
+        """Where a direct branch or call goes."""
+        if not set(insn.groups) & self.branches:
+            return None
+        first = insn.operands[0] if insn.operands else None
+        return int(first.imm) & (1 << 64) - 1 if first is not None and first.type == self.x86.X86_OP_IMM else None
+
+    def convert(self, insn: capstone.CsInsn) -> Instruction:
+        """An instruction in the terms of this module."""
+        return Instruction(
+            insn.address,
+            insn.size,
+            bytes(insn.bytes),
+            insn.mnemonic,
+            insn.op_str,
+            self.direct_target(insn),
+            self.sp_change(insn),
+            insn.id in self.ends,
+            insn.id == self.x86.X86_INS_CALL,
+            self.x86.X86_GRP_JUMP in insn.groups and insn.id not in self.ends,
+        )
+
+    def wide_operands(self, insn: capstone.CsInsn) -> list[Operand]:
+        """The four-byte immediates and displacements of an instruction."""
+        encoding, found = insn.encoding, []
+        if encoding.disp_offset and encoding.disp_size == 4:
+            kinds = self.x86.X86_OP_MEM, self.x86.X86_REG_RIP
+            relative = any(o.type == kinds[0] and o.mem.base == kinds[1] for o in insn.operands)
+            found.append(Operand(encoding.disp_offset, relative))
+        if encoding.imm_offset and encoding.imm_size == 4:
+            found.append(Operand(encoding.imm_offset, self.direct_target(insn) is not None))
+        return found
+
+
 @functools.cache
-def _engine() -> capstone.Cs:
-    engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
-    engine.detail = True
-    engine.syntax = capstone.CS_OPT_SYNTAX_ATT
-    return engine
-
-
-_FIXED_CHANGE = {
-    x86.X86_INS_PUSH: 8,
-    x86.X86_INS_PUSHFQ: 8,
-    x86.X86_INS_POP: -8,
-    x86.X86_INS_POPFQ: -8,
-    x86.X86_INS_RET: -8,
-    x86.X86_INS_CALL: 0,
-    x86.X86_INS_SYSCALL: 0,
-    x86.X86_INS_INT3: 0,
-}
-_ENDS = {
-    x86.X86_INS_RET,
-    x86.X86_INS_JMP,
-    x86.X86_INS_IRETQ,
-    x86.X86_INS_IRET,
-    x86.X86_INS_UD2,
-    x86.X86_INS_INT3,
-    x86.X86_INS_SYSRET,
-    x86.X86_INS_LJMP,
-}
-
-
-def _sp_change(insn: capstone.CsInsn) -> int | None:
-    """Bytes that an instruction pushes; negative when it pops; None when it sets rsp to something else."""
-    operands = insn.operands
-    if insn.id in (x86.X86_INS_PUSH, x86.X86_INS_POP) and insn.prefix[2] == 0x66:
-        return None
-    if insn.id == x86.X86_INS_POP and operands[0].type == x86.X86_OP_REG and operands[0].reg == x86.X86_REG_RSP:
-        return None
-    if insn.id in _FIXED_CHANGE:
-        return _FIXED_CHANGE[insn.id]
-    if x86.X86_REG_RSP not in insn.regs_access()[1]:
-        return 0
-    if insn.id in (x86.X86_INS_ADD, x86.X86_INS_SUB) and operands[0].type == x86.X86_OP_IMM:
-        return int(operands[0].imm) * (1 if insn.id == x86.X86_INS_SUB else -1)
-    if insn.id == x86.X86_INS_LEA and operands[0].mem.base == x86.X86_REG_RSP and not operands[0].mem.index:
-        return -int(operands[0].mem.disp)
-    return None
-
-
-def _direct_target(insn: capstone.CsInsn) -> int | None:
-    groups = set(insn.groups)
-    if not groups & {x86.X86_GRP_JUMP, x86.X86_GRP_CALL, x86.X86_GRP_BRANCH_RELATIVE}:
-        return None
-    first = insn.operands[0] if insn.operands else None
-    return int(first.imm) & (1 << 64) - 1 if first is not None and first.type == x86.X86_OP_IMM else None
-
-
-def _convert(insn: capstone.CsInsn) -> Instruction:
-    jump = x86.X86_GRP_JUMP in insn.groups
-    return Instruction(
-        insn.address,
-        insn.size,
-        bytes(insn.bytes),
-        insn.mnemonic,
-        insn.op_str,
-        _direct_target(insn),
-        _sp_change(insn),
-        insn.id in _ENDS,
-        insn.id == x86.X86_INS_CALL,
-        jump and insn.id not in _ENDS,
-    )
+def _decoder() -> _Decoder:
+    return _Decoder()
 
 
 def _group_7(raw: bytes, address: int) -> Instruction | None:
@@ -136,7 +157,7 @@ def _group_7(raw: bytes, address: int) -> Instruction | None:
     if raw[start + 2] == 0xCA and raw[start - 1 : start] in (b"\xf2", b"\xf3"):
         name = "erets" if raw[start - 1] == 0xF2 else "eretu"  # capstone 5 reads CLAC
         return Instruction(address, size, raw[:size], name, "", None, None, True, False, False)
-    named = next(_engine().disasm(raw[:size], address, 1), None)
+    named = _decoder().first(raw[:size], address)
     name = named.mnemonic if named is not None and named.size == size else "(0f 01 group)"
     return Instruction(address, size, raw[:size], name, "", None, 0, False, False, False)
 
@@ -146,9 +167,8 @@ def decode_one(raw: bytes, address: int) -> Instruction | None:
     known = _group_7(raw[:15], address)
     if known is not None:
         return known
-    for insn in _engine().disasm(raw[:15], address, 1):
-        return _convert(insn)
-    return None
+    found = _decoder().first(raw, address)
+    return None if found is None else _decoder().convert(found)
 
 
 def decode(raw: bytes, address: int) -> Iterator[Instruction]:
@@ -164,12 +184,5 @@ def decode(raw: bytes, address: int) -> Iterator[Instruction]:
 
 def wide_operands(raw: bytes, address: int) -> list[Operand]:
     """The four-byte immediates and displacements of the instruction at the start of `raw`."""
-    for insn in _engine().disasm(raw[:15], address, 1):
-        encoding, found = insn.encoding, []
-        if encoding.disp_offset and encoding.disp_size == 4:
-            relative = any(o.type == x86.X86_OP_MEM and o.mem.base == x86.X86_REG_RIP for o in insn.operands)
-            found.append(Operand(encoding.disp_offset, relative))
-        if encoding.imm_offset and encoding.imm_size == 4:
-            found.append(Operand(encoding.imm_offset, _direct_target(insn) is not None))
-        return found
-    return []
+    found = _decoder().first(raw, address)
+    return [] if found is None else _decoder().wide_operands(found)

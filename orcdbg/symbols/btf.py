@@ -11,6 +11,7 @@ import struct
 from typing import NamedTuple
 
 import numpy as np
+import numpy.typing as npt
 
 from orcdbg.base.errors import NotFound, UnsupportedFormat
 
@@ -98,14 +99,18 @@ class Btf:
             self._named[kind, name] = self._search(kind, name)
         return self._named[kind, name]
 
+    @functools.cached_property
+    def _names(self) -> npt.NDArray[np.uint32]:
+        """Each type's name, as an offset into the strings."""
+        words = np.frombuffer(self._words, dtype="<u4")
+        names: npt.NDArray[np.uint32] = words[np.array(self._starts[1:], dtype=np.int64)]
+        return names
+
     def _search(self, kind: int, name: str) -> int | None:
         text, at = b"\0" + name.encode() + b"\0", 0
-        words = np.frombuffer(self._words, dtype="<u4")
-        starts = np.array(self._starts[1:])
         while (at := self._strings.find(text, at)) >= 0:
-            for hit in np.flatnonzero(words[starts] == at + 1):
-                info = self._words[int(starts[hit]) + 1]
-                if info >> 24 & 31 == kind:
+            for hit in np.flatnonzero(self._names == at + 1).tolist():
+                if self._header(hit + 1)[0] == kind:
                     return int(hit) + 1
             at += 1
         return None
@@ -165,6 +170,7 @@ class StructIndex:
     def __init__(self, btf: Btf) -> None:
         self._btf = btf
         self._members: dict[str, dict[str, Member]] = {}
+        self._paths: dict[tuple[str, str], Member | None] = {}
 
     def members(self, struct_name: str) -> dict[str, Member]:
         """Members of `struct struct_name` (or the union of that name) by name.
@@ -181,6 +187,12 @@ class StructIndex:
 
     def find(self, struct_name: str, path: str) -> Member | None:
         """The member at a dotted path, or None where structure or member do not exist."""
+        key = (struct_name, path)
+        if key not in self._paths:
+            self._paths[key] = self._walk_path(struct_name, path)
+        return self._paths[key]
+
+    def _walk_path(self, struct_name: str, path: str) -> Member | None:
         first, *rest = path.split(".")
         try:
             found = self.members(struct_name).get(first)
