@@ -1,9 +1,9 @@
 """orcdbg: a debugger for stopped Linux kernels that knows which patches the kernel applied to its own text.
 
-    import orcdbg
-    session = orcdbg.open("vmlinux", "snapshot.core")
-    for task in session.tasks:
-        trace = session.unwinder.trace(task)
+import orcdbg
+session = orcdbg.open("vmlinux", "snapshot.core")
+for task in session.tasks:
+    trace = session.unwinder.trace(task)
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 
-def open(*paths: str | Path, slide: int | None = None, phys_base: int | None = None) -> Session:  # noqa: A001
+def open(*paths: str | Path, slide: int | None = None, phys_base: int | None = None) -> Session:
     """Opens an image and a snapshot, in any order; see `orcdbg.opening.open_session`."""
     from orcdbg.opening import open_session
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Any
 
-from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace, ByteSource
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry
@@ -18,7 +18,7 @@ from orcdbg.opening import SnapshotReader
 from orcdbg.patches.replay import Build
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 from orcdbg.session import MakePasses
-from orcdbg.snapshot.machine import CpuState, PlainSnapshot, Snapshot
+from orcdbg.snapshot.machine import CpuState, Snapshot
 
 API_VERSION = (1, 0)
 
@@ -76,9 +76,9 @@ __all__ = [
     "Command",
     "CpuState",
     "Debugger",
+    "NotInSnapshot",
     "OrcdbgError",
     "PatchPass",
-    "PlainSnapshot",
     "PluginApi",
     "Snapshot",
     "SnapshotReader",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
-from typing import TextIO
+from typing import IO
 
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.cli.output import Output, warn
@@ -112,7 +112,7 @@ class Batch:
         self._warned = len(warnings)
 
 
-def _answer_into(output: Output, command: str, result: object, pipe: TextIO) -> None:
+def _answer_into(output: Output, command: str, result: object, pipe: IO[str]) -> None:
     """Writes to a program that may close its end early, as `head` does."""
     try:
         with pipe:

@@ -9,7 +9,9 @@ from typing import NoReturn
 from orcdbg import __version__
 from orcdbg.base.errors import UsageError
 
-DESCRIPTION = "Debug a stopped Linux x86-64 kernel: stacks by ORC, corrected for the patches it applied to its own text."
+DESCRIPTION = (
+    "Debug a stopped Linux x86-64 kernel: stacks by ORC, corrected for the patches it applied to its own text."
+)
 EPILOG = """\
 VMLINUX and SNAPSHOT come in any order. `orcdbg demo` opens the bundled sample.
 With -e, -x, or standard input that is not a terminal, orcdbg runs the commands and leaves.
@@ -51,14 +53,22 @@ def parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     made.add_argument("files", nargs="*", metavar="VMLINUX SNAPSHOT", help="the two files, or the word demo")
-    made.add_argument("-e", dest="steps", const="command", action=_InOrder, metavar="CMD", help="run a command; repeatable")
-    made.add_argument("-x", dest="steps", const="file", action=_InOrder, metavar="FILE", help="run the commands in a file")
+    made.add_argument(
+        "-e", dest="steps", const="command", action=_InOrder, metavar="CMD", help="run a command; repeatable"
+    )
+    made.add_argument(
+        "-x", dest="steps", const="file", action=_InOrder, metavar="FILE", help="run the commands in a file"
+    )
     made.add_argument("--format", choices=("text", "json"), default="text", help="how answers look (default: text)")
     made.add_argument("--keep-going", action="store_true", help="in batch mode, go on after a command that failed")
     made.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: auto")
     made.add_argument("--width", type=_number, help="columns to fit the text into (default: the terminal's)")
-    made.add_argument("--kaslr", type=_number, metavar="SLIDE", help="run-time minus link address, if the snapshot lacks it")
-    made.add_argument("--phys-base", type=_number, metavar="BASE", help="the kernel's phys_base, if the snapshot lacks it")
+    made.add_argument(
+        "--kaslr", type=_number, metavar="SLIDE", help="run-time minus link address, if the snapshot lacks it"
+    )
+    made.add_argument(
+        "--phys-base", type=_number, metavar="BASE", help="the kernel's phys_base, if the snapshot lacks it"
+    )
     made.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plug-in; repeatable")
     made.add_argument("--no-plugins", action="store_true", help="do not load installed plug-ins")
     made.add_argument("--debug", action="store_true", help="show tracebacks of errors")

@@ -7,7 +7,7 @@ import os
 import shutil
 import sys
 from dataclasses import dataclass
-from typing import TextIO
+from typing import IO, TextIO
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands.results import Result
@@ -22,7 +22,7 @@ class Output:
     color: bool
     width: int | None
 
-    def answer(self, command: str, result: Result, out: TextIO) -> None:
+    def answer(self, command: str, result: Result, out: IO[str]) -> None:
         """Prints a command's result."""
         if self.format == "json":
             from orcdbg.views.as_json import envelope
@@ -36,7 +36,7 @@ class Output:
         else:
             out.write(plain(lines_of(result, self.width)))
 
-    def failure(self, command: str, error: OrcdbgError, out: TextIO) -> None:
+    def failure(self, command: str, error: OrcdbgError, out: IO[str]) -> None:
         """Prints a command's error: for JSON as the command's line, else for people on standard error."""
         if self.format == "json":
             from orcdbg.views.as_json import error_envelope

@@ -41,7 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def cpu_list(text: str, limit: int) -> list[int]:
     """The CPUs in a list such as `0,2-4`; NotFound for one that cannot exist."""
-    found = []
+    found: list[int] = []
     for part in text.split(","):
         first, dash, last = part.partition("-")
         if not first.isdigit() or (dash and not last.isdigit()):

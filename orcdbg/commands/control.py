@@ -37,7 +37,9 @@ def _set(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     elif arguments.panic:
         if debugger.panic_cpu is None:
             raise UsageError("no CPU panicked in this snapshot")
-        debugger.select(chosen_tasks(debugger, argparse.Namespace(all_cpus=False, cpu=str(debugger.panic_cpu), tasks=[]))[0])
+        debugger.select(
+            chosen_tasks(debugger, argparse.Namespace(all_cpus=False, cpu=str(debugger.panic_cpu), tasks=[]))[0]
+        )
     elif len(words) == 1 and words[0] not in debugger.settings:
         debugger.select(find_task(debugger, words[0]))
     elif len(words) == 2:
@@ -77,7 +79,9 @@ def control_commands(registry: Registry) -> tuple[Command, ...]:
             examples=(("set 94", "work on the task with pid 94"), ("set -c 1", "on the one that CPU 1 runs")),
             operands=("task", "setting"),
         ),
-        Command("help", "explain the commands", "session", run_help, _help_arguments, ("?", "man"), operands=("command",)),
+        Command(
+            "help", "explain the commands", "session", run_help, _help_arguments, ("?", "man"), operands=("command",)
+        ),
         Command("quit", "leave", "session", _quit, aliases=("q", "exit")),
     )
 
@@ -91,4 +95,4 @@ def overview(registry: Registry) -> list[str]:
     lines: list[str] = []
     for group, commands in groups.items():
         lines += [group.upper()] + [f"  {c.name:<{width}}  {c.summary}" for c in commands] + [""]
-    return lines + ["`help COMMAND` shows a command's words and examples. `cmd | grep x`, `cmd > file` and `!shell` work too."]
+    return [*lines, "`help COMMAND` shows a command's words and examples. `cmd | grep x`, `cmd > file` work too."]

@@ -6,7 +6,7 @@ import lzma
 import zlib
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import BytesSource, ByteSource
+from orcdbg.base.reading import ByteSource, BytesSource
 
 MAX_OUTPUT = 2 << 30
 MAX_INPUT = 1 << 30

@@ -62,9 +62,13 @@ def choose_layout(header: bytes, shape: EntryShape | None, function_entries: Seq
     best = max(candidates or LAYOUTS, key=lambda layout: _vote(layout, function_entries))
     share = _vote(best, function_entries)
     if share < AGREEMENT:
-        raise OrcdbgError(f"no known ORC layout fits: the best, {best.name}, reads {share:.0%} of function entries right")
+        raise OrcdbgError(
+            f"no known ORC layout fits: the best, {best.name}, reads {share:.0%} of function entries right"
+        )
     decided = f"{'BTF of struct orc_entry and ' if candidates and shape else ''}{share:.0%} of function entries"
     if not header:
         return LayoutChoice(best, decided)
-    warning = f"unknown .orc_header {header.hex()}: read as layout {best.name}, which fits {share:.0%} of function entries"
+    warning = (
+        f"unknown .orc_header {header.hex()}: read as layout {best.name}, which fits {share:.0%} of function entries"
+    )
     return LayoutChoice(best, decided, warning)

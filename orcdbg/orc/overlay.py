@@ -123,11 +123,17 @@ class OrcOverlay:
         if rule is None or rule.base != "sp" or rule.indirect:
             return Effective(entry, rule, effect(0, ()))
         if boundary is None:
-            what = "is inside an instruction of the patched text" if exact else "does not follow a call of the patched text"
+            what = (
+                "is inside an instruction of the patched text"
+                if exact
+                else "does not follow a call of the patched text"
+            )
             return Effective(entry, rule, effect(0, ()), f"{ip:#x} {what}")
         path = tuple(insn.mnemonic for insn in boundary.path)
         if boundary.pushed is None:
-            return Effective(entry, rule, effect(0, path), "the patched text sets the stack pointer in a way not followed")
+            return Effective(
+                entry, rule, effect(0, path), "the patched text sets the stack pointer in a way not followed"
+            )
         start_rule = self._start_rule(cluster)
         if start_rule is None or start_rule.base != "sp" or start_rule.indirect:
             return Effective(entry, rule, effect(0, path))

@@ -52,10 +52,8 @@ class OrcLayout:
         kind = self.types[number] if number < len(self.types) else "undefined"
         if self.end_bit is not None and sp_reg == "undefined":
             kind = "end_of_stack" if flags >> self.end_bit & 1 else "undefined"
-        if self.signal_bit is None:
-            signal = kind in ("regs", "regs_partial")
-        else:
-            signal = bool(flags >> self.signal_bit & 1)
+        derived = kind in ("regs", "regs_partial")
+        signal = derived if self.signal_bit is None else bool(flags >> self.signal_bit & 1)
         return OrcRow(sp_reg, sp_offset, bp_reg, bp_offset, kind, signal)
 
     def encode(self, row: OrcRow) -> bytes:

@@ -14,10 +14,13 @@ MAX_ENTRIES = 1 << 24
 
 
 class OrcEntry(NamedTuple):
-    """A row and where it stands: `address` is that of its six `raw` bytes, None where the table has no address."""
+    """A row and where it stands.
+
+    `number` counts in order of address; `address` is that of the six `raw` bytes, None where the table has none.
+    """
 
     table: str
-    index: int
+    number: int
     entry_ip: int
     address: int | None
     raw: bytes

@@ -169,7 +169,9 @@ class AlternativesPass:
         """`call *pv_ops+x(%rip)` becomes a call of what the pointer holds (alt_replace_call)."""
         site = text.read(entry.site, 6)
         if site[:2] != b"\xff\x15":
-            raise Undecidable(f"no indirect call at {entry.site:#x}, where an entry with ALT_FLAG_DIRECT_CALL names one")
+            raise Undecidable(
+                f"no indirect call at {entry.site:#x}, where an entry with ALT_FLAG_DIRECT_CALL names one"
+            )
         pointer = entry.site + 6 + signed(int.from_bytes(site[2:6], "little"), 32)
         try:
             target = read_u64(self._linux.memory, pointer)
@@ -245,9 +247,7 @@ def _is_nop(raw: bytes) -> bool:
     body = raw.lstrip(b"\x66\x2e\x3e\x26\x64\x65\x36\xf2\xf3")
     if body == b"\x90":
         return not raw.startswith(b"\xf3")
-    if body.startswith(b"\x0f\x1f"):
-        return True
-    return False
+    return body.startswith(b"\x0f\x1f")
 
 
 def _optimised_new(data: bytes, address: int, nops: NopTable) -> bytes:
@@ -277,5 +277,3 @@ def _one_nop(size: int, nops: NopTable) -> bytes:
     if size < 128:
         return bytes((0xEB, size - 2)) + b"\xcc" * (size - 2)
     return b"\xe9" + (size - 5).to_bytes(4, "little") + b"\xcc" * (size - 5)
-
-

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import capstone
@@ -61,7 +61,7 @@ class _Decoder:
         from capstone import x86
 
         self.x86 = x86
-        self.engine = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
+        self.engine: Any = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
         self.engine.detail = True
         self.engine.syntax = capstone.CS_OPT_SYNTAX_ATT
         self.fixed_change = {
@@ -92,14 +92,16 @@ class _Decoder:
 
     def sp_change(self, insn: capstone.CsInsn) -> int | None:
         """Bytes that an instruction pushes; negative when it pops; None when it sets rsp to something else."""
-        x86, operands = self.x86, insn.operands
+        x86: Any = self.x86
+        operands = insn.operands
         if insn.id in (x86.X86_INS_PUSH, x86.X86_INS_POP) and insn.prefix[2] == 0x66:
             return None
         if insn.id == x86.X86_INS_POP and operands[0].type == x86.X86_OP_REG and operands[0].reg == x86.X86_REG_RSP:
             return None
         if insn.id in self.fixed_change:
             return self.fixed_change[insn.id]
-        if x86.X86_REG_RSP not in insn.regs_access()[1]:
+        accessed: Any = insn.regs_access()
+        if x86.X86_REG_RSP not in accessed[1]:
             return 0
         if insn.id in (x86.X86_INS_ADD, x86.X86_INS_SUB) and operands[0].type == x86.X86_OP_IMM:
             return int(operands[0].imm) * (1 if insn.id == x86.X86_INS_SUB else -1)

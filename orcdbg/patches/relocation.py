@@ -43,7 +43,7 @@ class BuiltText:
         return self._by_operand(data, link)
 
     def _add(self, out: bytearray, at: int, width: int, amount: int) -> None:
-        if 0 <= at and at + width <= len(out):
+        if at >= 0 and at + width <= len(out):
             value = int.from_bytes(out[at : at + width], "little") + amount
             out[at : at + width] = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
 

@@ -12,15 +12,16 @@ import struct
 from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.formats.elf import PT_LOAD, ElfFile, Note, Segment
-from orcdbg.snapshot.machine import CpuState, PlainSnapshot
+from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 
 NT_PRSTATUS = 1
 _PRSTATUS_SIZE, _PR_PID, _PR_REG = 336, 32, 112
 # Order of pr_reg, struct user_regs_struct in arch/x86/include/asm/user_64.h.
 _PR_NAMES = (
-    "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs rflags rsp ss fs_base gs_base ds es fs gs"
-).split()
+    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi"),
+    *("orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
+)
 _QEMU_SIZE, _QEMU_SEGMENT, _QEMU_IDT, _QEMU_GS, _QEMU_CR = 440, 152, 9, 4, 392
 
 
@@ -86,7 +87,7 @@ def _is_truncated(source: ByteSource, segments: list[Segment]) -> list[str]:
     return [f"{source.name}: the file is cut off: {lost} bytes of memory that its headers name are not in it"]
 
 
-def open_elf_core(source: ByteSource) -> PlainSnapshot:
+def open_elf_core(source: ByteSource) -> Snapshot:
     """The snapshot in an ELF core.
 
     Raises:
@@ -104,7 +105,7 @@ def open_elf_core(source: ByteSource) -> PlainSnapshot:
     ]
     info = next((parse_vmcoreinfo(note.data) for note in notes if note.name == "VMCOREINFO"), {})
     by_whom = "QEMU" if qemu else "kdump"
-    return PlainSnapshot(
+    return Snapshot(
         source.name,
         f"ELF core ({by_whom})",
         SegmentMemory(source, loads),

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from orcdbg.base.reading import AddressSpace
 
@@ -28,20 +27,12 @@ class CpuState:
     gs_base: int | None = None
 
 
-class Snapshot(Protocol):
-    """A stopped machine. What plug-in snapshot readers must return."""
-
-    path: str
-    format: str
-    physical: AddressSpace
-    cpus: Sequence[CpuState]
-    vmcoreinfo: Mapping[str, str]
-    warnings: Sequence[str]
-
-
 @dataclass(frozen=True, slots=True)
-class PlainSnapshot:
-    """A `Snapshot` made of its parts."""
+class Snapshot:
+    """A stopped machine: what every reader of snapshot files makes, those of plug-ins too.
+
+    `physical` reads by physical address; `warnings` are for the user to see once.
+    """
 
     path: str
     format: str

@@ -86,7 +86,8 @@ class SymbolTable:
     def _heads(self) -> U64Array:
         """The first eight bytes of each name as a number."""
         words: U64Array = np.ndarray((len(self._strings) - 7,), dtype="<u8", buffer=self._strings, strides=(1,))
-        return words[self.entries["name"]]
+        heads: U64Array = words[self.entries["name"]]
+        return heads
 
     def name_of(self, index: int) -> str:
         """The name of entry `index`."""

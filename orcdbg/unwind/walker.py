@@ -209,7 +209,9 @@ class Walker:
         self._check_progress(frame.sp, cfa, slot)
         name = self._terrain.rewritten.get(ip)
         if name is not None:
-            raise _Stop(f"the return address in {slot:#x} was replaced by {name}; the kernel keeps the true one elsewhere")
+            raise _Stop(
+                f"the return address in {slot:#x} was replaced by {name}; the kernel keeps the true one elsewhere"
+            )
         if not self._terrain.is_text(ip) and not self._terrain.is_text(ip - 1):
             raise _Stop(f"the word in return slot {slot:#x}, {ip:#x}, is not an address of kernel text")
         source = f"frame #{frame.index}"

@@ -54,7 +54,7 @@ def _orc(entry: OrcEntry | None) -> Json | None:
     row = entry.row
     return {
         "table": entry.table,
-        "index": entry.index,
+        "index": entry.number,
         "entry_ip": _hex(entry.entry_ip),
         "address": _hex(entry.address),
         "raw": entry.raw.hex(),
@@ -138,7 +138,9 @@ def _(result: results.FrameDetail) -> Json:
     base = result.frame.registers.get(result.base_register or "")
     return {
         "frame": frame(result.frame),
-        "base_register": {"name": result.base_register, "value": _hex(base.value), "source": base.source} if base else None,
+        "base_register": {"name": result.base_register, "value": _hex(base.value), "source": base.source}
+        if base
+        else None,
         "bp_rule": result.bp_rule,
         "sites": [_site(site, None) for site in result.sites],
         "memory": result.memory.hex() if result.memory is not None else None,

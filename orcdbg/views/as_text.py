@@ -102,7 +102,12 @@ def _site_lines(state: results.SiteState) -> Iterator[Line]:
 def _(result: results.Disassembly, width: Width) -> Iterator[Line]:
     yield from code.instruction_lines(result.instructions, result.show_image, None, width)
     if result.source != "memory":
-        yield line(("the text is not in the snapshot: these are the image's bytes with the recorded patches replayed", "reason"))
+        yield line(
+            (
+                "the text is not in the snapshot: these are the image's bytes with the recorded patches replayed",
+                "reason",
+            )
+        )
 
 
 @lines_of.register
@@ -137,7 +142,9 @@ def _(result: results.Tasks, width: Width) -> Iterator[Line]:
         tgid = "-" if task.tgid is None else task.tgid
         cpu = "-" if task.cpu is None else task.cpu
         yield line(
-            (mark, "mark"), f"{task.pid:>8}{tgid:>8}{cpu:>5}  {task.address:016x}  {task.state or '-':>2}  ", (name, "symbol")
+            (mark, "mark"),
+            f"{task.pid:>8}{tgid:>8}{cpu:>5}  {task.address:016x}  {task.state or '-':>2}  ",
+            (name, "symbol"),
         )
     for name in result.absent:
         yield line((f"column {name} is absent: this kernel's types have no such member", "note"))

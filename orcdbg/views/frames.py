@@ -13,8 +13,9 @@ from orcdbg.views.page import Line, line
 from orcdbg.views.stacks import name_of, reasons
 
 _ORDER = (
-    "rip rsp rbp rbx r12 r13 r14 r15 rax rcx rdx rsi rdi r8 r9 r10 r11 rflags orig_rax cs ss"
-).split()
+    *("rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "rdi"),
+    *("r8", "r9", "r10", "r11", "rflags", "orig_rax", "cs", "ss"),
+)
 
 
 def _fact(label: str, value: str) -> Line:
@@ -33,7 +34,9 @@ def row_text(entry: OrcEntry) -> str:
 def entry_lines(entry: OrcEntry) -> Iterator[Line]:
     """An ORC entry: where it stands, its bytes, what they mean."""
     place = f" at {entry.address:016x}" if entry.address is not None else ""
-    yield _fact("ORC row", f"{entry.table}[{entry.index}]{place}, from {entry.entry_ip:016x} on, bytes {entry.raw.hex(' ')}")
+    yield _fact(
+        "ORC row", f"{entry.table}[{entry.number}]{place}, from {entry.entry_ip:016x} on, bytes {entry.raw.hex(' ')}"
+    )
     yield _fact("", row_text(entry))
 
 
@@ -52,7 +55,9 @@ def _kind_words(frame: Frame) -> str:
 def detail_lines(result: FrameDetail, width: int | None) -> Iterator[Line]:
     """`frame N`, `bt --why N`."""
     frame = result.frame
-    yield line((f"{frame.mark}#{frame.index} {name_of(frame)}", "header"), f"  {frame.ip:016x}  on the {frame.stack} stack")
+    yield line(
+        (f"{frame.mark}#{frame.index} {name_of(frame)}", "header"), f"  {frame.ip:016x}  on the {frame.stack} stack"
+    )
     yield _fact("ip", f"{_kind_words(frame)}; from {frame.registers['rip'].source}")
     if frame.kind == "user":
         yield _fact("", "user mode: ORC says nothing of it")
@@ -81,8 +86,14 @@ def _patch_lines(result: FrameDetail) -> Iterator[Line]:
     yield _fact("memory bytes", result.memory.hex(" ") if result.memory is not None else "not in the snapshot")
     last = result.sites[-1]
     expected = last.expected.hex(" ") if last.expected is not None else f"not known: {last.decided_by}"
-    agrees = "" if result.memory is None or last.expected is None else (
-        " (as in memory)" if result.memory[last.address - start :][: last.size] == last.expected else " (NOT as in memory)"
+    agrees = (
+        ""
+        if result.memory is None or last.expected is None
+        else (
+            " (as in memory)"
+            if result.memory[last.address - start :][: last.size] == last.expected
+            else " (NOT as in memory)"
+        )
     )
     yield _fact("replayed", expected + agrees)
 

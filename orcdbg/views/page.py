@@ -7,7 +7,7 @@ Whatever a snapshot put into a piece, no control byte leaves this module.
 from __future__ import annotations
 
 from collections.abc import Iterable
-from typing import NamedTuple, TextIO
+from typing import IO, NamedTuple
 
 
 class Piece(NamedTuple):
@@ -51,7 +51,7 @@ def plain(lines: Iterable[Line]) -> str:
     return "".join("".join(safe(piece.text) for piece in line).rstrip() + "\n" for line in lines)
 
 
-def paint(lines: Iterable[Line], out: TextIO, width: int | None = None) -> None:
+def paint(lines: Iterable[Line], out: IO[str], width: int | None = None) -> None:
     """Writes the lines in colour."""
     from rich.console import Console
     from rich.text import Text

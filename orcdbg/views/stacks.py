@@ -140,7 +140,11 @@ _ENDS = {
 def _summary(trace: StackTrace) -> Line:
     frames = [frame for frame in trace.frames if frame.kind != "user"]
     marks = [frame.mark for frame in frames]
-    parts = [f"{marks.count(' ')} ORC as built", f"{marks.count('~')} corrected for a patch", f"{marks.count('?')} guessed"]
+    parts = [
+        f"{marks.count(' ')} ORC as built",
+        f"{marks.count('~')} corrected for a patch",
+        f"{marks.count('?')} guessed",
+    ]
     if "!" in marks:
         parts.append(f"{marks.count('!')} in contradiction")
     end = _ENDS.get(trace.end) or f"Stopped: {trace.end_reason or 'no reason known'}."
