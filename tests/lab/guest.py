@@ -1,0 +1,161 @@
+"""How a kernel runs in the lab: one QEMU process with its serial log, its monitor and its GDB stub, always ended."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Self, TypeVar
+
+from qemu.qmp.legacy import QEMUMonitorProtocol
+
+from tests.lab.apt import Unavailable
+from tests.lab.gdbstub import GdbStub
+
+QEMU = "qemu-system-x86_64"
+# thread=multi makes 6.12 and later die with an int3 oops while text is being patched: an emulator fault.
+FIXED = "-nodefaults -no-user-config -display none -no-reboot -net none -accel tcg,thread=single"
+START_SECONDS = 30.0
+MONITOR_SECONDS = 120.0
+POLL_SECONDS = 0.05
+CPU_TIME_LIMIT = 1800  # seconds; far beyond any scene, so that a forgotten guest ends by itself
+
+_T = TypeVar("_T")
+
+
+class GuestError(Exception):
+    """The guest died, or did not say in time what it should have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """What to boot. `memory` is in MiB; `append` is added to the kernel's command line."""
+
+    kernel: Path
+    initrd: Path
+    append: str = ""
+    cpu: str = "max"
+    smp: int = 1
+    memory: int = 256
+    vmcoreinfo: bool = True
+
+    def arguments(self, folder: Path, serial: Path) -> list[str]:
+        """Return QEMU's command line with its sockets in `folder`."""
+        words = [QEMU, *FIXED.split(), "-cpu", self.cpu, "-smp", str(self.smp), "-m", str(self.memory)]
+        words += ["-serial", f"file:{serial}", "-kernel", str(self.kernel), "-initrd", str(self.initrd)]
+        for what in ("qmp", "gdb"):
+            words += [f"-{what}", f"unix:{folder / what},server=on,wait=off"]
+        words += ["-device", "vmcoreinfo"] if self.vmcoreinfo else []
+        return [*words, "-append", f"console=ttyS0 {self.append}"]
+
+
+class Guest:
+    """A running machine; use it in a `with` block, whose end kills it whatever happened.
+
+    Args:
+        machine: what to boot.
+        serial: the file that receives the guest's console.
+    """
+
+    def __init__(self, machine: Machine, serial: Path) -> None:
+        self.machine = machine
+        self.serial = serial
+        self._folder = Path(tempfile.mkdtemp(prefix="orcdbg-guest-"))
+        self._process: subprocess.Popen[bytes] | None = None
+        self._monitor: QEMUMonitorProtocol | None = None
+
+    def __enter__(self) -> Self:
+        try:
+            self._start()
+        except BaseException:
+            self.close()
+            raise
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Kill QEMU and remove its sockets."""
+        if self._monitor:
+            self._monitor.close()
+        self._monitor = None
+        if self._process:
+            self._process.kill()
+            self._process.wait()
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+    def console(self) -> str:
+        """Return what the guest has printed so far."""
+        return self.serial.read_text("utf-8", "replace") if self.serial.exists() else ""
+
+    def wait_for(self, marker: str, timeout: float) -> str:
+        """Return the console once `marker` is in it.
+
+        Raises:
+            GuestError: the guest died or kept silent.
+        """
+        found = self._poll(lambda: marker in self.console(), timeout)
+        if not found:
+            raise GuestError(f"no {marker!r} after {timeout:g} s; the console ends {self.console()[-400:]!r}")
+        return self.console()
+
+    def qmp(self, command: str, **arguments: object) -> object:
+        """Execute a monitor command and return its result.
+
+        Raises:
+            GuestError: there is no monitor.
+            qemu.qmp.legacy.QMPError: the command failed.
+        """
+        if not self._monitor:
+            raise GuestError("not running")
+        return self._monitor.cmd(command, **arguments)
+
+    def stub(self) -> GdbStub:
+        """Connect to the GDB stub, which stops the guest."""
+        return GdbStub(self._folder / "gdb")
+
+    def dump(self, path: Path) -> None:
+        """Stop the guest and write its memory and registers to an ELF core at `path`."""
+        self.qmp("stop")
+        self.qmp("dump-guest-memory", paging=False, protocol=f"file:{path}")
+        path.chmod(0o644)  # QEMU lets only the owner read
+
+    def resume(self) -> None:
+        """Let a stopped guest go on."""
+        self.qmp("cont")
+
+    def _start(self) -> None:
+        if not shutil.which(QEMU):
+            raise Unavailable(f"no {QEMU} here")
+        command = self.machine.arguments(self._folder, self.serial)
+        # Should this process be killed outright, the kernel ends the guest too; the limit catches what is left.
+        guard = ["setpriv", "--pdeathsig", "KILL", "--", "prlimit", f"--cpu={CPU_TIME_LIMIT}", "--"]
+        with (self._folder / "log").open("wb") as log:
+            self._process = subprocess.Popen([*guard, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
+        if not self._poll(lambda: (self._folder / "gdb").is_socket(), START_SECONDS):
+            raise GuestError("QEMU made no sockets")
+        self._monitor = QEMUMonitorProtocol(str(self._folder / "qmp"))
+        self._monitor.settimeout(MONITOR_SECONDS)
+        self._monitor.connect()
+
+    def _poll(self, condition: Callable[[], _T], timeout: float) -> _T | None:
+        """Return the first true value of `condition` within `timeout` seconds, else None."""
+        deadline = time.monotonic() + timeout
+        while time.monotonic() < deadline:
+            value = condition()
+            if value:
+                return value
+            self._check_alive()
+            time.sleep(POLL_SECONDS)
+        return None
+
+    def _check_alive(self) -> None:
+        if self._process is None or self._process.poll() is not None:
+            log = self._folder / "log"
+            raise GuestError(f"QEMU ended: {log.read_text('utf-8', 'replace')[-400:] if log.exists() else ''}")
