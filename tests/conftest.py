@@ -1,0 +1,47 @@
+"""What do many tests share: the bundled sample, opened once."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+
+import orcdbg
+from orcdbg.cli.main import run, sample_files
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Registry
+from orcdbg.commands.standard import standard_commands
+from orcdbg.session import Session
+
+Outcome = tuple[int, str, str]
+RunProgram = Callable[..., Outcome]
+
+
+@pytest.fixture(scope="session")
+def sample() -> Session:
+    """The bundled sample's session; tests must not change it."""
+    return orcdbg.open(*sample_files())
+
+
+@pytest.fixture
+def debugger(sample: Session) -> Debugger:
+    """A fresh selection over the sample."""
+    return Debugger(sample)
+
+
+@pytest.fixture
+def registry() -> Registry:
+    """orcdbg's own commands."""
+    return standard_commands()
+
+
+@pytest.fixture
+def orcdbg_run(capfd: pytest.CaptureFixture[str]) -> RunProgram:
+    """Runs orcdbg's command line in this process: exit status, standard output, standard error."""
+
+    def program(*words: str) -> Outcome:
+        status = run(list(words))
+        captured = capfd.readouterr()
+        return status, captured.out, captured.err
+
+    return program

@@ -1,0 +1,49 @@
+"""Compressed files: what they hold, and what damaged ones do."""
+
+from __future__ import annotations
+
+import gzip
+import lzma
+
+import pytest
+
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import BytesSource
+from orcdbg.formats import codecs
+from orcdbg.formats.detect import FileKind, file_kind
+from tests.build import elf
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_a_compressed_file_holds_what_was_compressed(compress: object) -> None:
+    """gzip and xz come back byte for byte."""
+    data = b"kernel" * 1000
+    packed = compress(data)  # type: ignore[operator]
+    assert codecs.is_compressed(packed[:8])
+    assert codecs.decompressed(BytesSource("file", packed)).read_at(0, len(data)) == data
+
+
+@pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
+def test_a_cut_compressed_file_is_an_error(compress: object) -> None:
+    """A file that ends early is not taken for a shorter one."""
+    packed = compress(bytes(range(256)) * 100)  # type: ignore[operator]
+    with pytest.raises(UnsupportedFormat, match="cut off|damaged"):
+        codecs.decompressed(BytesSource("file", packed[: len(packed) // 2]))
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (elf.core([]), FileKind.ELF_CORE),
+        (elf.image([]), FileKind.ELF_IMAGE),
+        (b"\x1f\x8b\x08", FileKind.COMPRESSED),
+        (b"KDUMP   ".ljust(600, b"\0"), FileKind.KDUMP),
+        (b"makedumpfile\0\0\0\0", FileKind.FLATTENED),
+        (bytes(0x202) + b"HdrS", FileKind.BZIMAGE),
+        (b"", FileKind.UNKNOWN),
+        (b"text", FileKind.UNKNOWN),
+    ],
+)
+def test_a_file_is_told_by_its_first_bytes(head: bytes, kind: FileKind) -> None:
+    """The name of the file plays no part."""
+    assert file_kind(BytesSource("any name", head)) is kind

@@ -1,0 +1,156 @@
+"""ORC rows: every layout's bits, look-up, and telling the layouts apart."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
+from orcdbg.orc.layout import EntryShape, choose_layout
+from orcdbg.orc.rows import FUNCTION_ENTRY, HASHES, LAYOUT_4_14, LAYOUT_6_4, LAYOUT_7_1, LAYOUTS, OrcLayout, OrcRow
+from orcdbg.orc.rules import CfaRule, bp_rule, cfa_rule
+from orcdbg.orc.table import OrcTable
+from orcdbg.session import Session
+
+OFFSETS = st.integers(-0x8000, 0x7FFF)
+
+
+@st.composite
+def rows(draw: st.DrawFn, layout: OrcLayout) -> OrcRow:
+    """A row that a layout can express."""
+    kind = draw(st.sampled_from(("undefined", "end_of_stack", "call", "regs", "regs_partial")))
+    registers = [name for name in layout.registers if name != "undefined"]
+    sp_reg = "undefined" if kind in ("undefined", "end_of_stack") else draw(st.sampled_from(registers))
+    signal = kind in ("regs", "regs_partial") if layout.signal_bit is None else draw(st.booleans())
+    return OrcRow(sp_reg, draw(OFFSETS), draw(st.sampled_from(layout.registers)), draw(OFFSETS), kind, signal)
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@given(data=st.data())
+def test_decoding_what_was_encoded_gives_the_row_back(layout: OrcLayout, data: st.DataObject) -> None:
+    """decode(encode(row)) == row, in every layout."""
+    row = data.draw(rows(layout))
+    assert layout.decode(layout.encode(row)) == row
+
+
+@pytest.mark.parametrize("layout", LAYOUTS, ids=lambda layout: layout.name)
+@given(raw=st.binary(min_size=6, max_size=6))
+def test_any_six_bytes_decode_to_some_row(layout: OrcLayout, raw: bytes) -> None:
+    """Numbers without a meaning become undefined, never an exception."""
+    assert layout.decode(raw).sp_reg in (*layout.registers, "undefined")
+
+
+def test_the_renumbering_of_7_1_is_seen() -> None:
+    """The same bytes mean another register once the header's hash is that of 7.1."""
+    raw = LAYOUT_7_1.encode(FUNCTION_ENTRY)
+    assert LAYOUT_7_1.decode(raw).sp_reg == "sp"
+    assert LAYOUT_6_4.decode(raw).sp_reg == "di"
+
+
+def _table(ips: list[int], layout: OrcLayout = LAYOUT_6_4, sp_regs: list[str] | None = None) -> OrcTable:
+    base = 0xFFFFFFFF82000000
+    relative = b"".join((ip - base - 4 * i & 0xFFFFFFFF).to_bytes(4, "little") for i, ip in enumerate(ips))
+    registers = sp_regs or ["sp"] * len(ips)
+    data = [OrcRow(register, i, "undefined", 0, "call", False) for i, register in enumerate(registers)]
+    return OrcTable("test", relative, base, b"".join(layout.encode(row) for row in data), base, layout)
+
+
+TEXT = 0xFFFFFFFF81000000
+
+
+@given(st.lists(st.integers(0, 400), max_size=40), st.integers(-5, 450))
+def test_table_look_up_is_a_linear_scan(offsets: list[int], wanted: int) -> None:
+    """The last entry whose ip is not above the address; of equal ips the last."""
+    ips = sorted(TEXT + offset for offset in offsets)
+    found = _table(ips).find(TEXT + wanted)
+    below = [i for i, ip in enumerate(ips) if ip <= TEXT + wanted]
+    assert (found.number if found else None) == (below[-1] if below else None)
+
+
+@given(st.permutations(list(range(12))))
+def test_an_unsorted_table_is_read_like_a_sorted_one(order: list[int]) -> None:
+    """Tables of kernels before 5.6 and of module files are sorted by nobody before us."""
+    table = _table([TEXT + 16 * place for place in order])
+    for place in range(12):
+        found = table.find(TEXT + 16 * place + 3)
+        assert found is not None
+        assert (found.entry_ip, found.row.sp_offset) == (TEXT + 16 * place, order.index(place))
+
+
+def test_a_terminator_gives_way_to_the_entry_at_its_address() -> None:
+    """Of equal addresses the terminator of the section before is sorted first, as the kernel's orc_sort_cmp does."""
+    table = _table([TEXT + 16, TEXT, TEXT + 16], sp_regs=["sp", "sp", "undefined"])
+    found = table.find(TEXT + 16)
+    assert found is not None
+    assert found.row.sp_reg == "sp"
+
+
+def test_arrays_of_different_length_are_refused() -> None:
+    """An ip without a row, or a row without an ip, is damage."""
+    with pytest.raises(UnsupportedFormat):
+        OrcTable("test", bytes(8), 0, bytes(6), 0, LAYOUT_6_4)
+
+
+ENTRIES = {layout.name: [layout.encode(FUNCTION_ENTRY)] * 50 for layout in LAYOUTS}
+SHAPES = {"4.14": EntryShape(2, True, False), "6.3": EntryShape(2, True, True), "6.4": EntryShape(3, False, True)}
+
+
+@pytest.mark.parametrize(("header", "layout"), HASHES.items(), ids=lambda value: getattr(value, "name", None))
+def test_a_known_hash_decides(header: bytes, layout: OrcLayout) -> None:
+    """Without a look at anything else."""
+    assert choose_layout(header, None, []).layout is layout
+
+
+@pytest.mark.parametrize("name", ["4.14", "6.3", "6.4"])
+def test_without_a_header_the_bit_fields_decide(name: str) -> None:
+    """BTF tells the three layouts apart; RHEL 9.6 has the 6.4 one on a 5.14 kernel, and no header."""
+    choice = choose_layout(b"", SHAPES[name], ENTRIES[name])
+    assert (choice.layout.name, choice.warning) == (name, None)
+
+
+def test_an_unknown_hash_is_put_to_the_vote_with_a_warning() -> None:
+    """The bit-fields of 6.4 and 7.1 are the same; only function entries tell the register numbers."""
+    choice = choose_layout(b"\x01" * 20, SHAPES["6.4"], ENTRIES["7.1"])
+    assert choice.layout is LAYOUT_7_1
+    assert choice.warning is not None
+    assert "unknown .orc_header 0101" in choice.warning
+
+
+def test_rows_that_fit_no_layout_are_an_error() -> None:
+    """Better no stack than one read with the wrong table."""
+    with pytest.raises(OrcdbgError, match="no known ORC layout"):
+        choose_layout(b"\x01" * 20, SHAPES["6.4"], [b"\xff" * 6] * 50)
+
+
+@pytest.mark.parametrize(
+    ("sp_reg", "adds_last", "text"),
+    [
+        ("sp", True, "sp+16"),
+        ("bp", True, "bp+16"),
+        ("(sp)", True, "(sp)+16"),
+        ("(sp)", False, "(sp+16)"),
+        ("(bp)", True, "(bp+16)"),
+    ],
+)
+def test_rules_are_written_as_the_contract_says(sp_reg: str, adds_last: bool, text: str) -> None:
+    """base[+off], or (base+off) for indirect ones; SP_INDIRECT adds its offset last since 5.12."""
+    assert str(cfa_rule(OrcRow(sp_reg, 16, "prev_sp", -16, "call", False), adds_last)) == text
+
+
+def test_only_a_rule_on_the_stack_pointer_moves_with_it() -> None:
+    """A push does not change where rbp points."""
+    assert CfaRule("sp", 16).moved(8) == CfaRule("sp", 24)
+    assert CfaRule("bp", 16).moved(8) == CfaRule("bp", 16)
+
+
+def test_the_callers_rbp_is_said_in_words() -> None:
+    """As `orc` and `frame` show it."""
+    assert bp_rule(OrcRow("bp", 16, "prev_sp", -16, "call", False)) == "(cfa-16)"
+    assert bp_rule(FUNCTION_ENTRY) == "same"
+
+
+def test_the_samples_layout_is_told_without_a_header(sample: Session) -> None:
+    """5.10 has none: BTF and its function entries agree on the oldest layout."""
+    assert sample.image.section_data(".orc_header") == b""
+    assert sample.orc_layout.layout is LAYOUT_4_14

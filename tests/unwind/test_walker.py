@@ -1,0 +1,286 @@
+"""Walks over stacks that the tests build, where the right answer is known by construction."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orcdbg.base.errors import BadAddress
+from orcdbg.base.reading import BytesSpace
+from orcdbg.kernel.names import Location
+from orcdbg.kernel.stacks import Stack
+from orcdbg.orc.overlay import OrcOverlay
+from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.ledger import PatchLedger
+from orcdbg.patches.site import Applied, Spans, WorkingText, make_spans
+from orcdbg.unwind.frame import RegisterValue
+from orcdbg.unwind.walker import PT_REGS, State, Terrain, Walk, Walker
+from tests.build.memory import SparseMemory
+
+TEXT = 0xFFFFFFFF81000000
+TOP = 0xFFFFC90000014000
+STACK = Stack("task", TOP - 0x4000, TOP)
+IRQ = Stack("irq", 0xFFFFC90000100000, 0xFFFFC90000104000)
+FUNCTION = 0x100  # bytes of text a made-up function occupies
+END = OrcRow("undefined", 0, "undefined", 0, "end_of_stack", False)
+
+
+class World:
+    """Text in functions of 256 bytes, one ORC row each, and stacks."""
+
+    def __init__(self, rows: dict[int, OrcRow], stacks: tuple[Stack, ...] = (STACK,)) -> None:
+        self.rows = rows
+        self.memory = SparseMemory()
+        self.words: dict[int, int] = {}
+        self.stacks = stacks
+        self.follows_call: bool | None = True
+        self.ledger = PatchLedger([], BytesSpace(TEXT, bytes(0x10000), lambda a, s: BadAddress("text", a, s)))
+
+    def find(self, address: int) -> OrcEntry | None:
+        """The row of the function that holds an address."""
+        number = (address - TEXT) // FUNCTION
+        row = self.rows.get(number)
+        return None if row is None else OrcEntry("test", number, TEXT + number * FUNCTION, None, bytes(6), row)
+
+    def locate(self, address: int) -> Location | None:
+        """`fN` for function N."""
+        number = (address - TEXT) // FUNCTION
+        return Location(f"f{number}", TEXT + number * FUNCTION, FUNCTION, None, True) if number in self.rows else None
+
+    def walk(self, ip: int, sp: int, exact: bool = True, **others: int) -> Walk:
+        """The walk from given registers."""
+        for stack in self.stacks:
+            size = (stack.end - stack.begin) // 8
+            self.memory.put_words(stack.begin, *(self.words.get(stack.begin + 8 * i, 0) for i in range(size)))
+        registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
+        terrain = Terrain(
+            self.memory,
+            OrcOverlay(self.find, self.ledger, self.memory, True),
+            self.locate,
+            lambda address: self.locate(address) is not None,
+            lambda address: self.follows_call,
+            {TEXT + 0xF000: "a trampoline"},
+        )
+        return Walker(terrain, self.stacks).walk(State(ip, exact, registers, "interrupt", None))
+
+
+def call(offset: int, base: str = "sp", bp: tuple[str, int] = ("undefined", 0)) -> OrcRow:
+    """A row of an ordinary function."""
+    return OrcRow(base, offset, *bp, "call", False)
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+def test_a_generated_call_chain_unwinds_to_itself(sizes: list[int]) -> None:
+    """Functions with frames of any size, each calling the next: every caller is found at its slot."""
+    rows = {number: call(8 * size) for number, size in enumerate(sizes)} | {len(sizes): END}
+    world, sp = World(rows), TOP - 0x3000
+    slots = []
+    for number, size in enumerate(sizes):
+        sp += 8 * size
+        world.words[sp - 8] = TEXT + (number + 1) * FUNCTION + 0x10
+        slots.append(sp - 8)
+    walk = world.walk(TEXT + 4, TOP - 0x3000)
+    assert [frame.location.symbol for frame in walk.frames if frame.location] == [
+        f"f{i}" for i in range(len(sizes) + 1)
+    ]
+    assert [frame.return_slot for frame in walk.frames[:-1]] == slots
+    assert (walk.end, {frame.reliable for frame in walk.frames}) == ("end", {True})
+
+
+def test_a_frame_pointer_row_reads_the_callers_rbp_where_it_was_saved() -> None:
+    """bp+16 with rbp saved at CFA-16: the next frame's rbp is that word, and says so."""
+    world = World({0: call(16, "bp", ("prev_sp", -16)), 1: call(8), 2: END})
+    bp = TOP - 0x100
+    world.words |= {bp: 0x1234, bp + 8: TEXT + FUNCTION + 5, bp + 16: TEXT + 2 * FUNCTION + 5}
+    walk = world.walk(TEXT, bp - 0x50, rbp=bp)
+    assert walk.frames[1].registers["rbp"] == RegisterValue(0x1234, f"saved at {bp:#x} by frame #0")
+    assert walk.end == "end"
+
+
+def test_an_interrupt_crosses_to_the_interrupted_stack() -> None:
+    """Saved registers on the IRQ stack lead to the task's, and the interrupted ip is exact."""
+    world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: call(8), 2: END}, (STACK, IRQ))
+    at, task_sp = IRQ.end - 0x200, TOP - 0x80
+    values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": task_sp, "ss": 0x18, "rbx": 77}
+    world.words |= {at + PT_REGS[name]: value for name, value in values.items()}
+    world.words[task_sp] = TEXT + 2 * FUNCTION + 1
+    walk = world.walk(TEXT + 9, at)
+    assert [(f.kind, f.stack) for f in walk.frames] == [("interrupt", "irq"), ("interrupt", "task"), ("call", "task")]
+    assert walk.frames[1].registers["rbx"].value == 77
+    assert walk.frames[1].location is not None
+    assert walk.frames[1].location.symbol == "f1"
+
+
+def test_a_walk_ends_at_user_registers() -> None:
+    """A code segment of privilege 3 is the user's; no rule is looked up beyond."""
+    world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True)})
+    at = TOP - 168
+    world.words |= {at + PT_REGS["cs"]: 0x33, at + PT_REGS["rip"]: 0x401000, at + PT_REGS["rflags"]: 0x202}
+    walk = world.walk(TEXT, at)
+    assert (walk.frames[-1].kind, walk.frames[-1].ip, walk.end) == ("user", 0x401000, "user")
+
+
+def stopped(world: World, sp: int = TOP - 0x100, **others: int) -> str:
+    """The reason why a walk that must not succeed stopped, and that no frame followed the first."""
+    walk = world.walk(TEXT + 4, sp, **others)
+    assert walk.end == "stopped"
+    assert len(walk.frames) == 1
+    assert walk.end_reason is not None
+    return walk.end_reason
+
+
+def test_a_return_address_outside_text_stops_the_walk() -> None:
+    """The word is named, and not shown as a frame."""
+    world = World({0: call(16)})
+    world.words[TOP - 0x100 + 8] = 0xDEADBEEF
+    assert "0xdeadbeef, is not an address of kernel text" in stopped(world)
+
+
+def test_a_stack_pointer_that_does_not_grow_stops_the_walk() -> None:
+    """Otherwise a corrupt stack could be walked for ever."""
+    world = World({0: call(0, "bp"), 1: call(8)})
+    world.words[TOP - 0x208] = TEXT + FUNCTION
+    assert "does not move up" in stopped(world, TOP - 0x100, rbp=TOP - 0x200)
+
+
+def test_a_cfa_off_every_stack_stops_the_walk() -> None:
+    """Nothing is read outside the task's own stacks."""
+    assert "on none of this task's stacks" in stopped(World({0: call(8, "bp")}), rbp=0xFFFF888000001000)
+
+
+def test_a_rule_on_an_unknown_register_stops_the_walk() -> None:
+    """r10 is known only right above an interrupt."""
+    assert "needs r10" in stopped(World({0: call(0, "r10")}))
+
+
+def test_text_without_a_row_stops_the_walk() -> None:
+    """There is no guessing by frame pointer."""
+    assert "no ORC row covers" in stopped(World({}))
+
+
+def test_an_undefined_row_stops_the_walk() -> None:
+    """The kernel's own unwinder gives up there too."""
+    assert "undefined" in stopped(World({0: OrcRow("undefined", 0, "undefined", 0, "undefined", False)}))
+
+
+def test_a_rewritten_return_address_stops_the_walk_by_name() -> None:
+    """The kernel keeps the true one elsewhere; the trampoline's own row would lead astray."""
+    world = World({0: call(16), 0xF0: call(8)})
+    world.words[TOP - 0x100 + 8] = TEXT + 0xF000
+    assert "replaced by a trampoline" in stopped(world)
+
+
+@pytest.mark.parametrize(("name", "value"), [("cs", 0x1234), ("rflags", 0), ("rsp", 0x1000)])
+def test_saved_registers_that_no_cpu_saved_stop_the_walk(name: str, value: int) -> None:
+    """A code segment, flags or stack pointer that cannot be is a contradiction, not a frame."""
+    world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: END})
+    at = TOP - 0x180
+    good = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": TOP - 0x40, "ss": 0x18}
+    world.words |= {at + PT_REGS[key]: number for key, number in (good | {name: value}).items()}
+    assert "cannot be saved registers" in stopped(world, at)
+
+
+def test_a_stack_is_not_entered_a_second_time() -> None:
+    """Interrupt registers that lead back to a stack the walk has left are a circle."""
+    regs = OrcRow("sp", 0, "undefined", 0, "regs", True)
+    world = World({0: regs, 1: regs}, (STACK, IRQ))
+    for at, sp in ((IRQ.end - 0x200, TOP - 0x200), (TOP - 0x200, IRQ.end - 0x100)):
+        values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": sp, "ss": 0x18}
+        world.words |= {at + PT_REGS[name]: value for name, value in values.items()}
+    walk = world.walk(TEXT, IRQ.end - 0x200)
+    assert walk.end_reason is not None
+    assert "entered a second time" in walk.end_reason
+
+
+def test_a_return_address_that_follows_no_call_is_marked_and_so_is_all_below() -> None:
+    """The walk goes on, but none of it is shown as sure."""
+    world = World({0: call(8), 1: call(8), 2: call(8), 3: END})
+    sp = TOP - 0x400
+    world.words |= {sp + 8 * i: TEXT + (i + 1) * FUNCTION + 5 for i in range(3)}
+    world.follows_call = False
+    walk = world.walk(TEXT, sp)
+    assert [frame.mark for frame in walk.frames] == [" ", "?", "?", "?"]
+    assert all(frame.doubt for frame in walk.frames[1:])
+
+
+def test_a_stack_page_that_is_missing_keeps_the_frames_before_it() -> None:
+    """What can be had is shown, then the reason."""
+    world = World({0: call(8), 1: call(8), 2: END}, (STACK,))
+    sp = STACK.begin + 0x1000 - 8
+    world.words[sp] = TEXT + FUNCTION + 5
+    world.walk(TEXT, sp)  # builds the stack's memory
+    data = bytes(world.memory.pieces.pop(STACK.begin))
+    world.memory.put(STACK.begin, data[:0x1000])
+    terrain_stacks = (STACK,)
+    world.stacks = ()
+    registers = {"rip": RegisterValue(TEXT, "given"), "rsp": RegisterValue(sp, "given")}
+    terrain = Terrain(
+        world.memory,
+        OrcOverlay(world.find, world.ledger, world.memory, True),
+        world.locate,
+        lambda address: True,
+        lambda address: None,
+        {},
+    )
+    walk = Walker(terrain, terrain_stacks).walk(State(TEXT, True, registers, "interrupt", None))
+    assert len(walk.frames) == 2
+    assert walk.end_reason is not None
+    assert "not in the snapshot" in walk.end_reason
+
+
+class PushPop:
+    """A pass that put `pushfq; pop %rax` over a call at +0x10 of function 0, as 5.10 does."""
+
+    mechanism = "paravirt"
+    code = bytes.fromhex("9c586666906690")
+
+    def spans(self) -> Spans:
+        """One site."""
+        return make_spans([TEXT + 0x10], [7])
+
+    def apply(self, index: int, text: WorkingText) -> Applied | None:
+        """Writes it."""
+        text.write(TEXT + 0x10, self.code)
+        return Applied("irq.save_fl", "pv_ops.irq.save_fl = native_save_fl")
+
+
+@pytest.mark.parametrize("in_memory", [True, False])
+@pytest.mark.parametrize(("offset", "adjust"), [(0x10, 0), (0x11, 8), (0x12, 0)])
+def test_the_rule_is_corrected_between_patched_push_and_pop_only(offset: int, adjust: int, in_memory: bool) -> None:
+    """The case this debugger exists for, also where the text itself is not in the snapshot."""
+    world = World({0: call(16), 1: END})
+    built = BytesSpace(
+        TEXT, bytes.fromhex("ff1425b0146382").rjust(0x17, b"\x90"), lambda a, s: BadAddress("text", a, s)
+    )
+    world.ledger = PatchLedger([PushPop()], built)
+    if in_memory:
+        world.memory.put(TEXT + 0x10, PushPop.code)
+    sp = TOP - 0x400
+    world.words |= {sp: 0x246, sp + 8: 1, sp + 16: TEXT + FUNCTION + 5}
+    if adjust == 0:
+        world.words |= {sp + 8: TEXT + FUNCTION + 5}
+    walk = world.walk(TEXT + offset, sp)
+    first = walk.frames[0]
+    assert (first.rule, first.source) == (f"sp+{16 + adjust}", "patch" if adjust else "orc")
+    assert first.mark == ("~" if adjust else " ")
+    assert walk.end == "end"
+    if adjust:
+        assert first.patch is not None
+        assert first.patch.instructions == ("pushfq",)
+        assert ("replay" in first.patch.text_from) != in_memory
+
+
+def test_an_ip_inside_a_patched_instruction_is_a_contradiction() -> None:
+    """No row, corrected or not, holds in the middle of an instruction: what follows is not sure."""
+    world = World({0: call(16), 1: END})
+    built = BytesSpace(
+        TEXT, bytes.fromhex("ff1425b0146382").rjust(0x17, b"\x90"), lambda a, s: BadAddress("text", a, s)
+    )
+    world.ledger = PatchLedger([PushPop()], built)
+    world.memory.put(TEXT + 0x10, PushPop.code)
+    sp = TOP - 0x400
+    world.words |= {sp + 8: TEXT + FUNCTION + 5}
+    walk = world.walk(TEXT + 0x13, sp)
+    assert [frame.mark for frame in walk.frames] == ["!", "?"]
