@@ -1,0 +1,51 @@
+# The two commands of the README, and what they stand on. Everything happens in a virtual environment of our own.
+VENV ?= .venv
+PYTHON ?= python3
+BIN := $(VENV)/bin
+# Where downloaded kernels and made scenes stay between runs, outside the repository (see tests/lab/fetch.py).
+
+.PHONY: demo test lab bench docs check clean
+
+$(VENV)/base: setup.cfg pyproject.toml
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check -e .
+	touch $@
+
+$(VENV)/test: $(VENV)/base
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test]' 'setuptools>=68' wheel
+	touch $@
+
+$(VENV)/lab: $(VENV)/test
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[test,lab]'
+	touch $@
+
+# The backtrace of the bundled sample and everything behind its corrected frame; on a terminal, then the prompt.
+demo: $(VENV)/base
+	@$(BIN)/orcdbg demo -e bt -e 'bt --why 6'
+	@if [ -t 0 ] && [ -t 1 ]; then $(BIN)/orcdbg demo; fi
+
+check: $(VENV)/test
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	PYTHONPATH=. $(BIN)/lint-imports --config setup.cfg --no-logo
+
+test: check
+	$(BIN)/pytest -m 'not lab'
+
+# Debian packages the lab runs on; installed when this user may, else named by the tests that skip for want of them.
+lab: $(VENV)/lab
+	@tests/lab/packages.sh
+	$(BIN)/pytest -m lab tests/lab
+
+bench: $(VENV)/lab
+	@tests/lab/packages.sh
+	$(BIN)/python -m benchmarks
+
+docs: $(VENV)/base
+	$(BIN)/pip install --quiet --disable-pip-version-check -e '.[docs]'
+	$(BIN)/sphinx-build -q -W -b html docs build/html
+	$(BIN)/sphinx-build -q -W -b man docs build/man
+
+clean:
+	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
