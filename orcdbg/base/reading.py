@@ -81,6 +81,7 @@ class FileSource:
 
     def __init__(self, path: str) -> None:
         self.name = path
+        self._fd = -1
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except OSError as error:

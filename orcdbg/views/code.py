@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands.results import Instruction
-from orcdbg.views.page import Line, Piece
+from orcdbg.views.page import Line, Piece, fold
+
+NOTE_INDENT = 6
 
 
 def _column(texts: Sequence[str], least: int, most: int) -> int:
@@ -58,8 +60,9 @@ def instruction_lines(
             pieces.append(Piece(f"{raw[index]:<{wide_raw}}  ", "changed" if found.image is not None else "note"))
         pieces.append(Piece(f"{texts[index]:<{wide_text}}  ", "symbol"))
         pieces.append(Piece(f"{found.rule or '-':<10}", "rule"))
-        if note and narrow:
+        together = sum(len(piece.text) for piece in pieces) + 2 + len(note)
+        if note and width is not None and together > width:
             yield pieces
-            yield [Piece("      "), Piece(note, "reason")]
+            yield from fold([Piece(" " * NOTE_INDENT), Piece(note, "reason")], width, NOTE_INDENT)
         else:
             yield [*pieces, Piece(f"  {note}" if note else "", "reason")]

@@ -9,7 +9,7 @@ from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers
 from orcdbg.views.code import instruction_lines
-from orcdbg.views.page import Line, line
+from orcdbg.views.page import Line, fold, line
 from orcdbg.views.stacks import name_of, reasons
 
 _ORDER = (
@@ -18,8 +18,11 @@ _ORDER = (
 )
 
 
+LABEL = 16  # columns that labels take
+
+
 def _fact(label: str, value: str) -> Line:
-    return line((f"{label:>14}  ", "label"), value)
+    return line((f"{label:>{LABEL - 2}}  ", "label"), value)
 
 
 def row_text(entry: OrcEntry) -> str:
@@ -54,6 +57,14 @@ def _kind_words(frame: Frame) -> str:
 
 def detail_lines(result: FrameDetail, width: int | None) -> Iterator[Line]:
     """`frame N`, `bt --why N`."""
+    for found in _detail(result):
+        yield from fold(found, width, LABEL)
+    if result.instructions:
+        yield line("")
+        yield from instruction_lines(result.instructions, True, result.frame.ip, width)
+
+
+def _detail(result: FrameDetail) -> Iterator[Line]:
     frame = result.frame
     yield line(
         (f"{frame.mark}#{frame.index} {name_of(frame)}", "header"), f"  {frame.ip:016x}  on the {frame.stack} stack"
@@ -70,9 +81,6 @@ def detail_lines(result: FrameDetail, width: int | None) -> Iterator[Line]:
     yield from _step_lines(result)
     for reason in reasons(frame):
         yield _fact("why", reason)
-    if result.instructions:
-        yield line("")
-        yield from instruction_lines(result.instructions, True, frame.ip, width)
 
 
 def _patch_lines(result: FrameDetail) -> Iterator[Line]:

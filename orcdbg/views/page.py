@@ -6,6 +6,7 @@ Whatever a snapshot put into a piece, no control byte leaves this module.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from typing import IO, NamedTuple
 
@@ -37,6 +38,27 @@ STYLES = {
 def line(*pieces: str | tuple[str, str]) -> Line:
     """A line from plain strings and (text, style) pairs."""
     return [Piece(p) if isinstance(p, str) else Piece(*p) for p in pieces]
+
+
+def fold(pieces: Line, width: int | None, indent: int) -> list[Line]:
+    """A line as several that fit into `width`, broken at blanks; all but the first begin with `indent` blanks."""
+    if width is None or sum(len(piece.text) for piece in pieces) <= width:
+        return [pieces]
+    lines: list[Line] = [[]]
+    used = 0
+    for text, style in pieces:
+        for word in _words(text):
+            if used + len(word.rstrip()) > width and used > indent and word.strip():
+                lines.append([Piece(" " * indent)])
+                used = indent
+            lines[-1].append(Piece(word, style))
+            used += len(word)
+    return lines
+
+
+def _words(text: str) -> list[str]:
+    """The words of a text, each with the blanks that follow it."""
+    return re.findall(r"\s*\S+\s*|\s+", text)
 
 
 def safe(text: str) -> str:

@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orcdbg.unwind.frame import Frame, StackTrace
-from orcdbg.views.page import Line, Piece, line
+from orcdbg.views.page import Line, Piece, fold, line
 
 NARROW = 100  # columns below which the return slot is left to `frame N`
+REASON_INDENT = 10
 _STACK_NAMES = {
     "irq": "IRQ stack",
     "nmi": "NMI exception stack",
@@ -94,19 +95,7 @@ def _frame_lines(frame: Frame, width: int | None, column: int) -> Iterator[Line]
     else:
         yield [*pieces, Piece(f"{frame.ip:016x}  ", "address"), Piece(text, "rule")]
     for reason in reasons(frame):
-        yield from _wrapped(reason, width)
-
-
-def _wrapped(text: str, width: int | None) -> Iterator[Line]:
-    """A reason, indented, broken at blanks where it is too long for the terminal."""
-    room, indent = (width or 10_000) - 1, " " * 10
-    current = indent
-    for word in text.split(" "):
-        if len(current) + len(word) + 1 > room and current.strip():
-            yield [Piece(current, "reason")]
-            current = indent
-        current += f"{word} "
-    yield [Piece(current, "reason")]
+        yield from fold([Piece(" " * REASON_INDENT), Piece(reason, "reason")], width, REASON_INDENT)
 
 
 def _switch(before: Frame, after: Frame) -> Line | None:
@@ -154,7 +143,7 @@ def _summary(trace: StackTrace) -> Line:
 
 def trace_lines(trace: StackTrace, syscall: str | None, width: int | None) -> Iterator[Line]:
     """One stack."""
-    yield _header(trace)
+    yield from fold(_header(trace), width, 4)
     frames = [frame for frame in trace.frames if frame.kind != "user"]
     longest = max((len(name_of(frame)) for frame in frames), default=8)
     column = min(max(longest, 8), 48)
@@ -164,12 +153,12 @@ def trace_lines(trace: StackTrace, syscall: str | None, width: int | None) -> It
     for index, frame in enumerate(trace.frames):
         between = _switch(trace.frames[index - 1], frame) if index else None
         if between:
-            yield between
+            yield from fold(between, width, 4)
         if frame.kind == "user":
-            yield _user_line(frame, syscall)
+            yield from fold(_user_line(frame, syscall), width, 4)
         else:
             yield from _frame_lines(frame, width, column)
-    yield _summary(trace)
+    yield from fold(_summary(trace), width, 4)
 
 
 def stacks_lines(traces: list[StackTrace], syscalls: Mapping[int, str], width: int | None) -> Iterator[Line]:

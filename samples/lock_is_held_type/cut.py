@@ -6,7 +6,9 @@ import io
 import lzma
 import struct
 import sys
+from collections.abc import Callable
 from contextlib import redirect_stdout
+from dataclasses import replace
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
@@ -22,6 +24,7 @@ from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.session import Session
 from orcdbg.snapshot.elfcore import open_elf_core
 from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.placement import find_placement
 
 PAGE = 4096
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
@@ -62,10 +65,21 @@ def _answer_all(session: Session) -> None:
     with redirect_stdout(io.StringIO()):
         for command in COMMANDS:
             output.answer(command, registry.run(debugger, command), sys.stdout)
+    find_placement(replace(session.snapshot, vmcoreinfo={}), _link_address(session))
     for start, end in session.text_ranges[:1]:
         _read_all(session.memory, start, end)
     for task in session.tasks:
         _read_all(session.memory, task.stack, task.stack + 4 * PAGE)
+
+
+def _link_address(session: Session) -> Callable[[str], int | None]:
+    """Link addresses by name, for finding the kernel by its IDT, which must work without VMCOREINFO too."""
+
+    def find(name: str) -> int | None:
+        symbol = session.symbols.find(name)
+        return None if symbol is None else symbol.address
+
+    return find
 
 
 def _read_all(memory: AddressSpace, start: int, end: int) -> None:

@@ -1,0 +1,348 @@
+"""orcdbg as a program: exit statuses, errors of one line, batch mode, JSON lines, plug-ins."""
+
+from __future__ import annotations
+
+import json
+import lzma
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from orcdbg.base.reading import FileSource
+from orcdbg.cli.batch import split_redirection
+from orcdbg.cli.main import sample_files
+from orcdbg.formats.elf import ElfFile
+from tests.build import elf
+from tests.conftest import RunProgram
+
+IMAGE, CORE = sample_files()
+EXAMPLE = Path(__file__).parents[2] / "plugins" / "example" / "hello.py"
+
+
+def one_error(outcome: tuple[int, str, str]) -> tuple[int, str]:
+    """Exit status and the error's line; nothing on standard output, and at most a hint after it."""
+    status, out, err = outcome
+    lines = [line for line in err.splitlines() if not line.startswith("orcdbg: warning:")]
+    assert out == ""
+    assert lines[0].startswith("orcdbg: ")
+    assert len(lines) == 1 or (len(lines) == 2 and lines[1].startswith("hint: "))
+    return status, lines[0]
+
+
+def test_the_demo_walks_from_the_nmi_to_user_mode(orcdbg_run: RunProgram) -> None:
+    """The whole chain, one frame corrected with its reason, no other in doubt."""
+    status, out, _ = orcdbg_run("demo", "-e", "bt")
+    frames = [line for line in out.splitlines() if line[1:2] == "#"]
+    assert status == 0
+    assert [line[0] for line in frames].count("~") == 1
+    assert {line[0] for line in frames} == {" ", "~"}
+    assert next(line for line in frames if line[0] == "~").split()[1].startswith("lock_is_held_type+0x52")
+    assert "user mode  RIP:" in out
+    assert out.rstrip().endswith("Ends at user registers.")
+
+
+@pytest.mark.parametrize("order", [(IMAGE, CORE), (CORE, IMAGE)])
+def test_files_are_told_by_content_in_either_order(orcdbg_run: RunProgram, order: tuple[str, str]) -> None:
+    """The kind is in the bytes, not in the place."""
+    assert orcdbg_run(*order, "-e", "sym linux_banner")[0] == 0
+
+
+def test_a_file_that_is_no_elf_is_refused(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """Exit status 3 and one line."""
+    text = tmp_path / "notes.txt"
+    text.write_text("not a kernel")
+    status, line = one_error(orcdbg_run(IMAGE, str(text), "-e", "bt"))
+    assert (status, "neither a vmlinux nor a snapshot" in line) == (3, True)
+
+
+def test_a_missing_file_is_one_line(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """Exit status 3."""
+    assert one_error(orcdbg_run(IMAGE, str(tmp_path / "absent"), "-e", "bt"))[0] == 3
+
+
+def test_a_folder_is_not_a_snapshot(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """Exit status 3."""
+    assert one_error(orcdbg_run(IMAGE, str(tmp_path), "-e", "bt"))[0] == 3
+
+
+@pytest.mark.parametrize(("magic", "word"), [(b"KDUMP   ", "kdump"), (b"makedumpfile\0", "flattened")])
+def test_a_format_not_read_yet_is_named(orcdbg_run: RunProgram, tmp_path: Path, magic: bytes, word: str) -> None:
+    """With the command that makes a file which is read."""
+    path = tmp_path / "dump"
+    path.write_bytes(magic.ljust(8192, b"\0"))
+    status, out, err = orcdbg_run(IMAGE, str(path), "-e", "bt")
+    assert (status, out) == (3, "")
+    assert word in err
+    assert "hint:" in err
+
+
+def _boundaries() -> list[int]:
+    """Each header's end in the sample's core, and the byte before it."""
+    file = ElfFile(FileSource(CORE))
+    note = file.segments[0]
+    ends = [64, 64 + 56, 64 + 56 * len(file.segments), note.offset + 12, note.offset + note.file_size]
+    return sorted({end - back for end in ends for back in (0, 1)} - {note.offset + note.file_size})
+
+
+@pytest.mark.parametrize("size", _boundaries())
+def test_a_core_cut_at_any_header_boundary_is_one_line(orcdbg_run: RunProgram, tmp_path: Path, size: int) -> None:
+    """Exit status 3, the file named, no traceback."""
+    cut = tmp_path / "cut.core"
+    cut.write_bytes(Path(CORE).read_bytes()[:size])
+    status, line = one_error(orcdbg_run(IMAGE, str(cut), "-e", "bt"))
+    assert status == 3
+    assert str(cut) in line
+
+
+def test_a_core_cut_inside_memory_shows_what_it_can(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """A warning on standard error; answers as far as memory reaches, or one line why not."""
+    cut = tmp_path / "cut.core"
+    cut.write_bytes(Path(CORE).read_bytes()[: 64 * 1024])
+    status, _, err = orcdbg_run(IMAGE, str(cut), "-e", "bt")
+    assert "the file is cut off" in err
+    assert status in (0, 1)
+    assert "Traceback" not in err
+
+
+def _strip_core(tmp_path: Path, keep_qemu: bool) -> Path:
+    """The sample's core without VMCOREINFO, and without QEMU's own notes when asked."""
+    file = ElfFile(FileSource(CORE))
+    kept = [n for n in file.notes() if n.name == "CORE" or (n.name == "QEMU" and keep_qemu)]
+    loads = [elf.Load(s.physical, file.source.read_at(s.offset, s.file_size)) for s in file.segments if s.type == 1]
+    path = tmp_path / "stripped.core"
+    path.write_bytes(elf.core(loads, b"".join(elf.note(n.name, n.type, n.data) for n in kept)))
+    return path
+
+
+def test_without_vmcoreinfo_the_idt_tells_where_the_kernel_is(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """QEMU's notes hold CR3 and the IDT's address; the backtrace is the same."""
+    stripped = _strip_core(tmp_path, keep_qemu=True)
+    status, out, _ = orcdbg_run(IMAGE, str(stripped), "-e", "bt")
+    assert status == 0
+    assert out == orcdbg_run("demo", "-e", "bt")[1]
+    assert "CR3 and IDT of CPU 0" in orcdbg_run(IMAGE, str(stripped), "-e", "sys")[1]
+
+
+def test_without_any_word_on_the_kernels_place_the_option_is_named(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """One clear error; with the option the session opens."""
+    stripped = str(_strip_core(tmp_path, keep_qemu=False))
+    status, out, err = orcdbg_run(IMAGE, stripped, "-e", "bt")
+    assert (status, out) == (1, "")
+    assert "hint: give --kaslr SLIDE and --phys-base BASE" in err
+    status, out, _ = orcdbg_run(IMAGE, stripped, "--kaslr", "0", "--phys-base", "0", "-e", "sym linux_banner")
+    assert (status, "linux_banner" in out) == (0, True)
+
+
+def test_a_snapshot_of_another_kernel_names_both_ids(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """Exit status 4: build-ids are compared before anything is believed."""
+    image = bytearray(lzma.decompress(Path(IMAGE).read_bytes()))
+    section = ElfFile(FileSource(_write(tmp_path / "vmlinux", bytes(image)))).by_name[".notes"]
+    at = image.index(b"GNU\0", section.offset) + 4
+    image[at] ^= 0xFF
+    other = _write(tmp_path / "other", bytes(image))
+    status, line = one_error(orcdbg_run(other, CORE, "-e", "bt"))
+    assert status == 4
+    assert "build-id of the image is" in line
+    assert "of the snapshot" in line
+
+
+def test_another_banner_is_refused_where_no_build_id_tells(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """Exit status 4 as well: the banner is read back from memory."""
+    image = lzma.decompress(Path(IMAGE).read_bytes()).replace(b"Linux version 5.10", b"Linux version 5.11")
+    other = _write(tmp_path / "other", image)
+    status, line = one_error(orcdbg_run(other, str(_strip_core(tmp_path, keep_qemu=True)), "-e", "bt"))
+    assert status == 4
+    assert "5.11" in line
+    assert "5.10" in line
+
+
+def test_a_vmlinux_without_orc_fails_the_stack_and_nothing_else(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """Exit status 3 for bt, with one line; symbols still answer."""
+    image = lzma.decompress(Path(IMAGE).read_bytes()).replace(b".orc_unwind\0", b".orc_absent\0")
+    other = _write(tmp_path / "other", image)
+    status, line = one_error(orcdbg_run(other, CORE, "-e", "bt"))
+    assert (status, "no ORC tables" in line) == (3, True)
+    assert orcdbg_run(other, CORE, "-e", "sym schedule")[0] == 0
+
+
+def _write(path: Path, data: bytes) -> str:
+    path.write_bytes(data)
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("command", "status", "word"),
+    [
+        ("nonsense", 2, "no such command"),
+        ("bt 99999", 1, "no such task"),
+        ("bt --why 99", 1, "no such frame"),
+        ("dis no_such_symbol_here", 1, "no such symbol"),
+        ("rd 0", 1, "not mapped"),
+        ("rd linux_banner -5", 2, ""),
+        ("bt 'open", 2, "No closing quotation"),
+        ("set radix 7", 2, "radix"),
+        ("patch", 2, "patch what"),
+        ("orc", 0, ""),
+    ],
+)
+def test_each_failure_has_its_exit_status(orcdbg_run: RunProgram, command: str, status: int, word: str) -> None:
+    """1 for a command that failed, 2 for words that are no command."""
+    found, _, err = orcdbg_run("demo", "-e", command)
+    assert found == status
+    assert word in err
+    assert "Traceback" not in err
+
+
+def test_batch_stops_at_the_first_failure_unless_told_otherwise(orcdbg_run: RunProgram) -> None:
+    """The exit status is the first failure's either way."""
+    words = ("demo", "-e", "bt 99999", "-e", "sym schedule")
+    assert (orcdbg_run(*words)[:2]) == (1, "")
+    status, out, _ = orcdbg_run(*words, "--keep-going")
+    assert (status, "schedule" in out) == (1, True)
+
+
+def test_commands_come_from_files_and_options_in_their_order(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """-e and -x mix; comments and empty lines say nothing."""
+    script = tmp_path / "script"
+    script.write_text("# a comment\n\nsym schedule\nquit\nsym never_reached\n")
+    status, out, _ = orcdbg_run("demo", "-e", "sym linux_banner", "-x", str(script))
+    assert status == 0
+    assert [line.split()[2].split("/")[0] for line in out.splitlines()] == ["linux_banner", "schedule"]
+
+
+def test_standard_input_that_is_no_terminal_is_a_script() -> None:
+    """Without -e and -x; and batch mode imports neither cmd2 nor prompt_toolkit nor rich."""
+    code = (
+        "import sys; from orcdbg.cli.main import run; status = run(['demo']); "
+        "print(sorted({'cmd2', 'prompt_toolkit', 'rich'} & set(sys.modules)), status)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], input="sym schedule\n", capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines()[-1] == "[] 0"
+    assert "schedule" in done.stdout
+
+
+def test_answers_can_be_piped_and_redirected(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """`|` runs the shell, `>` and `>>` write files; nothing else reaches standard output."""
+    target = tmp_path / "answers"
+    status, out, _ = orcdbg_run("demo", "-e", f"sym schedule > {target}", "-e", f"sym linux_banner >> {target}")
+    assert (status, out) == (0, "")
+    assert len(target.read_text().splitlines()) == 2
+    assert orcdbg_run("demo", "-e", "ps | grep -c swapper")[1].strip() == "1"
+
+
+@pytest.mark.parametrize(
+    ("line", "parts"),
+    [
+        ("bt", ("bt", "", "")),
+        ("bt | head -1", ("bt", "|", "head -1")),
+        ("bt > a b", ("bt", ">", "a b")),
+        ("bt >> x", ("bt", ">>", "x")),
+        ("sym 'a|b'", ("sym 'a|b'", "", "")),
+    ],
+)
+def test_a_redirection_is_found_outside_quotes(line: str, parts: tuple[str, str, str]) -> None:
+    """Quoted operators are operands."""
+    assert split_redirection(line) == parts
+
+
+def test_every_command_prints_one_json_line(orcdbg_run: RunProgram) -> None:
+    """`schema`, the command as typed, `ok`, and a result or an error."""
+    commands = [
+        "bt",
+        "bt -a",
+        "foreach bt",
+        "frame 6",
+        "up",
+        "down",
+        "regs",
+        "orc schedule",
+        "patch list --symbol schedule",
+    ]
+    commands += [
+        "patch at lock_is_held_type+0x51",
+        "dis --diff lock_is_held_type 30",
+        "sym schedule",
+        "rd linux_banner 2",
+    ]
+    commands += ["ps", "mod", "sys", "set", "help", "help bt", "bt 99999"]
+    words = [word for command in commands for word in ("-e", command)]
+    _, out, _ = orcdbg_run("demo", "--format", "json", "--keep-going", *words)
+    lines = [json.loads(line) for line in out.splitlines()]
+    assert [line["command"] for line in lines] == commands
+    assert {line["schema"] for line in lines} == {1}
+    assert [line["command"] for line in lines if not line["ok"]] == ["bt 99999"]
+    assert lines[-1]["error"]["kind"] == "not-found"
+
+
+def test_a_closed_pipe_ends_quietly() -> None:
+    """Exit status 141, and no traceback."""
+    words = [sys.executable, "-m", "orcdbg", "demo", "-e", "foreach bt"]
+    with subprocess.Popen(words, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        err = process.stderr.read()
+        assert process.wait(60) == 141
+    assert err == b""
+
+
+def test_a_plug_in_adds_a_command_a_mechanism_and_a_reader(
+    orcdbg_run: RunProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The worked example does all three."""
+    status, out, _ = orcdbg_run("demo", "--plugin", str(EXAMPLE), "-e", "kthreads")
+    assert (status, "kthreadd" in out) == (0, True)
+    address = json.loads(orcdbg_run("demo", "--format", "json", "-e", "sym schedule")[1])["result"]["symbols"][0][
+        "address"
+    ]
+    monkeypatch.setenv("ORCDBG_INT3", address)
+    _, out, _ = orcdbg_run("demo", "--plugin", str(EXAMPLE), "--format", "json", "-e", "patch at schedule")
+    sites = json.loads(out)["result"]["sites"]
+    assert [site["expected"] for site in sites if site["mechanism"] == "int3"] == ["cc"]
+    raw = _raw_memory(tmp_path)
+    status, out, _ = orcdbg_run(IMAGE, raw, "--plugin", str(EXAMPLE), "-e", "sys")
+    assert (status, "raw memory" in out) == (0, True)
+
+
+def _raw_memory(tmp_path: Path) -> str:
+    """The sample's memory in the example plug-in's own format, holes as zeros."""
+    file = ElfFile(FileSource(CORE))
+    loads = [s for s in file.segments if s.type == 1]
+    info = next(n.data for n in file.notes() if n.name == "VMCOREINFO")
+    path = tmp_path / "raw"
+    with path.open("wb") as out:
+        out.write((b"RAWMEM1\n" + info).ljust(4096, b"\0"))
+        for segment in loads:
+            out.seek(4096 + segment.physical)
+            out.write(file.source.read_at(segment.offset, segment.file_size))
+    return str(path)
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("", "no function register"),
+        ("1/0", "ZeroDivisionError"),
+        ("def register(api): api.require(9, 0)", "wants API 9.0"),
+    ],
+)
+def test_a_plug_in_that_fails_is_one_line(orcdbg_run: RunProgram, tmp_path: Path, code: str, word: str) -> None:
+    """It was asked for, so the session does not open without it."""
+    bad = tmp_path / "bad.py"
+    bad.write_text(code)
+    status, line = one_error(orcdbg_run("demo", "--plugin", str(bad), "-e", "sys"))
+    assert (status, word in line) == (2, True)
+
+
+def test_nothing_in_the_current_folder_is_run(
+    orcdbg_run: RunProgram, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Neither start-up files nor plug-ins."""
+    for name in (".orcdbgrc", ".crashrc", "orcdbg.py", "hello.py", "plugin.py"):
+        (tmp_path / name).write_text("raise SystemExit(99)\n")
+    monkeypatch.chdir(tmp_path)
+    assert orcdbg_run("demo", "-e", "sym schedule")[0] == 0
