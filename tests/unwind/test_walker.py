@@ -49,7 +49,7 @@ class World:
         number = (address - TEXT) // FUNCTION
         return Location(f"f{number}", TEXT + number * FUNCTION, FUNCTION, None, True) if number in self.rows else None
 
-    def walk(self, ip: int, sp: int, exact: bool = True, **others: int) -> Walk:
+    def walk(self, ip: int, sp: int, **others: int) -> Walk:
         """The walk from given registers."""
         for stack in self.stacks:
             size = (stack.end - stack.begin) // 8
@@ -63,7 +63,7 @@ class World:
             lambda address: self.follows_call,
             {TEXT + 0xF000: "a trampoline"},
         )
-        return Walker(terrain, self.stacks).walk(State(ip, exact, registers, "interrupt", None))
+        return Walker(terrain, self.stacks).walk(State(ip, True, registers, "interrupt", None))
 
 
 def call(offset: int, base: str = "sp", bp: tuple[str, int] = ("undefined", 0)) -> OrcRow:
@@ -117,14 +117,19 @@ def test_a_walk_ends_at_user_registers() -> None:
     """A code segment of privilege 3 is the user's; no rule is looked up beyond."""
     world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True)})
     at = TOP - 168
-    world.words |= {at + PT_REGS["cs"]: 0x33, at + PT_REGS["rip"]: 0x401000, at + PT_REGS["rflags"]: 0x202}
+    world.words |= {
+        at + PT_REGS["cs"]: 0x33,
+        at + PT_REGS["ss"]: 0x2B,
+        at + PT_REGS["rip"]: 0x401000,
+        at + PT_REGS["rflags"]: 0x202,
+    }
     walk = world.walk(TEXT, at)
     assert (walk.frames[-1].kind, walk.frames[-1].ip, walk.end) == ("user", 0x401000, "user")
 
 
-def stopped(world: World, sp: int = TOP - 0x100, **others: int) -> str:
+def stopped(world: World, sp: int = TOP - 0x100, rbp: int | None = None) -> str:
     """The reason why a walk that must not succeed stopped, and that no frame followed the first."""
-    walk = world.walk(TEXT + 4, sp, **others)
+    walk = world.walk(TEXT + 4, sp, **({} if rbp is None else {"rbp": rbp}))
     assert walk.end == "stopped"
     assert len(walk.frames) == 1
     assert walk.end_reason is not None

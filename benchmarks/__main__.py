@@ -1,0 +1,89 @@
+"""How do time and memory compare with drgn's, in one run on one snapshot? Prints medians and ratios; asserts nothing."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.lab.apt import Unavailable
+from tests.lab.scenes import idle
+
+RUNS = 9
+KERNEL = "6.1"
+ALL_TASKS = """
+from drgn.helpers.linux.pid import for_each_task
+for task in for_each_task(prog):
+    try:
+        print(prog.stack_trace(task))
+    except Exception as error:
+        print(error)
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Measurement:
+    """Medians over the runs of one command: seconds of wall time, MiB of peak memory."""
+
+    seconds: float
+    mebibytes: float
+
+
+def run_once(words: list[str]) -> tuple[float, float]:
+    """Wall seconds and peak MiB of one process."""
+    start = time.perf_counter()
+    with subprocess.Popen(
+        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    ) as process:
+        _, status, usage = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise SystemExit(f"exit status {process.returncode}: {' '.join(words)}")
+    return time.perf_counter() - start, usage.ru_maxrss / 1024
+
+
+def compare(ours: list[str], theirs: list[str]) -> tuple[Measurement, Measurement]:
+    """Medians of both, run in turn so that a drift of the machine's speed meets both; one run each to warm the page cache."""
+    run_once(ours), run_once(theirs)
+    pairs = [(run_once(ours), run_once(theirs)) for _ in range(RUNS)]
+    columns = [[pair[side][what] for pair in pairs] for side in (0, 1) for what in (0, 1)]
+    medians = [statistics.median(column) for column in columns]
+    return Measurement(*medians[:2]), Measurement(*medians[2:])
+
+
+def report(what: str, ours: Measurement, theirs: Measurement) -> None:
+    """One line."""
+    print(
+        f"{what:<34} orcdbg {ours.seconds:6.3f} s {ours.mebibytes:6.1f} MiB   drgn {theirs.seconds:6.3f} s "
+        f"{theirs.mebibytes:6.1f} MiB   ratio {ours.seconds / theirs.seconds:.2f} time, "
+        f"{ours.mebibytes / theirs.mebibytes:.2f} memory"
+    )
+
+
+def main() -> int:
+    """Runs the comparisons that can be run here, and names those that cannot."""
+    try:
+        scene = idle(KERNEL, 0)
+    except Unavailable as error:
+        print(f"benchmarks need the {KERNEL} lab snapshot: {error}", file=sys.stderr)
+        return 1
+    drgn = Path(sys.executable).with_name("drgn")
+    if not drgn.exists():
+        print("benchmarks need drgn (pip install '.[lab]')", file=sys.stderr)
+        return 1
+    pid = sorted(scene.stacks)[-1]
+    files = [str(scene.vmlinux), str(scene.snapshot)]
+    ours = [str(Path(sys.executable).with_name("orcdbg")), *files, "-e", f"bt {pid}"]
+    theirs = [str(drgn), "-q", "-c", files[1], "-s", files[0], "-e", f"print(prog.stack_trace({pid}))"]
+    report(f"{KERNEL}: open and bt of one task", *compare(ours, theirs))
+    all_ours = [*ours[:3], "-e", "foreach bt"]
+    report(f"{KERNEL}: open and bt of every task", *compare(all_ours, [*theirs[:-1], ALL_TASKS]))
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
