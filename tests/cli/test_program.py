@@ -14,7 +14,8 @@ from orcdbg.base.reading import FileSource
 from orcdbg.cli.batch import split_redirection
 from orcdbg.cli.main import sample_files
 from orcdbg.formats.elf import ElfFile
-from tests.build import elf
+from orcdbg.session import Session
+from tests.build.sample import changed_core
 from tests.conftest import RunProgram
 
 IMAGE, CORE = sample_files()
@@ -106,28 +107,18 @@ def test_a_core_cut_inside_memory_shows_what_it_can(orcdbg_run: RunProgram, tmp_
     assert "Traceback" not in err
 
 
-def _strip_core(tmp_path: Path, keep_qemu: bool) -> Path:
-    """The sample's core without VMCOREINFO, and without QEMU's own notes when asked."""
-    file = ElfFile(FileSource(CORE))
-    kept = [n for n in file.notes() if n.name == "CORE" or (n.name == "QEMU" and keep_qemu)]
-    loads = [elf.Load(s.physical, file.source.read_at(s.offset, s.file_size)) for s in file.segments if s.type == 1]
-    path = tmp_path / "stripped.core"
-    path.write_bytes(elf.core(loads, b"".join(elf.note(n.name, n.type, n.data) for n in kept)))
-    return path
-
-
 def test_without_vmcoreinfo_the_idt_tells_where_the_kernel_is(orcdbg_run: RunProgram, tmp_path: Path) -> None:
     """QEMU's notes hold CR3 and the IDT's address; the backtrace is the same."""
-    stripped = _strip_core(tmp_path, keep_qemu=True)
-    status, out, _ = orcdbg_run(IMAGE, str(stripped), "-e", "bt")
+    stripped = changed_core(tmp_path / "stripped.core", ["CORE", "QEMU"])
+    status, out, _ = orcdbg_run(IMAGE, stripped, "-e", "bt")
     assert status == 0
     assert out == orcdbg_run("demo", "-e", "bt")[1]
-    assert "CR3 and IDT of CPU 0" in orcdbg_run(IMAGE, str(stripped), "-e", "sys")[1]
+    assert "CR3 and IDT of CPU 0" in orcdbg_run(IMAGE, stripped, "-e", "sys")[1]
 
 
 def test_without_any_word_on_the_kernels_place_the_option_is_named(orcdbg_run: RunProgram, tmp_path: Path) -> None:
     """One clear error; with the option the session opens."""
-    stripped = str(_strip_core(tmp_path, keep_qemu=False))
+    stripped = changed_core(tmp_path / "stripped.core", ["CORE"])
     status, out, err = orcdbg_run(IMAGE, stripped, "-e", "bt")
     assert (status, out) == (1, "")
     assert "hint: give --kaslr SLIDE and --phys-base BASE" in err
@@ -152,7 +143,7 @@ def test_another_banner_is_refused_where_no_build_id_tells(orcdbg_run: RunProgra
     """Exit status 4 as well: the banner is read back from memory."""
     image = lzma.decompress(Path(IMAGE).read_bytes()).replace(b"Linux version 5.10", b"Linux version 5.11")
     other = _write(tmp_path / "other", image)
-    status, line = one_error(orcdbg_run(other, str(_strip_core(tmp_path, keep_qemu=True)), "-e", "bt"))
+    status, line = one_error(orcdbg_run(other, changed_core(tmp_path / "stripped.core", ["CORE", "QEMU"]), "-e", "bt"))
     assert status == 4
     assert "5.11" in line
     assert "5.10" in line
@@ -346,3 +337,68 @@ def test_nothing_in_the_current_folder_is_run(
         (tmp_path / name).write_text("raise SystemExit(99)\n")
     monkeypatch.chdir(tmp_path)
     assert orcdbg_run("demo", "-e", "sym schedule")[0] == 0
+
+
+def frames_of(out: str) -> list[dict[str, object]]:
+    """The frames of the first stack in a JSON answer."""
+    found: list[dict[str, object]] = json.loads(out)["result"]["stacks"][0]["frames"]
+    return found
+
+
+def test_a_kdump_core_has_notes_without_cpu_numbers(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """kdump leaves out QEMU's notes: whose registers a note holds is told by the stack they point at."""
+    plain = changed_core(tmp_path / "kdump.core", ["CORE", "VMCOREINFO"])
+    assert orcdbg_run(IMAGE, plain, "-e", "bt")[1] == orcdbg_run("demo", "-e", "bt")[1]
+    assert "ELF core (kdump)" in orcdbg_run(IMAGE, plain, "-e", "sys")[1]
+
+
+def test_a_missing_stack_page_ends_the_walk_where_it_is_missed(
+    orcdbg_run: RunProgram, tmp_path: Path, sample: Session
+) -> None:
+    """The frames so far are shown as they are, then the reason; exit status 0, since the question was answered."""
+    whole = frames_of(orcdbg_run("demo", "--format", "json", "-e", "bt")[1])
+    slot = int(str(whole[7]["return_slot"]), 16)
+    cut = changed_core(tmp_path / "hole.core", without=[sample.memory.translate(slot)])
+    status, out, _ = orcdbg_run(IMAGE, cut, "--format", "json", "-e", "bt")
+    stack = json.loads(out)["result"]["stacks"][0]
+    assert (status, stack["end"]) == (0, "stopped")
+    assert "not in the snapshot" in stack["end_reason"]
+    assert 0 < len(stack["frames"]) < len(whole)
+    assert [f["ip"] for f in stack["frames"]] == [f["ip"] for f in whole[: len(stack["frames"])]]
+
+
+def test_missing_text_is_replayed_and_says_so(orcdbg_run: RunProgram, tmp_path: Path, sample: Session) -> None:
+    """The frame in patched text is still right, and its reason names the replay."""
+    text = sample.linux.address("lock_is_held_type")
+    cut = changed_core(tmp_path / "notext.core", without=[sample.memory.translate(text)])
+    _, out, _ = orcdbg_run(IMAGE, cut, "--format", "json", "-e", "bt")
+    whole = frames_of(orcdbg_run("demo", "--format", "json", "-e", "bt")[1])
+    ours = frames_of(out)
+    assert [f["ip"] for f in ours] == [f["ip"] for f in whole]
+    patch = ours[6]["patch"]
+    assert isinstance(patch, dict)
+    assert "replay" in patch["text_from"]
+    assert "replay" in orcdbg_run(IMAGE, cut, "-e", "dis lock_is_held_type 3")[1]
+
+
+def test_a_tasks_name_cannot_reach_the_terminal_raw(orcdbg_run: RunProgram, tmp_path: Path, sample: Session) -> None:
+    """Control bytes in task_struct.comm come out as escapes, in text and in JSON."""
+    task = sample.task(1)
+    at = sample.memory.translate(task.address + sample.types.offset("task_struct", "comm"))
+    evil = changed_core(tmp_path / "evil.core", patches={at: b"\x1b[31m\x07\r\n\xffx\0"})
+    for words in (["-e", "ps"], ["-e", "bt 1"], ["--format", "json", "-e", "ps"], ["--color", "always", "-e", "set 1"]):
+        status, out, _ = orcdbg_run(IMAGE, evil, *words)
+        assert status == 0
+        assert "\x1b[31m" not in out
+        assert "\x07" not in out
+        assert "\r" not in out
+        assert "x1b[31m" in out or "u001b[31m" in out
+
+
+def test_a_cyclic_task_list_is_said_and_ends(orcdbg_run: RunProgram, tmp_path: Path, sample: Session) -> None:
+    """A list that never comes back to its head does not hang the program."""
+    at = sample.task(1).address + sample.types.offset("task_struct", "tasks")
+    evil = changed_core(tmp_path / "circle.core", patches={sample.memory.translate(at): at.to_bytes(8, "little")})
+    status, out, _ = orcdbg_run(IMAGE, evil, "-e", "ps")
+    assert status == 0
+    assert "runs in a circle" in out
