@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_cstring
 from orcdbg.formats.elf import SHF_EXECINSTR
-from orcdbg.image.vmlinux import KERNEL_BASE, Image
+from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import module_orc
@@ -30,7 +30,7 @@ from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_placement
 from orcdbg.symbols.btf import Btf, StructIndex
-from orcdbg.symbols.table import SymbolTable
+from orcdbg.symbols.table import SymbolTable, image_symbols
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
 
@@ -108,14 +108,7 @@ class Session:
     @functools.cached_property
     def symbols(self) -> SymbolTable:
         """The image's symbols, at link addresses."""
-        elf = self.image.elf
-        section = elf.by_name.get(".symtab")
-        if section is None or not section.size:
-            raise UnsupportedFormat(self.image.path, "no symbol table (.symtab)")
-        if section.link >= len(elf.sections):
-            raise UnsupportedFormat(self.image.path, "the symbol table names no string table")
-        strings = elf.data(elf.sections[section.link])
-        return SymbolTable(self.image.path, elf.data(section), strings, elf.sections, KERNEL_BASE)
+        return image_symbols(self.image)
 
     @functools.cached_property
     def types(self) -> StructIndex:
@@ -259,7 +252,7 @@ class Session:
         # 5.12 (a0cfc74d0b00) changed what SP_INDIRECT means, in the series that added hardirq_stack_inuse.
         linux = self.linux
         adds_last = linux.find_address("hardirq_stack_inuse") is not None or linux.types.has("pcpu_hot", "current_task")
-        return OrcOverlay(self.find_orc, self.ledger, self.memory, adds_last)
+        return OrcOverlay(self.find_orc, self.ledger, self.memory, adds_last, self.names.at)
 
     def follows_call(self, address: int) -> bool | None:
         """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""
@@ -273,8 +266,12 @@ class Session:
         return any(answers) if answers else None
 
     @functools.cached_property
+    def terrain(self) -> Terrain:
+        """What walks go over."""
+        rewritten = {a: text for name, text in _REWRITTEN.items() if (a := self.linux.find_address(name)) is not None}
+        return Terrain(self.memory, self.overlay, self.names.at, self.is_text, self.follows_call, rewritten)
+
+    @functools.cached_property
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
-        rewritten = {a: text for name, text in _REWRITTEN.items() if (a := self.linux.find_address(name)) is not None}
-        terrain = Terrain(self.memory, self.overlay, self.names.at, self.is_text, self.follows_call, rewritten)
-        return Unwinder(self.linux, terrain, self.snapshot.cpus)
+        return Unwinder(self.linux, self.terrain, self.snapshot.cpus)

@@ -12,8 +12,10 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
+from orcdbg.kernel.names import Location
 from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
+from orcdbg.orc.thunks import is_thunk, thunk_rule
 from orcdbg.patches import effects
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.patches.site import PatchSite
@@ -39,12 +41,16 @@ class PatchEffect:
 
 @dataclass(frozen=True, slots=True)
 class Effective:
-    """The rule at an address: the ORC entry, the rule that holds, the patch that covers it, and what is in doubt."""
+    """The rule at an address: the ORC entry, the rule that holds, the patch that covers it, and what is in doubt.
+
+    `thunk` holds the instructions that the rule was derived from where no row describes the code (see `thunks`).
+    """
 
     entry: OrcEntry | None
     rule: CfaRule | None
     patch: PatchEffect | None = None
     doubt: str | None = None
+    thunk: tuple[str, ...] | None = None
 
 
 class OrcOverlay:
@@ -55,11 +61,18 @@ class OrcOverlay:
         ledger: the recorded patches.
         memory: text as it was in memory.
         sp_indirect_adds_last: see `cfa_rule`.
+        locate: the symbol that holds an address.
     """
 
     def __init__(
-        self, find_entry: FindEntry, ledger: PatchLedger, memory: AddressSpace, sp_indirect_adds_last: bool
+        self,
+        find_entry: FindEntry,
+        ledger: PatchLedger,
+        memory: AddressSpace,
+        sp_indirect_adds_last: bool,
+        locate: Callable[[int], Location | None],
     ) -> None:
+        self._locate = locate
         self._find_entry = find_entry
         self._ledger = ledger
         self._memory = memory
@@ -79,6 +92,11 @@ class OrcOverlay:
         """
         address = ip if exact else ip - 1
         entry, rule = self.stated(address)
+        location = self._locate(address) if exact else None
+        if location is not None and is_thunk(location):
+            thunk = thunk_rule(location, ip, self._memory)
+            doubt = None if thunk.rule else f"no rule is known inside {location.symbol}"
+            return Effective(entry, thunk.rule, None, doubt, thunk.instructions)
         cluster = self._ledger.find(address)
         if entry is None or cluster is None or not cluster.sites:
             return Effective(entry, rule)

@@ -30,6 +30,11 @@ class KernelMemory:
         self._tables: dict[int, memoryview] = {}
         self._pages: dict[int, int] = {}
 
+    def forget(self) -> None:
+        """Drops what was cached of page tables: for memory that changes, as a live guest's does between stops."""
+        self._tables.clear()
+        self._pages.clear()
+
     def _table(self, address: int) -> memoryview:
         table = self._tables.get(address)
         if table is None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import NotFound, UnsupportedFormat
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, Section
+from orcdbg.image.vmlinux import KERNEL_BASE, Image
 
 ENTRY = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
@@ -157,6 +158,22 @@ class SymbolTable:
         _, indices = self._by_address
         found = {self.name_of(int(i)) for i in indices}
         return sorted(name for name in found if accept is None or accept(name))
+
+
+def image_symbols(image: Image) -> SymbolTable:
+    """A vmlinux's symbols, at link addresses.
+
+    Raises:
+        UnsupportedFormat: it has none, or they name no strings.
+    """
+    elf = image.elf
+    section = elf.by_name.get(".symtab")
+    if section is None or not section.size:
+        raise UnsupportedFormat(image.path, "no symbol table (.symtab)")
+    if section.link >= len(elf.sections):
+        raise UnsupportedFormat(image.path, "the symbol table names no string table")
+    strings = elf.data(elf.sections[section.link])
+    return SymbolTable(image.path, elf.data(section), strings, elf.sections, KERNEL_BASE)
 
 
 def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int]:

@@ -71,12 +71,12 @@ class Frame:
 
     @property
     def mark(self) -> str:
-        """Column 0: blank as built, `~` corrected for a patch, `?` a guess, `!` a contradiction."""
+        """Column 0: blank as built, `~` not by the row as built, `?` a guess, `!` a contradiction."""
         if not self.reliable:
             return "?"
         if self.doubt:
             return "!"
-        return "~" if self.patch is not None and self.patch.adjust else " "
+        return "~" if self.source == "trampoline" or (self.patch is not None and self.patch.adjust) else " "
 
 
 @dataclass(frozen=True, slots=True)

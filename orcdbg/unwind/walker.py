@@ -14,7 +14,7 @@ from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack
 from orcdbg.orc.overlay import Effective, OrcOverlay
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
 from orcdbg.orc.rules import CfaRule, bp_rule
 from orcdbg.unwind.frame import Frame, Registers, RegisterValue
 
@@ -27,6 +27,7 @@ PT_REGS = {
 IRET = ("rip", "cs", "rflags", "rsp", "ss")
 _RIP_AT, _IRET_SIZE, _PT_REGS_SIZE = 128, 40, 168
 MAX_FRAMES = 1024
+_NOT_OUTERMOST = "ORC has no caller here, and this is not the first frame of a stack (entry or exit code)"
 REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
 
 
@@ -153,17 +154,18 @@ class Walker:
         return following, replace(frame, return_slot=slot)
 
     def _outermost(self, frame: Frame) -> Frame:
-        """Takes back the doubt about a first frame that assembly put there with a push.
+        """Judges a frame whose row says end of stack: it is a first frame only where first frames are.
 
-        The kernel's start-up code pushes a return address that no call stands before. Its row says end of stack, and it is
-        where a first frame must be: at the top of its stack, with no more than user registers above.
+        That is at the top of a stack, with no more than user registers above; and there it may be that no call stands before
+        its return address, since start-up code pushes one. Elsewhere (entry code before the registers are saved) the row
+        only says that nothing is known.
         """
+        if frame.source == "trampoline" or frame.entry is None or frame.entry.row.type != "end_of_stack":
+            return frame
         stack = self._stack_of_pointer(frame.sp)
-        at_top = stack is not None and stack.end - frame.sp <= _PT_REGS_SIZE + 64
-        ends = frame.entry is not None and frame.entry.row.type == "end_of_stack"
-        if frame.doubt == _no_call(frame.ip) and ends and at_top:
-            return replace(frame, reliable=True, doubt=None)
-        return frame
+        if stack is None or stack.kind != "task" or stack.end - frame.sp > _PT_REGS_SIZE + 64:
+            return replace(frame, notes=(_NOT_OUTERMOST,))
+        return replace(frame, reliable=True, doubt=None) if frame.doubt == _no_call(frame.ip) else frame
 
     def _evidence(self, frame: Frame, slot: int) -> tuple[str, ...]:
         """For a corrected frame: what stands where the row as built would have looked, and what where it really is."""
@@ -312,22 +314,33 @@ def _explained(frame: Frame, effective: Effective) -> Frame:
     return replace(
         frame,
         rule=None if effective.rule is None else str(effective.rule),
-        source="none" if effective.entry is None else "patch" if corrected else "orc",
+        source=_source(effective, corrected),
         entry=effective.entry,
         patch=effective.patch,
         doubt=frame.doubt or effective.doubt,
     )
 
 
+def _source(effective: Effective, corrected: bool) -> str:
+    """The contract's word for what the rule was taken from."""
+    if effective.thunk is not None:
+        return "trampoline"
+    return "none" if effective.entry is None else "patch" if corrected else "orc"
+
+
 def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
     """The row and rule to step by; stops where there is none."""
     entry = effective.entry
+    if effective.thunk is not None and effective.rule is not None:
+        return FUNCTION_ENTRY, effective.rule
     if entry is None:
         if frame.ip == 0 and frame.exact:
             # A call through a NULL pointer: the return address is on top of the stack (null_orc_entry).
-            return OrcRow("sp", 8, "undefined", 0, "call", False), CfaRule("sp", 8)
+            return FUNCTION_ENTRY, CfaRule("sp", 8)
         raise _Stop(f"no ORC row covers {frame.ip:#x}")
     if entry.row.type == "end_of_stack":
+        if _NOT_OUTERMOST in frame.notes:
+            raise _Stop(f"{_NOT_OUTERMOST} at {frame.ip:#x}")
         raise _Stop(None, "end")
     if effective.rule is None:
         raise _Stop(f"the ORC row for {frame.ip:#x} is undefined")

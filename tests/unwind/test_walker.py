@@ -57,7 +57,7 @@ class World:
         registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
         terrain = Terrain(
             self.memory,
-            OrcOverlay(self.find, self.ledger, self.memory, True),
+            OrcOverlay(self.find, self.ledger, self.memory, True, self.locate),
             self.locate,
             lambda address: self.locate(address) is not None,
             lambda address: self.follows_call,
@@ -75,13 +75,14 @@ def call(offset: int, base: str = "sp", bp: tuple[str, int] = ("undefined", 0)) 
 def test_a_generated_call_chain_unwinds_to_itself(sizes: list[int]) -> None:
     """Functions with frames of any size, each calling the next: every caller is found at its slot."""
     rows = {number: call(8 * size) for number, size in enumerate(sizes)} | {len(sizes): END}
-    world, sp = World(rows), TOP - 0x3000
+    start = TOP - 168 - 8 * sum(sizes)
+    world, sp = World(rows), start
     slots = []
     for number, size in enumerate(sizes):
         sp += 8 * size
         world.words[sp - 8] = TEXT + (number + 1) * FUNCTION + 0x10
         slots.append(sp - 8)
-    walk = world.walk(TEXT + 4, TOP - 0x3000)
+    walk = world.walk(TEXT + 4, start)
     assert [frame.location.symbol for frame in walk.frames if frame.location] == [
         f"f{i}" for i in range(len(sizes) + 1)
     ]
@@ -160,6 +161,11 @@ def test_a_rule_on_an_unknown_register_stops_the_walk() -> None:
     assert "needs r10" in stopped(World({0: call(0, "r10")}))
 
 
+def test_an_end_of_stack_row_below_the_top_is_no_end() -> None:
+    """Entry code has such rows too: there the row only says that nothing is known."""
+    assert "not the first frame of a stack" in stopped(World({0: END}))
+
+
 def test_text_without_a_row_stops_the_walk() -> None:
     """There is no guessing by frame pointer."""
     assert "no ORC row covers" in stopped(World({}))
@@ -223,7 +229,7 @@ def test_a_stack_page_that_is_missing_keeps_the_frames_before_it() -> None:
     registers = {"rip": RegisterValue(TEXT, "given"), "rsp": RegisterValue(sp, "given")}
     terrain = Terrain(
         world.memory,
-        OrcOverlay(world.find, world.ledger, world.memory, True),
+        OrcOverlay(world.find, world.ledger, world.memory, True, world.locate),
         world.locate,
         lambda address: True,
         lambda address: None,
@@ -262,7 +268,7 @@ def test_the_rule_is_corrected_between_patched_push_and_pop_only(offset: int, ad
     world.ledger = PatchLedger([PushPop()], built)
     if in_memory:
         world.memory.put(TEXT + 0x10, PushPop.code)
-    sp = TOP - 0x400
+    sp = TOP - 192
     world.words |= {sp: 0x246, sp + 8: 1, sp + 16: TEXT + FUNCTION + 5}
     if adjust == 0:
         world.words |= {sp + 8: TEXT + FUNCTION + 5}

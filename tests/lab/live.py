@@ -1,0 +1,73 @@
+"""How is a running guest asked like a snapshot? Its memory and registers come through the GDB stub while it is stopped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from orcdbg.base.errors import NotInSnapshot
+from orcdbg.image.vmlinux import Image, open_source
+from orcdbg.kernel.tasks import current_task, read_task
+from orcdbg.session import Session
+from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.symbols.table import image_symbols
+from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.unwinder import Unwinder
+from tests.lab.gdbstub import GdbStub, StubError
+
+CHUNK = 1024  # bytes a packet; QEMU's packets hold 2 KiB of data
+# The stub's names of what `struct pt_regs` calls otherwise.
+_RENAMED = {"eflags": "rflags"}
+
+
+class StubMemory:
+    """Guest-physical memory through the stub: an AddressSpace."""
+
+    def __init__(self, stub: GdbStub) -> None:
+        self._stub = stub
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at a physical address, as they are now."""
+        out = b""
+        while len(out) < size:
+            try:
+                out += self._stub.read_memory(address + len(out), min(CHUNK, size - len(out)))
+            except StubError as error:
+                raise NotInSnapshot("physical", address, size) from error
+        return out
+
+
+def cpu_state(registers: dict[str, int]) -> CpuState:
+    """The stub's registers of CPU 0 as a snapshot would have them."""
+    values = {_RENAMED.get(name, name): value for name, value in registers.items()}
+    return CpuState(0, "GDB stub", values, 1, registers["cr3"], registers["cr4"], None, registers["gs_base"])
+
+
+@dataclass
+class LiveKernel:
+    """A stopped guest with one CPU, and the session over it."""
+
+    stub: GdbStub
+    session: Session
+
+    def trace(self) -> StackTrace:
+        """The stack of what runs now."""
+        self.session.memory.forget()
+        linux = self.session.linux
+        state = cpu_state(self.stub.read_registers())
+        task = current_task(linux, 0)
+        assert task is not None
+        unwinder = Unwinder(linux, self.session.terrain, [state])
+        return unwinder.trace(read_task(linux, task))
+
+
+def open_live(stub: GdbStub, vmlinux: Path, text: int) -> LiveKernel:
+    """The session over a stopped guest whose `_text` runs at address `text`."""
+    image = Image(open_source(str(vmlinux)))
+    registers = stub.read_registers()
+    empty = Snapshot("guest", "GDB stub", StubMemory(stub), (cpu_state(registers),), {})
+    symbols = image_symbols(image)
+    slide = text - symbols.get("_text").address
+    phys_base = int.from_bytes(stub.read_memory(symbols.get("phys_base").address + slide, 8), "little", signed=True)
+    stub.ask("Qqemu.PhyMemMode:1")
+    return LiveKernel(stub, Session(image, empty, slide, phys_base))
