@@ -41,7 +41,7 @@ def sleeping_start(linux: Linux, task: int) -> tuple[State, int]:
     slot = sp + size - 8
     # A task that never ran starts at an address that no call put there: the kernel too takes it as exact.
     is_new = ip == next((a for name in _NEW_TASK if (a := linux.find_address(name)) is not None), None)
-    return State(ip, is_new, registers, "interrupt" if is_new else "call", slot), sp
+    return State(ip, is_new, registers, "call", slot), sp
 
 
 def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int, CpuState | None]]:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import task_registers, task_stack
-from orcdbg.kernel.tasks import Task
+from orcdbg.kernel.stacks import Stack, task_registers, task_stack
+from orcdbg.kernel.tasks import Task, all_task_addresses
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import Frame, RegisterValue, StackTrace
 from orcdbg.unwind.starts import running_start, sleeping_start, stacks_of, tasks_on_cpus
@@ -61,7 +61,18 @@ class Unwinder:
         return StackTrace(task.address, task.pid, task.comm, cpu, False, source, frames, end, walk.end_reason)
 
     def _walk(self, task: Task, cpu: int | None, start: State) -> Walk:
-        return Walker(self._terrain, stacks_of(self._linux, task.address, cpu)).walk(start)
+        stacks = stacks_of(self._linux, task.address, cpu)
+        sp = start.registers["rsp"].value
+        if cpu is not None and not any(stack.holds(sp) for stack in stacks):
+            # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
+            stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
+        return Walker(self._terrain, stacks).walk(start)
+
+    def _all_task_stacks(self) -> Iterator[Stack]:
+        for address in all_task_addresses(self._linux):
+            stack = task_stack(self._linux, address)
+            if stack is not None:
+                yield stack
 
     def _sleeping(self, task: Task) -> Walk:
         stack = task_stack(self._linux, task.address)

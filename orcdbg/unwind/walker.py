@@ -156,14 +156,15 @@ class Walker:
     def _outermost(self, frame: Frame) -> Frame:
         """Judges a frame whose row says end of stack: it is a first frame only where first frames are.
 
-        That is at the top of a stack, with no more than user registers above; and there it may be that no call stands before
-        its return address, since start-up code pushes one. Elsewhere (entry code before the registers are saved) the row
-        only says that nothing is known.
+        That is at the top of a task's stack, with no more than user registers above, and it waits for a return; no call need
+        stand before its return address, since start-up code pushes one. Elsewhere (a CPU in entry code, before the
+        registers are saved) the row only says that nothing is known.
         """
         if frame.source == "trampoline" or frame.entry is None or frame.entry.row.type != "end_of_stack":
             return frame
         stack = self._stack_of_pointer(frame.sp)
-        if stack is None or stack.kind != "task" or stack.end - frame.sp > _PT_REGS_SIZE + 64:
+        at_top = stack is not None and stack.kind == "task" and stack.end - frame.sp <= _PT_REGS_SIZE + 64
+        if frame.kind != "call" or not at_top:
             return replace(frame, notes=(_NOT_OUTERMOST,))
         return replace(frame, reliable=True, doubt=None) if frame.doubt == _no_call(frame.ip) else frame
 

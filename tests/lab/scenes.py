@@ -141,7 +141,7 @@ def _load(home: Path, kernel: Kernel) -> Scene:
     return Scene(**{**fields, "vmlinux": kernel.vmlinux})
 
 
-def _write_initrd(home: Path, kernel: Kernel, init: str, random: Random) -> Path:
+def write_initrd(home: Path, kernel: Kernel, init: str, random: Random) -> Path:
     modules = load_order(kernel.modules, scripts.choose_modules(random))
     (home / "init").write_text(init)
     (home / "initrd").write_bytes(build_initramfs(init, modules, sleeper_programs()))
@@ -167,7 +167,7 @@ def _describe(home: Path, kernel: Kernel, name: str, console: str, kaslr: bool) 
 
 
 def _make_idle(home: Path, kernel: Kernel, random: Random) -> Scene:
-    initrd = _write_initrd(home, kernel, scripts.write_idle(random), random)
+    initrd = write_initrd(home, kernel, scripts.write_idle(random), random)
     machine = Machine(kernel.vmlinuz, initrd, smp=2, memory=random.randint(192, 320))
     with Guest(machine, home / "serial.log") as guest:
         guest.wait_for(scripts.READY, BOOT_SECONDS)
@@ -179,7 +179,7 @@ def _make_idle(home: Path, kernel: Kernel, random: Random) -> Scene:
 
 
 def _make_nmi(home: Path, kernel: Kernel, random: Random, symbol: str, offset: int | None) -> Scene:
-    initrd = _write_initrd(home, kernel, scripts.write_busy(random, symbol), random)
+    initrd = write_initrd(home, kernel, scripts.write_busy(random, symbol), random)
     kaslr, (wanted, most) = random.random() < 0.5, random.choice(WANTED)
     skipped = random.randint(0, most)
     append = "unknown_nmi_panic panic=0" + " nokaslr" * (not kaslr)

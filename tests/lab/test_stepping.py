@@ -1,0 +1,96 @@
+"""Truth by stepping: while a function runs, instruction by instruction, its callers must stay those found at its entry."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from orcdbg.unwind.frame import StackTrace
+from tests.lab import scripts
+from tests.lab.apt import Unavailable
+from tests.lab.conftest import KERNELS
+from tests.lab.fetch import ensure
+from tests.lab.guest import Guest, Machine
+from tests.lab.live import LiveKernel, open_live
+from tests.lab.scenes import BOOT_SECONDS, write_initrd
+
+pytestmark = pytest.mark.lab
+
+FUNCTIONS, STEPS = 4, 300
+ATTEMPTS = 200
+WAIT = 0.6  # seconds for one of four breakpoints to be hit
+
+Caller = tuple[int, int]
+
+
+def callers(trace: StackTrace) -> list[Caller]:
+    """ip and stack pointer of every frame but the innermost."""
+    return [(frame.ip, frame.sp) for frame in trace.frames[1:]]
+
+
+def patched_functions(live: LiveKernel) -> list[int]:
+    """Entries of functions with a patch site; entry code is left out, whose callers are user mode or another stack."""
+    session = live.session
+    start, end = session.linux.address("__entry_text_start"), session.linux.address("__entry_text_end")
+    last = session.linux.address("_etext")
+    found = {session.names.at(cluster.address) for cluster in session.ledger.clusters() if cluster.address < last}
+    places = [place for place in found if place is not None and not start <= place.start < end]
+    return sorted(place.start for place in places if not place.symbol.startswith(("__x86_", "__switch_to")))
+
+
+def stops_at_entries(live: LiveKernel, random: Random) -> Iterator[int]:
+    """Stops the guest at the entry of one function after another."""
+    functions = patched_functions(live)
+    for _ in range(ATTEMPTS):
+        chosen = random.sample(functions, 4)
+        for address in chosen:
+            live.stub.set_breakpoint(address)
+        is_hit = live.stub.resume(WAIT)
+        for address in chosen:
+            live.stub.clear_breakpoint(address)
+        ip = live.stub.read_registers()["rip"]
+        if is_hit and ip in chosen:
+            yield ip
+
+
+def follow(live: LiveKernel, name: str) -> int:
+    """Steps through a function until it returns; the number of stops, each of which was as it must be."""
+    entry = live.trace()
+    assert entry.end != "stopped", (name, entry.end_reason)
+    assert [frame.doubt for frame in entry.frames if frame.doubt] == [], name
+    known, sp = callers(entry), entry.frames[0].sp
+    for step in range(STEPS):
+        live.stub.step()
+        if live.stub.read_registers()["rsp"] > sp:
+            return step
+        trace = live.trace()
+        where = live.session.names.describe(trace.frames[0].ip)
+        assert callers(trace)[-len(known) :] == known, (name, where, trace.end_reason)
+        assert [frame.doubt for frame in trace.frames if frame.doubt] == [], (name, where)
+    return STEPS
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_callers_never_change_while_a_function_runs(kernel: str, seed: int, tmp_path: Path) -> None:
+    """At every instruction of functions with patch sites, chosen at random: the same callers, none in doubt."""
+    random = Random(seed)
+    try:
+        found = ensure(kernel)
+    except Unavailable as error:
+        pytest.skip(f"{kernel}: {error}")
+    initrd = write_initrd(tmp_path, found, scripts.write_busy(random, "_raw_spin_lock_irqsave"), random)
+    stops, functions = 0, 0
+    with Guest(Machine(found.vmlinuz, initrd, "panic=0"), tmp_path / "serial.log") as guest:
+        console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
+        live = open_live(guest.stub(), found.vmlinux, scripts.parse_symbols(console)["_text"])
+        for ip in stops_at_entries(live, random):
+            stops += follow(live, live.session.names.describe(ip) or hex(ip))
+            functions += 1
+            if functions == FUNCTIONS:
+                break
+    print(f"{kernel}: {stops} stops in {functions} functions")
+    assert functions == FUNCTIONS
+    assert stops > FUNCTIONS
