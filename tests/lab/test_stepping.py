@@ -85,12 +85,13 @@ def test_callers_never_change_while_a_function_runs(kernel: str, seed: int, tmp_
     stops, functions = 0, 0
     with Guest(Machine(found.vmlinuz, initrd, "panic=0"), tmp_path / "serial.log") as guest:
         console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
-        live = open_live(guest.stub(), found.vmlinux, scripts.parse_symbols(console)["_text"])
-        for ip in stops_at_entries(live, random):
-            stops += follow(live, live.session.names.describe(ip) or hex(ip))
-            functions += 1
-            if functions == FUNCTIONS:
-                break
+        with guest.stub() as stub:
+            live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
+            for ip in stops_at_entries(live, random):
+                stops += follow(live, live.session.names.describe(ip) or hex(ip))
+                functions += 1
+                if functions == FUNCTIONS:
+                    break
     print(f"{kernel}: {stops} stops in {functions} functions")
     assert functions == FUNCTIONS
     assert stops > FUNCTIONS
