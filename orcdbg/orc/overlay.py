@@ -152,15 +152,12 @@ class OrcOverlay:
             return Effective(
                 entry, rule, effect(0, path), "the patched text sets the stack pointer in a way not followed"
             )
-        start_rule = self._start_rule(cluster)
-        if start_rule is None or start_rule.base != "sp" or start_rule.indirect:
+        start_entry, start_rule = self.stated(cluster.address)
+        same_kind = start_entry is not None and start_entry.row.type == entry.row.type and not boundary.after_call
+        if start_rule is None or start_rule.base != "sp" or start_rule.indirect or not same_kind:
             return Effective(entry, rule, effect(0, path))
         true = start_rule.moved(boundary.pushed)
         return Effective(entry, true, effect(true.offset - rule.offset, path))
-
-    def _start_rule(self, cluster: Cluster) -> CfaRule | None:
-        """The rule at the first byte, which all alternatives of a site share."""
-        return self.stated(cluster.address)[1]
 
     @staticmethod
     def _covering(cluster: Cluster, address: int) -> PatchSite:

@@ -16,12 +16,15 @@ class Boundary:
     """A boundary that execution can reach: `pushed` bytes below the stack pointer at the site's start, None if unknown.
 
     `before` is the instruction that leads here and `path` the stack-moving instructions from the site's start on.
+    `after_call` is True behind a call of other code, which in entry code need not come back with the stack as it was
+    (error_entry leaves a pt_regs there).
     """
 
     address: int
     pushed: int | None
     before: Instruction | None
     path: tuple[Instruction, ...]
+    after_call: bool = False
 
 
 def _steps(insn: Instruction, start: int, end: int) -> list[tuple[int, int | None]]:
@@ -53,13 +56,14 @@ def stack_boundaries(text: bytes, address: int) -> dict[int, Boundary]:
         for target, change in _steps(insn, address, end):
             pushed = None if here.pushed is None or change is None else here.pushed + change
             path = (*here.path, insn) if change != 0 and insn not in here.path else here.path
+            after_call = here.after_call or (insn.is_call and target == insn.end)
             known = found.get(target)
             if known is None:
-                found[target] = Boundary(target, pushed, insn, path)
+                found[target] = Boundary(target, pushed, insn, path, after_call)
                 pending.append(target)
             elif known.pushed not in (pushed, None):
                 # The loop's own back edge arrives with the loop's depth; anything else is a contradiction.
-                found[target] = Boundary(target, None, known.before, known.path)
+                found[target] = Boundary(target, None, known.before, known.path, after_call)
                 pending.append(target)
     return found
 

@@ -41,6 +41,17 @@ def test_the_loop_that_fills_the_return_stack_buffer_is_followed() -> None:
     assert [found[at] for at in (7, 13, 19, 23, 26, 28)] == [0, 8, 16, 0, 0, 0]
 
 
+def test_what_lies_behind_a_call_of_other_code_is_said_to() -> None:
+    """call; push; nop: error_entry comes back with a pt_regs pushed, so depths behind a call are not to be relied on."""
+    text = bytes.fromhex("e8000100005090")
+    assert {b.address - BASE: b.after_call for b in stack_boundaries(text, BASE).values()} == {
+        0: False,
+        5: True,
+        6: True,
+        7: True,
+    }
+
+
 def test_bytes_that_are_no_instruction_have_no_boundary_behind_them() -> None:
     """What cannot be decoded cannot be stepped over."""
     assert depths("5006") == {0: 0, 1: 8}
