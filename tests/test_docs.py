@@ -1,0 +1,391 @@
+"""Do the documents say what the program does?
+
+Every `console` block that begins with `$ orcdbg demo` is run and compared. `python -m tests.test_docs` writes the blocks
+anew after a change of the program that is meant.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import json
+import os
+import re
+import shlex
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from orcdbg import __version__
+from orcdbg.base import errors
+from orcdbg.cli.options import parser as program_parser
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Command, Registry
+from orcdbg.commands.results import Modules, Nothing, Text
+from orcdbg.kernel.modules import Module
+from orcdbg.patches.ledger import PatchLedger
+from orcdbg.patches.replay import Build
+from orcdbg.plugin import API_VERSION
+from orcdbg.session import Session
+from orcdbg.views.as_json import encode
+from orcdbg.views.as_text import lines_of
+from orcdbg.views.page import plain
+from tests.conftest import RunProgram
+
+ROOT = Path(__file__).parents[1]
+DOCUMENTS = sorted(
+    path for pattern in ("*.md", "docs/**/*.md", "samples/**/*.md", "plugins/**/*.md") for path in ROOT.glob(pattern)
+)
+_BLOCK = re.compile(r"(?ms)^```(\w+)\n(.*?)^```$")
+_MACHINE_PATH = re.compile(r"(?<![\w.~$}/])/(?:home|root|work|farm|tmp|mnt|srv|Users)/")
+_LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
+_OPTION = re.compile(r"`(--?[\w-]+)")
+Json = dict[str, Any]
+
+
+def read(name: str) -> str:
+    """A document's text, by its name from the repository's top."""
+    return (ROOT / name).read_text(encoding="utf-8")
+
+
+def blocks(text: str, language: str) -> list[str]:
+    """The contents of a document's fenced blocks in one language."""
+    return [body for found, body in _BLOCK.findall(text) if found == language]
+
+
+def ids(paths: list[Path]) -> list[str]:
+    """Names for test parameters."""
+    return [str(path.relative_to(ROOT)) for path in paths]
+
+
+# Output
+
+
+def answered(block: str, program: Callable[[list[str]], str]) -> str:
+    """A console block with what its commands print now; blocks of other programs stay as they are."""
+    commands = [line for line in block.splitlines() if line.startswith("$ ")]
+    if not all(line.startswith("$ orcdbg demo") for line in commands):
+        return block
+    return "".join(f"{line}\n{program(shlex.split(line)[2:])}" for line in commands)
+
+
+def rewritten(text: str, program: Callable[[list[str]], str]) -> str:
+    """A document with every console block as the program answers now."""
+
+    def again(found: re.Match[str]) -> str:
+        language, body = found.groups()
+        return f"```{language}\n{answered(body, program) if language == 'console' else body}```"
+
+    return _BLOCK.sub(again, text)
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=ids(DOCUMENTS))
+def test_output_that_is_shown_is_the_programs(path: Path, orcdbg_run: RunProgram) -> None:
+    """Character by character: the README's backtrace, the tutorial's listings."""
+    text = path.read_text(encoding="utf-8")
+    assert rewritten(text, lambda words: orcdbg_run(*words)[1]) == text
+
+
+def test_the_readme_shows_the_backtrace() -> None:
+    """The first thing that a reader sees is a real answer."""
+    shown = next(block for block in blocks(read("README.md"), "console") if block.startswith("$ orcdbg demo -e bt\n"))
+    assert "~#6 " in shown
+    assert shown.rstrip().endswith("Ends at user registers.")
+
+
+def run_block(code: str, name: str, names: dict[str, Any]) -> str:
+    """Runs a Python block among `names`, and gives what it prints."""
+    printed = io.StringIO()
+    with contextlib.redirect_stdout(printed):
+        exec(compile(code, name, "exec", dont_inherit=True), names)
+    return printed.getvalue()
+
+
+def with_answers(text: str) -> str:
+    """A page whose Python blocks are one program, with what that prints now in the text blocks that follow them."""
+    names: dict[str, Any] = {"__name__": "library"}
+    printed = ""
+
+    def again(found: re.Match[str]) -> str:
+        nonlocal printed
+        language, body = found.groups()
+        if language == "python":
+            printed = run_block(body, "docs/library.md", names)
+        return f"```{language}\n{printed if language == 'text' else body}```"
+
+    return _BLOCK.sub(again, text)
+
+
+def test_the_library_page_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its blocks, one after another in one program; a text block after one is what it prints."""
+    monkeypatch.chdir(ROOT)
+    text = read("docs/library.md")
+    assert len(blocks(text, "python")) >= 3
+    assert with_answers(text) == text
+
+
+def quoted() -> Iterator[tuple[str, str]]:
+    """Code blocks that begin with `# path/of/a/file`: that path, and the rest."""
+    for document in DOCUMENTS:
+        for block in blocks(document.read_text(encoding="utf-8"), "python"):
+            first, _, rest = block.partition("\n")
+            if re.fullmatch(r"# [\w./]+\.py", first):
+                yield first[2:], rest
+
+
+def test_code_that_is_quoted_stands_in_the_file() -> None:
+    """A block under a comment with a file's name is a piece of that file."""
+    found = list(quoted())
+    assert found
+    for name, piece in found:
+        assert piece.strip("\n") in read(name), name
+
+
+# Commands and options
+
+
+def options_of(parser: argparse.ArgumentParser) -> set[str]:
+    """The option words of a parser and of the parsers below it, without those for help."""
+    words: set[str] = set()
+    for action in parser._actions:
+        words.update(action.option_strings)
+        if isinstance(action, argparse._SubParsersAction):
+            for below in action.choices.values():
+                words |= options_of(below)
+    return words - {"-h", "--help"}
+
+
+def sections(text: str, heading: str) -> dict[str, str]:
+    """The parts of a document under headings such as "### `bt`", by the words in the backticks."""
+    parts = re.split(rf"(?m)^{heading} `([^`]+)`.*$", re.sub(r"(?m)^## (?!`).*$", f"{heading} `-`", text))
+    return {name: body for name, body in zip(parts[1::2], parts[2::2], strict=True) if name != "-"}
+
+
+def option_cells(section: str) -> set[str]:
+    """Options in the first columns of a section's tables."""
+    rows = [line.split("|")[1] for line in section.splitlines() if line.startswith("|")]
+    return {word for row in rows for word in _OPTION.findall(row)}
+
+
+def test_the_commands_page_has_exactly_the_commands(registry: Registry) -> None:
+    """Each with its options and aliases, no more and no fewer, in the group where `help` shows it."""
+    text = read("docs/commands.md")
+    described = sections(text, "###")
+    assert set(described) == set(registry.commands)
+    for name, command in registry.commands.items():
+        assert option_cells(described[name]) == options_of(command.parser()), name
+        for alias in command.aliases:
+            assert f"`{alias}`" in described[name], (name, alias)
+        group = text[: text.index(f"### `{name}`")].rpartition("\n## ")[2].splitlines()[0]
+        assert group == command.group.capitalize(), name
+
+
+def test_the_man_page_has_exactly_the_programs_options() -> None:
+    """Those of the command line, no more and no fewer."""
+    terms = [line for line in read("docs/man.md").splitlines() if line.startswith("`-")]
+    found = {word for line in terms for word in _OPTION.findall(line)}
+    assert found - {"-h", "--help"} == options_of(program_parser())
+
+
+def test_the_man_page_names_every_command(registry: Registry) -> None:
+    """One line each, in the words of `help`."""
+    text = read("docs/man.md")
+    for name, command in registry.commands.items():
+        assert f"`{name}`" in text, name
+        assert command.summary in text, name
+
+
+# The contract
+
+
+def first_column(table: str) -> set[str]:
+    """Names in backticks in the first column of the first table."""
+    rows = re.search(r"(?m)(?:^\|.*\n)+", table)
+    cells = [line.split("|")[1] for line in rows.group(0).splitlines()] if rows else []
+    return {word for cell in cells for word in re.findall(r"`([\w-]+)`", cell)}
+
+
+def _sample_module() -> Modules:
+    return Modules([Module(0xFFFFFFFFC0000000, "m", ((0xFFFFFFFFC0000000, 8),), (0xFFFFFFFFC0000000, 8), None)], ())
+
+
+@pytest.fixture
+def objects(orcdbg_run: RunProgram) -> dict[str, Json]:
+    """A real object for each that docs/contract.md describes, by the name it has there."""
+
+    def result(command: str) -> Json:
+        found: Json = json.loads(orcdbg_run("demo", "--format", "json", "-e", command)[1])
+        return found
+
+    good, bad, detail = result("bt"), result("bt 99999"), result("frame 6")["result"]
+    stack = good["result"]["stacks"][0]
+    frame, patched = stack["frames"][1], stack["frames"][6]
+    orc, code = result("orc lock_is_held_type+0x52")["result"], result("dis lock_is_held_type+0x52 1")["result"]
+    sites, modules = result("patch at lock_is_held_type+0x52")["result"], encode(_sample_module())
+    names, words, tasks = result("sym schedule")["result"], result("rd linux_banner")["result"], result("ps")["result"]
+    return {
+        "ANSWER": good,
+        "FAILURE": bad,
+        "ERROR": bad["error"],
+        "STACKS": good["result"],
+        "STACK": stack,
+        "FRAME": frame,
+        "ORC": frame["orc"],
+        "PATCH": patched["patch"],
+        "DETAIL": detail,
+        "BASE": detail["base_register"],
+        "REGISTERS": result("regs 6")["result"],
+        "REGISTER": result("regs 6")["result"]["registers"]["rip"],
+        "ROW": orc,
+        "EFFECTIVE": orc["effective"],
+        "SITES": sites,
+        "SITE": sites["sites"][0],
+        "CODE": code,
+        "INSTRUCTION": code["instructions"][0],
+        "CHANGE": code["instructions"][0]["patch"],
+        "SYMBOLS": names,
+        "SYMBOL": names["symbols"][0],
+        "WORDS": words,
+        "WORD": words["words"][0],
+        "TASKS": tasks,
+        "TASK": tasks["tasks"][0],
+        "MODULES": modules,
+        "MODULE": modules["modules"][0],
+        "RANGE": modules["modules"][0]["ranges"][0],
+        "MACHINE": result("sys")["result"],
+        "FACTS": result("sys")["result"]["system"],
+        "SETTINGS": result("set")["result"],
+        "LINES": encode(Text(["a line"])),
+    }
+
+
+def test_the_contract_names_every_field_and_no_other(objects: dict[str, Json]) -> None:
+    """In both directions: a field that the program adds is described, one that is described is there."""
+    described = sections(read("docs/contract.md"), "####")
+    assert set(described) == set(objects)
+    for name, found in objects.items():
+        assert first_column(described[name]) == set(found), name
+
+
+def test_a_command_without_an_answer_gives_an_empty_object() -> None:
+    """As the contract says of `set NAME VALUE`."""
+    assert encode(Nothing()) == {}
+
+
+def test_the_contract_names_every_kind_of_error() -> None:
+    """With the exit status that goes with it."""
+    kinds = {cls.kind: cls.exit_status for cls in _classes(errors.OrcdbgError)}
+    rows = dict(re.findall(r"(?m)^\| `([\w-]+)` +\| (\d) +\|", read("docs/contract.md")))
+    assert {name: int(status) for name, status in rows.items()} == kinds
+
+
+def _classes(cls: type[errors.OrcdbgError]) -> Iterator[type[errors.OrcdbgError]]:
+    """An error class and those below it; tests and plug-ins may have more."""
+    yield cls
+    for below in cls.__subclasses__():
+        if below.__module__ == errors.__name__:
+            yield from _classes(below)
+
+
+# Examples for contributors and authors of plug-ins
+
+
+def test_the_contributors_examples_work(sample: Session, registry: Registry) -> None:
+    """The command and the mechanism of CONTRIBUTING.md, run on the sample."""
+    names: dict[str, Any] = {"__name__": "contributing"}
+    for block in blocks(read("CONTRIBUTING.md"), "python"):
+        if not block.startswith("# "):
+            run_block(block, "CONTRIBUTING.md", names)
+    for command in names["COMMANDS"]:
+        assert isinstance(command, Command)
+        registry.add(command)
+    found = registry.run(Debugger(sample), "ancestors")
+    assert plain(lines_of(found, None)).splitlines()[-1].endswith("[swapper/0]")
+    assert encode(found)["ancestors"][0]["comm"] == "cat"
+    site = int(sample.linux.address("schedule"))
+    build = Build(sample.image, sample.linux, sample.built, sample.features)
+    ledger = PatchLedger(names["marked_passes"](build, [site]), sample.built)
+    cluster = ledger.find(site)
+    assert cluster is not None
+    assert (cluster.expected, cluster.sites[0].decided_by) == (b"\xcc", "named by the user")
+
+
+def test_the_plug_in_page_names_the_current_interface() -> None:
+    """Version and every name that a plug-in may import."""
+    text = read("docs/plugins.md")
+    from orcdbg import plugin
+
+    assert f"API {API_VERSION[0]}.{API_VERSION[1]}" in text
+    for name in plugin.__all__:
+        assert f"`{name}`" in text, name
+
+
+# All documents
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=ids(DOCUMENTS))
+def test_documents_name_no_place_of_one_machine(path: Path) -> None:
+    """Neither where this copy lies nor anybody's home."""
+    text = path.read_text(encoding="utf-8")
+    assert _MACHINE_PATH.findall(text) == []
+    assert str(ROOT) not in text
+
+
+@pytest.mark.parametrize("path", DOCUMENTS, ids=ids(DOCUMENTS))
+def test_links_lead_somewhere(path: Path) -> None:
+    """Relative ones, to files of the repository."""
+    text = path.read_text(encoding="utf-8")
+    for target in _LINK.findall(re.sub(r"(?ms)^```.*?^```$|`[^`\n]*`", "", text)):
+        if "://" not in target:
+            assert (path.parent / target).exists(), target
+
+
+def test_every_page_and_decision_is_in_an_index() -> None:
+    """docs/index.md lists the pages, docs/adr/index.md the decisions, numbered without a gap."""
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
+    assert {page for page in pages if f"\n{page}\n" not in read("docs/index.md")} == set()
+    decisions = sorted(path.stem for path in (ROOT / "docs" / "adr").glob("0*.md"))
+    assert [int(name[:4]) for name in decisions] == list(range(1, len(decisions) + 1))
+    assert [name for name in decisions if f"\n{name}\n" not in read("docs/adr/index.md")] == []
+
+
+def test_the_changelog_keeps_its_form() -> None:
+    """Keep a Changelog: what is not released yet stands first."""
+    headings = re.findall(r"(?m)^## (.*)$", read("CHANGELOG.md"))
+    assert headings[0] == "[Unreleased]"
+    assert all(re.fullmatch(r"\[\d+\.\d+\.\d+\] - \d{4}-\d\d-\d\d", heading) for heading in headings[1:])
+    assert re.fullmatch(r"\d+\.\d+\.\d+", __version__)
+
+
+def _program(words: list[str]) -> str:
+    done = subprocess.run(
+        [sys.executable, "-m", "orcdbg", *words],
+        cwd=ROOT,
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    return done.stdout
+
+
+def main() -> None:
+    """Writes the documents' listings anew."""
+    os.chdir(ROOT)
+    for path in DOCUMENTS:
+        text = path.read_text(encoding="utf-8")
+        made = rewritten(text, _program)
+        if path == ROOT / "docs" / "library.md":
+            made = with_answers(made)
+        if made != text:
+            path.write_text(made, encoding="utf-8")
+            print(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()
