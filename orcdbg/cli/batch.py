@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import IO
 
-from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.control import Quit
 from orcdbg.commands.debugger import Debugger
@@ -24,12 +24,14 @@ def lines_of(steps: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 
 def read_lines(path: str) -> list[str]:
-    """The lines of a command file; UsageError when it cannot be read."""
+    """The lines of a command file; UnsupportedFormat when it cannot be read."""
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path}: cannot be read: {error}") from error
+    except OSError as error:
+        raise UnsupportedFormat(path, f"cannot be read: {error.strerror}") from error
+    except UnicodeDecodeError as error:
+        raise UnsupportedFormat(path, "not a text of commands (not UTF-8)") from error
 
 
 def split_redirection(line: str) -> tuple[str, str, str]:

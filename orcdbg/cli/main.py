@@ -53,7 +53,7 @@ def _run(options: Namespace) -> int:
         return batch.run(lines_of(options.steps) if options.steps else sys.stdin, options.keep_going)
     from orcdbg.repl.app import run_repl
 
-    return run_repl(registry, debugger, output)
+    return run_repl(registry, debugger, output, options.debug)
 
 
 def run(arguments: list[str] | None = None) -> int:

@@ -56,6 +56,8 @@ def _tasks_of_cpus(debugger: Debugger, wanted: Iterable[int] | None) -> list[Tas
     running = debugger.session.unwinder.running
     by_cpu = {cpu: task for task, (cpu, _) in sorted(running.items(), key=lambda item: item[1][0])}
     chosen = by_cpu if wanted is None else {cpu: by_cpu[cpu] for cpu in wanted if cpu in by_cpu}
+    if not chosen:
+        raise NotFound("task", "on the CPUs asked for", "`ps -A` lists the tasks that CPUs run")
     return [read_task(debugger.session.linux, task) for task in chosen.values()]
 
 
@@ -103,7 +105,9 @@ def _run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 
 
 def _foreach_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", nargs="+", metavar="[user|kernel|RU|IN|UN|...] bt", help="which tasks, then `bt`")
+    parser.add_argument(
+        "what", nargs="+", metavar="WORD", help="user, kernel, a state (RU IN UN ...), a name or a pid; last `bt`"
+    )
 
 
 def _foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
@@ -113,6 +117,8 @@ def _foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     tasks = debugger.session.tasks
     for word in filters:
         tasks = [task for task in tasks if _matches(task, word)]
+    if not tasks:
+        raise NotFound("task", " ".join(filters), "`ps` lists them")
     traces = [debugger.session.unwinder.trace(task) for task in tasks]
     problems = debugger.session.task_problems
     result = stacks_result(debugger, traces)

@@ -91,6 +91,9 @@ def _patch_at(debugger: Debugger, where: str) -> Result:
 
 def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     session = debugger.session
+    known = sorted({one.mechanism for one in session.ledger.passes})
+    if arguments.mechanism not in (None, *known):
+        raise NotFound("mechanism", arguments.mechanism, "this kernel's are " + ", ".join(known))
     clusters = session.ledger.clusters()
     if arguments.symbol:
         start = debugger.address(arguments.symbol)

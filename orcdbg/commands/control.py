@@ -94,5 +94,9 @@ def overview(registry: Registry) -> list[str]:
     width = max(len(name) for name in registry.commands)
     lines: list[str] = []
     for group, commands in groups.items():
-        lines += [group.upper()] + [f"  {c.name:<{width}}  {c.summary}" for c in commands] + [""]
+        lines.append(group.upper())
+        for command in commands:
+            lines.append(f"  {command.name:<{width}}  {command.summary}")
+            lines += [f"  {'':<{width}}    {line}" for line, _ in command.examples[:1]]
+        lines.append("")
     return [*lines, "`help COMMAND` shows a command's words and examples. `cmd | grep x`, `cmd > file` work too."]

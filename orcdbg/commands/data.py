@@ -8,6 +8,7 @@ from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result, SymbolLine, Symbols, Words
+from orcdbg.symbols.table import Symbol
 
 MAX_READ = 16 << 20
 
@@ -30,10 +31,10 @@ def _letter(debugger: Debugger, name: str, module: str | None) -> str:
     return found.letter if found else "t"
 
 
-def _by_name(debugger: Debugger, name: str) -> list[SymbolLine]:
+def _lines(debugger: Debugger, symbols: list[Symbol]) -> list[SymbolLine]:
     linux = debugger.session.linux
     lines = []
-    for symbol in linux.symbols.find_all(name):
+    for symbol in symbols:
         address = linux.run_time(symbol)
         span = linux.symbols.at(symbol.address)
         size = span.size if span else symbol.size
@@ -42,13 +43,13 @@ def _by_name(debugger: Debugger, name: str) -> list[SymbolLine]:
 
 
 def _sym(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    table = debugger.session.symbols
     lines: list[SymbolLine] = []
     for word in arguments.what:
         if arguments.query:
-            for name in debugger.session.symbols.names(lambda name, part=word: part in name):  # type: ignore[misc]
-                lines += _by_name(debugger, name)
+            lines += _lines(debugger, table.containing(word))
         else:
-            lines += _by_name(debugger, word) or [_line(debugger, debugger.address(word))]
+            lines += _lines(debugger, table.find_all(word)) or [_line(debugger, debugger.address(word))]
     return Symbols(lines)
 
 

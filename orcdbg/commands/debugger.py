@@ -10,8 +10,8 @@ from orcdbg.kernel.tasks import Task
 from orcdbg.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
-DEFAULTS = {"radix": "16", "scroll": "on", "print_max": "256"}
-_CHOICES = {"radix": ("10", "16"), "scroll": ("on", "off")}
+DEFAULTS = {"scroll": "on"}
+_CHOICES = {"scroll": ("on", "off")}
 
 
 class Debugger:

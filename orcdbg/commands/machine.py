@@ -78,12 +78,19 @@ def _date(debugger: Debugger) -> str:
     else:
         keeper = linux.address("tk_core") if linux.find_address("tk_core") else linux.address("timekeeper_data")
         inside = linux.types.find("tk_data", "timekeeper")
-        # tk_core is {seqcount, timekeeper} up to 6.13, then a struct tk_data.
-        at = keeper + (inside.offset if inside else 8)
+        # tk_core is {seqcount, timekeeper} up to 6.13, then a struct tk_data; lockdep makes the seqcount longer.
+        at = keeper + (inside.offset if inside else max(_sequence_size(debugger), 8))
         seconds = linux.member("timekeeper", "xtime_sec", at)
     if not 0 < seconds < 1 << 33:
         raise OrcdbgError(f"{seconds} s is no date")
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+
+
+def _sequence_size(debugger: Debugger) -> int:
+    """Bytes of the sequence counter in front of the timekeeper, rounded up to a word."""
+    types = debugger.session.types
+    sizes = [types.size(name) for name in ("seqcount_raw_spinlock", "seqcount") if types.exists(name)]
+    return -(-sizes[0] // 8) * 8 if sizes else 0
 
 
 def _panic(debugger: Debugger) -> str | None:
@@ -91,10 +98,9 @@ def _panic(debugger: Debugger) -> str | None:
     return None if cpu is None else f"on CPU {cpu}"
 
 
-def _memory_size(debugger: Debugger) -> str:
+def _memory_size(debugger: Debugger) -> int:
     linux = debugger.session.linux
-    pages = read_u64(linux.memory, linux.address("_totalram_pages"))
-    return f"{pages * 4096 / (1 << 20):.0f} MB"
+    return read_u64(linux.memory, linux.address("_totalram_pages")) * 4096
 
 
 def _sys(debugger: Debugger, arguments: argparse.Namespace) -> Result:

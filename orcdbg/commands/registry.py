@@ -14,7 +14,12 @@ from orcdbg.commands.results import Result, Text
 
 
 class _HelpRequested(Exception):
-    """`-h` was among the words."""
+    """`-h` was among the words; `prog` is the command, or the part of one, that it was said to."""
+
+    def __init__(self, prog: str, text: str) -> None:
+        super().__init__(prog)
+        self.prog = prog
+        self.text = text
 
 
 class CommandParser(argparse.ArgumentParser):
@@ -23,11 +28,9 @@ class CommandParser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, self.format_usage().strip())
 
-    def exit(self, status: int = 0, message: str | None = None) -> NoReturn:
-        raise _HelpRequested
-
-    def print_help(self, file: object = None) -> None:
+    def print_help(self, file: object = None) -> NoReturn:
         """Help is an answer like any other, and is not printed here."""
+        raise _HelpRequested(self.prog, self.format_help())
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,8 @@ class Registry:
             raise UsageError(f"no such command: {words[0]}", "`help` lists the commands")
         try:
             arguments = command.parser().parse_args(words[1:])
-        except _HelpRequested:
-            return Text(command.help_lines())
+        except _HelpRequested as asked:
+            return Text(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
         return command.run(debugger, arguments)
 
 

@@ -41,7 +41,7 @@ class Stacks:
 
 @dataclass(frozen=True, slots=True)
 class FrameDetail:
-    """One frame with everything behind it: `image` and `memory` are (address, bytes) of the site's text, or None."""
+    """One frame with everything behind it: `sites` cover its ip, `memory` is their text as it is now, None if missing."""
 
     trace: StackTrace
     frame: Frame
@@ -146,7 +146,7 @@ class Words:
 
 @dataclass(frozen=True, slots=True)
 class Tasks:
-    """A task list; `columns` are names of `Task` fields that this kernel lacks."""
+    """A task list; `absent` are names of `Task` fields that this kernel lacks."""
 
     tasks: Sequence[Task]
     running: frozenset[int]

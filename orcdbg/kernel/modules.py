@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.kernel.linux import Linux
@@ -13,7 +13,8 @@ from orcdbg.symbols.table import ENTRY, Symbol, SymbolTable
 
 MAX_MODULES = 16384
 MAX_SYMBOLS = 1 << 20
-MAX_STRINGS = 64 << 20
+MAX_STRINGS = 8 << 20
+MAX_ORC_ROWS = 1 << 20
 # Order of `enum mod_mem_type`; only these two hold code.
 _TEXT, _INIT_TEXT = 0, 4
 
@@ -144,5 +145,6 @@ def module_orc(linux: Linux, module: Module) -> tuple[bytes, int, bytes, int]:
     count = linux.member("mod_arch_specific", "num_orcs", arch)
     ips = linux.member("mod_arch_specific", "orc_unwind_ip", arch)
     rows = linux.member("mod_arch_specific", "orc_unwind", arch)
-    count = min(count, module.size)  # a row covers at least one byte of text
+    if count > MAX_ORC_ROWS:
+        raise Corrupt(f"module {module.name} claims {count} ORC rows")
     return linux.memory.read(ips, 4 * count), ips, linux.memory.read(rows, 6 * count), rows

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
+from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
@@ -90,7 +90,7 @@ class OrcOverlay:
             ip: its instruction pointer.
             exact: True for an interrupted address, False for a return address (looked up at ip - 1).
         """
-        address = ip if exact else ip - 1
+        address = (ip if exact else ip - 1) & U64
         entry, rule = self.stated(address)
         location = self._locate(address) if exact else None
         if location is not None and is_thunk(location):

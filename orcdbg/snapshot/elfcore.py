@@ -50,12 +50,12 @@ class SegmentMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a physical address; NotInSnapshot where no segment holds one of them."""
-        out = b""
+        out = []
         while True:
             offset, length = self._piece(address, size)
-            out += self._source.read_at(offset, length)
+            out.append(self._source.read_at(offset, length))
             if length >= size:
-                return out
+                return b"".join(out)
             address, size = address + length, size - length
 
 

@@ -77,16 +77,16 @@ class KernelMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a virtual address; BadAddress or NotInSnapshot name the first byte that cannot be had."""
-        out = b""
+        out = []
         while True:
             offset = address % PAGE
             length = min(size, PAGE - offset)
             try:
-                out += self._physical.read(self._physical_page(address // PAGE) + offset, length)
+                out.append(self._physical.read(self._physical_page(address // PAGE) + offset, length))
             except NotInSnapshot as error:
                 raise NotInSnapshot("virtual", address, size) from error
             except BadAddress as error:
                 raise BadAddress("virtual", address, size) from error
             if length == size:
-                return out
+                return b"".join(out)
             address, size = address + length, size - length

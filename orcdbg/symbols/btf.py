@@ -57,7 +57,7 @@ class Btf:
         types, strings = header_size + type_offset, header_size + string_offset
         if magic != MAGIC or version != 1 or max(types + type_size, strings + string_size) > len(data):
             raise UnsupportedFormat(name, "damaged BTF header")
-        self._words = memoryview(data[types : types + type_size & ~3]).cast("I")
+        self._words = memoryview(data[types : types + (type_size & ~3)]).cast("I")
         self._strings = data[strings : strings + string_size]
         self._named: dict[tuple[int, str], int | None] = {}
 
@@ -126,13 +126,15 @@ class Btf:
 
     def size_of(self, type_id: int) -> int:
         """Size in bytes of a type."""
-        type_id = self._resolve(type_id)
-        kind, _, value, at = self._header(type_id)
+        elements = 1
+        for _ in range(MAX_DEPTH):
+            kind, _, value, at = self._header(self._resolve(type_id))
+            if kind != ARRAY:
+                break
+            elements, type_id = elements * self._words[at + 2], self._words[at]
         if kind == PTR:
-            return 8
-        if kind == ARRAY:
-            return self.size_of(self._words[at]) * self._words[at + 2]
-        return value if kind in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT) else 0
+            return 8 * elements
+        return value * elements if kind in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT) else 0
 
     def array_length(self, type_id: int) -> int:
         """Number of elements of an array type; 1 for anything else."""
@@ -147,9 +149,11 @@ class Btf:
     def members(self, type_id: int, base: int = 0, depth: int = 0) -> dict[str, Member]:
         """Members of a structure or union by name, those of anonymous members included."""
         kind, count, _, at = self._header(self._resolve(type_id))
+        if depth > MAX_DEPTH:
+            return {}
         if kind == ARRAY:
             return self.members(self._words[at], base, depth + 1)
-        if kind not in (STRUCT, UNION) or depth > MAX_DEPTH:
+        if kind not in (STRUCT, UNION):
             return {}
         bitfields = self._words[at - 2] >> 31
         found: dict[str, Member] = {}
@@ -214,6 +218,10 @@ class StructIndex:
         if member is None:
             raise NotFound("member", f"{struct_name}.{path}")
         return member.offset
+
+    def exists(self, struct_name: str) -> bool:
+        """True when the kernel has a structure of that name."""
+        return self._btf.find(STRUCT, struct_name) is not None
 
     def has(self, struct_name: str, path: str) -> bool:
         """True when the member exists."""

@@ -153,6 +153,11 @@ class SymbolTable:
         last = int(values[end]) if end < len(values) else symbol.address + max(symbol.size, 1)
         return Span(symbol, last - symbol.address)
 
+    def containing(self, part: str) -> list[Symbol]:
+        """All symbols that have an address and whose name contains `part`, by address."""
+        _, indices = self._by_address
+        return [self.symbol(int(i)) for i in indices if part in self.name_of(int(i))]
+
     def names(self, accept: Callable[[str], bool] | None = None) -> list[str]:
         """All names that have an address, sorted; slow (a tenth of a second), for completion and listings."""
         _, indices = self._by_address

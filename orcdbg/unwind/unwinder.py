@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterator, Sequence
 
-from orcdbg.base.errors import MemoryFault
+from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, task_registers, task_stack
 from orcdbg.kernel.tasks import Task, all_task_addresses
@@ -63,16 +63,19 @@ class Unwinder:
     def _walk(self, task: Task, cpu: int | None, start: State) -> Walk:
         stacks = stacks_of(self._linux, task.address, cpu)
         sp = start.registers["rsp"].value
-        if cpu is not None and not any(stack.holds(sp) for stack in stacks):
+        if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
         return Walker(self._terrain, stacks).walk(start)
 
     def _all_task_stacks(self) -> Iterator[Stack]:
-        for address in all_task_addresses(self._linux):
-            stack = task_stack(self._linux, address)
-            if stack is not None:
-                yield stack
+        try:
+            for address in all_task_addresses(self._linux):
+                stack = task_stack(self._linux, address)
+                if stack is not None:
+                    yield stack
+        except OrcdbgError:
+            return  # a task list that breaks off: the stacks before the break are the ones there are
 
     def _sleeping(self, task: Task) -> Walk:
         stack = task_stack(self._linux, task.address)

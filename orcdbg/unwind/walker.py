@@ -349,6 +349,7 @@ def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
 
 
 def is_user(registers: Registers) -> bool:
+    """True for registers of user mode: their code segment has privilege 3."""
     cs = registers.get("cs")
     return cs is not None and cs.value & 3 == 3
 

@@ -165,6 +165,8 @@ def _(result: results.Modules, width: Width) -> Iterator[Line]:
 def _(result: results.System, width: Width) -> Iterator[Line]:
     for fact in result.facts:
         value = "-" if fact.value is None else str(fact.value)
+        if fact.key == "memory" and isinstance(fact.value, int):
+            value = f"{fact.value / (1 << 20):.0f} MB"
         why = f"  ({fact.why})" if fact.why else ""
         yield line((f"{fact.label:>12}: ", "label"), value, (why, "note"))
 

@@ -66,12 +66,12 @@ def detail_lines(result: FrameDetail, width: int | None) -> Iterator[Line]:
 
 def _detail(result: FrameDetail) -> Iterator[Line]:
     frame = result.frame
-    yield line(
-        (f"{frame.mark}#{frame.index} {name_of(frame)}", "header"), f"  {frame.ip:016x}  on the {frame.stack} stack"
-    )
+    where = "in user mode" if frame.kind == "user" else f"on the {frame.stack} stack"
+    name = "user mode" if frame.kind == "user" else name_of(frame)
+    yield line((f"{frame.mark}#{frame.index} {name}", "header"), f"  {frame.ip:016x}  {where}")
     yield _fact("ip", f"{_kind_words(frame)}; from {frame.registers['rip'].source}")
     if frame.kind == "user":
-        yield _fact("", "user mode: ORC says nothing of it")
+        yield _fact("ORC row", "none: ORC describes the kernel only")
         return
     if frame.entry is None:
         yield _fact("ORC row", "none covers this address")

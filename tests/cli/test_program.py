@@ -173,7 +173,7 @@ def _write(path: Path, data: bytes) -> str:
         ("rd 0", 1, "not mapped"),
         ("rd linux_banner -5", 2, ""),
         ("bt 'open", 2, "No closing quotation"),
-        ("set radix 7", 2, "radix"),
+        ("set scroll 7", 2, "scroll"),
         ("patch", 2, "patch what"),
         ("orc", 0, ""),
     ],

@@ -1,0 +1,41 @@
+"""How is a session at the prompt run, from the banner to the exit status?"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Registry
+from orcdbg.repl.answers import Answerer
+from orcdbg.repl.history import history_file, make_folder
+from orcdbg.repl.manners import adopt, complain
+from orcdbg.repl.shell import Shell
+from orcdbg.repl.shellwords import add_shell_words
+
+
+def run_repl(registry: Registry, debugger: Debugger, output: Answerer, debug: bool = False) -> int:
+    """Reads and runs lines until the user leaves; the exit status.
+
+    Args:
+        registry: the commands; the shell's own words are added to it.
+        debugger: what they work on.
+        output: how answers look.
+        debug: show tracebacks of errors.
+    """
+    add_shell_words(registry)
+    history = history_file(os.environ)
+    problem = make_folder(history)
+    adopt()
+    shell = Shell(registry, debugger, output, "" if problem else str(history))
+    shell.debug = debug
+    if problem:
+        complain(problem)
+    try:
+        return shell.cmdloop()
+    except OSError as error:
+        # The terminal went away, and prompt_toolkit found out while it wrote to it.
+        if error.errno != errno.EIO:
+            raise
+        return 128 + signal.SIGHUP
