@@ -9,7 +9,7 @@ import functools
 from collections.abc import Callable, Sequence
 
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError, UnsupportedFormat
-from orcdbg.base.reading import AddressSpace, read_cstring
+from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
@@ -265,11 +265,21 @@ class Session:
                 continue
         return any(answers) if answers else None
 
+    def call_target(self, address: int) -> int | None:
+        """Where the direct call that ends at `address` goes; None where there is no such call."""
+        try:
+            code = self.text.read(address - 5, 5)
+        except MemoryFault:
+            return None
+        return address + signed(int.from_bytes(code[1:], "little"), 32) & U64 if code[0] == 0xE8 else None
+
     @functools.cached_property
     def terrain(self) -> Terrain:
         """What walks go over."""
         rewritten = {a: text for name, text in _REWRITTEN.items() if (a := self.linux.find_address(name)) is not None}
-        return Terrain(self.memory, self.overlay, self.names.at, self.is_text, self.follows_call, rewritten)
+        return Terrain(
+            self.memory, self.overlay, self.names.at, self.is_text, self.follows_call, self.call_target, rewritten
+        )
 
     @functools.cached_property
     def unwinder(self) -> Unwinder:

@@ -26,8 +26,8 @@ def running_start(cpu: CpuState) -> State:
     return State(registers["rip"].value, True, registers, "interrupt", None)
 
 
-def sleeping_start(linux: Linux, task: int) -> tuple[State, int]:
-    """The state of a task that was switched out, and the address of its `struct inactive_task_frame`."""
+def sleeping_start(linux: Linux, task: int) -> State:
+    """The state of a task that was switched out, from its `struct inactive_task_frame`."""
     sp = linux.member("task_struct", "thread.sp", task)
     has_type = linux.types.has("inactive_task_frame", "ret_addr")
     size = linux.types.size("inactive_task_frame") if has_type else _INACTIVE_SIZE
@@ -41,7 +41,7 @@ def sleeping_start(linux: Linux, task: int) -> tuple[State, int]:
     slot = sp + size - 8
     # A task that never ran starts at an address that no call put there: the kernel too takes it as exact.
     is_new = ip == next((a for name in _NEW_TASK if (a := linux.find_address(name)) is not None), None)
-    return State(ip, is_new, registers, "call", slot), sp
+    return State(ip, is_new, registers, "call", slot)
 
 
 def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int, CpuState | None]]:

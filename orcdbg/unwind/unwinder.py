@@ -66,7 +66,7 @@ class Unwinder:
         if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
-        return Walker(self._terrain, stacks).walk(start)
+        return Walker(self._terrain, stacks, task.pid == 0).walk(start)
 
     def _all_task_stacks(self) -> Iterator[Stack]:
         try:
@@ -81,13 +81,33 @@ class Unwinder:
         stack = task_stack(self._linux, task.address)
         if stack is None:
             return Walk(end_reason="the task has no stack any more (it has exited)")
-        start, sp = sleeping_start(self._linux, task.address)
-        if not stack.holds(sp):
-            return Walk(end_reason=f"thread.sp {sp:#x} is not on the task's stack at {stack.begin:#x}")
+        if not stack.holds(self._linux.member("task_struct", "thread.sp", task.address)):
+            return Walk(end_reason=f"thread.sp is not on the task's stack at {stack.begin:#x}")
+        start = sleeping_start(self._linux, task.address)
+        problem = self._start_problem(start)
+        if problem and not self._terrain.is_text(start.ip):
+            return Walk(end_reason=problem)
+        if problem:
+            start.reliable, start.doubt = False, problem
         walk = self._walk(task, None, start)
         if start.exact and walk.end == "end" and not task.is_kernel_thread:
             self._add_first_user_frame(walk, task_registers(self._linux, stack))
         return walk
+
+    def _start_problem(self, start: State) -> str | None:
+        """Why a sleeping task's saved ip cannot be where it was switched out, or None.
+
+        It is a new task's first instruction, or it follows the call of __switch_to_asm.
+        """
+        if start.exact:
+            return None
+        switch = self._linux.find_address("__switch_to_asm")
+        target = self._terrain.call_target(start.ip) if self._terrain.is_text(start.ip) else None
+        if target is None and self._terrain.follows_call(start.ip) is None and self._terrain.is_text(start.ip):
+            return None  # the text is not in the snapshot, and there is nothing to check against
+        if switch is None or target == switch:
+            return None
+        return f"the saved ip {start.ip:#x} does not follow the call of __switch_to_asm"
 
     def _add_first_user_frame(self, walk: Walk, address: int) -> None:
         """A new user task has no caller, but the registers it will begin with are at the top of its stack."""

@@ -27,6 +27,8 @@ PT_REGS = {
 IRET = ("rip", "cs", "rflags", "rsp", "ss")
 _RIP_AT, _IRET_SIZE, _PT_REGS_SIZE = 128, 40, 168
 MAX_FRAMES = 1024
+_START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
+_NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
 _NOT_OUTERMOST = "ORC has no caller here, and this is not the first frame of a stack (entry or exit code)"
 REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
 
@@ -35,7 +37,9 @@ REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", 
 class Terrain:
     """What a walk goes over: memory, rules, names, and which code addresses may be returned to.
 
-    `rewritten` names the trampolines whose address in a return slot means that the kernel keeps the true one elsewhere.
+    `follows_call` says whether a call ends at an address, `call_target` where a direct one goes; both None where the
+    text is not to be had. `rewritten` names the trampolines whose address in a return slot means that the kernel keeps
+    the true one elsewhere.
     """
 
     memory: AddressSpace
@@ -43,6 +47,7 @@ class Terrain:
     locate: Callable[[int], Location | None]
     is_text: Callable[[int], bool]
     follows_call: Callable[[int], bool | None]
+    call_target: Callable[[int], int | None]
     rewritten: dict[int, str]
 
 
@@ -85,9 +90,11 @@ class Walker:
     Args:
         terrain: the kernel.
         stacks: the stacks the walk may touch, the task's own first.
+        is_idle: True for a swapper task, whose first frame is start-up code.
     """
 
-    def __init__(self, terrain: Terrain, stacks: Sequence[Stack]) -> None:
+    def __init__(self, terrain: Terrain, stacks: Sequence[Stack], is_idle: bool = False) -> None:
+        self._is_idle = is_idle
         self._terrain = terrain
         self._stacks = stacks
         self._left: set[tuple[str, int]] = set()
@@ -164,9 +171,11 @@ class Walker:
             return frame
         stack = self._stack_of_pointer(frame.sp)
         at_top = stack is not None and stack.kind == "task" and stack.end - frame.sp <= _PT_REGS_SIZE + 64
-        if frame.kind != "call" or not at_top:
+        symbol = frame.location.symbol if frame.location else ""
+        is_start_up = self._is_idle and symbol.startswith(_START_UP)
+        if frame.kind != "call" or not at_top or not (is_start_up or symbol in _NEW_TASK):
             return replace(frame, notes=(_NOT_OUTERMOST,))
-        return replace(frame, reliable=True, doubt=None) if frame.doubt == _no_call(frame.ip) else frame
+        return replace(frame, reliable=True, doubt=None) if is_start_up and frame.doubt == _no_call(frame.ip) else frame
 
     def _evidence(self, frame: Frame, slot: int) -> tuple[str, ...]:
         """For a corrected frame: what stands where the row as built would have looked, and what where it really is."""

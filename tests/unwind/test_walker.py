@@ -47,7 +47,13 @@ class World:
     def locate(self, address: int) -> Location | None:
         """`fN` for function N."""
         number = (address - TEXT) // FUNCTION
-        return Location(f"f{number}", TEXT + number * FUNCTION, FUNCTION, None, True) if number in self.rows else None
+        return (
+            Location(self.name(number), TEXT + number * FUNCTION, FUNCTION, None, True) if number in self.rows else None
+        )
+
+    def name(self, number: int) -> str:
+        """`fN`; the function whose row ends the stack is where new tasks begin."""
+        return "ret_from_fork" if self.rows[number] is END else f"f{number}"
 
     def walk(self, ip: int, sp: int, **others: int) -> Walk:
         """The walk from given registers."""
@@ -61,6 +67,7 @@ class World:
             self.locate,
             lambda address: self.locate(address) is not None,
             lambda address: self.follows_call,
+            lambda address: None,
             {TEXT + 0xF000: "a trampoline"},
         )
         return Walker(terrain, self.stacks).walk(State(ip, True, registers, "interrupt", None))
@@ -84,7 +91,8 @@ def test_a_generated_call_chain_unwinds_to_itself(sizes: list[int]) -> None:
         slots.append(sp - 8)
     walk = world.walk(TEXT + 4, start)
     assert [frame.location.symbol for frame in walk.frames if frame.location] == [
-        f"f{i}" for i in range(len(sizes) + 1)
+        *(f"f{i}" for i in range(len(sizes))),
+        "ret_from_fork",
     ]
     assert [frame.return_slot for frame in walk.frames[:-1]] == slots
     assert (walk.end, {frame.reliable for frame in walk.frames}) == ("end", {True})
@@ -232,6 +240,7 @@ def test_a_stack_page_that_is_missing_keeps_the_frames_before_it() -> None:
         OrcOverlay(world.find, world.ledger, world.memory, True, world.locate),
         world.locate,
         lambda address: True,
+        lambda address: None,
         lambda address: None,
         {},
     )
