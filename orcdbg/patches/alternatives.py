@@ -136,6 +136,10 @@ class AlternativesPass:
         text.write(entry.site, self._optimised(data, entry.site))
         return Applied(self._name(entry), why) if selected else None
 
+    def calls(self) -> list[tuple[int, int]]:
+        """The (site, target) pairs of sites that begin with a five-byte call once all entries were applied."""
+        return []
+
     def _name(self, entry: AltEntry) -> str:
         name = self._features.name(entry.feature)
         return f"not {name}" if entry.negated else name
@@ -184,7 +188,7 @@ class AlternativesPass:
     def _optimised(self, data: bytes, address: int) -> bytes:
         if self._nops is None:
             return data
-        return _optimised_new(data, address, self._nops) if self.table.has_flags else _optimised_old(data, self._nops)
+        return _optimised_new(data, address, self._nops) if self.table.has_flags else optimise_old_nops(data, self._nops)
 
 
 def _moved(data: bytes, entry: AltEntry) -> bytes:
@@ -221,7 +225,7 @@ def _move_branch(out: bytearray, raw: bytes, offset: int, after: int, shift: int
             out[offset:after] = bytes((0xEB, near & 0xFF, 0xCC, 0xCC, 0xCC))
 
 
-def _optimised_old(data: bytes, nops: NopTable) -> bytes:
+def optimise_old_nops(data: bytes, nops: NopTable) -> bytes:
     """Runs of single-byte NOPs become long ones (optimize_nops before 6.3)."""
     out, offset = bytearray(data), 0
     while offset < len(data):

@@ -2,19 +2,37 @@
 
 from __future__ import annotations
 
+import functools
+from collections.abc import Sequence
 from dataclasses import dataclass
+
+import numpy as np
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size
-from orcdbg.patches.nops import choose_nops
+from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size, optimise_old_nops
+from orcdbg.patches.call_depth import Pads, counting_passes
+from orcdbg.patches.constants import constant_passes
+from orcdbg.patches.ftrace import FtracePass, FtraceTrampolineCalls
+from orcdbg.patches.ftrace_state import FtraceState
+from orcdbg.patches.ibt_seal import IbtSealPass
+from orcdbg.patches.jump_labels import JumpLabelsPass
+from orcdbg.patches.kprobes import probe_passes
+from orcdbg.patches.mitigations import Mitigations
+from orcdbg.patches.nops import NopTable, choose_nops
 from orcdbg.patches.paravirt import ParavirtPass
-from orcdbg.patches.site import PatchPass
+from orcdbg.patches.retpolines import RetpolinePass, RetpolineStyle
+from orcdbg.patches.returns import ReturnsPass
+from orcdbg.patches.site import PatchPass, Undecidable
+from orcdbg.patches.smp_locks import SmpLocksPass
+from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCallTrampolines
+from orcdbg.patches.sweep import Sweep
+from orcdbg.patches.tables import section_sites
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Build:
     """What the passes draw on: the image and its tables, the kernel's state, text as built at run-time addresses."""
 
@@ -23,9 +41,31 @@ class Build:
     built: AddressSpace
     features: Features
 
+    @functools.cached_property
+    def text(self) -> tuple[int, int]:
+        """Run-time [start, end) of the text that stays: `_text` to `_etext`."""
+        return self.linux.address("_text"), self.linux.address("_etext")
 
-def recorded_passes(build: Build) -> list[PatchPass]:
-    """The passes whose sites the image's tables record, in this kernel's order.
+    @functools.cached_property
+    def nops(self) -> NopTable | None:
+        """The NOPs that this kernel writes."""
+        return choose_nops(self.linux, entry_size(self.image.section_data(".altinstructions")) == 14)
+
+    @functools.cached_property
+    def mitigations(self) -> Mitigations:
+        """The machine's defences that show in text."""
+        return Mitigations(self.linux, self.features)
+
+    def table(self, start: str, end: str) -> tuple[bytes, int]:
+        """The image's bytes between two symbols, and the run-time address of the first; empty where it has none."""
+        first, last = self.linux.symbols.find(start), self.linux.symbols.find(end)
+        if first is None or last is None or last.address <= first.address:
+            return b"", 0
+        return self.image.read(first.address, last.address - first.address), first.address + self.linux.slide
+
+
+def stack_passes(build: Build) -> list[PatchPass]:
+    """The passes whose instructions may move the stack pointer otherwise than the text as built: what a walk asks about.
 
     Paravirt came last while it wrote instructions itself (to 5.11); since 5.13 (4e6292114c74) it comes first, and the
     alternatives on the same sites follow. Which it is shows in the instruction at the sites.
@@ -33,12 +73,108 @@ def recorded_passes(build: Build) -> list[PatchPass]:
     table = build.image.section_data(".altinstructions")
     section = build.image.find_section(".altinstructions")
     passes: list[PatchPass] = []
-    nops = choose_nops(build.linux, entry_size(table) == 14)
     if section is not None and table:
         alternatives = AlternativeTable(table, section.address + build.linux.slide)
-        passes.append(AlternativesPass(build.linux, build.built, alternatives, build.features, nops))
+        passes.append(AlternativesPass(build.linux, build.built, alternatives, build.features, build.nops))
     sites = build.image.section_data(".parainstructions")
     if sites:
-        paravirt = ParavirtPass(build.linux, build.built, sites, build.linux.slide, nops)
+        paravirt = ParavirtPass(build.linux, build.built, sites, build.linux.slide, build.nops)
         passes.insert(len(passes) if paravirt.inlines else 0, paravirt)
     return passes
+
+
+def boot_passes(build: Build) -> list[PatchPass]:
+    """The passes of alternative_instructions(), in this kernel's order."""
+    image, linux, slide = build.image, build.linux, build.linux.slide
+    recorded = stack_passes(build)
+    before = [p for p in recorded if isinstance(p, ParavirtPass) and not p.inlines]
+    after = [p for p in recorded if isinstance(p, ParavirtPass) and p.inlines]
+    alternatives = [p for p in recorded if isinstance(p, AlternativesPass)]
+    retpolines = section_sites(image, ".retpoline_sites", slide)
+    returns = section_sites(image, ".return_sites", slide)
+    passes: list[PatchPass] = [*before]
+    if len(retpolines):
+        passes.append(RetpolinePass(retpolines, image, linux, build.mitigations, _retpoline_style(build)))
+    if len(returns):
+        passes.append(ReturnsPass(returns, linux, build.mitigations))
+    passes += _with_counted_calls(build, alternatives)
+    passes.append(IbtSealPass(section_sites(image, ".ibt_endbr_seal", slide), image, linux))
+    passes.append(SmpLocksPass(section_sites(image, ".smp_locks", slide), linux))
+    return passes + after
+
+
+def _retpoline_style(build: Build) -> RetpolineStyle:
+    """How retpoline sites are filled up.
+
+    INT3 after a jump came with straight-line-speculation mitigation in 5.17 (together with two-byte jump labels, static
+    calls that return 0 and PREEMPT_DYNAMIC's `__SCT__cond_resched`); prefixes in 6.18, where insn_is_nop() became global.
+    """
+    nops = build.nops
+    prefixes = build.linux.symbols.find("insn_is_nop") is not None
+    stops = build.linux.symbols.find("ideal_nops") is None
+
+    def optimise(data: bytes) -> bytes:
+        if nops is None:
+            raise Undecidable("ideal_nops is not in the snapshot")
+        return optimise_old_nops(data, nops)
+
+    return RetpolineStyle(optimise, stops, prefixes)
+
+
+def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) -> list[PatchPass]:
+    """Alternatives and counted calls; calls came second while the kernel counted those in alternatives too (to 6.15)."""
+    image, linux = build.image, build.linux
+    sites = section_sites(image, ".call_sites", linux.slide)
+    pads = Pads(image, linux, build.mitigations, build.text)
+    try:
+        used = len(sites) and pads.used
+    except Undecidable:
+        used = False
+    if not used:
+        return [*alternatives]
+    if not linux.types.has("callthunk_sites", "alt_start"):
+        return [*counting_passes(image, linux, pads, sites, ()), *alternatives]
+    calls = [call for one in alternatives for call in one.calls()]
+    more = np.array([site for site, _ in calls], dtype=np.uint64)
+    targets = [target for _, target in calls]
+    return [*alternatives, *counting_passes(image, linux, pads, np.unique(np.concatenate([sites, more])), targets)]
+
+
+def state_passes(build: Build) -> list[PatchPass]:
+    """Text that follows variables at any time: constants, static branches and calls, tracing, probes."""
+    image, linux = build.image, build.linux
+    passes: list[PatchPass] = [*constant_passes(image, linux)]
+    labels, at = build.table("__start___jump_table", "__stop___jump_table")
+    if labels:
+        passes.append(JumpLabelsPass(labels, at, image, linux, build.nops))
+    pads = Pads(image, linux, build.mitigations, build.text)
+    calls = StaticCalls(linux, build.mitigations, pads, build.nops)
+    table, at = build.table("__start_static_call_sites", "__stop_static_call_sites")
+    if table:
+        passes += [StaticCallSites(table, at, image, calls), StaticCallTrampolines(calls)]
+    tracing = FtraceState(linux)
+    passes += [FtracePass(linux, tracing, build.nops), FtraceTrampolineCalls(linux, tracing)]
+    return passes + probe_passes(linux)
+
+
+def all_passes(build: Build) -> list[PatchPass]:
+    """Every pass, in the order in which this kernel runs them."""
+    return boot_passes(build) + state_passes(build)
+
+
+def table_problems(build: Build, passes: Sequence[PatchPass]) -> list[str]:
+    """A line for each table with entries that name nothing in the image, naming the first of them."""
+    problems: list[str] = []
+    low, high = build.text
+    for the_pass in passes:
+        if not isinstance(the_pass, Sweep) or the_pass.table == "ftrace_pages_start":
+            continue
+        starts = the_pass.spans().starts
+        outside = np.flatnonzero((starts < np.uint64(low)) | (starts >= np.uint64(high)))
+        wrong = [row for row in outside.tolist() if build.image.section_at(int(starts[row]) - build.linux.slide) is None]
+        if wrong:
+            where = f"{int(starts[wrong[0]]):#x}"
+            problems.append(f"{the_pass.table}: {len(wrong)} entries outside the image; entry {wrong[0]} names {where}")
+    return problems
+
+

@@ -112,6 +112,16 @@ class SymbolTable:
         same = [int(i) for i in hits if self._strings.startswith(wanted, int(starts[i]))]
         return [self.symbol(i) for i in same if self.entries["section"][i] != SHN_UNDEF]
 
+    def starting(self, prefix: str) -> list[Symbol]:
+        """All symbols whose name begins with `prefix`, in table order."""
+        wanted = prefix.encode()
+        size = min(len(wanted), 8)
+        mask = np.uint64((1 << 8 * size) - 1)
+        hits = np.flatnonzero((self._heads & mask) == np.uint64(int.from_bytes(wanted[:size], "little")))
+        starts = self.entries["name"]
+        same = [int(i) for i in hits if self._strings.startswith(wanted, int(starts[i]))]
+        return [self.symbol(i) for i in same if self.entries["section"][i] != SHN_UNDEF]
+
     def find(self, name: str) -> Symbol | None:
         """The symbol of that name, global before local; None where there is none."""
         found = self.find_all(name)

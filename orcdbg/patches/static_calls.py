@@ -1,0 +1,151 @@
+"""Where do the static calls go: the sites that were patched to call a function directly, and the trampolines?
+
+Mirrors kernel/static_call_inline.c and arch/x86/kernel/static_call.c. Sites are in `.static_call_sites` inside `.rodata`;
+the function pointer in each `struct static_call_key` decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+
+from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.linux import Linux
+from orcdbg.patches.call_depth import Pads
+from orcdbg.patches.mitigations import Mitigations
+from orcdbg.patches.nops import NopTable
+from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.sweep import IntArray, Sweep, Written
+from orcdbg.patches.tables import branches, built_bytes, displacement, repeated, self_relative
+from orcdbg.patches.variables import read_words
+
+_ENTRY = 8
+_TAIL = 1  # flags in the key's address: a jump, a site in init text
+_CALL, _JUMP, _TWO_BYTE = 0xE8, 0xE9, 0x0F
+# Instructions written in place of a call of these two functions (since 5.12 and 6.19).
+_SPECIAL = {"__static_call_return0": b"\x2e\x2e\x2e\x31\xc0", "__WARN_trap": b"\x67\x48\x0f\xb9\x3a"}
+_TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
+
+
+class StaticCalls:
+    """What both kinds of static-call sites share: the keys' functions, and the bytes they lead to."""
+
+    def __init__(self, linux: Linux, mitigations: Mitigations, pads: Pads, nops: NopTable | None) -> None:
+        self.linux = linux
+        self.mitigations = mitigations
+        self.nops = nops
+        self._pads = pads
+        self._special = [(linux.find_address(name), code) for name, code in _SPECIAL.items()]
+
+    def functions(self, keys: U64Array) -> U64Array:
+        """The function that each key names, the place before it where calls are counted; 0 for none."""
+        found: U64Array = read_words(self.linux.memory, keys, 8).view("<u8").ravel()
+        return self._pads.translated(found)
+
+    def special(self, function: int) -> bytes | None:
+        """What stands for a call of `function`, where that is not a call."""
+        if function == 0:
+            if self.nops is None:
+                raise Undecidable("ideal_nops is not in the snapshot")
+            return self.nops.atomic
+        return next((code for address, code in self._special if address == function), None)
+
+    def empty_condition(self) -> int:
+        """Where a conditional tail call goes whose key names no function."""
+        if self.mitigations.return_thunks:
+            return self.mitigations.return_thunk
+        return self.linux.find_address("__static_call_return") or self.linux.address("__x86_return_thunk")
+
+    def name(self, key: int) -> str:
+        """The static call's name, by its key's symbol."""
+        found = self.linux.symbols.at(key - self.linux.slide)
+        return found.symbol.name.removeprefix(_KEY) if found else hex(key)
+
+    def describe(self, key: int) -> Applied:
+        """The name, and the function it leads to."""
+        function = int(self.functions(np.array([key], dtype=np.uint64))[0])
+        found = self.linux.symbols.at(function - self.linux.slide) if function else None
+        target = found.symbol.name if found else hex(function)
+        return Applied(self.name(key), f"{self.name(key)}.func = {target if function else 'NULL'}")
+
+
+class StaticCallSites(Sweep):
+    """`__static_call_update()` over the inline sites, as a replay pass."""
+
+    mechanism = "static-call"
+    table = ".static_call_sites"
+
+    def __init__(self, table: bytes, address: int, image: Image, calls: StaticCalls) -> None:
+        sites = self_relative(table, address, _ENTRY)
+        keys = self_relative(table, address, _ENTRY, 4)
+        self._is_tail = (keys & np.uint64(_TAIL)).astype(np.bool_)
+        self._keys = keys & ~np.uint64(3)
+        self._first = built_bytes(image, sites - np.uint64(calls.linux.slide), 2)
+        self._is_conditional = self._first[:, 0] == _TWO_BYTE
+        self.places = make_spans(sites, np.where(self._is_conditional, 6, 5))
+        self._calls = calls
+
+    def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
+        """Calls, jumps and conditional jumps to the keys' functions, or what stands for them."""
+        functions = self._calls.functions(self._keys[rows])
+        conditional, tail = self._is_conditional[rows], self._is_tail[rows]
+        yield from self._conditions(rows[conditional], functions[conditional])
+        tails = tail & ~conditional
+        yield from self._tails(rows[tails], functions[tails])
+        calls = ~tail & ~conditional
+        yield from self._direct(rows[calls], functions[calls])
+
+    def _direct(self, rows: IntArray, functions: U64Array) -> Iterator[Written]:
+        starts = self.places.starts[rows]
+        yield Written(rows, branches(_CALL, starts, functions))
+        for function in np.unique(functions).tolist():
+            code = self._calls.special(function)
+            if code is not None:
+                mine = rows[functions == function]
+                yield Written(mine, repeated(code, len(mine)))
+
+    def _tails(self, rows: IntArray, functions: U64Array) -> Iterator[Written]:
+        live = functions != 0
+        yield Written(rows[live], branches(_JUMP, self.places.starts[rows[live]], functions[live]))
+        empty = rows[~live]
+        for written in self._calls.mitigations.returns(self.places.starts[empty]) if len(empty) else ():
+            yield Written(empty[written.rows], written.data)
+
+    def _conditions(self, rows: IntArray, functions: U64Array) -> Iterator[Written]:
+        if not len(rows):
+            return
+        targets = np.where(functions == 0, np.uint64(self._calls.empty_condition()), functions)
+        out = np.empty((len(rows), 6), dtype=np.uint8)
+        out[:, :2] = self._first[rows]
+        out[:, 2:] = displacement(self.places.starts[rows], 6, targets)
+        yield Written(rows, out)
+
+    def describe(self, row: int) -> Applied:
+        """The static call and its function."""
+        return self._calls.describe(int(self._keys[row]))
+
+
+class StaticCallTrampolines(Sweep):
+    """The trampolines that calls go through which were not patched, as a replay pass."""
+
+    mechanism = "static-call"
+    table = "__SCT__ symbols"
+
+    def __init__(self, calls: StaticCalls) -> None:
+        linux = calls.linux
+        found = [(s, linux.find_address(_KEY + s.name.removeprefix(_TRAMPOLINE))) for s in linux.symbols.starting(_TRAMPOLINE)]
+        pairs = [(linux.run_time(symbol), key) for symbol, key in found if key is not None]
+        self._keys = np.array([key for _, key in pairs], dtype=np.uint64)
+        self.places = make_spans([address for address, _ in pairs], np.full(len(pairs), 5))
+        self._calls = calls
+
+    def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
+        """A jump to the key's function; one that is empty keeps the return that it was built with, or gets a plain one."""
+        functions = self._calls.functions(self._keys[rows])
+        live = functions != 0
+        yield Written(rows[live], branches(_JUMP, self.places.starts[rows[live]], functions[live]))
+
+    def describe(self, row: int) -> Applied:
+        """The static call and its function."""
+        return self._calls.describe(int(self._keys[row]))
