@@ -15,8 +15,8 @@ from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_u64, signed
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.decode import decode, decode_one, wide_operands
 from orcdbg.patches.nops import NopTable
+from orcdbg.patches.rewriting import moved, optimise_new_nops, optimise_old_nops
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
 
 _NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
@@ -133,7 +133,9 @@ class AlternativesPass:
         if selected:
             text.write(entry.site, self._replacement(entry, text))
         data = text.read(entry.site, entry.size)
-        text.write(entry.site, self._optimised(data, entry.site))
+        better = self._optimised(data)
+        if better != data:
+            text.write(entry.site, better)
         return Applied(self._name(entry), why) if selected else None
 
     def calls(self) -> list[tuple[int, int]]:
@@ -155,7 +157,7 @@ class AlternativesPass:
             return data.ljust(entry.size, b"\x90")
         if not self.table.has_flags:
             return self._moved_5_10(data, entry).ljust(entry.size, b"\x90")
-        return _moved(data.ljust(entry.size, b"\x90"), entry)
+        return moved(data.ljust(entry.size, b"\x90"), entry.replacement - entry.site, entry.replacement_size)
 
     def _moved_5_10(self, data: bytes, entry: AltEntry) -> bytes:
         """Before 6.3 only a replacement that is one five-byte call or jump is relocated."""
@@ -185,101 +187,7 @@ class AlternativesPass:
             target = self._linux.address("BUG_func")
         return b"\xe8" + (target - entry.site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
 
-    def _optimised(self, data: bytes, address: int) -> bytes:
-        if self._nops is None:
+    def _optimised(self, data: bytes) -> bytes:
+        if self._nops is None or (b"\x90" not in data and b"\x0f\x1f" not in data):
             return data
-        return _optimised_new(data, address, self._nops) if self.table.has_flags else optimise_old_nops(data, self._nops)
-
-
-def _moved(data: bytes, entry: AltEntry) -> bytes:
-    """A replacement moved to its site: branches and RIP-relative operands that leave it are corrected (since 6.3)."""
-    out = bytearray(data)
-    shift, offset = entry.replacement - entry.site, 0
-    for insn in decode(data, 0):
-        offset, after = insn.address, insn.end
-        if insn.target is not None:
-            _move_branch(out, insn.raw, offset, after, shift, entry.replacement_size)
-        else:
-            for operand in wide_operands(insn.raw, 0):
-                value = signed(int.from_bytes(insn.raw[operand.offset : operand.offset + 4], "little"), 32)
-                if operand.relative and not 0 <= after + value <= entry.replacement_size:
-                    _put32(out, offset + operand.offset, value + shift)
-    return bytes(out)
-
-
-def _put32(out: bytearray, at: int, value: int) -> None:
-    out[at : at + 4] = (value & 0xFFFF_FFFF).to_bytes(4, "little")
-
-
-def _move_branch(out: bytearray, raw: bytes, offset: int, after: int, shift: int, length: int) -> None:
-    """Corrects one direct branch; a long jump that became short is rewritten as a short one."""
-    short = raw[0] == 0xEB or 0x70 <= raw[0] < 0x80
-    width = 1 if short else 4
-    value = signed(int.from_bytes(raw[-width:], "little"), 8 * width)
-    leaves = not 0 <= after + value <= length
-    if leaves:
-        out[after - width : after] = (value + shift & (1 << 8 * width) - 1).to_bytes(width, "little")
-    if raw[0] == 0xE9:
-        near = value + shift + 3
-        if -128 <= near <= 127:
-            out[offset:after] = bytes((0xEB, near & 0xFF, 0xCC, 0xCC, 0xCC))
-
-
-def optimise_old_nops(data: bytes, nops: NopTable) -> bytes:
-    """Runs of single-byte NOPs become long ones (optimize_nops before 6.3)."""
-    out, offset = bytearray(data), 0
-    while offset < len(data):
-        if data[offset] == 0x90:
-            end = offset
-            while end < len(data) and data[end] == 0x90:
-                end += 1
-            if end - offset > 1:
-                out[offset:end] = nops.fill(end - offset)
-            offset = end
-            continue
-        insn = decode_one(bytes(data[offset:]), 0)
-        if insn is None:
-            break
-        offset += insn.size
-    return bytes(out)
-
-
-def _is_nop(raw: bytes) -> bool:
-    """What the kernel's insn_is_nop() of 6.12 calls a NOP, and the forms that 7.2 adds."""
-    body = raw.lstrip(b"\x66\x2e\x3e\x26\x64\x65\x36\xf2\xf3")
-    if body == b"\x90":
-        return not raw.startswith(b"\xf3")
-    if body.startswith(b"\x0f\x1f"):
-        return True
-    return False
-
-
-def _optimised_new(data: bytes, address: int, nops: NopTable) -> bytes:
-    """Adjacent NOPs become one, or a jump over them (optimize_nops since 6.4)."""
-    out, offset = bytearray(data), 0
-    while offset < len(data):
-        insn = decode_one(bytes(data[offset:]), address + offset)
-        if insn is None:
-            break
-        following = offset + insn.size
-        if _is_nop(insn.raw):
-            if following == len(data):
-                break
-            while following < len(data):
-                more = decode_one(bytes(data[following:]), address + following)
-                if more is None or not _is_nop(more.raw):
-                    break
-                following += more.size
-            out[offset:following] = _one_nop(following - offset, nops)
-        offset = following
-    return bytes(out)
-
-
-def _one_nop(size: int, nops: NopTable) -> bytes:
-    if size <= len(nops.by_length):
-        return nops.by_length[size - 1]
-    if size < 128:
-        return bytes((0xEB, size - 2)) + b"\xcc" * (size - 2)
-    return b"\xe9" + (size - 5).to_bytes(4, "little") + b"\xcc" * (size - 5)
-
-
+        return optimise_new_nops(data, self._nops) if self.table.has_flags else optimise_old_nops(data, self._nops)

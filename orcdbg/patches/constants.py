@@ -6,11 +6,13 @@ operands that get the value of the variable NAME, `runtime_shift_NAME` one-byte 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.errors import NotFound, OrcdbgError
+from orcdbg.base.reading import read_cstring
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.site import Applied, Undecidable, WorkingText, make_spans
@@ -33,19 +35,39 @@ class RuntimeConstPass(Sweep):
         self._name = name
         self._width = width
 
+    @functools.cached_property
     def _value(self) -> bytes:
         try:
-            return self._linux.memory.read(self._linux.address(self._name), self._width)
+            address = self._linux.find_address(self._name)
+            if address is None:
+                return _cache_named(self._linux, self._name).to_bytes(8, "little")[: self._width]
+            return self._linux.memory.read(address, self._width)
         except OrcdbgError as error:
             raise Undecidable(f"{self._name}: {error}") from error
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
         """The operand becomes the variable's value."""
-        yield Written(rows, repeated(self._value(), len(rows)))
+        yield Written(rows, repeated(self._value, len(rows)))
 
     def describe(self, row: int) -> Applied:
         """The variable."""
-        return Applied(self._name, f"{self._name} = {int.from_bytes(self._value(), 'little'):#x}")
+        return Applied(self._name, f"{self._name} = {int.from_bytes(self._value, 'little'):#x}")
+
+
+def _cache_named(linux: Linux, name: str) -> int:
+    """The slab cache that a constant `__NAME_cache` points at.
+
+    The variables of 6.19's cache constants are written once and read once, so compilers leave them out of the image.
+
+    Raises:
+        NotFound: the kernel has no such cache.
+    """
+    wanted = name.strip("_")
+    for cache in linux.walk_list(linux.address("slab_caches"), "kmem_cache", "list"):
+        found = read_cstring(linux.memory, linux.member("kmem_cache", "name", cache), 64).decode("ascii", "replace")
+        if found in (wanted, wanted.removesuffix("_cache")):
+            return cache
+    raise NotFound("variable or slab cache", name)
 
 
 def constant_passes(image: Image, linux: Linux) -> Sequence[RuntimeConstPass]:

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.patches.relocation import RelocationList
 from orcdbg.patches.site import Applied, U8Array, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
@@ -71,12 +72,13 @@ def relocated_by_difference(
     signs: list[npt.NDArray[np.int64]] = []
     for first in range(0, len(built), _CHUNK):
         last = min(first + _CHUNK + 3, len(built))
-        for sign in (1, -1):
-            at = _candidates(built[first:last], now[first:last], sign * slide)
-            values = _words(built[first:last])[at].astype(np.int64)
-            at = at[_plausible(values, at + first, start, sign, image, per_cpu_size)]
-            found.append(at + first)
-            signs.append(np.full(len(at), sign))
+        at, difference = _changes(built[first:last], now[first:last])
+        values = _words(built[first:last])
+        for sign in (1, -1) if per_cpu_size else (1,):
+            mine = at[difference == np.uint32(sign * slide & 0xFFFF_FFFF)]
+            mine = mine[_plausible(values[mine].astype(np.int64), mine + first, start, sign, image, per_cpu_size)]
+            found.append(mine + first)
+            signs.append(np.full(len(mine), sign))
     return _without_overlaps(np.concatenate(found), np.concatenate(signs), start)
 
 
@@ -85,13 +87,16 @@ def _words(data: U8Array) -> npt.NDArray[np.uint32]:
     return np.ndarray((max(len(data) - 3, 0),), dtype="<u4", buffer=data.data, strides=(1,))
 
 
-def _candidates(built: U8Array, now: U8Array, amount: int) -> npt.NDArray[np.int64]:
-    """Where four bytes grew by `amount`. The slide is a multiple of 2 MB, so only the upper two of them differ."""
+def _changes(built: U8Array, now: U8Array) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.uint32]]:
+    """Where four bytes may have grown or shrunk by the slide, and by how much they did.
+
+    The slide is a multiple of 2 MB, so that only the upper two of four bytes differ.
+    """
     changed = np.flatnonzero(built != now)
-    starts = np.unique(np.concatenate((changed - 2, changed - 3)))
+    lonely = np.diff(changed, prepend=-2) != 1
+    starts = np.concatenate((changed - 2, changed[lonely] - 3))
     starts = starts[(starts >= 0) & (starts + 4 <= len(built))]
-    difference = _words(now)[starts] - _words(built)[starts]
-    return starts[difference == np.uint32(amount & 0xFFFF_FFFF)]
+    return starts, _words(now)[starts] - _words(built)[starts]
 
 
 def _plausible(
@@ -104,8 +109,9 @@ def _plausible(
 ) -> npt.NDArray[np.bool_]:
     """Whether the operands name the image, or (`sign` -1) per-CPU data by their distance."""
     if sign > 0:
-        low, high = image[0] & 0xFFFF_FFFF, image[1] & 0xFFFF_FFFF
-        return (values >= low) & (values < high)
+        # Addresses of the image, and physical ones, which count from where link addresses begin.
+        low, high, base = (address & 0xFFFF_FFFF for address in (*image, KERNEL_BASE))
+        return ((values >= low) & (values < high)) | (values < high - base)
     # The distance counts from the instruction's end, up to eight bytes after the operand's start.
     reach = values + at + (start & 0xFFFF_FFFF) - (1 << 32)
     return (reach >= -12) & (reach < per_cpu_size)

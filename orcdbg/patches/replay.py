@@ -12,7 +12,7 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size, optimise_old_nops
+from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size
 from orcdbg.patches.call_depth import Pads, counting_passes
 from orcdbg.patches.constants import constant_passes
 from orcdbg.patches.ftrace import FtracePass, FtraceTrampolineCalls
@@ -23,8 +23,11 @@ from orcdbg.patches.kprobes import probe_passes
 from orcdbg.patches.mitigations import Mitigations
 from orcdbg.patches.nops import NopTable, choose_nops
 from orcdbg.patches.paravirt import ParavirtPass
+from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.replacements import PatchedReplacements
 from orcdbg.patches.retpolines import RetpolinePass, RetpolineStyle
 from orcdbg.patches.returns import ReturnsPass
+from orcdbg.patches.rewriting import optimise_old_nops
 from orcdbg.patches.site import PatchPass, Undecidable
 from orcdbg.patches.smp_locks import SmpLocksPass
 from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCallTrampolines
@@ -38,7 +41,7 @@ class Build:
 
     image: Image
     linux: Linux
-    built: AddressSpace
+    built: BuiltText
     features: Features
 
     @functools.cached_property
@@ -64,43 +67,61 @@ class Build:
         return self.image.read(first.address, last.address - first.address), first.address + self.linux.slide
 
 
-def stack_passes(build: Build) -> list[PatchPass]:
-    """The passes whose instructions may move the stack pointer otherwise than the text as built: what a walk asks about.
+def _alternatives(build: Build, replacements: AddressSpace) -> list[AlternativesPass]:
+    table = build.image.section_data(".altinstructions")
+    section = build.image.find_section(".altinstructions")
+    if section is None or not table:
+        return []
+    entries = AlternativeTable(table, section.address + build.linux.slide)
+    return [AlternativesPass(build.linux, replacements, entries, build.features, build.nops)]
+
+
+def _paravirt(build: Build) -> list[ParavirtPass]:
+    sites = build.image.section_data(".parainstructions")
+    return [ParavirtPass(build.linux, build.built, sites, build.linux.slide, build.nops)] if sites else []
+
+
+def _around(paravirt: Sequence[ParavirtPass], others: Sequence[PatchPass]) -> list[PatchPass]:
+    """Paravirt and the other passes of the boot in their order.
 
     Paravirt came last while it wrote instructions itself (to 5.11); since 5.13 (4e6292114c74) it comes first, and the
     alternatives on the same sites follow. Which it is shows in the instruction at the sites.
     """
-    table = build.image.section_data(".altinstructions")
-    section = build.image.find_section(".altinstructions")
-    passes: list[PatchPass] = []
-    if section is not None and table:
-        alternatives = AlternativeTable(table, section.address + build.linux.slide)
-        passes.append(AlternativesPass(build.linux, build.built, alternatives, build.features, build.nops))
-    sites = build.image.section_data(".parainstructions")
-    if sites:
-        paravirt = ParavirtPass(build.linux, build.built, sites, build.linux.slide, build.nops)
-        passes.insert(len(passes) if paravirt.inlines else 0, paravirt)
-    return passes
+    if any(one.inlines for one in paravirt):
+        return [*others, *paravirt]
+    return [*paravirt, *others]
+
+
+def stack_passes(build: Build) -> list[PatchPass]:
+    """The passes whose instructions may move the stack pointer otherwise than the text as built: what a walk asks about."""
+    return _around(_paravirt(build), _alternatives(build, build.built))
 
 
 def boot_passes(build: Build) -> list[PatchPass]:
     """The passes of alternative_instructions(), in this kernel's order."""
     image, linux, slide = build.image, build.linux, build.linux.slide
-    recorded = stack_passes(build)
-    before = [p for p in recorded if isinstance(p, ParavirtPass) and not p.inlines]
-    after = [p for p in recorded if isinstance(p, ParavirtPass) and p.inlines]
-    alternatives = [p for p in recorded if isinstance(p, AlternativesPass)]
+    branches = _branch_passes(build)
+    replacements = PatchedReplacements(image, build.built, slide, branches)
+    passes: list[PatchPass] = [*branches]
+    passes += _with_counted_calls(build, _alternatives(build, replacements))
+    sealed = section_sites(image, ".ibt_endbr_seal", slide)
+    if len(sealed):
+        passes.append(IbtSealPass(sealed, image, linux))
+    passes.append(SmpLocksPass(section_sites(image, ".smp_locks", slide), linux))
+    return _around(_paravirt(build), passes)
+
+
+def _branch_passes(build: Build) -> list[Sweep]:
+    """Indirect branches, then returns."""
+    image, linux, slide = build.image, build.linux, build.linux.slide
     retpolines = section_sites(image, ".retpoline_sites", slide)
     returns = section_sites(image, ".return_sites", slide)
-    passes: list[PatchPass] = [*before]
+    passes: list[Sweep] = []
     if len(retpolines):
         passes.append(RetpolinePass(retpolines, image, linux, build.mitigations, _retpoline_style(build)))
     if len(returns):
         passes.append(ReturnsPass(returns, linux, build.mitigations))
-    passes += _with_counted_calls(build, alternatives)
-    passes.append(IbtSealPass(section_sites(image, ".ibt_endbr_seal", slide), image, linux))
-    passes.append(SmpLocksPass(section_sites(image, ".smp_locks", slide), linux))
-    return passes + after
+    return passes
 
 
 def _retpoline_style(build: Build) -> RetpolineStyle:
@@ -151,7 +172,7 @@ def state_passes(build: Build) -> list[PatchPass]:
     calls = StaticCalls(linux, build.mitigations, pads, build.nops)
     table, at = build.table("__start_static_call_sites", "__stop_static_call_sites")
     if table:
-        passes += [StaticCallSites(table, at, image, calls), StaticCallTrampolines(calls)]
+        passes += [StaticCallSites(table, at, image, calls), StaticCallTrampolines(image, calls)]
     tracing = FtraceState(linux)
     passes += [FtracePass(linux, tracing, build.nops), FtraceTrampolineCalls(linux, tracing)]
     return passes + probe_passes(linux)

@@ -13,11 +13,11 @@ import numpy as np
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.call_depth import Pads
-from orcdbg.patches.mitigations import Mitigations
+from orcdbg.patches.mitigations import PLAIN_RETURN, Mitigations
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branches, built_bytes, displacement, repeated, self_relative
+from orcdbg.patches.tables import branch_targets, branches, built_bytes, displacement, repeated, self_relative
 from orcdbg.patches.variables import read_words
 
 _ENTRY = 8
@@ -97,13 +97,14 @@ class StaticCallSites(Sweep):
         yield from self._direct(rows[calls], functions[calls])
 
     def _direct(self, rows: IntArray, functions: U64Array) -> Iterator[Written]:
-        starts = self.places.starts[rows]
-        yield Written(rows, branches(_CALL, starts, functions))
+        plain = np.ones(len(rows), dtype=np.bool_)
         for function in np.unique(functions).tolist():
             code = self._calls.special(function)
             if code is not None:
-                mine = rows[functions == function]
-                yield Written(mine, repeated(code, len(mine)))
+                same = functions == function
+                plain &= ~same
+                yield Written(rows[same], repeated(code, int(same.sum())))
+        yield Written(rows[plain], branches(_CALL, self.places.starts[rows[plain]], functions[plain]))
 
     def _tails(self, rows: IntArray, functions: U64Array) -> Iterator[Written]:
         live = functions != 0
@@ -132,19 +133,29 @@ class StaticCallTrampolines(Sweep):
     mechanism = "static-call"
     table = "__SCT__ symbols"
 
-    def __init__(self, calls: StaticCalls) -> None:
-        linux = calls.linux
-        found = [(s, linux.find_address(_KEY + s.name.removeprefix(_TRAMPOLINE))) for s in linux.symbols.starting(_TRAMPOLINE)]
-        pairs = [(linux.run_time(symbol), key) for symbol, key in found if key is not None]
+    def __init__(self, image: Image, calls: StaticCalls) -> None:
+        slide = calls.linux.slide
+        keys = calls.linux.symbols.starting(_KEY)
+        trampolines = calls.linux.symbols.starting(_TRAMPOLINE)
+        pairs = [(address + slide, keys[name] + slide) for name, address in trampolines.items() if name in keys]
         self._keys = np.array([key for _, key in pairs], dtype=np.uint64)
         self.places = make_spans([address for address, _ in pairs], np.full(len(pairs), 5))
+        first = built_bytes(image, self.places.starts - np.uint64(slide), 5)
+        default = np.uint64(calls.linux.address("__x86_return_thunk"))
+        self._built_empty = (first[:, 0] == PLAIN_RETURN[0]) | (branch_targets(self.places.starts, first) == default)
         self._calls = calls
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
-        """A jump to the key's function; one that is empty keeps the return that it was built with, or gets a plain one."""
+        """A jump to the key's function, or a return.
+
+        A trampoline that was built empty is one of the return sites and was dealt with there. One that was emptied since is
+        the work of the boot option `preempt=`, which is read before return thunks are chosen.
+        """
         functions = self._calls.functions(self._keys[rows])
         live = functions != 0
         yield Written(rows[live], branches(_JUMP, self.places.starts[rows[live]], functions[live]))
+        emptied = rows[~live & ~self._built_empty[rows]]
+        yield Written(emptied, repeated(PLAIN_RETURN, len(emptied)))
 
     def describe(self, row: int) -> Applied:
         """The static call and its function."""

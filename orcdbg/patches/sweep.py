@@ -133,8 +133,10 @@ def _one_by_one(the_pass: PatchPass, rows: IntArray, text: WholeText) -> list[st
     starts, sizes = the_pass.spans()
     reasons: dict[str, int] = {}
     for row in rows.tolist():
+        before = text.changed_places
         try:
             the_pass.apply(row, text)
+            text.changed_places = min(text.changed_places, before + 1)
         except Undecidable as error:
             text.doubt(starts[row : row + 1], sizes[row : row + 1])
             reasons[str(error)] = reasons.get(str(error), 0) + 1
