@@ -21,8 +21,8 @@ from orcdbg.orc.layout import EntryShape, LayoutChoice, choose_layout
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import ENTRY
 from orcdbg.orc.table import OrcEntry, OrcTable
-from orcdbg.patches.audit import AuditReport
-from orcdbg.patches.core_text import audit_kernel
+from orcdbg.patches.audit import AuditReport, Replayed
+from orcdbg.patches.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.replay import Build, all_passes, stack_passes
@@ -192,6 +192,10 @@ class Session:
     def audit(self) -> AuditReport:
         """Compares the kernel's text in memory with what it must be."""
         return audit_kernel(self.build, self.built, self.passes)
+
+    def replayed(self) -> Replayed:
+        """The kernel's text as all passes leave it."""
+        return replayed_kernel(self.build, self.built, self.passes)
 
     @functools.cached_property
     def text(self) -> PatchedText:

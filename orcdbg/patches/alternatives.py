@@ -6,6 +6,8 @@ layout; what the kernel does with an entry changed together with the layout.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -17,7 +19,7 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.rewriting import moved, optimise_new_nops, optimise_old_nops
-from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
+from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans
 
 _NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
 _FLAG_NOT, _FLAG_DIRECT_CALL = 1, 2
@@ -138,9 +140,31 @@ class AlternativesPass:
             text.write(entry.site, better)
         return Applied(self._name(entry), why) if selected else None
 
-    def calls(self) -> list[tuple[int, int]]:
-        """The (site, target) pairs of sites that begin with a five-byte call once all entries were applied."""
-        return []
+    def calls(self, others: U64Array) -> list[tuple[int, int]]:
+        """The (address, target) pairs of the calls that sites hold once all entries were applied.
+
+        Calls are looked for where a site begins, and at those of the addresses `others` (sorted) that sites cover.
+        """
+        return [call for rows in self._groups() for call in self._calls(rows, others)]
+
+    def _groups(self) -> list[range]:
+        """The entries of each site."""
+        breaks = np.flatnonzero(np.concatenate(([True], self.table.sites[1:] != self.table.sites[:-1], [True])))
+        return [range(low, high) for low, high in pairwise(breaks.tolist())] if len(self.table) else []
+
+    def _calls(self, rows: range, others: U64Array) -> Iterator[tuple[int, int]]:
+        site, size = int(self.table.sites[rows[0]]), int(self.table.sizes[rows[0]])
+        low, high = np.searchsorted(others, np.array([site, site + size], dtype=np.uint64)).tolist()
+        try:
+            text = WorkingText(site, self._built.read(site, size))
+            for row in rows:
+                self.apply(row, text)
+        except (MemoryFault, Undecidable):
+            return
+        for at in sorted({site, *others[low:high].tolist()}):
+            call = text.read(at, 5)
+            if len(call) == 5 and call[0] == 0xE8:
+                yield at, at + 5 + signed(int.from_bytes(call[1:], "little"), 32)
 
     def _name(self, entry: AltEntry) -> str:
         name = self._features.name(entry.feature)
@@ -175,7 +199,9 @@ class AlternativesPass:
         """`call *pv_ops+x(%rip)` becomes a call of what the pointer holds (alt_replace_call)."""
         site = text.read(entry.site, 6)
         if site[:2] != b"\xff\x15":
-            raise Undecidable(f"no indirect call at {entry.site:#x}, where an entry with ALT_FLAG_DIRECT_CALL names one")
+            raise Undecidable(
+                f"no indirect call at {entry.site:#x}, where an entry with ALT_FLAG_DIRECT_CALL names one"
+            )
         pointer = entry.site + 6 + signed(int.from_bytes(site[2:6], "little"), 32)
         try:
             target = read_u64(self._linux.memory, pointer)

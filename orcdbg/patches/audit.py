@@ -63,6 +63,7 @@ class AuditReport:
     unexplained_ranges: list[Difference] = field(default_factory=list)
     mismatched_ranges: list[Difference] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
 
     @property
     def clean(self) -> bool:
@@ -189,6 +190,6 @@ def _add_ranges(
         else:
             report.unexplained += end - at
         if len(ranges) < MAX_RANGES:
-            pieces = (bytes(array[at:end]) for array in (built, expected, now))
+            was, should, is_now = (bytes(array[at:end]) for array in (built, expected, now))
             name = replayed.names[owner] if owner else None
-            ranges.append(Difference(replayed.text.address + first + at, *pieces, name))
+            ranges.append(Difference(replayed.text.address + first + at, was, should, is_now, name))

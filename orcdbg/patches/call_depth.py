@@ -48,7 +48,7 @@ class Pads:
         self._image = image
         self._linux = linux
         self._mitigations = mitigations
-        self._text = text
+        self.text = text
 
     @property
     def used(self) -> bool:
@@ -80,7 +80,7 @@ class Pads:
 
     def exist(self, functions: U64Array) -> npt.NDArray[np.bool_]:
         """For each function, whether calls of it are counted: it lies in text, has padding, and is not excepted."""
-        low, high = self._text
+        low, high = self.text
         good = (functions >= np.uint64(low + _SIZE)) & (functions < np.uint64(high))
         good &= ~np.isin(functions, self._never)
         good &= ~self._is_moved(functions)
@@ -157,11 +157,12 @@ class PadsPass(Sweep):
 def call_destinations(image: Image, sites: U64Array, slide: int) -> U64Array:
     """The functions that the calls at `sites` were built to call, at run time."""
     rows = built_bytes(image, sites - np.uint64(slide), 5)
-    return branch_targets(sites, rows)[rows[:, 0] == _CALL]
+    found: U64Array = branch_targets(sites, rows)[rows[:, 0] == _CALL]
+    return found
 
 
 def counting_passes(
-    image: Image, linux: Linux, pads: Pads, sites: U64Array, more: Sequence[int]
+    image: Image, linux: Linux, pads: Pads, sites: U64Array, functions: Sequence[int], rewritten: U64Array | None = None
 ) -> list[PadsPass | CountedCalls]:
     """The passes of a machine that counts calls; none for another.
 
@@ -170,11 +171,13 @@ def counting_passes(
         linux: the kernel.
         pads: the padding.
         sites: run-time addresses of the calls to count.
-        more: further functions that calls go to which other passes made.
+        functions: what is called besides, by calls that other passes made.
+        rewritten: where those passes made calls that are to be counted too.
     """
     if not pads.used:
         return []
-    low, high = pads._text
+    low, high = pads.text
     inside = sites[(sites >= np.uint64(low)) & (sites < np.uint64(high))]
-    functions = np.concatenate([call_destinations(image, inside, linux.slide), np.array(more, dtype=np.uint64)])
-    return [PadsPass(functions, pads), CountedCalls(sites, pads)]
+    called = np.concatenate([call_destinations(image, inside, linux.slide), np.array(functions, dtype=np.uint64)])
+    every = sites if rewritten is None else np.unique(np.concatenate([sites, rewritten]))
+    return [PadsPass(called, pads), CountedCalls(every, pads)]

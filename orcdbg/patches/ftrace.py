@@ -11,12 +11,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.ftrace_state import DIRECT_EN, ENABLED, REGS_EN, TRAMP_EN, FtraceState
+from orcdbg.patches.mitigations import Mitigations
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branches, repeated
+from orcdbg.patches.tables import branch_targets, branches, built_bytes, repeated
 
 _CALL, _JUMP = 0xE8, 0xE9
 _SIZE = 5
@@ -100,11 +102,14 @@ class FtraceTrampolineCalls(Sweep):
     mechanism = "ftrace"
     table = "ftrace_call, ftrace_regs_call, ftrace_graph_call"
 
-    def __init__(self, linux: Linux, state: FtraceState) -> None:
+    def __init__(self, image: Image, linux: Linux, mitigations: Mitigations, state: FtraceState) -> None:
         found = [(linux.find_address(name), name) for name in ("ftrace_call", "ftrace_regs_call", "ftrace_graph_call")]
         self._sites = [(address, name) for address, name in found if address is not None]
         self.places = make_spans([address for address, _ in self._sites], np.full(len(self._sites), _SIZE))
+        built = built_bytes(image, self.places.starts - np.uint64(linux.slide), _SIZE)
+        self._built = branch_targets(self.places.starts, built).tolist()
         self._linux = linux
+        self._mitigations = mitigations
         self._state = state
 
     def _branch(self, row: int) -> tuple[int, int, str]:
@@ -121,6 +126,8 @@ class FtraceTrampolineCalls(Sweep):
         """A call of the current tracer."""
         for row in rows.tolist():
             opcode, target, _ = self._branch(row)
+            if target == self._built[row] and self._mitigations.call_depth:
+                continue  # nothing traced yet: the call is counted like any other, which a tracer's never is
             one = np.array([row])
             yield Written(one, branches(opcode, self.places.starts[one], target))
 

@@ -51,7 +51,8 @@ class JumpLabelsPass(Sweep):
     def _taken(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether each branch is taken now; -1 is a key that is being switched on."""
         counts = read_words(self._linux.memory, self._keys[rows], 4).view("<i4").ravel()
-        return (counts != 0) ^ self._branch[rows]
+        taken: npt.NDArray[np.bool_] = (counts != 0) ^ self._branch[rows]
+        return taken
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
         """A jump, or a NOP of the same length."""
@@ -79,7 +80,9 @@ class JumpLabelsPass(Sweep):
             name += f"+{key - self._linux.slide - found.symbol.address:#x}"
         taken = bool(self._taken(np.array([row]))[0])
         enabled = taken != bool(self._branch[row])
-        return Applied(name, f"{name} {'enabled' if enabled else 'disabled'}, branch {'taken' if taken else 'not taken'}")
+        return Applied(
+            name, f"{name} {'enabled' if enabled else 'disabled'}, branch {'taken' if taken else 'not taken'}"
+        )
 
 
 def _keys(table: bytes, address: int) -> U64Array:

@@ -21,12 +21,13 @@ _GONE, _DISABLED, _OPTIMISED, _FTRACE = 1, 2, 4, 8
 
 
 class Probe(NamedTuple):
-    """An armed probe; `slot` is where an optimised one jumps to, else 0."""
+    """An armed probe: `slot` is where an optimised one jumps to, else 0; `original` the bytes that it overwrote."""
 
     probe: int
     address: int
     slot: int
     symbol: str
+    original: bytes
 
 
 class Probes:
@@ -61,9 +62,17 @@ class Probes:
                 at = linux.member("kprobe", "addr", address)
                 found = linux.symbols.at(at - linux.slide)
                 slot = self._slot(address) if flags & _OPTIMISED else 0
-                yield Probe(address, at, slot, found.symbol.name if found else hex(at))
+                yield Probe(address, at, slot, found.symbol.name if found else hex(at), self._original(address, slot))
             node = read_u64(linux.memory, node)
         raise Corrupt(f"the list of kprobes at {head:#x} runs in a circle")
+
+    def _original(self, probe: int, slot: int) -> bytes:
+        """What the probe keeps of the text it overwrote."""
+        linux = self._linux
+        first = linux.memory.read(probe + linux.types.offset("kprobe", "opcode"), 1)
+        if not slot:
+            return first
+        return first + linux.memory.read(probe + linux.types.offset("optimized_kprobe", "optinsn.copied_insn"), 4)
 
     def _slot(self, probe: int) -> int:
         """Where an optimised probe jumps to; 0 while its jump is not written yet."""
@@ -84,7 +93,7 @@ class Probes:
         return {probe + offset for probe in self._linux.walk_list(head, "optimized_kprobe", "list")}
 
 
-class _ProbePass:
+class ProbePass:
     """Probes of one kind as a replay pass."""
 
     mechanism: str
@@ -96,13 +105,17 @@ class _ProbePass:
     def _probes(self) -> list[Probe]:
         return [probe for probe in self._source.armed if bool(probe.slot) == (self.mechanism == "optprobe")]
 
+    def originals(self) -> list[tuple[int, bytes]]:
+        """Address and overwritten bytes of each probe."""
+        return [(probe.address, probe.original) for probe in self._probes]
+
     def spans(self) -> Spans:
         """The probed addresses."""
         size = 5 if self.mechanism == "optprobe" else 1
         return make_spans([probe.address for probe in self._probes], [size] * len(self._probes))
 
 
-class KprobesPass(_ProbePass):
+class KprobesPass(ProbePass):
     """Breakpoints."""
 
     mechanism = "kprobe"
@@ -114,7 +127,7 @@ class KprobesPass(_ProbePass):
         return Applied(probe.symbol, f"kprobe {probe.probe:#x} is armed")
 
 
-class OptprobesPass(_ProbePass):
+class OptprobesPass(ProbePass):
     """Jumps to the slots of optimised probes."""
 
     mechanism = "optprobe"

@@ -7,7 +7,7 @@ replayed as a whole, on its own, when somebody asks about it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -72,9 +72,15 @@ class PatchLedger:
         """Number of clusters."""
         return len(self._index[0])
 
-    def clusters(self) -> Iterator[Cluster]:
-        """All clusters, by address."""
-        return (self._cluster(i) for i in range(len(self)))
+    def clusters(self, mechanism: str | None = None) -> Iterator[Cluster]:
+        """All clusters, by address; with `mechanism` only those that a pass of that name has a place in."""
+        numbers: Iterable[int] = range(len(self))
+        if mechanism is not None:
+            firsts, owners = self._index[2:4]
+            mine = [number for number, one in enumerate(self.passes) if one.mechanism == mechanism]
+            rows = np.flatnonzero(np.isin(owners, np.array(mine, dtype=np.uint64))).astype(np.uint64)
+            numbers = sorted(set((np.searchsorted(firsts, rows, side="right") - 1).tolist()))
+        return (self._cluster(i) for i in numbers)
 
     def find(self, address: int) -> Cluster | None:
         """The cluster that covers a run-time address, in logarithmic time."""

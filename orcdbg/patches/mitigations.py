@@ -83,7 +83,8 @@ class Mitigations:
             return np.zeros(len(sites), dtype=np.bool_)
         if not self.its:
             return np.ones(len(sites), dtype=np.bool_)
-        return (sites & np.uint64(0x20)) == 0
+        lower: npt.NDArray[np.bool_] = (sites & np.uint64(0x20)) == 0
+        return lower
 
     def returns(self, sites: U64Array) -> Iterator[Written]:
         """The five bytes of a return at each site."""

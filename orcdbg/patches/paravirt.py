@@ -17,7 +17,9 @@ from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
 
 _STRIDE = 16
-_ENTRY = np.dtype({"names": ["site", "type", "size"], "formats": ["<u8", "u1", "u1"], "offsets": [0, 8, 9], "itemsize": 16})
+_ENTRY = np.dtype(
+    {"names": ["site", "type", "size"], "formats": ["<u8", "u1", "u1"], "offsets": [0, 8, 9], "itemsize": 16}
+)
 _CALL_ABSOLUTE = b"\xff\x14\x25"
 _JUMP_ABSOLUTE = b"\xff\x24\x25"
 

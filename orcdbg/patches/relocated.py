@@ -117,12 +117,9 @@ def _plausible(
     return (reach >= -12) & (reach < per_cpu_size)
 
 
-def _without_overlaps(
-    offsets: npt.NDArray[np.int64], signs: npt.NDArray[np.int64], start: int
-) -> RelocationList:
+def _without_overlaps(offsets: npt.NDArray[np.int64], signs: npt.NDArray[np.int64], start: int) -> RelocationList:
     order = np.argsort(offsets, kind="stable")
     offsets, signs = offsets[order], signs[order]
     keep = np.concatenate(([True], np.diff(offsets) >= 4)) if len(offsets) else np.empty(0, np.bool_)
     places = offsets[keep].astype(np.uint64) + np.uint64(start)
     return RelocationList(places, np.full(len(places), 4), signs[keep])
-

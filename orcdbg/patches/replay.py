@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import numpy.typing as npt
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.image.vmlinux import Image
@@ -28,7 +29,7 @@ from orcdbg.patches.replacements import PatchedReplacements
 from orcdbg.patches.retpolines import RetpolinePass, RetpolineStyle
 from orcdbg.patches.returns import ReturnsPass
 from orcdbg.patches.rewriting import optimise_old_nops
-from orcdbg.patches.site import PatchPass, Undecidable
+from orcdbg.patches.site import PatchPass, Spans, U64Array, Undecidable
 from orcdbg.patches.smp_locks import SmpLocksPass
 from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCallTrampolines
 from orcdbg.patches.sweep import Sweep
@@ -153,12 +154,38 @@ def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) 
         used = False
     if not used:
         return [*alternatives]
+    targets = [called for one in _static_call_sites(build) for called in one.called().tolist()]
     if not linux.types.has("callthunk_sites", "alt_start"):
-        return [*counting_passes(image, linux, pads, sites, ()), *alternatives]
-    calls = [call for one in alternatives for call in one.calls()]
-    more = np.array([site for site, _ in calls], dtype=np.uint64)
-    targets = [target for _, target in calls]
-    return [*alternatives, *counting_passes(image, linux, pads, np.unique(np.concatenate([sites, more])), targets)]
+        return [*counting_passes(image, linux, pads, sites, targets), *alternatives]
+    sites = np.sort(sites)
+    low, high = build.text
+    calls = [call for one in alternatives for call in one.calls(sites) if low <= call[0] < high]
+    covered = np.zeros(len(sites), dtype=np.bool_)
+    for one in alternatives:
+        covered |= _covered(sites, one.spans())
+    targets += [target for _, target in calls]
+    rewritten = np.array([site for site, _ in calls], dtype=np.uint64)
+    return [*alternatives, *counting_passes(image, linux, pads, sites[~covered], targets, rewritten)]
+
+
+def _covered(addresses: U64Array, spans: Spans) -> npt.NDArray[np.bool_]:
+    """For each address, whether one of the spans holds it; spans of one start have one size."""
+    order = np.argsort(spans.starts, kind="stable")
+    starts, sizes = spans.starts[order], spans.sizes[order]
+    before = np.searchsorted(starts, addresses, side="right") - 1
+    if not len(starts):
+        return np.zeros(len(addresses), dtype=np.bool_)
+    return (before >= 0) & (addresses < starts[before] + sizes[before])
+
+
+def _static_calls(build: Build) -> StaticCalls:
+    pads = Pads(build.image, build.linux, build.mitigations, build.text)
+    return StaticCalls(build.linux, build.mitigations, pads, build.nops)
+
+
+def _static_call_sites(build: Build) -> list[StaticCallSites]:
+    table, at = build.table("__start_static_call_sites", "__stop_static_call_sites")
+    return [StaticCallSites(table, at, build.image, _static_calls(build))] if table else []
 
 
 def state_passes(build: Build) -> list[PatchPass]:
@@ -168,13 +195,11 @@ def state_passes(build: Build) -> list[PatchPass]:
     labels, at = build.table("__start___jump_table", "__stop___jump_table")
     if labels:
         passes.append(JumpLabelsPass(labels, at, image, linux, build.nops))
-    pads = Pads(image, linux, build.mitigations, build.text)
-    calls = StaticCalls(linux, build.mitigations, pads, build.nops)
-    table, at = build.table("__start_static_call_sites", "__stop_static_call_sites")
-    if table:
-        passes += [StaticCallSites(table, at, image, calls), StaticCallTrampolines(image, calls)]
+    passes += [*_static_call_sites(build)]
+    if build.linux.symbols.find("__start_static_call_sites") is not None:
+        passes.append(StaticCallTrampolines(image, _static_calls(build)))
     tracing = FtraceState(linux)
-    passes += [FtracePass(linux, tracing, build.nops), FtraceTrampolineCalls(linux, tracing)]
+    passes += [FtracePass(linux, tracing, build.nops), FtraceTrampolineCalls(image, linux, build.mitigations, tracing)]
     return passes + probe_passes(linux)
 
 
@@ -192,10 +217,10 @@ def table_problems(build: Build, passes: Sequence[PatchPass]) -> list[str]:
             continue
         starts = the_pass.spans().starts
         outside = np.flatnonzero((starts < np.uint64(low)) | (starts >= np.uint64(high)))
-        wrong = [row for row in outside.tolist() if build.image.section_at(int(starts[row]) - build.linux.slide) is None]
+        wrong = [
+            row for row in outside.tolist() if build.image.section_at(int(starts[row]) - build.linux.slide) is None
+        ]
         if wrong:
             where = f"{int(starts[wrong[0]]):#x}"
             problems.append(f"{the_pass.table}: {len(wrong)} entries outside the image; entry {wrong[0]} names {where}")
     return problems
-
-

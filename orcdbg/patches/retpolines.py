@@ -87,7 +87,9 @@ class RetpolinePass(Sweep):
 
     def _thunk_numbers(self, starts: U64Array, now: U8Array) -> npt.NDArray[np.int64]:
         """The register of each site's thunk, -1 where it calls none."""
-        offsets = (branch_targets(starts, now) - np.uint64(self._linux.address("__x86_indirect_thunk_array"))).view(np.int64)
+        offsets = (branch_targets(starts, now) - np.uint64(self._linux.address("__x86_indirect_thunk_array"))).view(
+            np.int64
+        )
         good = (offsets >= 0) & (offsets < 16 * _THUNK) & (offsets % _THUNK == 0)
         return np.where(good, offsets // _THUNK, -1)
 
@@ -99,9 +101,10 @@ class RetpolinePass(Sweep):
         is_call = now[:, size - 5] == _CALL
         for array, mine in (("call", is_call), ("jump", ~is_call)):
             mine = mine & (registers >= 0)
-            base = self._linux.address(f"__x86_indirect_{array}_thunk_array")
+            base = np.uint64(self._linux.address(f"__x86_indirect_{array}_thunk_array"))
+            targets = base + (registers[mine] * _THUNK).view(np.uint64)
             out = now[mine]
-            out[:, -4:] = displacement(starts[mine], size, (registers[mine] * _THUNK + base).astype(np.uint64))
+            out[:, -4:] = displacement(starts[mine], size, targets)
             yield Written(rows[mine], out)
 
     def _replaced(self, rows: IntArray, size: int, text: WorkingText) -> Iterator[Written]:
@@ -124,7 +127,7 @@ class RetpolinePass(Sweep):
         registers = self._thunk_numbers(starts, now)
         is_call = now[:, size - 5] == _CALL
         conditional = (now[:, 0] == _TWO_BYTE) & (size == 6)
-        conditions = np.where(conditional, now[:, 1] & 15, 16)
+        conditions = np.where(conditional, now[:, 1] & 15, 16).astype(np.int64)
         extra = 2 * conditional + 3 * self._choices.lfence
         ends = starts + (extra + 1 + (registers >= 8)).astype(np.uint64)
         lower = ((ends & np.uint64(0x20)) == 0).astype(np.int64)

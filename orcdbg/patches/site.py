@@ -127,6 +127,8 @@ class PatchPass(Protocol):
     def apply(self, index: int, text: WorkingText) -> Applied | None: ...
 
 
-def make_spans(starts: Sequence[int] | npt.NDArray[np.generic], sizes: Sequence[int] | npt.NDArray[np.generic]) -> Spans:
+def make_spans(
+    starts: Sequence[int] | npt.NDArray[np.generic], sizes: Sequence[int] | npt.NDArray[np.generic]
+) -> Spans:
     """Spans from plain sequences."""
     return Spans(np.asarray(starts, dtype=np.uint64), np.asarray(sizes, dtype=np.uint64))

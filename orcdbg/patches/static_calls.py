@@ -39,9 +39,13 @@ class StaticCalls:
         self._special = [(linux.find_address(name), code) for name, code in _SPECIAL.items()]
 
     def functions(self, keys: U64Array) -> U64Array:
-        """The function that each key names, the place before it where calls are counted; 0 for none."""
+        """The function that each key names; 0 for none."""
         found: U64Array = read_words(self.linux.memory, keys, 8).view("<u8").ravel()
-        return self._pads.translated(found)
+        return found
+
+    def counted(self, functions: U64Array) -> U64Array:
+        """Where calls of those functions go: into the padding, where this machine counts calls. Jumps are not counted."""
+        return self._pads.translated(functions)
 
     def special(self, function: int) -> bytes | None:
         """What stands for a call of `function`, where that is not a call."""
@@ -50,6 +54,16 @@ class StaticCalls:
                 raise Undecidable("ideal_nops is not in the snapshot")
             return self.nops.atomic
         return next((code for address, code in self._special if address == function), None)
+
+    def returns(self, sites: U64Array) -> Iterator[Written]:
+        """What stands at tail calls whose key names no function.
+
+        They were written before the machine chose its return thunk. Later kernels write all of them again once it has
+        (static_call_force_reinit(), 6.2), earlier ones leave the plain return.
+        """
+        if self.linux.symbols.find("static_call_force_reinit") is not None:
+            return self.mitigations.returns(sites)
+        return iter((Written(np.arange(len(sites)), repeated(PLAIN_RETURN, len(sites))),))
 
     def empty_condition(self) -> int:
         """Where a conditional tail call goes whose key names no function."""
@@ -97,6 +111,7 @@ class StaticCallSites(Sweep):
         yield from self._direct(rows[calls], functions[calls])
 
     def _direct(self, rows: IntArray, functions: U64Array) -> Iterator[Written]:
+        functions = self._calls.counted(functions)
         plain = np.ones(len(rows), dtype=np.bool_)
         for function in np.unique(functions).tolist():
             code = self._calls.special(function)
@@ -110,7 +125,7 @@ class StaticCallSites(Sweep):
         live = functions != 0
         yield Written(rows[live], branches(_JUMP, self.places.starts[rows[live]], functions[live]))
         empty = rows[~live]
-        for written in self._calls.mitigations.returns(self.places.starts[empty]) if len(empty) else ():
+        for written in self._calls.returns(self.places.starts[empty]) if len(empty) else ():
             yield Written(empty[written.rows], written.data)
 
     def _conditions(self, rows: IntArray, functions: U64Array) -> Iterator[Written]:
@@ -121,6 +136,10 @@ class StaticCallSites(Sweep):
         out[:, :2] = self._first[rows]
         out[:, 2:] = displacement(self.places.starts[rows], 6, targets)
         yield Written(rows, out)
+
+    def called(self) -> U64Array:
+        """The functions that sites call, rather than jump to: padding in front of them gets its counting instruction too."""
+        return np.unique(self._calls.functions(self._keys[~self._is_tail & ~self._is_conditional]))
 
     def describe(self, row: int) -> Applied:
         """The static call and its function."""

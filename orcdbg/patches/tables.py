@@ -23,10 +23,11 @@ def self_relative(table: bytes, address: int, stride: int = 4, offset: int = 0) 
         offset: of the word inside an entry.
     """
     count = len(table) // stride
-    shape = {"names": ["word"], "formats": ["<i4"], "offsets": [offset], "itemsize": stride}
-    words = np.frombuffer(table[: count * stride], dtype=np.dtype(shape))["word"].astype(np.int64)
+    rows = np.frombuffer(table[: count * stride], dtype="<i4").reshape(count, stride // 4)
+    words = rows[:, offset // 4].astype(np.int64)
     places = np.arange(count, dtype=np.int64) * stride + np.int64(signed(address + offset, 64))
-    return (places + words).view(np.uint64)
+    found: U64Array = (places + words).view(np.uint64)
+    return found
 
 
 def section_sites(image: Image, name: str, slide: int) -> U64Array:
@@ -37,11 +38,10 @@ def section_sites(image: Image, name: str, slide: int) -> U64Array:
     return self_relative(image.section_data(name), section.address + slide)
 
 
-def displacement(starts: U64Array, size: int | npt.NDArray[np.integer[npt.NBitBase]], targets: U64Array | int) -> U8Array:
+def displacement(starts: U64Array, size: int, targets: U64Array | int) -> U8Array:
     """The four bytes of a branch of `size` bytes at each start that goes to its target, a row each."""
     goal = np.uint64(targets) if isinstance(targets, int) else targets
-    ends = starts + (np.uint64(size) if isinstance(size, int) else size.astype(np.uint64))
-    low = (goal - ends).astype(np.uint32)
+    low = (goal - starts - np.uint64(size)).astype(np.uint32)
     return np.ascontiguousarray(low).view(np.uint8).reshape(-1, 4)
 
 

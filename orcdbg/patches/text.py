@@ -75,5 +75,3 @@ class PatchedText:
             start, end = max(cluster.address, address), min(cluster.end, address + size)
             out[start - address : end - address] = cluster.expected[start - cluster.address : end - cluster.address]
         return bytes(out)
-
-
