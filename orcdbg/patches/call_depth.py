@@ -20,7 +20,7 @@ from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import branch_targets, branches, built_bytes
 
 _CALL, _NOP = 0xE8, 0x90
-_SIZE = 9  # sarq $5, %gs:__x86_call_depth(%rip)
+PAD_SIZE = 9  # sarq $5, %gs:__x86_call_depth(%rip)
 _HEAD, _TAIL = b"\x65\x48\xc1\x3d", b"\x05"
 # Code that may run before per-CPU data can be reached, or that is moved (skip_addr in callthunks.c).
 _NEVER = (
@@ -71,9 +71,9 @@ class Pads:
 
     def code(self, pads: U64Array) -> U8Array:
         """The counting instruction at each pad; its operand is counted from its own end."""
-        out = np.empty((len(pads), _SIZE), dtype=np.uint8)
+        out = np.empty((len(pads), PAD_SIZE), dtype=np.uint8)
         out[:, :4] = np.frombuffer(_HEAD, dtype=np.uint8)
-        relative = (np.uint64(self._counter or 0) - pads - np.uint64(_SIZE)).astype(np.uint32)
+        relative = (np.uint64(self._counter or 0) - pads - np.uint64(PAD_SIZE)).astype(np.uint32)
         out[:, 4:8] = np.ascontiguousarray(relative).view(np.uint8).reshape(-1, 4)
         out[:, 8:] = np.frombuffer(_TAIL, dtype=np.uint8)
         return out
@@ -81,11 +81,11 @@ class Pads:
     def exist(self, functions: U64Array) -> npt.NDArray[np.bool_]:
         """For each function, whether calls of it are counted: it lies in text, has padding, and is not excepted."""
         low, high = self.text
-        good = (functions >= np.uint64(low + _SIZE)) & (functions < np.uint64(high))
+        good = (functions >= np.uint64(low + PAD_SIZE)) & (functions < np.uint64(high))
         good &= ~np.isin(functions, self._never)
         good &= ~self._is_moved(functions)
-        places = functions[good] - np.uint64(self._linux.slide + _SIZE)
-        good[good] = (built_bytes(self._image, places, _SIZE) == _NOP).all(axis=1)
+        places = functions[good] - np.uint64(self._linux.slide + PAD_SIZE)
+        good[good] = (built_bytes(self._image, places, PAD_SIZE) == _NOP).all(axis=1)
         return good
 
     def _is_moved(self, functions: U64Array) -> npt.NDArray[np.bool_]:
@@ -101,7 +101,7 @@ class Pads:
         if not self.used:
             return functions
         unique, which = np.unique(functions, return_inverse=True)
-        counted: U64Array = np.where(self.exist(unique), unique - np.uint64(_SIZE), unique)
+        counted: U64Array = np.where(self.exist(unique), unique - np.uint64(PAD_SIZE), unique)
         return counted[which.ravel()]
 
 
@@ -140,13 +140,13 @@ class PadsPass(Sweep):
     def __init__(self, functions: U64Array, pads: Pads) -> None:
         unique = np.unique(functions)
         found = unique[pads.exist(unique)]
-        self.places = make_spans(found - np.uint64(_SIZE), np.full(len(found), _SIZE))
+        self.places = make_spans(found - np.uint64(PAD_SIZE), np.full(len(found), PAD_SIZE))
         self._pads = pads
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
         """Padding becomes the counting instruction."""
         starts = self.places.starts[rows]
-        empty = (text.gather(starts, _SIZE) == _NOP).all(axis=1)
+        empty = (text.gather(starts, PAD_SIZE) == _NOP).all(axis=1)
         yield Written(rows[empty], self._pads.code(starts[empty]))
 
     def describe(self, row: int) -> Applied:

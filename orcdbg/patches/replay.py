@@ -22,6 +22,7 @@ from orcdbg.patches.ibt_seal import IbtSealPass
 from orcdbg.patches.jump_labels import JumpLabelsPass
 from orcdbg.patches.kprobes import probe_passes
 from orcdbg.patches.mitigations import Mitigations
+from orcdbg.patches.module_calls import called_by_modules
 from orcdbg.patches.nops import NopTable, choose_nops
 from orcdbg.patches.paravirt import ParavirtPass
 from orcdbg.patches.relocation import BuiltText
@@ -155,6 +156,7 @@ def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) 
     if not used:
         return [*alternatives]
     targets = [called for one in _static_call_sites(build) for called in one.called().tolist()]
+    targets += called_by_modules(linux, pads).tolist()
     if not linux.types.has("callthunk_sites", "alt_start"):
         return [*counting_passes(image, linux, pads, sites, targets), *alternatives]
     sites = np.sort(sites)

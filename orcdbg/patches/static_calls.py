@@ -99,6 +99,7 @@ class StaticCallSites(Sweep):
         self._is_conditional = self._first[:, 0] == _TWO_BYTE
         self.places = make_spans(sites, np.where(self._is_conditional, 6, 5))
         self._calls = calls
+        self._image = image
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
         """Calls, jumps and conditional jumps to the keys' functions, or what stands for them."""
@@ -138,8 +139,19 @@ class StaticCallSites(Sweep):
         yield Written(rows, out)
 
     def called(self) -> U64Array:
-        """The functions that sites call, rather than jump to: padding in front of them gets its counting instruction too."""
-        return np.unique(self._calls.functions(self._keys[~self._is_tail & ~self._is_conditional]))
+        """The functions that sites call, rather than jump to: padding in front of them gets its counting instruction too.
+
+        Both those that the keys name now and those that they were built with, which the boot saw first; but a key that names
+        none was emptied before calls were counted.
+        """
+        keys = np.unique(self._keys[~self._is_tail & ~self._is_conditional])
+        first, now = self._built_functions(keys), self._calls.functions(keys)
+        return np.unique(np.concatenate([now, first[(first != 0) & (now != 0)]]))
+
+    def _built_functions(self, keys: U64Array) -> U64Array:
+        slide = np.uint64(self._calls.linux.slide)
+        found: U64Array = built_bytes(self._image, keys - slide, 8).view("<u8").ravel()
+        return np.where(found == 0, found, found + slide)
 
     def describe(self, row: int) -> Applied:
         """The static call and its function."""
