@@ -23,6 +23,7 @@ from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingTe
 
 _NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
 _FLAG_NOT, _FLAG_DIRECT_CALL = 1, 2
+_ENOUGH = 0.5  # of the entries must be possible for a layout to be believed
 _LAYOUTS = {
     12: np.dtype([("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("size", "u1"), ("repl_size", "u1")]),
     13: np.dtype(
@@ -47,17 +48,32 @@ class AltEntry(NamedTuple):
 
 
 def entry_size(table: bytes) -> int | None:
-    """Bytes of an entry, told by which entry size makes every site, length and flag plausible; None for no table."""
+    """Bytes of an entry, told by which entry size makes lengths and flags possible; None for no table.
+
+    Raises:
+        UnsupportedFormat: no entry size makes most of them so.
+    """
     if not table:
         return None
-    for size in (14, 12, 13):
-        if len(table) % size == 0:
-            rows = np.frombuffer(table, dtype=_LAYOUTS[size])
-            lengths_fit = bool((rows["repl_size"] <= rows["size"]).all() and (rows["size"] > 0).all())
-            flags_fit = size != 14 or bool((rows["flags"] <= 3).all())
-            if lengths_fit and flags_fit:
-                return size
-    raise UnsupportedFormat(".altinstructions", f"{len(table)} bytes fit no known entry layout")
+    fits = {size: float(_plausible(table, size).mean()) for size in (14, 12, 13) if len(table) >= size}
+    best = max(fits, key=lambda size: (len(table) % size == 0, fits[size]), default=0)
+    if not best or fits[best] < _ENOUGH:
+        raise UnsupportedFormat(".altinstructions", f"{len(table)} bytes fit no known entry layout")
+    return best
+
+
+def _rows(table: bytes, size: int) -> npt.NDArray[np.void]:
+    rows: npt.NDArray[np.void] = np.frombuffer(table[: len(table) // size * size], dtype=_LAYOUTS[size])
+    return rows
+
+
+def _plausible(table: bytes, size: int) -> npt.NDArray[np.bool_]:
+    """For each entry of that size, whether its lengths and flags are possible."""
+    rows = _rows(table, size)
+    good: npt.NDArray[np.bool_] = (rows["repl_size"] <= rows["size"]) & (rows["size"] > 0)
+    if size == 14:
+        good &= rows["flags"] <= (_FLAG_NOT | _FLAG_DIRECT_CALL)
+    return good
 
 
 class AlternativeTable:
@@ -65,8 +81,11 @@ class AlternativeTable:
 
     def __init__(self, table: bytes, address: int) -> None:
         size = entry_size(table) or 12
-        rows = np.frombuffer(table, dtype=_LAYOUTS[size])
+        rows, good = _rows(table, size), _plausible(table, size)
         places = np.arange(len(rows), dtype=np.int64) * size + np.int64(signed(address, 64))
+        self.problems = [f".altinstructions: entry {row}: impossible lengths or flags" for row in np.flatnonzero(~good)]
+        if self.problems:
+            rows, places = rows[good], places[good]
         self.has_flags = size == 14
         self._rows = rows
         self.sites = (places + rows["site"]).view(np.uint64)
@@ -123,7 +142,8 @@ class AlternativesPass:
         """Whether an entry applies, and why in words."""
         has = self._features.has(entry.feature)
         if has is None:
-            raise Undecidable(f"{self._features.name(entry.feature)}: the feature bits are not in the snapshot")
+            why = "out of range" if entry.feature >= self._features.count else "not in the snapshot"
+            raise Undecidable(f".altinstructions entry for {entry.site:#x}: feature bit {entry.feature} is {why}")
         return has != entry.negated, f"{self._features.name(entry.feature)} {'set' if has else 'clear'}"
 
     def apply(self, index: int, text: WorkingText) -> Applied | None:

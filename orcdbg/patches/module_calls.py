@@ -74,4 +74,3 @@ def _static(linux: Linux, module: Module) -> U64Array:
     calls = keys[(keys & np.uint64(1)) == 0] & ~np.uint64(3)
     found: U64Array = read_words(linux.memory, calls, 8).view("<u8").ravel()
     return found
-

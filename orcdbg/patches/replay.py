@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
 
+from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
@@ -36,6 +37,8 @@ from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCall
 from orcdbg.patches.sweep import Sweep
 from orcdbg.patches.tables import section_sites
 
+MAX_PROBLEMS = 100
+
 
 @dataclass(frozen=True)
 class Build:
@@ -45,6 +48,7 @@ class Build:
     linux: Linux
     built: BuiltText
     features: Features
+    problems: list[str] = field(default_factory=list)
 
     @functools.cached_property
     def text(self) -> tuple[int, int]:
@@ -54,7 +58,11 @@ class Build:
     @functools.cached_property
     def nops(self) -> NopTable | None:
         """The NOPs that this kernel writes."""
-        return choose_nops(self.linux, entry_size(self.image.section_data(".altinstructions")) == 14)
+        try:
+            size = entry_size(self.image.section_data(".altinstructions"))
+        except UnsupportedFormat:
+            size = None
+        return choose_nops(self.linux, size == 14)
 
     @functools.cached_property
     def mitigations(self) -> Mitigations:
@@ -105,7 +113,12 @@ def boot_passes(build: Build) -> list[PatchPass]:
     branches = _branch_passes(build)
     replacements = PatchedReplacements(image, build.built, slide, branches)
     passes: list[PatchPass] = [*branches]
-    passes += _with_counted_calls(build, _alternatives(build, replacements))
+    try:
+        alternatives = _alternatives(build, replacements)
+    except UnsupportedFormat as error:
+        build.problems.append(str(error))
+        alternatives = []
+    passes += _with_counted_calls(build, alternatives)
     sealed = section_sites(image, ".ibt_endbr_seal", slide)
     if len(sealed):
         passes.append(IbtSealPass(sealed, image, linux))
@@ -210,19 +223,36 @@ def all_passes(build: Build) -> list[PatchPass]:
     return boot_passes(build) + state_passes(build)
 
 
+_TABLES = {"alternative": ".altinstructions", "paravirt": ".parainstructions"}
+
+
 def table_problems(build: Build, passes: Sequence[PatchPass]) -> list[str]:
-    """A line for each table with entries that name nothing in the image, naming the first of them."""
-    problems: list[str] = []
-    low, high = build.text
+    """A line for each table with entries that are impossible or name nothing in the image."""
+    problems = list(build.problems)
     for the_pass in passes:
-        if not isinstance(the_pass, Sweep) or the_pass.table == "ftrace_pages_start":
-            continue
-        starts = the_pass.spans().starts
-        outside = np.flatnonzero((starts < np.uint64(low)) | (starts >= np.uint64(high)))
-        wrong = [
-            row for row in outside.tolist() if build.image.section_at(int(starts[row]) - build.linux.slide) is None
-        ]
-        if wrong:
-            where = f"{int(starts[wrong[0]]):#x}"
-            problems.append(f"{the_pass.table}: {len(wrong)} entries outside the image; entry {wrong[0]} names {where}")
+        if isinstance(the_pass, AlternativesPass):
+            problems += the_pass.table.problems[:MAX_PROBLEMS]
+        table = the_pass.table if isinstance(the_pass, Sweep) else _TABLES.get(the_pass.mechanism)
+        if table is not None and not isinstance(the_pass, FtracePass):
+            problems += _outside(build, the_pass.spans(), table)
     return problems
+
+
+def _outside(build: Build, spans: Spans, table: str) -> list[str]:
+    """A line when places begin in no section of the image, or end after the text that they begin in."""
+    low, high = build.text
+    starts, ends = spans.starts, spans.starts + spans.sizes
+    odd = np.flatnonzero((starts < np.uint64(low)) | (ends > np.uint64(high)))
+    sections = [
+        (s.address + build.linux.slide, s.end + build.linux.slide) for s in build.image.elf.sections if s.address
+    ]
+    bounds = np.array(sorted(sections), dtype=np.uint64).reshape(-1, 2)
+    before = np.searchsorted(bounds[:, 0], starts[odd], side="right") - 1
+    good = (
+        (before >= 0) & (ends[odd] <= bounds[np.maximum(before, 0), 1]) if len(bounds) else np.zeros(len(odd), np.bool_)
+    )
+    wrong = odd[~good]
+    if not len(wrong):
+        return []
+    first = f"entry {int(wrong[0])} names {int(starts[wrong[0]]):#x}"
+    return [f"{table}: {len(wrong)} entries outside the image's sections; {first}"]

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from orcdbg.patches.site import Applied, PatchPass, Spans, U8Array, U64Array, Undecidable, WorkingText, windows
 
 IntArray = npt.NDArray[np.intp]
+MAX_FAILURES = 64
 UNKNOWN = 0x80  # flag in `WholeText.owners`: a pass wrote here, but what it wrote cannot be told
 
 
@@ -120,12 +121,28 @@ def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
     inside = np.flatnonzero((starts >= np.uint64(text.address)) & (starts + sizes <= np.uint64(text.end)))
     if not isinstance(the_pass, Sweep):
         return len(inside), _one_by_one(the_pass, inside, text)
-    try:
-        the_pass.sweep(text, inside)
-    except Undecidable as error:
-        text.doubt(starts[inside], sizes[inside])
-        return len(inside), [f"{the_pass.mechanism}: {len(inside)} sites: {error}"]
-    return len(inside), []
+    problems: list[str] = []
+    _in_parts(the_pass, inside, text, problems)
+    return len(inside), problems
+
+
+def _in_parts(the_pass: Sweep, inside: IntArray, text: WholeText, problems: list[str]) -> None:
+    """Runs a pass; where it cannot tell something, halves are tried on their own, so that one bad entry spoils only itself."""
+    starts, sizes = the_pass.spans()
+    pending, failures = [inside], 0
+    while pending:
+        rows = pending.pop()
+        try:
+            the_pass.sweep(text, rows)
+        except Undecidable as error:
+            failures += 1
+            if len(rows) > 1 and failures < MAX_FAILURES:
+                pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
+                continue
+            text.doubt(starts[rows], sizes[rows])
+            problems.append(
+                f"{the_pass.mechanism}: entry {int(rows[0])} of {the_pass.table} ({len(rows)} sites): {error}"
+            )
 
 
 def _one_by_one(the_pass: PatchPass, rows: IntArray, text: WholeText) -> list[str]:
@@ -133,6 +150,9 @@ def _one_by_one(the_pass: PatchPass, rows: IntArray, text: WholeText) -> list[st
     starts, sizes = the_pass.spans()
     reasons: dict[str, int] = {}
     for row in rows.tolist():
+        if len(reasons) > MAX_FAILURES:
+            text.doubt(starts[row : row + 1], sizes[row : row + 1])
+            continue
         before = text.changed_places
         try:
             the_pass.apply(row, text)
