@@ -200,7 +200,7 @@ class Session:
     @functools.cached_property
     def text(self) -> PatchedText:
         """Kernel text as it ran: memory, or the replay where memory is not in the snapshot."""
-        return PatchedText(self.memory, self.ledger, self.built, self.is_text)
+        return PatchedText(self.memory, (self.ledger, self.stack_ledger), self.built, self.is_text)
 
     @functools.cached_property
     def text_ranges(self) -> list[tuple[int, int]]:

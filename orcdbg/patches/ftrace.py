@@ -16,12 +16,13 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.patches.ftrace_state import DIRECT_EN, ENABLED, REGS_EN, TRAMP_EN, FtraceState
 from orcdbg.patches.mitigations import Mitigations
 from orcdbg.patches.nops import NopTable
-from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans, windows
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import branch_targets, branches, built_bytes, repeated
 
 _CALL, _JUMP = 0xE8, 0xE9
 _SIZE = 5
+MAX_TEXT = 256 << 20
 
 
 class FtracePass(Sweep):
@@ -30,7 +31,8 @@ class FtracePass(Sweep):
     mechanism = "ftrace"
     table = "ftrace_pages_start"
 
-    def __init__(self, linux: Linux, state: FtraceState, nops: NopTable | None) -> None:
+    def __init__(self, image: Image, linux: Linux, state: FtraceState, nops: NopTable | None) -> None:
+        self._image = image
         self._linux = linux
         self._state = state
         self._nops = nops
@@ -41,7 +43,11 @@ class FtracePass(Sweep):
 
     @functools.cached_property
     def _spans(self) -> Spans:
-        ips = self._state.records.ips
+        """The records' addresses; without records, every place where the build called __fentry__."""
+        try:
+            ips = self._state.records.ips
+        except Undecidable:
+            ips = calls_of(self._image, self._linux, "__fentry__")
         return make_spans(ips, np.full(len(ips), _SIZE))
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
@@ -94,6 +100,19 @@ class FtracePass(Sweep):
         """Whether the function is traced."""
         flags = int(self._state.records.flags[row])
         return Applied("on" if flags & ENABLED else "off", f"dyn_ftrace.flags = {flags:#x}")
+
+
+def calls_of(image: Image, linux: Linux, name: str) -> U64Array:
+    """Run-time addresses of all five-byte calls of a function in the kernel's text as built."""
+    target = linux.find_address(name)
+    start, end = linux.address("_text"), linux.address("_etext")
+    if target is None or not 0 < end - start <= MAX_TEXT:
+        return np.empty(0, np.uint64)
+    text = np.frombuffer(image.read(start - linux.slide, end - start), dtype=np.uint8)
+    opcodes = np.flatnonzero(text[:-_SIZE] == _CALL)
+    sites = opcodes.astype(np.uint64) + np.uint64(start)
+    found: U64Array = sites[branch_targets(sites, windows(text, _SIZE)[opcodes]) == np.uint64(target)]
+    return found
 
 
 class FtraceTrampolineCalls(Sweep):

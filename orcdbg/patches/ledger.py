@@ -111,25 +111,23 @@ class PatchLedger:
             image = self._built.read(address, end - address)
         except MemoryFault:
             return Cluster(address, bytes(end - address), None, ())
-        text, sites, known = WorkingText(address, image), [], True
+        text, sites = WorkingText(address, image), []
         for order, (owner, number) in enumerate(rows):
-            site, known = self._apply(self.passes[owner], number, text, known, order)
+            site = self._apply(self.passes[owner], number, text, order)
             sites += [site] if site else []
-        return Cluster(address, image, bytes(text.data) if known else None, tuple(sites))
+        return Cluster(address, image, bytes(text.data) if text.knows(address, end - address) else None, tuple(sites))
 
-    def _apply(
-        self, the_pass: PatchPass, number: int, text: WorkingText, known: bool, order: int
-    ) -> tuple[PatchSite | None, bool]:
-        """One pass at one place: its site, and whether the bytes are still known."""
+    def _apply(self, the_pass: PatchPass, number: int, text: WorkingText, order: int) -> PatchSite | None:
+        """One pass at one place: its site, None where it leaves the place alone."""
         span = the_pass.spans()
         start, size = int(span.starts[number]), int(span.sizes[number])
         image = self._built.read(start, size)
         try:
             applied = the_pass.apply(number, text)
         except Undecidable as error:
-            return PatchSite(the_pass.mechanism, start, size, "?", image, None, str(error), order), False
+            text.lose(start, size)
+            return PatchSite(the_pass.mechanism, start, size, "?", image, None, str(error), order)
         if applied is None:
-            return None, known
-        after = text.read(start, size) if known else None
-        site = PatchSite(the_pass.mechanism, start, size, applied.name, image, after, applied.decided_by, order)
-        return site, known
+            return None
+        after = text.read(start, size) if text.knows(start, size) else None
+        return PatchSite(the_pass.mechanism, start, size, applied.name, image, after, applied.decided_by, order)

@@ -214,7 +214,10 @@ def state_passes(build: Build) -> list[PatchPass]:
     if build.linux.symbols.find("__start_static_call_sites") is not None:
         passes.append(StaticCallTrampolines(image, _static_calls(build)))
     tracing = FtraceState(linux)
-    passes += [FtracePass(linux, tracing, build.nops), FtraceTrampolineCalls(image, linux, build.mitigations, tracing)]
+    passes += [
+        FtracePass(image, linux, tracing, build.nops),
+        FtraceTrampolineCalls(image, linux, build.mitigations, tracing),
+    ]
     return passes + probe_passes(linux)
 
 

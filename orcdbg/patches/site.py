@@ -56,6 +56,7 @@ class WorkingText:
         self.address = address
         self.data = data if isinstance(data, bytearray) else bytearray(data)
         self.array: U8Array = np.frombuffer(self.data, dtype=np.uint8)
+        self._doubtful: set[int] = set()
 
     @property
     def end(self) -> int:
@@ -75,6 +76,16 @@ class WorkingText:
 
     def _put(self, start: int, data: bytes) -> None:
         self.data[start : start + len(data)] = data
+        if self._doubtful:
+            self._doubtful.difference_update(range(start, start + len(data)))
+
+    def lose(self, address: int, size: int) -> None:
+        """Notes that a pass wrote here, and that nobody can tell what; a later pass that writes here mends it."""
+        self._doubtful.update(range(max(address - self.address, 0), min(address + size - self.address, len(self.data))))
+
+    def knows(self, address: int, size: int) -> bool:
+        """True when all of those bytes are known."""
+        return self._doubtful.isdisjoint(range(address - self.address, address + size - self.address))
 
     def gather(self, addresses: U64Array, size: int) -> U8Array:
         """`size` bytes at each address, a row each; zeros for what lies outside the stretch."""
@@ -101,6 +112,9 @@ class WorkingText:
 
     def _put_rows(self, offsets: npt.NDArray[np.int64], rows: U8Array) -> None:
         windows(self.array, rows.shape[1])[offsets] = rows
+        if self._doubtful:
+            for start in offsets.tolist():
+                self._doubtful.difference_update(range(start, start + rows.shape[1]))
 
 
 def windows(array: U8Array, size: int) -> U8Array:

@@ -129,7 +129,7 @@ def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
 def _in_parts(the_pass: Sweep, inside: IntArray, text: WholeText, problems: list[str]) -> None:
     """Runs a pass; where it cannot tell something, halves are tried on their own, so that one bad entry spoils only itself."""
     starts, sizes = the_pass.spans()
-    pending, failures = [inside], 0
+    pending, failures, lost, first = [inside], 0, 0, ""
     while pending:
         rows = pending.pop()
         try:
@@ -140,9 +140,10 @@ def _in_parts(the_pass: Sweep, inside: IntArray, text: WholeText, problems: list
                 pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
                 continue
             text.doubt(starts[rows], sizes[rows])
-            problems.append(
-                f"{the_pass.mechanism}: entry {int(rows[0])} of {the_pass.table} ({len(rows)} sites): {error}"
-            )
+            first = first or f"entry {int(rows[0])} of {the_pass.table}: {error}"
+            lost += len(rows)
+    if lost:
+        problems.append(f"{the_pass.mechanism}: what stands at {lost} sites cannot be told; {first}")
 
 
 def _one_by_one(the_pass: PatchPass, rows: IntArray, text: WholeText) -> list[str]:
@@ -152,6 +153,7 @@ def _one_by_one(the_pass: PatchPass, rows: IntArray, text: WholeText) -> list[st
     for row in rows.tolist():
         if len(reasons) > MAX_FAILURES:
             text.doubt(starts[row : row + 1], sizes[row : row + 1])
+            reasons[""] = reasons.get("", 0) + 1
             continue
         before = text.changed_places
         try:
@@ -160,4 +162,7 @@ def _one_by_one(the_pass: PatchPass, rows: IntArray, text: WholeText) -> list[st
         except Undecidable as error:
             text.doubt(starts[row : row + 1], sizes[row : row + 1])
             reasons[str(error)] = reasons.get(str(error), 0) + 1
-    return [f"{the_pass.mechanism}: {why}" + (f" ({n} sites)" if n > 1 else "") for why, n in reasons.items()]
+    if not reasons:
+        return []
+    lost, first = sum(reasons.values()), next(iter(reasons))
+    return [f"{the_pass.mechanism}: what stands at {lost} sites cannot be told; {first}"]
