@@ -17,6 +17,7 @@ from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
 
 _STRIDE = 16
+_SAMPLED = 64  # entries looked at to tell the generation; damaged ones may name no text
 _ENTRY = np.dtype(
     {"names": ["site", "type", "size"], "formats": ["<u8", "u1", "u1"], "offsets": [0, 8, 9], "itemsize": 16}
 )
@@ -62,7 +63,7 @@ class ParavirtPass:
         rows = rows[rows["size"] > 0]
         self._types = rows["type"]
         self._spans = make_spans(rows["site"] + np.uint64(slide), rows["size"])
-        self.inlines = len(rows) > 0 and _uses_absolute_calls(built, int(self._spans.starts[0]))
+        self.inlines = _uses_absolute_calls(built, self._spans.starts[:_SAMPLED].tolist())
 
     def spans(self) -> Spans:
         """Call sites in table order."""
@@ -133,6 +134,11 @@ class ParavirtPass:
         return opcode + (target - site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
 
 
-def _uses_absolute_calls(built: AddressSpace, site: int) -> bool:
+def _uses_absolute_calls(built: AddressSpace, sites: list[int]) -> bool:
     """True for the generation that patches instructions in itself: its sites are `call *abs32`, later `call *rip-relative`."""
-    return built.read(site, 3) in (_CALL_ABSOLUTE, _JUMP_ABSOLUTE)
+    for site in sites:
+        try:
+            return built.read(site, 3) in (_CALL_ABSOLUTE, _JUMP_ABSOLUTE)
+        except MemoryFault:
+            continue
+    return False

@@ -84,23 +84,19 @@ class WholeText(WorkingText):
 
     def _put(self, start: int, data: bytes) -> None:
         before = self.data[start : start + len(data)]
-        if before == data:
-            owners = self.owners[start : start + len(data)]
-            if not owners.all():
-                owners[owners == 0] = self.owner
-            return
         row, end = np.frombuffer(data, dtype=np.uint8), start + len(data)
         owners = self.owners[start:end]
-        owners[(self.array[start:end] != row) | (owners == 0)] = self.owner
-        self.array[start:end] = row
-        self.changed_places += 1
+        owners[(self.array[start:end] != row) | _free(owners)] = self.owner
+        if before != data:
+            self.array[start:end] = row
+            self.changed_places += 1
 
     def _put_rows(self, offsets: npt.NDArray[np.int64], rows: U8Array) -> None:
         size = rows.shape[1]
         changed = windows(self.array, size)[offsets] != rows
         owned = windows(self.owners, size)
         held = owned[offsets]
-        held[changed | (held == 0)] = self.owner
+        held[changed | _free(held)] = self.owner
         owned[offsets] = held
         windows(self.array, size)[offsets] = rows
         self.changed_places += int(changed.any(axis=1).sum())
@@ -110,6 +106,12 @@ class WholeText(WorkingText):
         for start, size in zip(starts.tolist(), sizes.tolist(), strict=True):
             low = max(start - self.address, 0)
             self.owners[low : max(start + size - self.address, 0)] = self.owner | UNKNOWN
+
+
+def _free(owners: U8Array) -> npt.NDArray[np.bool_]:
+    """Where nothing is known of a byte: no pass covers it, or one that could not be decided did."""
+    free: npt.NDArray[np.bool_] = (owners == 0) | (owners >= UNKNOWN)
+    return free
 
 
 def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
