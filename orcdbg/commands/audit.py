@@ -8,9 +8,9 @@ import numpy as np
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.results import Audit, Replay, Result
 from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
-from orcdbg.patches.audit import AuditReport
 from orcdbg.session import Session
 
 FOUND_SOMETHING = 5
@@ -20,6 +20,7 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
     """The two subcommands of `patch`."""
     audit = actions.add_parser("audit", help="compare all text with what it must be", allow_abbrev=False)
     audit.add_argument("--strict", action="store_true", help="exit with status 5 when something is wrong")
+    audit.add_argument("--modules", metavar="DIR", help="where the .ko files of the loaded modules are, at any depth")
     replay = actions.add_parser("replay", help="write the text as the passes leave it", allow_abbrev=False)
     replay.add_argument("-o", "--output", metavar="FILE", required=True, help="an ELF file that objdump opens")
 
@@ -28,8 +29,7 @@ def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """`patch audit`."""
     session = debugger.session
     kernel = session.audit()
-    modules: dict[str, AuditReport] = {}
-    unaudited = {module.name: "its patch tables are not read yet" for module in session.names.modules}
+    modules, unaudited = audit_modules(session, arguments.modules)
     reports = [kernel, *modules.values()]
     ranges = [found for report in reports for found in (*report.unexplained_ranges, *report.mismatched_ranges)]
     symbols = {found.address: _name(session, found.address) for found in ranges}

@@ -69,6 +69,20 @@ class Build:
         """The machine's defences that show in text."""
         return Mitigations(self.linux, self.features)
 
+    @property
+    def kernel_image(self) -> Image:
+        """The image that holds the kernel's own code."""
+        return self.image
+
+    @property
+    def unmoved(self) -> int:
+        """What absolute addresses in the tables still lack to be run-time addresses."""
+        return self.linux.slide
+
+    def lock_sites(self) -> U64Array:
+        """Addresses of the lock prefixes that one CPU does not need."""
+        return section_sites(self.image, ".smp_locks", self.linux.slide)
+
     def table(self, start: str, end: str) -> tuple[bytes, int]:
         """The image's bytes between two symbols, and the run-time address of the first; empty where it has none."""
         first, last = self.linux.symbols.find(start), self.linux.symbols.find(end)
@@ -88,7 +102,7 @@ def _alternatives(build: Build, replacements: AddressSpace) -> list[Alternatives
 
 def _paravirt(build: Build) -> list[ParavirtPass]:
     sites = build.image.section_data(".parainstructions")
-    return [ParavirtPass(build.linux, build.built, sites, build.linux.slide, build.nops)] if sites else []
+    return [ParavirtPass(build.linux, build.built, sites, build.unmoved, build.nops)] if sites else []
 
 
 def _around(paravirt: Sequence[ParavirtPass], others: Sequence[PatchPass]) -> list[PatchPass]:
@@ -121,8 +135,8 @@ def boot_passes(build: Build) -> list[PatchPass]:
     passes += _with_counted_calls(build, alternatives)
     sealed = section_sites(image, ".ibt_endbr_seal", slide)
     if len(sealed):
-        passes.append(IbtSealPass(sealed, image, linux))
-    passes.append(SmpLocksPass(section_sites(image, ".smp_locks", slide), linux))
+        passes.append(IbtSealPass(sealed, build.kernel_image, linux))
+    passes.append(SmpLocksPass(build.lock_sites(), linux))
     return _around(_paravirt(build), passes)
 
 

@@ -18,10 +18,12 @@ def read_words(memory: AddressSpace, addresses: U64Array, size: int) -> U8Array:
     Raises:
         Undecidable: one of them is not in the snapshot.
     """
+    if not len(addresses):
+        return np.zeros((0, size), dtype=np.uint8)
     unique, which = np.unique(addresses, return_inverse=True)
     out = np.zeros((len(unique), size), dtype=np.uint8)
     pages = unique // np.uint64(_PAGE)
-    starts = np.flatnonzero(np.concatenate(([True], pages[1:] != pages[:-1]))) if len(unique) else np.empty(0, np.intp)
+    starts = np.flatnonzero(np.concatenate(([True], pages[1:] != pages[:-1])))
     for first, last in zip(starts, np.append(starts[1:], len(unique)), strict=True):
         low, high = int(unique[first]), int(unique[last - 1]) + size
         try:
