@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from random import Random
 
 import pytest
 
 from orcdbg.base.reading import AddressSpace
+from orcdbg.commands.module_files import audit_modules
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.opening import open_session
@@ -15,7 +17,7 @@ from orcdbg.patches.replay import Build, all_passes
 from orcdbg.patches.sweep import UNKNOWN
 from orcdbg.session import Session
 from tests.lab import boots, scenes
-from tests.lab.fetch import RELEASES
+from tests.lab.fetch import RELEASES, ensure
 from tests.lab.scenes import Scene
 
 SEED = 0
@@ -26,6 +28,18 @@ def opened(scene: Scene) -> Session:
     return open_session(scene.vmlinux, scene.snapshot)
 
 
+def assert_modules_clean(session: Session, modules: Path) -> None:
+    """The same of every loaded module; on a machine that counts calls they are not predicted, and say so."""
+    reports, without = audit_modules(session, str(modules))
+    if session.build.mitigations.call_depth:
+        assert not reports
+        return
+    assert without == {}
+    assert {name: (one.unexplained, one.mismatched, one.problems) for name, one in reports.items()} == {
+        module.name: (0, 0, []) for module in session.names.modules
+    }
+
+
 def assert_clean(scene: Scene) -> None:
     """Nothing is unexplained, nothing contradicts the replay, nothing is left open."""
     session = opened(scene)
@@ -34,6 +48,7 @@ def assert_clean(scene: Scene) -> None:
     assert [(session.names.describe(one.address), one.mechanism, one.memory.hex()) for one in wrong] == []
     assert report.problems == []
     assert report.differing == report.explained > 0
+    assert_modules_clean(session, ensure(scene.kernel).modules)
 
 
 @pytest.mark.parametrize("kernel", RELEASES)
