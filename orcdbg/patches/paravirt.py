@@ -17,7 +17,6 @@ from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
 
 _STRIDE = 16
-_SAMPLED = 64  # entries looked at to tell the generation; damaged ones may name no text
 _ENTRY = np.dtype(
     {"names": ["site", "type", "size"], "formats": ["<u8", "u1", "u1"], "offsets": [0, 8, 9], "itemsize": 16}
 )
@@ -39,6 +38,8 @@ _INLINE_IF_NATIVE = {
     "lock.queued_spin_unlock": ("__raw_callee_save___native_queued_spin_unlock", "c60700"),
     "lock.vcpu_is_preempted": ("__raw_callee_save___native_vcpu_is_preempted", "31c0"),
 }
+
+_SAMPLED = 64  # entries looked at to tell the generation; damaged ones may name no text
 
 
 class ParavirtPass:
