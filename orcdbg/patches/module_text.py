@@ -61,7 +61,7 @@ class ModuleImage(Image):
         """`size` bytes at a link address."""
         for start, data in self._linked.values():
             offset = address + self._slide - start
-            if 0 <= offset and offset + size <= len(data):
+            if offset >= 0 and offset + size <= len(data):
                 return data[offset : offset + size]
         raise BadAddress("module", address, size)
 
