@@ -156,6 +156,8 @@ class SymbolTable:
 
     def at(self, address: int) -> Span | None:
         """The symbol that holds `address`, chosen among equals as the kernel's kallsyms does."""
+        if not 0 <= address < 1 << 64:  # a damaged pointer less the slide may be neither
+            return None
         values, indices = self._by_address
         end = int(np.searchsorted(values, np.uint64(address), side="right"))
         if end == 0:
