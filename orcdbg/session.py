@@ -21,9 +21,11 @@ from orcdbg.orc.layout import EntryShape, LayoutChoice, choose_layout
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import ENTRY
 from orcdbg.orc.table import OrcEntry, OrcTable
+from orcdbg.patches.audit import AuditReport, Replayed
+from orcdbg.patches.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.relocation import BuiltText
-from orcdbg.patches.replay import Build, recorded_passes
+from orcdbg.patches.replay import Build, all_passes, stack_passes
 from orcdbg.patches.site import PatchPass
 from orcdbg.patches.text import PatchedText, ends_with_call
 from orcdbg.snapshot.machine import Snapshot
@@ -157,16 +159,41 @@ class Session:
         return BuiltText(self.image, self.slide)
 
     @functools.cached_property
+    def build(self) -> Build:
+        """What the passes of the kernel over its own text draw on."""
+        return Build(self.image, self.linux, self.built, self.features)
+
+    @functools.cached_property
+    def _extra(self) -> list[PatchPass]:
+        return [one for make in self._extra_passes for one in make(self.build)]
+
+    @functools.cached_property
+    def passes(self) -> list[PatchPass]:
+        """Every pass of the kernel over its own text, in order."""
+        return all_passes(self.build) + self._extra
+
+    @functools.cached_property
     def ledger(self) -> PatchLedger:
-        """The recorded patches."""
-        build = Build(self.image, self.linux, self.built, self.features)
-        passes = recorded_passes(build) + [one for make in self._extra_passes for one in make(build)]
-        return PatchLedger(passes, self.built)
+        """All patch sites."""
+        return PatchLedger(self.passes, self.built)
+
+    @functools.cached_property
+    def stack_ledger(self) -> PatchLedger:
+        """The patch sites where the stack pointer may move otherwise than as built; what a walk needs, at a walk's price."""
+        return PatchLedger(stack_passes(self.build) + self._extra, self.built)
+
+    def audit(self) -> AuditReport:
+        """Compares the kernel's text in memory with what it must be."""
+        return audit_kernel(self.build, self.built, self.passes)
+
+    def replayed(self) -> Replayed:
+        """The kernel's text as all passes leave it."""
+        return replayed_kernel(self.build, self.built, self.passes)
 
     @functools.cached_property
     def text(self) -> PatchedText:
         """Kernel text as it ran: memory, or the replay where memory is not in the snapshot."""
-        return PatchedText(self.memory, self.ledger, self.built, self.is_text)
+        return PatchedText(self.memory, (self.ledger, self.stack_ledger), self.built, self.is_text)
 
     @functools.cached_property
     def text_ranges(self) -> list[tuple[int, int]]:
@@ -252,7 +279,7 @@ class Session:
         # 5.12 (a0cfc74d0b00) changed what SP_INDIRECT means, in the series that added hardirq_stack_inuse.
         linux = self.linux
         adds_last = linux.find_address("hardirq_stack_inuse") is not None or linux.types.has("pcpu_hot", "current_task")
-        return OrcOverlay(self.find_orc, self.ledger, self.memory, adds_last, self.names.at)
+        return OrcOverlay(self.find_orc, self.stack_ledger, self.memory, adds_last, self.names.at)
 
     def follows_call(self, address: int) -> bool | None:
         """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 
 from orcdbg.base.errors import MemoryFault, NotFound, UsageError
+from orcdbg.commands import audit
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.disassembler import disassemble
 from orcdbg.commands.registry import Command
@@ -64,13 +65,14 @@ def _orc(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 
 
 def _patch_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|at")
+    actions = parser.add_subparsers(dest="action", metavar="list|at|audit|replay")
     lister = actions.add_parser("list", help="the recorded patch sites", allow_abbrev=False)
     lister.add_argument("--mechanism", help="only sites of one mechanism, such as paravirt")
     lister.add_argument("--symbol", help="only sites in one function")
     lister.add_argument("--changed", action="store_true", help="only sites whose bytes in memory are not the image's")
     at = actions.add_parser("at", help="what covers an address", allow_abbrev=False)
     at.add_argument("where", metavar="ADDR|SYMBOL")
+    audit.add_arguments(actions)
 
 
 def _state(debugger: Debugger, site: PatchSite) -> SiteState:
@@ -94,7 +96,7 @@ def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     known = sorted({one.mechanism for one in session.ledger.passes})
     if arguments.mechanism not in (None, *known):
         raise NotFound("mechanism", arguments.mechanism, "this kernel's are " + ", ".join(known))
-    clusters = session.ledger.clusters()
+    clusters = session.ledger.clusters(arguments.mechanism)
     if arguments.symbol:
         start = debugger.address(arguments.symbol)
         location = session.names.at(start)
@@ -116,7 +118,11 @@ def _patch(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return _patch_at(debugger, arguments.where)
     if arguments.action == "list":
         return _patch_list(debugger, arguments)
-    raise UsageError("patch what?", "patch list, or patch at ADDR")
+    if arguments.action == "audit":
+        return audit.audit_text(debugger, arguments)
+    if arguments.action == "replay":
+        return audit.replay_text(debugger, arguments)
+    raise UsageError("patch what?", "patch list, patch at ADDR, patch audit, or patch replay -o FILE")
 
 
 COMMANDS = (
@@ -151,6 +157,8 @@ COMMANDS = (
         examples=(
             ("patch at _raw_spin_lock_irqsave+7", "every pass that wrote there, in order"),
             ("patch list --mechanism paravirt --changed", "all paravirt sites that were patched"),
+            ("patch audit --strict", "account for every byte of text; exit status 5 when one is wrong"),
+            ("patch replay -o text.elf", "the text as the passes leave it, for objdump"),
         ),
         operands=("symbol", "mechanism"),
     ),

@@ -10,6 +10,7 @@ from orcdbg.kernel.modules import Module
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.overlay import Effective
 from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.audit import AuditReport
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, StackTrace
 
@@ -85,6 +86,31 @@ class Sites:
 
     sites: Sequence[SiteState]
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """The account of all text: the kernel's own, and each module's by name.
+
+    `symbols` names the wrong stretches by address, `unaudited` says of which module's text there is no account, and why.
+    """
+
+    kernel: AuditReport
+    modules: Mapping[str, AuditReport]
+    symbols: Mapping[int, str | None]
+    unaudited: Mapping[str, str]
+    exit_status: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Replay:
+    """A replayed text that was written to a file, and the places in it whose bytes are not known."""
+
+    path: str
+    address: int
+    size: int
+    symbols: int
+    problems: Sequence[str]
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,9 +43,17 @@ class Features:
             return None
         return int.from_bytes(data, "little")
 
+    @functools.cached_property
+    def count(self) -> int:
+        """How many feature and bug bits this kernel has."""
+        try:
+            return 8 * self._linux.types.size_of_member("cpuinfo_x86", "x86_capability")
+        except OrcdbgError:
+            return 0
+
     def has(self, number: int) -> bool | None:
         """Whether feature `number` is set; None where the snapshot does not tell."""
-        if self._words is None or not 0 <= number < MAX_FEATURES:
+        if self._words is None or not 0 <= number < min(self.count, MAX_FEATURES):
             return None
         return bool(self._words >> number & 1)
 

@@ -6,6 +6,8 @@ layout; what the kernel does with an entry changed together with the layout.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
@@ -15,12 +17,13 @@ from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_u64, signed
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.decode import decode, decode_one, wide_operands
 from orcdbg.patches.nops import NopTable
-from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
+from orcdbg.patches.rewriting import moved, optimise_new_nops, optimise_old_nops
+from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans
 
 _NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
 _FLAG_NOT, _FLAG_DIRECT_CALL = 1, 2
+_ENOUGH = 0.5  # of the entries must be possible for a layout to be believed
 _LAYOUTS = {
     12: np.dtype([("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("size", "u1"), ("repl_size", "u1")]),
     13: np.dtype(
@@ -45,17 +48,32 @@ class AltEntry(NamedTuple):
 
 
 def entry_size(table: bytes) -> int | None:
-    """Bytes of an entry, told by which entry size makes every site, length and flag plausible; None for no table."""
+    """Bytes of an entry, told by which entry size makes lengths and flags possible; None for no table.
+
+    Raises:
+        UnsupportedFormat: no entry size makes most of them so.
+    """
     if not table:
         return None
-    for size in (14, 12, 13):
-        if len(table) % size == 0:
-            rows = np.frombuffer(table, dtype=_LAYOUTS[size])
-            lengths_fit = bool((rows["repl_size"] <= rows["size"]).all() and (rows["size"] > 0).all())
-            flags_fit = size != 14 or bool((rows["flags"] <= 3).all())
-            if lengths_fit and flags_fit:
-                return size
-    raise UnsupportedFormat(".altinstructions", f"{len(table)} bytes fit no known entry layout")
+    fits = {size: float(_plausible(table, size).mean()) for size in (14, 12, 13) if len(table) >= size}
+    best = max(fits, key=lambda size: (len(table) % size == 0, fits[size]), default=0)
+    if not best or fits[best] < _ENOUGH:
+        raise UnsupportedFormat(".altinstructions", f"{len(table)} bytes fit no known entry layout")
+    return best
+
+
+def _rows(table: bytes, size: int) -> npt.NDArray[np.void]:
+    rows: npt.NDArray[np.void] = np.frombuffer(table[: len(table) // size * size], dtype=_LAYOUTS[size])
+    return rows
+
+
+def _plausible(table: bytes, size: int) -> npt.NDArray[np.bool_]:
+    """For each entry of that size, whether its lengths and flags are possible."""
+    rows = _rows(table, size)
+    good: npt.NDArray[np.bool_] = (rows["repl_size"] <= rows["size"]) & (rows["size"] > 0)
+    if size == 14:
+        good &= rows["flags"] <= (_FLAG_NOT | _FLAG_DIRECT_CALL)
+    return good
 
 
 class AlternativeTable:
@@ -63,8 +81,11 @@ class AlternativeTable:
 
     def __init__(self, table: bytes, address: int) -> None:
         size = entry_size(table) or 12
-        rows = np.frombuffer(table, dtype=_LAYOUTS[size])
+        rows, good = _rows(table, size), _plausible(table, size)
         places = np.arange(len(rows), dtype=np.int64) * size + np.int64(signed(address, 64))
+        self.problems = [f".altinstructions: entry {row}: impossible lengths or flags" for row in np.flatnonzero(~good)]
+        if self.problems:
+            rows, places = rows[good], places[good]
         self.has_flags = size == 14
         self._rows = rows
         self.sites = (places + rows["site"]).view(np.uint64)
@@ -121,7 +142,8 @@ class AlternativesPass:
         """Whether an entry applies, and why in words."""
         has = self._features.has(entry.feature)
         if has is None:
-            raise Undecidable(f"{self._features.name(entry.feature)}: the feature bits are not in the snapshot")
+            why = "out of range" if entry.feature >= self._features.count else "not in the snapshot"
+            raise Undecidable(f".altinstructions entry for {entry.site:#x}: feature bit {entry.feature} is {why}")
         return has != entry.negated, f"{self._features.name(entry.feature)} {'set' if has else 'clear'}"
 
     def apply(self, index: int, text: WorkingText) -> Applied | None:
@@ -133,8 +155,36 @@ class AlternativesPass:
         if selected:
             text.write(entry.site, self._replacement(entry, text))
         data = text.read(entry.site, entry.size)
-        text.write(entry.site, self._optimised(data, entry.site))
+        better = self._optimised(data)
+        if better != data:
+            text.write(entry.site, better)
         return Applied(self._name(entry), why) if selected else None
+
+    def calls(self, others: U64Array) -> list[tuple[int, int]]:
+        """The (address, target) pairs of the calls that sites hold once all entries were applied.
+
+        Calls are looked for where a site begins, and at those of the addresses `others` (sorted) that sites cover.
+        """
+        return [call for rows in self._groups() for call in self._calls(rows, others)]
+
+    def _groups(self) -> list[range]:
+        """The entries of each site."""
+        breaks = np.flatnonzero(np.concatenate(([True], self.table.sites[1:] != self.table.sites[:-1], [True])))
+        return [range(low, high) for low, high in pairwise(breaks.tolist())] if len(self.table) else []
+
+    def _calls(self, rows: range, others: U64Array) -> Iterator[tuple[int, int]]:
+        site, size = int(self.table.sites[rows[0]]), int(self.table.sizes[rows[0]])
+        low, high = np.searchsorted(others, np.array([site, site + size], dtype=np.uint64)).tolist()
+        try:
+            text = WorkingText(site, self._built.read(site, size))
+            for row in rows:
+                self.apply(row, text)
+        except (MemoryFault, Undecidable):
+            return
+        for at in sorted({site, *others[low:high].tolist()}):
+            call = text.read(at, 5)
+            if len(call) == 5 and call[0] == 0xE8:
+                yield at, at + 5 + signed(int.from_bytes(call[1:], "little"), 32)
 
     def _name(self, entry: AltEntry) -> str:
         name = self._features.name(entry.feature)
@@ -151,7 +201,7 @@ class AlternativesPass:
             return data.ljust(entry.size, b"\x90")
         if not self.table.has_flags:
             return self._moved_5_10(data, entry).ljust(entry.size, b"\x90")
-        return _moved(data.ljust(entry.size, b"\x90"), entry)
+        return moved(data.ljust(entry.size, b"\x90"), entry.replacement - entry.site, entry.replacement_size)
 
     def _moved_5_10(self, data: bytes, entry: AltEntry) -> bytes:
         """Before 6.3 only a replacement that is one five-byte call or jump is relocated."""
@@ -183,97 +233,7 @@ class AlternativesPass:
             target = self._linux.address("BUG_func")
         return b"\xe8" + (target - entry.site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
 
-    def _optimised(self, data: bytes, address: int) -> bytes:
-        if self._nops is None:
+    def _optimised(self, data: bytes) -> bytes:
+        if self._nops is None or (b"\x90" not in data and b"\x0f\x1f" not in data):
             return data
-        return _optimised_new(data, address, self._nops) if self.table.has_flags else _optimised_old(data, self._nops)
-
-
-def _moved(data: bytes, entry: AltEntry) -> bytes:
-    """A replacement moved to its site: branches and RIP-relative operands that leave it are corrected (since 6.3)."""
-    out = bytearray(data)
-    shift, offset = entry.replacement - entry.site, 0
-    for insn in decode(data, 0):
-        offset, after = insn.address, insn.end
-        if insn.target is not None:
-            _move_branch(out, insn.raw, offset, after, shift, entry.replacement_size)
-        else:
-            for operand in wide_operands(insn.raw, 0):
-                value = signed(int.from_bytes(insn.raw[operand.offset : operand.offset + 4], "little"), 32)
-                if operand.relative and not 0 <= after + value <= entry.replacement_size:
-                    _put32(out, offset + operand.offset, value + shift)
-    return bytes(out)
-
-
-def _put32(out: bytearray, at: int, value: int) -> None:
-    out[at : at + 4] = (value & 0xFFFF_FFFF).to_bytes(4, "little")
-
-
-def _move_branch(out: bytearray, raw: bytes, offset: int, after: int, shift: int, length: int) -> None:
-    """Corrects one direct branch; a long jump that became short is rewritten as a short one."""
-    short = raw[0] == 0xEB or 0x70 <= raw[0] < 0x80
-    width = 1 if short else 4
-    value = signed(int.from_bytes(raw[-width:], "little"), 8 * width)
-    leaves = not 0 <= after + value <= length
-    if leaves:
-        out[after - width : after] = (value + shift & (1 << 8 * width) - 1).to_bytes(width, "little")
-    if raw[0] == 0xE9:
-        near = value + shift + 3
-        if -128 <= near <= 127:
-            out[offset:after] = bytes((0xEB, near & 0xFF, 0xCC, 0xCC, 0xCC))
-
-
-def _optimised_old(data: bytes, nops: NopTable) -> bytes:
-    """Runs of single-byte NOPs become long ones (optimize_nops before 6.3)."""
-    out, offset = bytearray(data), 0
-    while offset < len(data):
-        if data[offset] == 0x90:
-            end = offset
-            while end < len(data) and data[end] == 0x90:
-                end += 1
-            if end - offset > 1:
-                out[offset:end] = nops.fill(end - offset)
-            offset = end
-            continue
-        insn = decode_one(bytes(data[offset:]), 0)
-        if insn is None:
-            break
-        offset += insn.size
-    return bytes(out)
-
-
-def _is_nop(raw: bytes) -> bool:
-    """What the kernel's insn_is_nop() of 6.12 calls a NOP, and the forms that 7.2 adds."""
-    body = raw.lstrip(b"\x66\x2e\x3e\x26\x64\x65\x36\xf2\xf3")
-    if body == b"\x90":
-        return not raw.startswith(b"\xf3")
-    return body.startswith(b"\x0f\x1f")
-
-
-def _optimised_new(data: bytes, address: int, nops: NopTable) -> bytes:
-    """Adjacent NOPs become one, or a jump over them (optimize_nops since 6.4)."""
-    out, offset = bytearray(data), 0
-    while offset < len(data):
-        insn = decode_one(bytes(data[offset:]), address + offset)
-        if insn is None:
-            break
-        following = offset + insn.size
-        if _is_nop(insn.raw):
-            if following == len(data):
-                break
-            while following < len(data):
-                more = decode_one(bytes(data[following:]), address + following)
-                if more is None or not _is_nop(more.raw):
-                    break
-                following += more.size
-            out[offset:following] = _one_nop(following - offset, nops)
-        offset = following
-    return bytes(out)
-
-
-def _one_nop(size: int, nops: NopTable) -> bytes:
-    if size <= len(nops.by_length):
-        return nops.by_length[size - 1]
-    if size < 128:
-        return bytes((0xEB, size - 2)) + b"\xcc" * (size - 2)
-    return b"\xe9" + (size - 5).to_bytes(4, "little") + b"\xcc" * (size - 5)
+        return optimise_new_nops(data, self._nops) if self.table.has_flags else optimise_old_nops(data, self._nops)

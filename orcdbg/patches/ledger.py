@@ -7,14 +7,22 @@ replayed as a whole, on its own, when somebody asks about it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.patches.site import PatchPass, PatchSite, U64Array, Undecidable, WorkingText
+from orcdbg.patches.site import PatchPass, PatchSite, Spans, U64Array, Undecidable, WorkingText, make_spans
+
+
+def _known_spans(the_pass: PatchPass) -> Spans:
+    """A pass's places; none where the snapshot does not tell them."""
+    try:
+        return the_pass.spans()
+    except Undecidable:
+        return make_spans([], [])
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +56,7 @@ class PatchLedger:
     @functools.cached_property
     def _index(self) -> tuple[U64Array, U64Array, U64Array, U64Array, U64Array]:
         """Start, end and first row of each cluster; then pass and index of each row, sorted by address."""
-        spans = [p.spans() for p in self.passes]
+        spans = [_known_spans(p) for p in self.passes]
         starts = np.concatenate([s.starts for s in spans] or [np.empty(0, np.uint64)])
         sizes = np.concatenate([s.sizes for s in spans] or [np.empty(0, np.uint64)])
         owners = np.concatenate([np.full(len(s.starts), i, np.uint64) for i, s in enumerate(spans)] or [starts])
@@ -64,9 +72,15 @@ class PatchLedger:
         """Number of clusters."""
         return len(self._index[0])
 
-    def clusters(self) -> Iterator[Cluster]:
-        """All clusters, by address."""
-        return (self._cluster(i) for i in range(len(self)))
+    def clusters(self, mechanism: str | None = None) -> Iterator[Cluster]:
+        """All clusters, by address; with `mechanism` only those that a pass of that name has a place in."""
+        numbers: Iterable[int] = range(len(self))
+        if mechanism is not None:
+            firsts, owners = self._index[2:4]
+            mine = [number for number, one in enumerate(self.passes) if one.mechanism == mechanism]
+            rows = np.flatnonzero(np.isin(owners, np.array(mine, dtype=np.uint64))).astype(np.uint64)
+            numbers = sorted(set((np.searchsorted(firsts, rows, side="right") - 1).tolist()))
+        return (self._cluster(i) for i in numbers)
 
     def find(self, address: int) -> Cluster | None:
         """The cluster that covers a run-time address, in logarithmic time."""
@@ -97,25 +111,23 @@ class PatchLedger:
             image = self._built.read(address, end - address)
         except MemoryFault:
             return Cluster(address, bytes(end - address), None, ())
-        text, sites, known = WorkingText(address, image), [], True
+        text, sites = WorkingText(address, image), []
         for order, (owner, number) in enumerate(rows):
-            site, known = self._apply(self.passes[owner], number, text, known, order)
+            site = self._apply(self.passes[owner], number, text, order)
             sites += [site] if site else []
-        return Cluster(address, image, bytes(text.data) if known else None, tuple(sites))
+        return Cluster(address, image, bytes(text.data) if text.knows(address, end - address) else None, tuple(sites))
 
-    def _apply(
-        self, the_pass: PatchPass, number: int, text: WorkingText, known: bool, order: int
-    ) -> tuple[PatchSite | None, bool]:
-        """One pass at one place: its site, and whether the bytes are still known."""
+    def _apply(self, the_pass: PatchPass, number: int, text: WorkingText, order: int) -> PatchSite | None:
+        """One pass at one place: its site, None where it leaves the place alone."""
         span = the_pass.spans()
         start, size = int(span.starts[number]), int(span.sizes[number])
         image = self._built.read(start, size)
         try:
             applied = the_pass.apply(number, text)
         except Undecidable as error:
-            return PatchSite(the_pass.mechanism, start, size, "?", image, None, str(error), order), False
+            text.lose(start, size)
+            return PatchSite(the_pass.mechanism, start, size, "?", image, None, str(error), order)
         if applied is None:
-            return None, known
-        after = text.read(start, size) if known else None
-        site = PatchSite(the_pass.mechanism, start, size, applied.name, image, after, applied.decided_by, order)
-        return site, known
+            return None
+        after = text.read(start, size) if text.knows(start, size) else None
+        return PatchSite(the_pass.mechanism, start, size, applied.name, image, after, applied.decided_by, order)

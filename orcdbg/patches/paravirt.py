@@ -39,6 +39,8 @@ _INLINE_IF_NATIVE = {
     "lock.vcpu_is_preempted": ("__raw_callee_save___native_vcpu_is_preempted", "31c0"),
 }
 
+_SAMPLED = 64  # entries looked at to tell the generation; damaged ones may name no text
+
 
 class ParavirtPass:
     """`apply_paravirt()` as a replay pass.
@@ -62,7 +64,7 @@ class ParavirtPass:
         rows = rows[rows["size"] > 0]
         self._types = rows["type"]
         self._spans = make_spans(rows["site"] + np.uint64(slide), rows["size"])
-        self.inlines = len(rows) > 0 and _uses_absolute_calls(built, int(self._spans.starts[0]))
+        self.inlines = _uses_absolute_calls(built, self._spans.starts[:_SAMPLED].tolist())
 
     def spans(self) -> Spans:
         """Call sites in table order."""
@@ -133,6 +135,11 @@ class ParavirtPass:
         return opcode + (target - site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
 
 
-def _uses_absolute_calls(built: AddressSpace, site: int) -> bool:
+def _uses_absolute_calls(built: AddressSpace, sites: list[int]) -> bool:
     """True for the generation that patches instructions in itself: its sites are `call *abs32`, later `call *rip-relative`."""
-    return built.read(site, 3) in (_CALL_ABSOLUTE, _JUMP_ABSOLUTE)
+    for site in sites:
+        try:
+            return built.read(site, 3) in (_CALL_ABSOLUTE, _JUMP_ABSOLUTE)
+        except MemoryFault:
+            continue
+    return False

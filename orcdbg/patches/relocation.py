@@ -7,6 +7,7 @@ four-byte operand is taken for relocated when an instruction really has one ther
 from __future__ import annotations
 
 import functools
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -22,6 +23,14 @@ _R_64, _R_PC32, _R_PLT32, _R_32, _R_32S = 1, 2, 4, 10, 11
 _SHN_ABS = 0xFFF1
 MAX_IMAGE = 1 << 30
 _NOT_PER_CPU = (b"__init_begin", b"__per_cpu_load", b"init_per_cpu_")
+
+
+class RelocationList(NamedTuple):
+    """Relocated fields: link addresses in rising order, bytes of each, and whether the slide is added (1) or taken off (-1)."""
+
+    places: npt.NDArray[np.uint64]
+    widths: npt.NDArray[np.int64]
+    signs: npt.NDArray[np.int64]
 
 
 class BuiltText:
@@ -41,6 +50,19 @@ class BuiltText:
         if section is not None and f".rela{section.name}" in self._image.elf.by_name:
             return self._by_list(data, link, section)
         return self._by_operand(data, link)
+
+    def relocations(self, section: Section) -> RelocationList | None:
+        """The relocated fields of a section; None where the image has no list for it."""
+        if f".rela{section.name}" not in self._image.elf.by_name:
+            return None
+        places, kinds = self._places(section.name)
+        widths = np.where(kinds == _R_64, 8, 4)
+        return RelocationList(places, widths, np.where(np.isin(kinds, (_R_64, _R_32, _R_32S)), 1, -1))
+
+    @property
+    def per_cpu_size(self) -> int:
+        """Bytes of per-CPU data linked at 0; 0 where they are linked like other data (since 6.15)."""
+        return self._per_cpu_size
 
     def _add(self, out: bytearray, at: int, width: int, amount: int) -> None:
         if at >= 0 and at + width <= len(out):

@@ -2,43 +2,274 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import functools
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size
-from orcdbg.patches.nops import choose_nops
+from orcdbg.patches.call_depth import Pads, counting_passes
+from orcdbg.patches.constants import constant_passes
+from orcdbg.patches.ftrace import FtracePass, FtraceTrampolineCalls
+from orcdbg.patches.ftrace_state import FtraceState
+from orcdbg.patches.ibt_seal import IbtSealPass
+from orcdbg.patches.jump_labels import JumpLabelsPass
+from orcdbg.patches.kprobes import probe_passes
+from orcdbg.patches.mitigations import Mitigations
+from orcdbg.patches.module_calls import called_by_modules
+from orcdbg.patches.nops import NopTable, choose_nops
 from orcdbg.patches.paravirt import ParavirtPass
-from orcdbg.patches.site import PatchPass
+from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.replacements import PatchedReplacements
+from orcdbg.patches.retpolines import RetpolinePass, RetpolineStyle
+from orcdbg.patches.returns import ReturnsPass
+from orcdbg.patches.rewriting import optimise_old_nops
+from orcdbg.patches.site import PatchPass, Spans, U64Array, Undecidable
+from orcdbg.patches.smp_locks import SmpLocksPass
+from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCallTrampolines
+from orcdbg.patches.sweep import Sweep
+from orcdbg.patches.tables import section_sites
+
+MAX_PROBLEMS = 100
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Build:
     """What the passes draw on: the image and its tables, the kernel's state, text as built at run-time addresses."""
 
     image: Image
     linux: Linux
-    built: AddressSpace
+    built: BuiltText
     features: Features
+    problems: list[str] = field(default_factory=list)
+
+    @functools.cached_property
+    def text(self) -> tuple[int, int]:
+        """Run-time [start, end) of the text that stays: `_text` to `_etext`."""
+        return self.linux.address("_text"), self.linux.address("_etext")
+
+    @functools.cached_property
+    def nops(self) -> NopTable | None:
+        """The NOPs that this kernel writes."""
+        try:
+            size = entry_size(self.image.section_data(".altinstructions"))
+        except UnsupportedFormat:
+            size = None
+        return choose_nops(self.linux, size == 14)
+
+    @functools.cached_property
+    def mitigations(self) -> Mitigations:
+        """The machine's defences that show in text."""
+        return Mitigations(self.linux, self.features)
+
+    @property
+    def kernel_image(self) -> Image:
+        """The image that holds the kernel's own code."""
+        return self.image
+
+    @property
+    def unmoved(self) -> int:
+        """What absolute addresses in the tables still lack to be run-time addresses."""
+        return self.linux.slide
+
+    def lock_sites(self) -> U64Array:
+        """Addresses of the lock prefixes that one CPU does not need."""
+        return section_sites(self.image, ".smp_locks", self.linux.slide)
+
+    def table(self, start: str, end: str) -> tuple[bytes, int]:
+        """The image's bytes between two symbols, and the run-time address of the first; empty where it has none."""
+        first, last = self.linux.symbols.find(start), self.linux.symbols.find(end)
+        if first is None or last is None or last.address <= first.address:
+            return b"", 0
+        return self.image.read(first.address, last.address - first.address), first.address + self.linux.slide
 
 
-def recorded_passes(build: Build) -> list[PatchPass]:
-    """The passes whose sites the image's tables record, in this kernel's order.
+def _alternatives(build: Build, replacements: AddressSpace) -> list[AlternativesPass]:
+    table = build.image.section_data(".altinstructions")
+    section = build.image.find_section(".altinstructions")
+    if section is None or not table:
+        return []
+    entries = AlternativeTable(table, section.address + build.linux.slide)
+    return [AlternativesPass(build.linux, replacements, entries, build.features, build.nops)]
+
+
+def _paravirt(build: Build) -> list[ParavirtPass]:
+    sites = build.image.section_data(".parainstructions")
+    return [ParavirtPass(build.linux, build.built, sites, build.unmoved, build.nops)] if sites else []
+
+
+def _around(paravirt: Sequence[ParavirtPass], others: Sequence[PatchPass]) -> list[PatchPass]:
+    """Paravirt and the other passes of the boot in their order.
 
     Paravirt came last while it wrote instructions itself (to 5.11); since 5.13 (4e6292114c74) it comes first, and the
     alternatives on the same sites follow. Which it is shows in the instruction at the sites.
     """
-    table = build.image.section_data(".altinstructions")
-    section = build.image.find_section(".altinstructions")
-    passes: list[PatchPass] = []
-    nops = choose_nops(build.linux, entry_size(table) == 14)
-    if section is not None and table:
-        alternatives = AlternativeTable(table, section.address + build.linux.slide)
-        passes.append(AlternativesPass(build.linux, build.built, alternatives, build.features, nops))
-    sites = build.image.section_data(".parainstructions")
-    if sites:
-        paravirt = ParavirtPass(build.linux, build.built, sites, build.linux.slide, nops)
-        passes.insert(len(passes) if paravirt.inlines else 0, paravirt)
+    if any(one.inlines for one in paravirt):
+        return [*others, *paravirt]
+    return [*paravirt, *others]
+
+
+def stack_passes(build: Build) -> list[PatchPass]:
+    """The passes whose instructions may move the stack pointer otherwise than the text as built: what a walk asks about."""
+    return _around(_paravirt(build), _alternatives(build, build.built))
+
+
+def boot_passes(build: Build) -> list[PatchPass]:
+    """The passes of alternative_instructions(), in this kernel's order."""
+    image, linux, slide = build.image, build.linux, build.linux.slide
+    branches = _branch_passes(build)
+    replacements = PatchedReplacements(image, build.built, slide, branches)
+    passes: list[PatchPass] = [*branches]
+    try:
+        alternatives = _alternatives(build, replacements)
+    except UnsupportedFormat as error:
+        build.problems.append(str(error))
+        alternatives = []
+    passes += _with_counted_calls(build, alternatives)
+    sealed = section_sites(image, ".ibt_endbr_seal", slide)
+    if len(sealed):
+        passes.append(IbtSealPass(sealed, build.kernel_image, linux))
+    passes.append(SmpLocksPass(build.lock_sites(), linux))
+    return _around(_paravirt(build), passes)
+
+
+def _branch_passes(build: Build) -> list[Sweep]:
+    """Indirect branches, then returns."""
+    image, linux, slide = build.image, build.linux, build.linux.slide
+    retpolines = section_sites(image, ".retpoline_sites", slide)
+    returns = section_sites(image, ".return_sites", slide)
+    passes: list[Sweep] = []
+    if len(retpolines):
+        passes.append(RetpolinePass(retpolines, image, linux, build.mitigations, _retpoline_style(build)))
+    if len(returns):
+        passes.append(ReturnsPass(returns, linux, build.mitigations))
     return passes
+
+
+def _retpoline_style(build: Build) -> RetpolineStyle:
+    """How retpoline sites are filled up.
+
+    INT3 after a jump came with straight-line-speculation mitigation in 5.17 (together with two-byte jump labels, static
+    calls that return 0 and PREEMPT_DYNAMIC's `__SCT__cond_resched`); prefixes in 6.18, where insn_is_nop() became global.
+    """
+    nops = build.nops
+    prefixes = build.linux.symbols.find("insn_is_nop") is not None
+    stops = build.linux.symbols.find("ideal_nops") is None
+
+    def optimise(data: bytes) -> bytes:
+        if nops is None:
+            raise Undecidable("ideal_nops is not in the snapshot")
+        return optimise_old_nops(data, nops)
+
+    return RetpolineStyle(optimise, stops, prefixes)
+
+
+def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) -> list[PatchPass]:
+    """Alternatives and counted calls; calls came second while the kernel counted those in alternatives too (to 6.15)."""
+    image, linux = build.image, build.linux
+    sites = section_sites(image, ".call_sites", linux.slide)
+    pads = Pads(image, linux, build.mitigations, build.text)
+    try:
+        used = len(sites) and pads.used
+    except Undecidable:
+        used = False
+    if not used:
+        return [*alternatives]
+    targets = [called for one in _static_call_sites(build) for called in one.called().tolist()]
+    targets += called_by_modules(linux, pads).tolist()
+    if not linux.types.has("callthunk_sites", "alt_start"):
+        return [*counting_passes(image, linux, pads, sites, targets), *alternatives]
+    sites = np.sort(sites)
+    low, high = build.text
+    calls = [call for one in alternatives for call in one.calls(sites) if low <= call[0] < high]
+    covered = np.zeros(len(sites), dtype=np.bool_)
+    for one in alternatives:
+        covered |= _covered(sites, one.spans())
+    targets += [target for _, target in calls]
+    rewritten = np.array([site for site, _ in calls], dtype=np.uint64)
+    return [*alternatives, *counting_passes(image, linux, pads, sites[~covered], targets, rewritten)]
+
+
+def _covered(addresses: U64Array, spans: Spans) -> npt.NDArray[np.bool_]:
+    """For each address, whether one of the spans holds it; spans of one start have one size."""
+    order = np.argsort(spans.starts, kind="stable")
+    starts, sizes = spans.starts[order], spans.sizes[order]
+    before = np.searchsorted(starts, addresses, side="right") - 1
+    if not len(starts):
+        return np.zeros(len(addresses), dtype=np.bool_)
+    return (before >= 0) & (addresses < starts[before] + sizes[before])
+
+
+def _static_calls(build: Build) -> StaticCalls:
+    pads = Pads(build.image, build.linux, build.mitigations, build.text)
+    return StaticCalls(build.linux, build.mitigations, pads, build.nops)
+
+
+def _static_call_sites(build: Build) -> list[StaticCallSites]:
+    table, at = build.table("__start_static_call_sites", "__stop_static_call_sites")
+    return [StaticCallSites(table, at, build.image, _static_calls(build))] if table else []
+
+
+def state_passes(build: Build) -> list[PatchPass]:
+    """Text that follows variables at any time: constants, static branches and calls, tracing, probes."""
+    image, linux = build.image, build.linux
+    passes: list[PatchPass] = [*constant_passes(image, linux)]
+    labels, at = build.table("__start___jump_table", "__stop___jump_table")
+    if labels:
+        passes.append(JumpLabelsPass(labels, at, image, linux, build.nops))
+    passes += [*_static_call_sites(build)]
+    if build.linux.symbols.find("__start_static_call_sites") is not None:
+        passes.append(StaticCallTrampolines(image, _static_calls(build)))
+    tracing = FtraceState(linux)
+    passes += [
+        FtracePass(image, linux, tracing, build.nops),
+        FtraceTrampolineCalls(image, linux, build.mitigations, tracing),
+    ]
+    return passes + probe_passes(linux)
+
+
+def all_passes(build: Build) -> list[PatchPass]:
+    """Every pass, in the order in which this kernel runs them."""
+    return boot_passes(build) + state_passes(build)
+
+
+_TABLES = {"alternative": ".altinstructions", "paravirt": ".parainstructions"}
+
+
+def table_problems(build: Build, passes: Sequence[PatchPass]) -> list[str]:
+    """A line for each table with entries that are impossible or name nothing in the image."""
+    problems = list(build.problems)
+    for the_pass in passes:
+        if isinstance(the_pass, AlternativesPass):
+            problems += the_pass.table.problems[:MAX_PROBLEMS]
+        table = the_pass.table if isinstance(the_pass, Sweep) else _TABLES.get(the_pass.mechanism)
+        if table is not None and not isinstance(the_pass, FtracePass):
+            problems += _outside(build, the_pass.spans(), table)
+    return problems
+
+
+def _outside(build: Build, spans: Spans, table: str) -> list[str]:
+    """A line when places begin in no section of the image, or end after the text that they begin in."""
+    low, high = build.text
+    starts, ends = spans.starts, spans.starts + spans.sizes
+    odd = np.flatnonzero((starts < np.uint64(low)) | (ends > np.uint64(high)))
+    sections = [
+        (s.address + build.linux.slide, s.end + build.linux.slide) for s in build.image.elf.sections if s.address
+    ]
+    bounds = np.array(sorted(sections), dtype=np.uint64).reshape(-1, 2)
+    before = np.searchsorted(bounds[:, 0], starts[odd], side="right") - 1
+    good = (
+        (before >= 0) & (ends[odd] <= bounds[np.maximum(before, 0), 1]) if len(bounds) else np.zeros(len(odd), np.bool_)
+    )
+    wrong = odd[~good]
+    if not len(wrong):
+        return []
+    first = f"entry {int(wrong[0])} names {int(starts[wrong[0]]):#x}"
+    return [f"{table}: {len(wrong)} entries outside the image's sections; {first}"]

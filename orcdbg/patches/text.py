@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import AddressSpace
-from orcdbg.patches.ledger import PatchLedger
+from orcdbg.patches.ledger import Cluster, PatchLedger
 
 # Bytes that a ModRM byte of an indirect call draws after it: by mod, the displacement; rm 4 adds a SIB byte.
 _DISPLACEMENT = {0: 0, 1: 1, 2: 4, 3: 0}
@@ -39,13 +39,24 @@ def ends_with_call(data: bytes) -> bool:
 
 
 class PatchedText:
-    """Text as it ran: memory, and where the snapshot lacks it the image with all recorded patches replayed."""
+    """Text as it ran: memory, and where the snapshot lacks it the image with all recorded patches replayed.
+
+    Args:
+        memory: text as it is.
+        ledgers: the patches; the second is asked where the first cannot tell what a site holds.
+        built: text as built.
+        is_text: which addresses are code.
+    """
 
     def __init__(
-        self, memory: AddressSpace, ledger: PatchLedger, built: AddressSpace, is_text: Callable[[int], bool]
+        self,
+        memory: AddressSpace,
+        ledgers: tuple[PatchLedger, PatchLedger],
+        built: AddressSpace,
+        is_text: Callable[[int], bool],
     ) -> None:
         self._memory = memory
-        self._ledger = ledger
+        self._ledger, self._stack_ledger = ledgers
         self._built = built
         self._is_text = is_text
 
@@ -62,6 +73,12 @@ class PatchedText:
         """The bytes; NotInSnapshot or BadAddress where there are none."""
         return self.read_from(address, size)[0]
 
+    def _decided(self, cluster: Cluster) -> list[Cluster]:
+        """A cluster, or what is known in its place: a branch or call that may be switched either way moves no stack."""
+        if cluster.expected is not None:
+            return [cluster]
+        return self._stack_ledger.between(cluster.address, cluster.end)
+
     def replayed(self, address: int, size: int) -> bytes:
         """The image's bytes with the recorded patches on them.
 
@@ -69,7 +86,8 @@ class PatchedText:
             MemoryFault: not image text, or a patch there cannot be replayed.
         """
         out = bytearray(self._built.read(address, size))
-        for cluster in self._ledger.between(address, address + size):
+        known = [one for each in self._ledger.between(address, address + size) for one in self._decided(each)]
+        for cluster in known:
             if cluster.expected is None:
                 raise NotInSnapshot("replayed text", cluster.address, len(cluster.image))
             start, end = max(cluster.address, address), min(cluster.end, address + size)

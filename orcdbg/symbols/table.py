@@ -79,6 +79,7 @@ class SymbolTable:
         self._strings = strings + bytes(8)
         self._sections = sections
         self._lowest = lowest
+        self._found: dict[str, Symbol | None] = {}
         self.entries = np.frombuffer(entries[: len(entries) // ENTRY.itemsize * ENTRY.itemsize], dtype=ENTRY)
         if len(self.entries) and int(self.entries["name"].max()) > len(strings):
             raise UnsupportedFormat(path, "symbol names leave the string table")
@@ -114,10 +115,23 @@ class SymbolTable:
         same = [int(i) for i in hits if self._strings.startswith(wanted, int(starts[i]))]
         return [self.symbol(i) for i in same if self.entries["section"][i] != SHN_UNDEF]
 
+    def starting(self, prefix: str) -> dict[str, int]:
+        """Addresses of all symbols whose name begins with `prefix`, by the rest of the name."""
+        wanted = prefix.encode()
+        size = min(len(wanted), 8)
+        mask = np.uint64((1 << 8 * size) - 1)
+        hits = np.flatnonzero((self._heads & mask) == np.uint64(int.from_bytes(wanted[:size], "little")))
+        hits = hits[self.entries["section"][hits] != SHN_UNDEF]
+        names = [self.name_of(index) for index in hits.tolist()]
+        pairs = zip(names, self.entries["value"][hits].tolist(), strict=True)
+        return {name.removeprefix(prefix): value for name, value in pairs if name.startswith(prefix)}
+
     def find(self, name: str) -> Symbol | None:
         """The symbol of that name, global before local; None where there is none."""
-        found = self.find_all(name)
-        return min(found, key=lambda symbol: symbol.letter.islower()) if found else None
+        if name not in self._found:
+            found = self.find_all(name)
+            self._found[name] = min(found, key=lambda symbol: symbol.letter.islower()) if found else None
+        return self._found[name]
 
     def get(self, name: str) -> Symbol:
         """Like `find`, for a symbol that must be there.
@@ -144,6 +158,8 @@ class SymbolTable:
 
     def at(self, address: int) -> Span | None:
         """The symbol that holds `address`, chosen among equals as the kernel's kallsyms does."""
+        if not 0 <= address < 1 << 64:  # a damaged pointer less the slide may be neither
+            return None
         values, indices = self._by_address
         end = int(np.searchsorted(values, np.uint64(address), side="right"))
         if end == 0:

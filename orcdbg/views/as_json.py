@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
 from orcdbg.orc.overlay import PatchEffect
 from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
 
@@ -46,6 +48,53 @@ def _(result: results.Nothing) -> Json:
 @encode.register
 def _(result: results.Text) -> Json:
     return {"lines": list(result.lines)}
+
+
+def _difference(found: Difference, symbol: str | None) -> Json:
+    return {
+        "address": _hex(found.address),
+        "size": len(found.memory),
+        "symbol": symbol,
+        "mechanism": found.mechanism,
+        "image": found.image.hex(),
+        "expected": found.expected.hex(),
+        "memory": found.memory.hex(),
+    }
+
+
+def _audit(report: AuditReport, symbols: Mapping[int, str | None]) -> Json:
+    """The figures of one text."""
+    return {
+        "text_bytes": report.end - report.start,
+        "differing_bytes": report.differing,
+        "explained_bytes": report.explained,
+        "unexplained_bytes": report.unexplained,
+        "mismatched_bytes": report.mismatched,
+        "undecided_bytes": report.undecided,
+        "missing_pages": report.missing_pages,
+        "by_mechanism": {name: dataclasses.asdict(count) for name, count in report.mechanisms.items()},
+        "unexplained": [_difference(found, symbols.get(found.address)) for found in report.unexplained_ranges],
+        "mismatched": [_difference(found, symbols.get(found.address)) for found in report.mismatched_ranges],
+        "problems": list(report.problems),
+        "notes": list(report.notes),
+    }
+
+
+@encode.register
+def _(result: results.Audit) -> Json:
+    modules = {name: _audit(report, result.symbols) for name, report in result.modules.items()}
+    return {**_audit(result.kernel, result.symbols), "modules": modules, "modules_not_audited": dict(result.unaudited)}
+
+
+@encode.register
+def _(result: results.Replay) -> Json:
+    return {
+        "file": result.path,
+        "address": _hex(result.address),
+        "size": result.size,
+        "symbols": result.symbols,
+        "problems": list(result.problems),
+    }
 
 
 def _orc(entry: OrcEntry | None) -> Json | None:

@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands import results
-from orcdbg.views import code, frames, stacks
+from orcdbg.views import audit, code, frames, stacks
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -96,6 +96,17 @@ def _site_lines(state: results.SiteState) -> Iterator[Line]:
     yield line(("      replay  ", "label"), site.expected.hex(" ") if site.expected is not None else "not known")
     shown = "not in the snapshot" if state.memory is None else "the same" if state.memory == site.expected else None
     yield line(("      memory  ", "label"), shown or (state.memory or b"").hex(" "))
+
+
+@lines_of.register
+def _(result: results.Audit, width: Width) -> Iterator[Line]:
+    return audit.audit_lines(result)
+
+
+@lines_of.register
+def _(result: results.Replay, width: Width) -> Iterator[Line]:
+    yield line(f"{result.size} bytes of text from {result.address:016x} and {result.symbols} symbols in {result.path}")
+    yield from _problems(result.problems)
 
 
 @lines_of.register

@@ -36,7 +36,7 @@ def patched_functions(live: LiveKernel) -> list[int]:
     session = live.session
     start, end = session.linux.address("__entry_text_start"), session.linux.address("__entry_text_end")
     last = session.linux.address("_etext")
-    found = {session.names.at(cluster.address) for cluster in session.ledger.clusters() if cluster.address < last}
+    found = {session.names.at(cluster.address) for cluster in session.stack_ledger.clusters() if cluster.address < last}
     places = [place for place in found if place is not None and not start <= place.start < end]
     return sorted(place.start for place in places if not place.symbol.startswith(("__x86_", "__switch_to")))
 

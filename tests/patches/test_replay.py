@@ -116,7 +116,7 @@ def test_entries_of_one_site_share_the_longest_length() -> None:
 def test_replay_agrees_with_the_samples_memory(sample: Session) -> None:
     """Every alternative and paravirt site of core text is predicted byte for byte, from tables and state alone."""
     text_end = sample.linux.address("_etext")
-    clusters = [cluster for cluster in sample.ledger.clusters() if cluster.end <= text_end]
+    clusters = [cluster for cluster in sample.stack_ledger.clusters() if cluster.end <= text_end]
     wrong = [
         sample.names.describe(cluster.address)
         for cluster in clusters
@@ -128,19 +128,19 @@ def test_replay_agrees_with_the_samples_memory(sample: Session) -> None:
 
 def test_replaying_replayed_text_changes_nothing(sample: Session) -> None:
     """A site that a pass wrote is not changed by optimising its NOPs once more: replay is a fixed point."""
-    from orcdbg.patches.alternatives import _optimised_old
+    from orcdbg.patches.rewriting import optimise_old_nops
 
-    chosen = random.Random(7).sample(list(sample.ledger.clusters()), 200)
+    chosen = random.Random(7).sample(list(sample.stack_ledger.clusters()), 200)
     table = nops.choose_nops(sample.linux, False)
     assert table is not None
     for cluster in chosen:
         assert cluster.expected is not None
-        assert _optimised_old(cluster.expected, table) == cluster.expected
+        assert optimise_old_nops(cluster.expected, table) == cluster.expected
 
 
 def test_the_ledgers_index_is_sorted_and_disjoint(sample: Session) -> None:
     """What makes its look-up logarithmic."""
-    clusters = list(sample.ledger.clusters())
+    clusters = list(sample.stack_ledger.clusters())
     starts = np.array([cluster.address for cluster in clusters], dtype=np.uint64)
     ends = np.array([cluster.end for cluster in clusters], dtype=np.uint64)
     assert bool((starts[1:] >= ends[:-1]).all())

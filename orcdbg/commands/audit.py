@@ -1,0 +1,69 @@
+"""patch audit, patch replay: is all text what it must be, and what must it be?"""
+
+from __future__ import annotations
+
+import argparse
+
+import numpy as np
+
+from orcdbg.base.errors import UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.module_files import audit_modules
+from orcdbg.commands.results import Audit, Replay, Result
+from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
+from orcdbg.session import Session
+
+FOUND_SOMETHING = 5
+
+
+def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """The two subcommands of `patch`."""
+    audit = actions.add_parser("audit", help="compare all text with what it must be", allow_abbrev=False)
+    audit.add_argument("--strict", action="store_true", help="exit with status 5 when something is wrong")
+    audit.add_argument("--modules", metavar="DIR", help="where the .ko files of the loaded modules are, at any depth")
+    replay = actions.add_parser("replay", help="write the text as the passes leave it", allow_abbrev=False)
+    replay.add_argument("-o", "--output", metavar="FILE", required=True, help="an ELF file that objdump opens")
+
+
+def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """`patch audit`."""
+    session = debugger.session
+    kernel = session.audit()
+    modules, unaudited = audit_modules(session, arguments.modules)
+    reports = [kernel, *modules.values()]
+    ranges = [found for report in reports for found in (*report.unexplained_ranges, *report.mismatched_ranges)]
+    symbols = {found.address: _name(session, found.address) for found in ranges}
+    wrong = not all(report.clean for report in reports)
+    return Audit(kernel, modules, symbols, unaudited, FOUND_SOMETHING if arguments.strict and wrong else 0)
+
+
+def _name(session: Session, address: int) -> str | None:
+    """`symbol+0xoffset`, in the contract's form."""
+    found = session.names.at(address)
+    return None if found is None else f"{found.symbol}+{address - found.start:#x}"
+
+
+def _labels(session: Session, start: int, end: int) -> list[Label]:
+    """The symbols in a stretch of the kernel's text, at run-time addresses."""
+    table, slide = session.symbols, session.slide
+    values = table.entries["value"] + np.uint64(slide)
+    inside = (values >= np.uint64(start)) & (values < np.uint64(end)) & ((table.entries["info"] & 15) <= 2)
+    inside &= table.entries["name"] != 0
+    rows = np.flatnonzero(inside)
+    sizes = table.entries["size"]
+    return [Label(table.name_of(row), int(values[row]), int(sizes[row]), 0) for row in rows.tolist()]
+
+
+def replay_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """`patch replay`."""
+    session = debugger.session
+    replayed = session.replayed()
+    text = replayed.text
+    labels = _labels(session, text.address, text.end)
+    data = encode_elf([Stretch(".text", text.address, bytes(text.data))], labels)
+    try:
+        with open(arguments.output, "wb") as file:
+            file.write(data)
+    except OSError as error:
+        raise UsageError(f"{arguments.output}: cannot be written: {error.strerror}") from error
+    return Replay(arguments.output, text.address, len(text.data), len(labels), replayed.problems)

@@ -1,0 +1,77 @@
+"""Which code runs that no file holds, or was patched and is gone: BPF images, livepatches, freed init text?
+
+None of it can be compared; an audit names it, so that its absence from the account is not silence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.linux import Linux
+from orcdbg.patches.site import PatchPass, Undecidable
+
+MAX_NAMED = 1 << 16
+_FREED = (".init.text", ".exit.text", ".altinstr_aux", ".altinstr_replacement")
+
+
+def bpf_images(linux: Linux) -> list[tuple[str, int, int]]:
+    """Name, start and end of each generated BPF image (kernel/bpf/core.c: bpf_kallsyms).
+
+    Raises:
+        OrcdbgError: the list cannot be read.
+    """
+    head = linux.find_address("bpf_kallsyms")
+    if head is None or not linux.types.has("bpf_ksym", "lnode"):
+        return []
+    found = []
+    for image in linux.walk_list(head, "bpf_ksym", "lnode"):
+        name = linux.text_member("bpf_ksym", "name", image)
+        found.append((name, linux.member("bpf_ksym", "start", image), linux.member("bpf_ksym", "end", image)))
+        if len(found) >= MAX_NAMED:
+            break
+    return found
+
+
+def livepatches(linux: Linux) -> list[int]:
+    """Addresses of the livepatches that are applied; they change text through ftrace alone (kernel/livepatch/core.c).
+
+    Raises:
+        OrcdbgError: the list cannot be read.
+    """
+    head = linux.find_address("klp_patches")
+    if head is None or not linux.types.has("klp_patch", "list"):
+        return []
+    return list(linux.walk_list(head, "klp_patch", "list"))
+
+
+def freed_sites(image: Image, slide: int, passes: Sequence[PatchPass]) -> int:
+    """How many recorded sites lie in text that the boot gives back, and that nothing can be compared with."""
+    freed = [image.find_section(name) for name in _FREED]
+    ranges = [(s.address + slide, s.end + slide) for s in freed if s is not None]
+    count = 0
+    for the_pass in passes:
+        try:
+            starts = the_pass.spans().starts
+        except Undecidable:
+            continue
+        for low, high in ranges:
+            count += int(np.count_nonzero((starts >= np.uint64(low)) & (starts < np.uint64(high))))
+    return count
+
+
+def notes(linux: Linux) -> list[str]:
+    """A line for each kind of code that is there and is not compared."""
+    found = []
+    for what, count in (("BPF images", bpf_images), ("livepatches, through ftrace", livepatches)):
+        try:
+            number = len(count(linux))
+        except OrcdbgError as error:
+            found.append(f"{what}: not known: {error}")
+            continue
+        if number:
+            found.append(f"{number} {what}")
+    return found

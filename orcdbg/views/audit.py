@@ -1,0 +1,75 @@
+"""How does the account of patched text look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from orcdbg.commands.results import Audit
+from orcdbg.patches.audit import AuditReport, Difference
+from orcdbg.views.page import Line, line
+
+_SHOWN = 40  # wrong stretches of a text; JSON has them all
+_BYTES = 16
+
+
+def audit_lines(result: Audit) -> Iterator[Line]:
+    """The kernel's account, then each module's, then what is not in any."""
+    yield from _report_lines("kernel text", result.kernel, result.symbols)
+    yield from _mechanism_lines(result.kernel)
+    for name, report in result.modules.items():
+        yield from _report_lines(f"module {name}", report, result.symbols)
+    for name, why in result.unaudited.items():
+        yield line(("! ", "doubt"), f"module {name} is not audited: {why}")
+    for note in result.kernel.notes:
+        yield line((f"not compared: {note}", "note"))
+
+
+def _report_lines(name: str, report: AuditReport, symbols: Mapping[int, str | None]) -> Iterator[Line]:
+    mark, style = (" ", "") if report.clean else ("!", "doubt")
+    yield line(
+        (f"{mark} ", style),
+        (name, "symbol"),
+        f"  {report.end - report.start} bytes, {report.differing} differ from the image: "
+        f"{report.explained} explained, {report.unexplained} unexplained, {report.mismatched} mismatched",
+    )
+    if report.undecided:
+        yield line(("! ", "doubt"), f"{report.undecided} bytes at sites whose state is not in the snapshot")
+    if report.missing_pages:
+        yield line(
+            ("! ", "doubt"), f"{report.missing_pages} pages of text are not in the snapshot and were not compared"
+        )
+    for problem in report.problems:
+        yield line(("! ", "doubt"), problem)
+    yield from _difference_lines("unexplained", report.unexplained_ranges, symbols)
+    yield from _difference_lines("mismatched", report.mismatched_ranges, symbols)
+
+
+def _mechanism_lines(report: AuditReport) -> Iterator[Line]:
+    yield line((f"  {'mechanism':<16}{'sites':>8}{'patched':>9}{'bytes':>9}{'mismatched':>12}", "label"))
+    for name, count in report.mechanisms.items():
+        if count.sites or count.patched:
+            style = "doubt" if count.mismatched else ""
+            text = f"  {name:<16}{count.sites:>8}{count.patched:>9}{count.bytes:>9}"
+            yield line(text, (f"{count.mismatched:>12}", style))
+
+
+def _short(data: bytes) -> str:
+    return data[:_BYTES].hex(" ") + (" .." if len(data) > _BYTES else "")
+
+
+def _difference_lines(what: str, ranges: Sequence[Difference], symbols: Mapping[int, str | None]) -> Iterator[Line]:
+    for found in ranges[:_SHOWN]:
+        symbol = symbols.get(found.address) or "(no symbol)"
+        mechanism = f"  {found.mechanism}" if found.mechanism else ""
+        yield line(
+            ("! ", "doubt"),
+            f"{found.address:016x} ",
+            (symbol, "symbol"),
+            f"  {what}{mechanism}  {len(found.memory)} bytes",
+        )
+        yield line(("      image   ", "label"), _short(found.image))
+        if found.expected != found.image:
+            yield line(("      replay  ", "label"), _short(found.expected))
+        yield line(("      memory  ", "label"), _short(found.memory))
+    if len(ranges) > _SHOWN:
+        yield line((f"{len(ranges) - _SHOWN} more {what} stretches; --format json lists them", "note"))

@@ -1,0 +1,108 @@
+"""Every patched byte of real kernels accounted for, however they were booted."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from orcdbg.base.reading import AddressSpace
+from orcdbg.commands.module_files import audit_modules
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.opening import open_session
+from orcdbg.patches.core_text import audit_kernel, replayed_kernel
+from orcdbg.patches.replay import Build, all_passes
+from orcdbg.patches.sweep import UNKNOWN
+from orcdbg.session import Session
+from tests.lab import boots, scenes
+from tests.lab.fetch import RELEASES, ensure
+from tests.lab.scenes import Scene
+
+SEED = 0
+
+
+def opened(scene: Scene) -> Session:
+    """The scene's session."""
+    return open_session(scene.vmlinux, scene.snapshot)
+
+
+def assert_modules_clean(session: Session, modules: Path) -> None:
+    """The same of every loaded module; on a machine that counts calls they are not predicted, and say so."""
+    reports, without = audit_modules(session, str(modules))
+    if session.build.mitigations.call_depth:
+        assert not reports
+        return
+    assert without == {}
+    assert {name: (one.unexplained, one.mismatched, one.problems) for name, one in reports.items()} == {
+        module.name: (0, 0, []) for module in session.names.modules
+    }
+
+
+def assert_clean(scene: Scene) -> None:
+    """Nothing is unexplained, nothing contradicts the replay, nothing is left open."""
+    session = opened(scene)
+    report = session.audit()
+    wrong = [*report.unexplained_ranges, *report.mismatched_ranges]
+    assert [(session.names.describe(one.address), one.mechanism, one.memory.hex()) for one in wrong] == []
+    assert report.problems == []
+    assert report.differing == report.explained > 0
+    assert_modules_clean(session, ensure(scene.kernel).modules)
+
+
+@pytest.mark.parametrize("kernel", RELEASES)
+@pytest.mark.parametrize("name", scenes.SCENES)
+def test_a_default_boot_is_fully_explained(kernel: str, name: str) -> None:
+    """Idle on two CPUs, and struck by an NMI on one."""
+    assert_clean(scenes.SCENES[name](kernel, SEED))
+
+
+@pytest.mark.parametrize("kernel", RELEASES)
+@pytest.mark.parametrize("how", boots.BOOTS)
+def test_a_boot_of_another_kind_is_fully_explained(kernel: str, how: str) -> None:
+    """Other CPUs, mitigations, tracers and probes."""
+    if (kernel, how) == ("7.2", "lfence"):
+        pytest.skip("this guest dies in the emulator before it comes up")
+    assert_clean(boots.boot(kernel, how, SEED))
+
+
+class Planted:
+    """Memory with one byte changed."""
+
+    def __init__(self, memory: AddressSpace, at: int) -> None:
+        self._memory = memory
+        self._at = at
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes, one of them not what it was."""
+        data = bytearray(self._memory.read(address, size))
+        if address <= self._at < address + size:
+            data[self._at - address] ^= 0xFF
+        return bytes(data)
+
+
+@pytest.mark.parametrize("kernel", RELEASES)
+def test_one_changed_byte_anywhere_in_the_text_is_found(kernel: str) -> None:
+    """In a site or outside, the report names the address, or the relocated operand that the byte is part of."""
+    session = opened(scenes.idle(kernel, SEED))
+    start, end = session.build.text
+    for at in Random(kernel).sample(range(start, end), 5):
+        linux = Linux(Planted(session.memory, at), session.symbols, session.types, session.slide)
+        build = Build(session.image, linux, session.built, Features(linux))
+        report = audit_kernel(build, session.built, all_passes(build))
+        wrong = [*report.unexplained_ranges, *report.mismatched_ranges]
+        assert len(wrong) == 1
+        assert wrong[0].address - 4 < at < wrong[0].address + len(wrong[0].memory) + 4
+
+
+@pytest.mark.parametrize("kernel", RELEASES)
+def test_single_sites_and_the_whole_text_agree(kernel: str) -> None:
+    """All sites of a stretch somewhere in the text."""
+    session = opened(scenes.idle(kernel, SEED))
+    text = replayed_kernel(session.build, session.built, session.passes).text
+    start = Random(kernel).randrange(text.address, text.end - (1 << 20))
+    for cluster in session.ledger.between(start, start + (1 << 14)):
+        owners = text.owners[cluster.address - text.address : cluster.end - text.address]
+        if cluster.expected is not None and not (owners & UNKNOWN).any():
+            assert text.read(cluster.address, len(cluster.image)) == cluster.expected
