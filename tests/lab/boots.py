@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from tests.lab import scenes, scripts
-from tests.lab.fetch import Kernel
+from tests.lab.fetch import Kernel, ensure, locked
 from tests.lab.guest import Guest, Machine
 from tests.lab.scenes import Scene
 
@@ -57,18 +57,18 @@ BOOTS = {
 }
 
 
-def boot(kernel: str, how: str, seed: int = 0) -> Scene:
-    """Return a scene of an idle machine that was booted as `BOOTS[how]` says.
+def boot(kernel: str, how: str, seed: int, home: Path) -> Scene:
+    """Return a scene of an idle machine that was booted as `BOOTS[how]` says, made in the folder `home`.
+
+    It is not kept: there are too many kinds, of 280 MB each.
 
     Raises:
         Unavailable: the kernel or the emulator cannot be had.
         GuestError: the guest did not do its part.
     """
-
-    def make(home: Path, found: Kernel, random: Random) -> Scene:
-        return _make(home, found, random, how)
-
-    return scenes._cached(kernel, f"boot-{how}", seed, make)
+    found = ensure(kernel)
+    with locked("guest"):
+        return scenes.attempt(lambda: _make(home, found, Random(f"{kernel} {how} {seed}"), how))
 
 
 def _init(random: Random, setup: str) -> str:
@@ -88,4 +88,4 @@ def _make(home: Path, kernel: Kernel, random: Random, how: str) -> Scene:
         console = guest.wait_for(scripts.READY, scenes.BOOT_SECONDS)
         time.sleep(1)  # optimised probes are written some time after they were asked for
         guest.dump(home / "core")
-    return scenes._describe(home, kernel, f"boot-{how}", console, kaslr=True)
+    return scenes.describe(home, kernel, f"boot-{how}", console, kaslr=True)

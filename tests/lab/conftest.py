@@ -11,6 +11,7 @@ import pytest
 import orcdbg
 from orcdbg.session import Session
 from tests.lab.apt import Unavailable
+from tests.lab.boots import BOOTS
 from tests.lab.fetch import RELEASES
 from tests.lab.scenes import SCENES, Scene
 
@@ -18,13 +19,31 @@ SEED_VARIABLE = "ORCDBG_LAB_SEED"
 KERNELS = tuple(RELEASES)
 _SEED = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(1_000_000))
 
+BOOTS_VARIABLE = "ORCDBG_LAB_BOOTS"
+BOOTS_PER_KERNEL = 3
+
+
+def _choose_boots() -> list[tuple[str, str]]:
+    """Kernel and kind of the boots that this run audits: all when asked to, else some that the seed chooses."""
+    if os.environ.get(BOOTS_VARIABLE) == "all":
+        return [(kernel, how) for kernel in KERNELS for how in BOOTS]
+    chooser = random.Random(_SEED)
+    return [(kernel, how) for kernel in KERNELS for how in chooser.sample(list(BOOTS), BOOTS_PER_KERNEL)]
+
+
+CHOSEN_BOOTS = _choose_boots()
+
 FindScene = Callable[[str, str], Scene]
 OpenScene = Callable[[str, str], tuple[Scene, Session]]
 
 
-def pytest_report_header() -> str:
-    """The seed, so that a run can be repeated."""
-    return f"lab seed: {_SEED} (repeat with {SEED_VARIABLE}={_SEED})"
+def pytest_report_header() -> list[str]:
+    """The seed, so that a run can be repeated, and which boots it chose."""
+    boots = ", ".join(f"{kernel} {how}" for kernel, how in CHOSEN_BOOTS)
+    return [
+        f"lab seed: {_SEED} (repeat with {SEED_VARIABLE}={_SEED})",
+        f"lab boots: {boots} (all {len(KERNELS) * len(BOOTS)} with {BOOTS_VARIABLE}=all)",
+    ]
 
 
 @pytest.fixture(scope="session")

@@ -100,7 +100,7 @@ def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
     shutil.rmtree(home, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix="making-", dir=home.parent))
     try:
-        scene = _attempt(lambda: make(scratch))
+        scene = attempt(lambda: make(scratch))
         (scratch / "initrd").unlink()
         _save(scratch, dataclasses.replace(scene, seed=seed))
         scratch.rename(home)
@@ -109,7 +109,7 @@ def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
     _prune(home)
 
 
-def _attempt(make: Callable[[], Scene]) -> Scene:
+def attempt(make: Callable[[], Scene]) -> Scene:
     for left in reversed(range(ATTEMPTS)):
         try:
             return make()
@@ -148,7 +148,7 @@ def write_initrd(home: Path, kernel: Kernel, init: str, random: Random) -> Path:
     return home / "initrd"
 
 
-def _describe(home: Path, kernel: Kernel, name: str, console: str, kaslr: bool) -> Scene:
+def describe(home: Path, kernel: Kernel, name: str, console: str, kaslr: bool) -> Scene:
     stays = scripts.stays_while_idle if name == "idle" else scripts.stays_while_busy
     still, moved = scripts.still_and_moved(scripts.parse_rounds(console), stays)
     return Scene(
@@ -175,7 +175,7 @@ def _make_idle(home: Path, kernel: Kernel, random: Random) -> Scene:
         guest.dump(home / "core")
         guest.resume()
         console = guest.wait_for(scripts.DONE, BOOT_SECONDS)
-    return _describe(home, kernel, "idle", console, kaslr=True)
+    return describe(home, kernel, "idle", console, kaslr=True)
 
 
 def _make_nmi(home: Path, kernel: Kernel, random: Random, symbol: str, offset: int | None) -> Scene:
@@ -189,5 +189,5 @@ def _make_nmi(home: Path, kernel: Kernel, random: Random, symbol: str, offset: i
         time.sleep(random.random())
         registers = strike(guest, symbol, start, offset, wanted, skipped)
         guest.dump(home / "core")
-    scene = _describe(home, kernel, "nmi", console, kaslr)
+    scene = describe(home, kernel, "nmi", console, kaslr)
     return dataclasses.replace(scene, bp_address=registers["rip"], registers=registers)
