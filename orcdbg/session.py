@@ -17,6 +17,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import module_orc
 from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
+from orcdbg.orc.check import CheckReport, Hazard, compare
 from orcdbg.orc.layout import EntryShape, LayoutChoice, choose_layout
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import ENTRY
@@ -181,6 +182,25 @@ class Session:
     def stack_ledger(self) -> PatchLedger:
         """The patch sites where the stack pointer may move otherwise than as built; what a walk needs, at a walk's price."""
         return PatchLedger(stack_passes(self.build) + self._extra, self.built)
+
+    def check(self) -> CheckReport:
+        """Compares, at every boundary inside patched sites of core text, the kernel's rows with the instructions."""
+        report = CheckReport([])
+        start, end = self.build.text
+        for cluster in self.stack_ledger.clusters():
+            if not start <= cluster.address < end or not cluster.sites:
+                continue
+            report.sites += 1
+            try:
+                text = self.text.read(cluster.address, len(cluster.image))
+            except MemoryFault:
+                report.unread += 1
+                continue
+            for found in compare(text, cluster.address, self.overlay.stated):
+                report.boundaries += 1
+                if not found.agrees:
+                    report.hazards.append(Hazard(found, cluster.covering(found.address)))
+        return report
 
     def audit(self) -> AuditReport:
         """Compares the kernel's text in memory with what it must be."""

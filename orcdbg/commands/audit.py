@@ -1,4 +1,4 @@
-"""patch audit, patch replay: is all text what it must be, and what must it be?"""
+"""patch audit, check, replay: is all text what it must be, do the rows hold in it, and what must it be?"""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
-from orcdbg.commands.results import Audit, Replay, Result
+from orcdbg.commands.results import Audit, Check, Replay, Result
 from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
 from orcdbg.session import Session
 
@@ -17,7 +17,8 @@ FOUND_SOMETHING = 5
 
 
 def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
-    """The two subcommands of `patch`."""
+    """The subcommands of `patch` that look at all text."""
+    actions.add_parser("check", help="find rows that do not hold in patched text; exit status 5", allow_abbrev=False)
     audit = actions.add_parser("audit", help="compare all text with what it must be", allow_abbrev=False)
     audit.add_argument("--strict", action="store_true", help="exit with status 5 when something is wrong")
     audit.add_argument("--modules", metavar="DIR", help="where the .ko files of the loaded modules are, at any depth")
@@ -35,6 +36,13 @@ def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     symbols = {found.address: _name(session, found.address) for found in ranges}
     wrong = not all(report.clean for report in reports)
     return Audit(kernel, modules, symbols, unaudited, FOUND_SOMETHING if arguments.strict and wrong else 0)
+
+
+def check_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """`patch check`."""
+    report = debugger.session.check()
+    symbols = {h.boundary.address: _name(debugger.session, h.boundary.address) for h in report.hazards}
+    return Check(report, symbols, FOUND_SOMETHING if report.hazards else 0)
 
 
 def _name(session: Session, address: int) -> str | None:

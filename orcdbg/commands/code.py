@@ -65,7 +65,7 @@ def _orc(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 
 
 def _patch_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|at|audit|replay")
+    actions = parser.add_subparsers(dest="action", metavar="list|at|audit|check|replay")
     lister = actions.add_parser("list", help="the recorded patch sites", allow_abbrev=False)
     lister.add_argument("--mechanism", help="only sites of one mechanism, such as paravirt")
     lister.add_argument("--symbol", help="only sites in one function")
@@ -118,11 +118,13 @@ def _patch(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return _patch_at(debugger, arguments.where)
     if arguments.action == "list":
         return _patch_list(debugger, arguments)
+    if arguments.action == "check":
+        return audit.check_text(debugger, arguments)
     if arguments.action == "audit":
         return audit.audit_text(debugger, arguments)
     if arguments.action == "replay":
         return audit.replay_text(debugger, arguments)
-    raise UsageError("patch what?", "patch list, patch at ADDR, patch audit, or patch replay -o FILE")
+    raise UsageError("patch what?", "patch list, at ADDR, audit, check, or replay -o FILE")
 
 
 COMMANDS = (
@@ -158,6 +160,7 @@ COMMANDS = (
             ("patch at _raw_spin_lock_irqsave+7", "every pass that wrote there, in order"),
             ("patch list --mechanism paravirt --changed", "all paravirt sites that were patched"),
             ("patch audit --strict", "account for every byte of text; exit status 5 when one is wrong"),
+            ("patch check", "boundaries in patched text where the kernel's own rows do not hold"),
             ("patch replay -o text.elf", "the text as the passes leave it, for objdump"),
         ),
         operands=("symbol", "mechanism"),

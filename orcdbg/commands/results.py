@@ -8,6 +8,7 @@ from typing import Protocol
 
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.check import CheckReport
 from orcdbg.orc.overlay import Effective
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.audit import AuditReport
@@ -86,6 +87,15 @@ class Sites:
 
     sites: Sequence[SiteState]
     total: int
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """Boundaries where the kernel's ORC rows do not hold; `symbols` names them by address."""
+
+    report: CheckReport
+    symbols: Mapping[int, str | None]
+    exit_status: int
 
 
 @dataclass(frozen=True, slots=True)

@@ -127,7 +127,7 @@ class OrcOverlay:
         text_from: str,
     ) -> Effective:
         """The rule inside a site that was changed."""
-        site = self._covering(cluster, ip if exact else ip - 1)
+        site = cluster.covering(ip if exact else ip - 1)
         stated = None if rule is None else str(rule)
 
         def effect(adjust: int, instructions: tuple[str, ...]) -> PatchEffect:
@@ -158,9 +158,3 @@ class OrcOverlay:
             return Effective(entry, rule, effect(0, path))
         true = start_rule.moved(boundary.pushed)
         return Effective(entry, true, effect(true.offset - rule.offset, path))
-
-    @staticmethod
-    def _covering(cluster: Cluster, address: int) -> PatchSite:
-        """The last pass that covers the address and wrote something."""
-        covering = [site for site in cluster.sites if site.address <= address < site.end]
-        return covering[-1] if covering else cluster.sites[-1]

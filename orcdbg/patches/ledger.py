@@ -39,6 +39,11 @@ class Cluster:
         """First address after the cluster."""
         return self.address + len(self.image)
 
+    def covering(self, address: int) -> PatchSite:
+        """The last pass that covers the address and wrote something; `sites` must not be empty."""
+        found = [site for site in self.sites if site.address <= address < site.end]
+        return found[-1] if found else self.sites[-1]
+
 
 class PatchLedger:
     """All recorded patch sites, by address.

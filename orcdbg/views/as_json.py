@@ -81,6 +81,27 @@ def _audit(report: AuditReport, symbols: Mapping[int, str | None]) -> Json:
 
 
 @encode.register
+def _(result: results.Check) -> Json:
+    hazards = [
+        {
+            "address": _hex(hazard.boundary.address),
+            "symbol": result.symbols[hazard.boundary.address],
+            "mechanism": hazard.site.mechanism,
+            "name": hazard.site.name,
+            "site": _hex(hazard.site.address),
+            "after": hazard.boundary.after,
+            "orc_rule": str(hazard.boundary.stated),
+            "true_rule": str(hazard.boundary.true),
+            "adjust": hazard.boundary.true.offset - hazard.boundary.stated.offset,
+        }
+        for hazard in result.report.hazards
+    ]
+    report = result.report
+    counts = {"sites_checked": report.sites, "boundaries_checked": report.boundaries, "sites_unread": report.unread}
+    return {"hazards": hazards, **counts}
+
+
+@encode.register
 def _(result: results.Audit) -> Json:
     modules = {name: _audit(report, result.symbols) for name, report in result.modules.items()}
     return {**_audit(result.kernel, result.symbols), "modules": modules, "modules_not_audited": dict(result.unaudited)}

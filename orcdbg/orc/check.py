@@ -1,0 +1,65 @@
+"""Where inside patched text does the ORC row that the kernel would use give another CFA than the instructions do?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+from orcdbg.orc.rules import CfaRule
+from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.effects import stack_boundaries
+from orcdbg.patches.site import PatchSite
+
+Stated = Callable[[int], tuple[OrcEntry | None, CfaRule | None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Boundary:
+    """An instruction boundary inside a site: what the row there states, and what the instructions up to it make true."""
+
+    address: int
+    after: str
+    stated: CfaRule
+    true: CfaRule
+
+    @property
+    def agrees(self) -> bool:
+        """True where the row holds."""
+        return self.stated == self.true
+
+
+@dataclass(frozen=True, slots=True)
+class Hazard:
+    """A boundary where the row does not hold, and the patch that made it so."""
+
+    boundary: Boundary
+    site: PatchSite
+
+
+@dataclass(slots=True)
+class CheckReport:
+    """All hazards, and how much was looked at; `unread` counts sites whose text is not to be had."""
+
+    hazards: list[Hazard]
+    sites: int = 0
+    boundaries: int = 0
+    unread: int = 0
+
+
+def compare(text: bytes, address: int, stated: Stated) -> Iterator[Boundary]:
+    """The boundaries inside `text` at which row and instructions can be compared.
+
+    Left out are those whose CFA does not follow from the stack pointer (rows on rbp hold whatever is pushed), those behind
+    a call of other code or an instruction that sets rsp outright, and those where a row of another type begins.
+    """
+    start_entry, start = stated(address)
+    if start_entry is None or start is None or start.base != "sp" or start.indirect:
+        return
+    for found in stack_boundaries(text, address).values():
+        if found.before is None or found.pushed is None or found.after_call or found.address >= address + len(text):
+            continue
+        entry, rule = stated(found.address)
+        if entry is None or rule is None or rule.base != "sp" or rule.indirect:
+            continue
+        if entry.row.type == start_entry.row.type:
+            yield Boundary(found.address, found.before.text, rule, start.moved(found.pushed))
