@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.apt import Unavailable
-from tests.lab.scenes import idle
+from tests.lab.scenes import Scene, idle
 
 RUNS = 9
-KERNEL = "6.1"
+KERNEL, AUDITED = "6.1", "6.12"
 ALL_TASKS = """
 from drgn.helpers.linux.pid import for_each_task
 for task in for_each_task(prog):
@@ -64,24 +64,32 @@ def report(what: str, ours: Measurement, theirs: Measurement) -> None:
     )
 
 
+def commands(scene: Scene) -> tuple[list[str], list[str]]:
+    """Both debuggers with the scene's files; what to ask is to be added."""
+    folder = Path(sys.executable).parent
+    vmlinux, snapshot = str(scene.vmlinux), str(scene.snapshot)
+    return [str(folder / "orcdbg"), vmlinux, snapshot, "-e"], [
+        str(folder / "drgn"), "-q", "-c", snapshot, "-s", vmlinux, "-e"
+    ]  # fmt: skip
+
+
 def main() -> int:
-    """Runs the comparisons that can be run here, and names those that cannot."""
-    try:
-        scene = idle(KERNEL, 0)
-    except Unavailable as error:
-        print(f"benchmarks need the {KERNEL} lab snapshot: {error}", file=sys.stderr)
-        return 1
-    drgn = Path(sys.executable).with_name("drgn")
-    if not drgn.exists():
+    """Runs the comparisons, or says what is missing."""
+    if not Path(sys.executable).with_name("drgn").exists():
         print("benchmarks need drgn (pip install '.[lab]')", file=sys.stderr)
         return 1
-    pid = sorted(scene.stacks)[-1]
-    files = [str(scene.vmlinux), str(scene.snapshot)]
-    ours = [str(Path(sys.executable).with_name("orcdbg")), *files, "-e", f"bt {pid}"]
-    theirs = [str(drgn), "-q", "-c", files[1], "-s", files[0], "-e", f"print(prog.stack_trace({pid}))"]
-    report(f"{KERNEL}: open and bt of one task", *compare(ours, theirs))
-    all_ours = [*ours[:3], "-e", "foreach bt"]
-    report(f"{KERNEL}: open and bt of every task", *compare(all_ours, [*theirs[:-1], ALL_TASKS]))
+    try:
+        small, large = idle(KERNEL, 0), idle(AUDITED, 0)
+    except Unavailable as error:
+        print(f"benchmarks need the lab's snapshots: {error}", file=sys.stderr)
+        return 1
+    pid = sorted(small.stacks)[-1]
+    ours, theirs = commands(small)
+    one_task = compare([*ours, f"bt {pid}"], [*theirs, f"print(prog.stack_trace({pid}))"])
+    report(f"{KERNEL}: open and bt of one task", *one_task)
+    report(f"{KERNEL}: open and bt of every task", *compare([*ours, "foreach bt"], [*theirs, ALL_TASKS]))
+    ours, theirs = commands(large)
+    report(f"{AUDITED}: full audit, drgn only opens", *compare([*ours, "patch audit"], [*theirs, "pass"]))
     return 0
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable, Sequence
 
-from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError, UnsupportedFormat
+from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.vmlinux import Image
@@ -18,9 +18,9 @@ from orcdbg.kernel.modules import module_orc
 from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
 from orcdbg.orc.check import CheckReport, Hazard, compare
-from orcdbg.orc.layout import EntryShape, LayoutChoice, choose_layout
+from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
+from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.overlay import OrcOverlay
-from orcdbg.orc.rows import ENTRY
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
@@ -43,8 +43,6 @@ _REWRITTEN = {
     "__kretprobe_trampoline": "a kretprobe (__kretprobe_trampoline)",
     "arch_rethook_trampoline": "a kretprobe (arch_rethook_trampoline)",
 }
-_VOTERS = 512
-
 MakePasses = Callable[[Build], Sequence[PatchPass]]
 
 
@@ -234,41 +232,15 @@ class Session:
     @functools.cached_property
     def orc_layout(self) -> LayoutChoice:
         """The kernel's ORC layout, and what decided it."""
-        rows = self.image.section_data(".orc_unwind")
-        if not rows:
-            raise UnsupportedFormat(self.image.path, "no ORC tables (.orc_unwind): the kernel was built without ORC")
-        choice = choose_layout(self.image.section_data(".orc_header"), self._entry_shape(), self._voters(rows))
+        choice = image_layout(self.image, self.types)
         if choice.warning:
             self.warnings.append(choice.warning)
         return choice
 
-    def _entry_shape(self) -> EntryShape | None:
-        try:
-            members = self.types.members("orc_entry")
-        except OrcdbgError:
-            return None
-        kind = members.get("type")
-        return None if kind is None else EntryShape(kind.bit_size, "end" in members, "signal" in members)
-
-    def _voters(self, rows: bytes) -> list[bytes]:
-        """Raw rows, at the first of each run of rows that follows a gap: nearly all are entries of functions."""
-        count = len(rows) // ENTRY.size
-        step = max(count // (4 * _VOTERS), 1)
-        first = [rows[i * ENTRY.size : (i + 1) * ENTRY.size] for i in range(0, count, step)]
-        shape = b"\x08\x00\x00\x00"  # sp_offset 8, bp_offset 0: true of every function entry whatever the flags mean
-        return [raw for raw in first if raw.startswith(shape)][:_VOTERS]
-
     @functools.cached_property
     def orc_table(self) -> OrcTable:
         """The image's ORC table."""
-        ips = self.image.find_section(".orc_unwind_ip")
-        rows = self.image.find_section(".orc_unwind")
-        layout = self.orc_layout.layout
-        if ips is None or rows is None:
-            raise UnsupportedFormat(self.image.path, "no ORC tables (.orc_unwind_ip)")
-        data = self.image.section_data(".orc_unwind")
-        addresses = self.image.section_data(".orc_unwind_ip")
-        return OrcTable("vmlinux", addresses, ips.address + self.slide, data, rows.address + self.slide, layout)
+        return image_table(self.image, self.orc_layout.layout, self.slide)
 
     @functools.cached_property
     def _module_tables(self) -> dict[int, OrcTable | None]:
@@ -296,9 +268,7 @@ class Session:
     @functools.cached_property
     def overlay(self) -> OrcOverlay:
         """ORC rows corrected for patched text."""
-        # 5.12 (a0cfc74d0b00) changed what SP_INDIRECT means, in the series that added hardirq_stack_inuse.
-        linux = self.linux
-        adds_last = linux.find_address("hardirq_stack_inuse") is not None or linux.types.has("pcpu_hot", "current_task")
+        adds_last = sp_indirect_adds_last(self.linux)
         return OrcOverlay(self.find_orc, self.stack_ledger, self.memory, adds_last, self.names.at)
 
     def follows_call(self, address: int) -> bool | None:

@@ -14,6 +14,7 @@ from orcdbg.cli.output import Output, complain, terminal_width, wants_color
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 SAMPLE = "lock_is_held_type"
+STATIC_WORDS = ("patch", "orc")  # of `orcdbg patch check VMLINUX` and the like
 
 
 def sample_files() -> list[str]:
@@ -24,6 +25,16 @@ def sample_files() -> list[str]:
         if all(file.is_file() for file in files):
             return [str(file) for file in files]
     raise UnsupportedFormat(str(package / "samples"), "the bundled sample is not there")
+
+
+def _run_static(options: Namespace) -> int:
+    """A question to a vmlinux alone."""
+    from orcdbg.commands.static import run_static
+
+    color, width = wants_color(options.color, sys.stdout), options.width or terminal_width(sys.stdout)
+    result = run_static(options.files)
+    Output(options.format, color, width).answer(" ".join(options.files[:2]), result, sys.stdout)
+    return int(getattr(result, "exit_status", 0))
 
 
 def _run(options: Namespace) -> int:
@@ -62,7 +73,7 @@ def run(arguments: list[str] | None = None) -> int:
     is_debug = "--debug" in words
     try:
         options = parser().parse_args(words)
-        return _run(options)
+        return _run_static(options) if options.files[:1] and options.files[0] in STATIC_WORDS else _run(options)
     except OrcdbgError as error:
         if is_debug:
             raise

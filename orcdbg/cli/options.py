@@ -14,6 +14,8 @@ DESCRIPTION = (
 )
 EPILOG = """\
 VMLINUX and SNAPSHOT come in any order. `orcdbg demo` opens the bundled sample.
+A vmlinux alone can be asked: orcdbg patch check VMLINUX (are its ORC rows right in every alternative?), orcdbg orc union
+VMLINUX (the rows that would be), orcdbg orc dump VMLINUX.
 With -e, -x, or standard input that is not a terminal, orcdbg runs the commands and leaves.
 
 exit status: 0 done; 1 a command failed; 2 usage; 3 a file is unreadable or unsupported;

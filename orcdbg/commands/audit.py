@@ -11,6 +11,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.results import Audit, Check, Replay, Result
 from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
+from orcdbg.kernel.names import Names
 from orcdbg.session import Session
 
 FOUND_SOMETHING = 5
@@ -33,7 +34,7 @@ def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     modules, unaudited = audit_modules(session, arguments.modules)
     reports = [kernel, *modules.values()]
     ranges = [found for report in reports for found in (*report.unexplained_ranges, *report.mismatched_ranges)]
-    symbols = {found.address: _name(session, found.address) for found in ranges}
+    symbols = {found.address: short_name(session.names, found.address) for found in ranges}
     wrong = not all(report.clean for report in reports)
     return Audit(kernel, modules, symbols, unaudited, FOUND_SOMETHING if arguments.strict and wrong else 0)
 
@@ -41,13 +42,13 @@ def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 def check_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """`patch check`."""
     report = debugger.session.check()
-    symbols = {h.boundary.address: _name(debugger.session, h.boundary.address) for h in report.hazards}
+    symbols = {h.boundary.address: short_name(debugger.session.names, h.boundary.address) for h in report.hazards}
     return Check(report, symbols, FOUND_SOMETHING if report.hazards else 0)
 
 
-def _name(session: Session, address: int) -> str | None:
+def short_name(names: Names, address: int) -> str | None:
     """`symbol+0xoffset`, in the contract's form."""
-    found = session.names.at(address)
+    found = names.at(address)
     return None if found is None else f"{found.symbol}+{address - found.start:#x}"
 
 

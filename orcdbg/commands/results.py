@@ -10,7 +10,8 @@ from orcdbg.kernel.modules import Module
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.check import CheckReport
 from orcdbg.orc.overlay import Effective
-from orcdbg.orc.table import OrcEntry
+from orcdbg.orc.table import OrcEntry, OrcTable
+from orcdbg.orc.union import UnionTable
 from orcdbg.patches.audit import AuditReport
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, StackTrace
@@ -96,6 +97,31 @@ class Check:
     report: CheckReport
     symbols: Mapping[int, str | None]
     exit_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class StaticCheck:
+    """The same of a vmlinux alone, over all alternatives of each site."""
+
+    union: UnionTable
+    symbols: Mapping[int, str | None]
+    exit_status: int
+
+
+@dataclass(frozen=True, slots=True)
+class Union:
+    """The rows that would describe all alternatives of each site."""
+
+    union: UnionTable
+    symbols: Mapping[int, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class OrcDump:
+    """A whole ORC table."""
+
+    table: OrcTable
+    layout: str
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,6 +160,20 @@ class AlternativesPass:
             text.write(entry.site, better)
         return Applied(self._name(entry), why) if selected else None
 
+    def variant(self, index: int, text: WorkingText) -> bytes:
+        """The site as entry `index` leaves it where it applies, whatever this machine's features are."""
+        entry = self.table.entry(index)
+        return self._optimised(self._replacement(entry, text))
+
+    def untouched(self, index: int, text: WorkingText) -> bytes:
+        """The site of entry `index` as it is left where no entry applies: as built, its NOPs optimised."""
+        entry = self.table.entry(index)
+        return self._optimised(text.read(entry.site, entry.size))
+
+    def variant_name(self, index: int) -> str:
+        """The condition under which entry `index` applies."""
+        return self._name(self.table.entry(index))
+
     def calls(self, others: U64Array) -> list[tuple[int, int]]:
         """The (address, target) pairs of the calls that sites hold once all entries were applied.
 

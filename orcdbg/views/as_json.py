@@ -11,6 +11,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
 from orcdbg.orc.overlay import PatchEffect
 from orcdbg.orc.table import OrcEntry
+from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
@@ -99,6 +100,55 @@ def _(result: results.Check) -> Json:
     report = result.report
     counts = {"sites_checked": report.sites, "boundaries_checked": report.boundaries, "sites_unread": report.unread}
     return {"hazards": hazards, **counts}
+
+
+def _union_row(row: UnionRow, symbols: Mapping[int, str | None]) -> Json:
+    rules = [{"rule": str(rule), "variants": list(names)} for rule, names in row.rules.items()]
+    return {
+        "address": _hex(row.address),
+        "symbol": symbols.get(row.address),
+        "site": _hex(row.site),
+        "orc_rule": str(row.stated),
+        "rules": rules,
+    }
+
+
+@encode.register
+def _(result: results.StaticCheck) -> Json:
+    hazards = [
+        {
+            "address": _hex(hazard.boundary.address),
+            "symbol": result.symbols.get(hazard.boundary.address),
+            "mechanism": hazard.variant.mechanism,
+            "name": hazard.variant.name,
+            "site": _hex(hazard.site),
+            "after": hazard.boundary.after,
+            "orc_rule": str(hazard.boundary.stated),
+            "true_rule": str(hazard.boundary.true),
+            "adjust": hazard.boundary.true.offset - hazard.boundary.stated.offset,
+        }
+        for hazard in result.union.hazards
+    ]
+    return {
+        "hazards": hazards,
+        "conflicts": [_union_row(row, result.symbols) for row in result.union.conflicts],
+        "sites_checked": result.union.sites,
+        "variants_checked": result.union.variants,
+        "boundaries_checked": sum(len(names) for row in result.union.rows.values() for names in row.rules.values()),
+        "problems": list(result.union.problems),
+    }
+
+
+@encode.register
+def _(result: results.Union) -> Json:
+    rows = [_union_row(row, result.symbols) for _, row in sorted(result.union.rows.items())]
+    return {"rows": rows, "problems": list(result.union.problems)}
+
+
+@encode.register
+def _(result: results.OrcDump) -> Json:
+    rows = [_orc(result.table.entry(index)) for index in range(len(result.table))]
+    return {"layout": result.layout, "rows": rows}
 
 
 @encode.register

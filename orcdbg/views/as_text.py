@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands import results
-from orcdbg.views import audit, code, frames, stacks
+from orcdbg.views import audit, code, frames, stacks, static
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -114,6 +114,21 @@ def _(result: results.Check, width: Width) -> Iterator[Line]:
     unread = f", {report.unread} sites not in the snapshot" if report.unread else ""
     summary = f"{len(report.hazards)} hazards; {report.sites} sites, {report.boundaries} boundaries checked{unread}"
     yield line((summary, "note"))
+
+
+@lines_of.register
+def _(result: results.StaticCheck, width: Width) -> Iterator[Line]:
+    return static.check_lines(result)
+
+
+@lines_of.register
+def _(result: results.Union, width: Width) -> Iterator[Line]:
+    return static.union_lines(result)
+
+
+@lines_of.register
+def _(result: results.OrcDump, width: Width) -> Iterator[Line]:
+    return static.dump_lines(result)
 
 
 @lines_of.register
