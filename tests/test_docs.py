@@ -26,8 +26,9 @@ from orcdbg.base import errors
 from orcdbg.cli.options import parser as program_parser
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry
-from orcdbg.commands.results import Modules, Nothing, Text
+from orcdbg.commands.results import Audit, Modules, Nothing, Text
 from orcdbg.kernel.modules import Module
+from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.replay import Build
 from orcdbg.plugin import API_VERSION
@@ -214,8 +215,22 @@ def _sample_module() -> Modules:
     return Modules([Module(0xFFFFFFFFC0000000, "m", ((0xFFFFFFFFC0000000, 8),), (0xFFFFFFFFC0000000, 8), None)], ())
 
 
+def _sample_account(audit: Json) -> Json:
+    """The fields of one text's account, without those that speak of modules."""
+    return {name: value for name, value in audit.items() if not name.startswith("modules")}
+
+
+def _sample_difference() -> Json:
+    """A wrong stretch, which the sample has none of."""
+    wrong = Difference(0xFFFFFFFF81000000, b"\x90", b"\xcc", b"\xc3", "kprobe")
+    report = AuditReport(wrong.address, wrong.address + 1, mismatched=1, mismatched_ranges=[wrong])
+    found: Json = encode(Audit(report, {"m": report}, {}, {}))
+    assert set(found["modules"]["m"]) == set(_sample_account(found))
+    return dict(found["mismatched"][0])
+
+
 @pytest.fixture
-def objects(orcdbg_run: RunProgram) -> dict[str, Json]:
+def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
     """A real object for each that docs/contract.md describes, by the name it has there."""
 
     def result(command: str) -> Json:
@@ -227,6 +242,8 @@ def objects(orcdbg_run: RunProgram) -> dict[str, Json]:
     frame, patched = stack["frames"][1], stack["frames"][6]
     orc, code = result("orc lock_is_held_type+0x52")["result"], result("dis lock_is_held_type+0x52 1")["result"]
     sites, modules = result("patch at lock_is_held_type+0x52")["result"], encode(_sample_module())
+    audit, replay = result("patch audit")["result"], result(f"patch replay -o {tmp_path}/text.elf")["result"]
+    account, check = _sample_account(audit), result("patch check")["result"]
     names, words, tasks = result("sym schedule")["result"], result("rd linux_banner")["result"], result("ps")["result"]
     return {
         "ANSWER": good,
@@ -245,6 +262,13 @@ def objects(orcdbg_run: RunProgram) -> dict[str, Json]:
         "EFFECTIVE": orc["effective"],
         "SITES": sites,
         "SITE": sites["sites"][0],
+        "AUDIT": {name: value for name, value in audit.items() if name not in account},
+        "ACCOUNT": account,
+        "COUNT": account["by_mechanism"]["paravirt"],
+        "DIFFERENCE": _sample_difference(),
+        "REPLAY": replay,
+        "CHECK": check,
+        "HAZARD": check["hazards"][0],
         "CODE": code,
         "INSTRUCTION": code["instructions"][0],
         "CHANGE": code["instructions"][0]["patch"],
@@ -290,6 +314,21 @@ def _classes(cls: type[errors.OrcdbgError]) -> Iterator[type[errors.OrcdbgError]
     for below in cls.__subclasses__():
         if below.__module__ == errors.__name__:
             yield from _classes(below)
+
+
+def test_the_pages_name_every_mechanism(orcdbg_run: RunProgram) -> None:
+    """docs/patches.md in its table and the contract in its list: all that the code has, and those of the sample's account."""
+    known = {
+        word
+        for path in (ROOT / "orcdbg" / "patches").glob("*.py")
+        for word in re.findall(r'(?m)^ {4}mechanism = "([\w-]+)"$', path.read_text(encoding="utf-8"))
+    }
+    audit = json.loads(orcdbg_run("demo", "--format", "json", "-e", "patch audit")[1])["result"]
+    known |= set(audit["by_mechanism"])
+    described = sections(read("docs/patches.md").replace("## The mechanisms", "### `the mechanisms`"), "###")
+    assert known - {"relocation"} <= first_column(described["the mechanisms"]) - {"relocation"}
+    listed = sections(read("docs/contract.md"), "####")["COUNT"].partition("Mechanisms: ")[2]
+    assert set(re.findall(r"`([\w-]+)`", listed)) == first_column(described["the mechanisms"])
 
 
 # Examples for contributors and authors of plug-ins
