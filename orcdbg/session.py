@@ -24,7 +24,8 @@ from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
-from orcdbg.patches.ledger import PatchLedger
+from orcdbg.patches.ledger import Cluster, PatchLedger
+from orcdbg.patches.module_sites import ModuleSites
 from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.replay import Build, all_passes, stack_passes
 from orcdbg.patches.site import PatchPass
@@ -266,10 +267,23 @@ class Session:
         return None if found is None else found.find(address)
 
     @functools.cached_property
+    def module_sites(self) -> ModuleSites:
+        """Patch sites of modules, by their tables in memory."""
+        return ModuleSites(self.linux, self.image.section_data(".altinstructions"))
+
+    def _stack_cluster(self, address: int) -> Cluster | None:
+        """What a walk must know of patches at an address: of the image's text, or of a module's."""
+        found = self.stack_ledger.find(address)
+        if found is not None or any(start <= address < end for start, end in self.text_ranges):
+            return found
+        module = self.names.module_at(address)
+        return None if module is None else self.module_sites.find(module, address)
+
+    @functools.cached_property
     def overlay(self) -> OrcOverlay:
         """ORC rows corrected for patched text."""
         adds_last = sp_indirect_adds_last(self.linux)
-        return OrcOverlay(self.find_orc, self.stack_ledger, self.memory, adds_last, self.names.at)
+        return OrcOverlay(self.find_orc, self._stack_cluster, self.memory, adds_last, self.names.at)
 
     def follows_call(self, address: int) -> bool | None:
         """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""

@@ -8,7 +8,7 @@ build put the rows of all alternatives into the image state the same rule themse
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
@@ -17,7 +17,7 @@ from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.thunks import is_thunk, thunk_rule
 from orcdbg.patches import effects
-from orcdbg.patches.ledger import Cluster, PatchLedger
+from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 
 FindEntry = Callable[[int], OrcEntry | None]
@@ -58,7 +58,7 @@ class OrcOverlay:
 
     Args:
         find_entry: the kernel's own look-up, rows as built.
-        ledger: the recorded patches.
+        find_cluster: the patch sites that cover an address, of the image and of modules.
         memory: text as it was in memory.
         sp_indirect_adds_last: see `cfa_rule`.
         locate: the symbol that holds an address.
@@ -67,14 +67,14 @@ class OrcOverlay:
     def __init__(
         self,
         find_entry: FindEntry,
-        ledger: PatchLedger,
+        find_cluster: Callable[[int], Cluster | None],
         memory: AddressSpace,
         sp_indirect_adds_last: bool,
         locate: Callable[[int], Location | None],
     ) -> None:
         self._locate = locate
         self._find_entry = find_entry
-        self._ledger = ledger
+        self._find_cluster = find_cluster
         self._memory = memory
         self._adds_last = sp_indirect_adds_last
 
@@ -97,7 +97,7 @@ class OrcOverlay:
             thunk = thunk_rule(location, ip, self._memory)
             doubt = None if thunk.rule else f"no rule is known inside {location.symbol}"
             return Effective(entry, thunk.rule, None, doubt, thunk.instructions)
-        cluster = self._ledger.find(address)
+        cluster = self._find_cluster(address)
         if entry is None or cluster is None or not cluster.sites:
             return Effective(entry, rule)
         text, text_from = self._text(cluster)
@@ -105,7 +105,10 @@ class OrcOverlay:
             return Effective(entry, rule, None, f"{text_from}; whether the row still holds is not known")
         if text == cluster.image or (exact and ip == cluster.address):
             return Effective(entry, rule)
-        return self._patched(ip, exact, entry, rule, cluster, text, text_from)
+        found = self._patched(ip, exact, entry, rule, cluster, text, text_from)
+        if not cluster.image_known and found.patch is not None and not found.patch.adjust:
+            return replace(found, patch=None)  # whether the text was changed at all is not known
+        return found
 
     def _text(self, cluster: Cluster) -> tuple[bytes | None, str]:
         """The cluster's bytes and where they come from: memory, else the replay."""

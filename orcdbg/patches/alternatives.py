@@ -77,10 +77,13 @@ def _plausible(table: bytes, size: int) -> npt.NDArray[np.bool_]:
 
 
 class AlternativeTable:
-    """The decoded table: `.altinstructions` of the image or of a module, linked or loaded at `address`."""
+    """The decoded table: `.altinstructions` of the image or of a module, linked or loaded at `address`.
 
-    def __init__(self, table: bytes, address: int) -> None:
-        size = entry_size(table) or 12
+    `size` is that of an entry, where it is known from another table of the same kernel.
+    """
+
+    def __init__(self, table: bytes, address: int, size: int | None = None) -> None:
+        size = size or entry_size(table) or 12
         rows, good = _rows(table, size), _plausible(table, size)
         places = np.arange(len(rows), dtype=np.int64) * size + np.int64(signed(address, 64))
         self.problems = [f".altinstructions: entry {row}: impossible lengths or flags" for row in np.flatnonzero(~good)]

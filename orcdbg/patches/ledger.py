@@ -27,12 +27,16 @@ def _known_spans(the_pass: PatchPass) -> Spans:
 
 @dataclass(frozen=True, slots=True)
 class Cluster:
-    """A stretch of text that passes wrote: `image` as built, `expected` after all of them (None when undecidable)."""
+    """A stretch of text that passes wrote: `image` as built, `expected` after all of them (None when undecidable).
+
+    Where `image_known` is False, as for a module without its file, `image` only tells the length.
+    """
 
     address: int
     image: bytes
     expected: bytes | None
     sites: tuple[PatchSite, ...]
+    image_known: bool = True
 
     @property
     def end(self) -> int:

@@ -91,3 +91,28 @@ def test_the_image_states_the_union_where_its_build_made_one(kernel: str, open_s
         assert (wrong, union.conflicts) == (set(), [])
     else:
         assert all(RSB_LOOP in text or text[:2] in PAIRS for text in wrong)
+
+
+def test_a_walk_knows_the_pairs_in_modules_too(kernel: str, open_scene: OpenScene) -> None:
+    """Every patched pair in a module's text, found by its bytes: between its two instructions a word is pushed."""
+    _, session = open_scene(kernel, "idle")
+    checked = 0
+    for module in session.names.modules:
+        start, size = module.text
+        text = session.memory.read(start, size)
+        for pair in PAIRS:
+            at = text.find(pair + b"\x66\x66\x90")  # the pair as 5.10 writes it, followed by its NOPs
+            while at >= 0:
+                boundary = start + at + 1
+                rule = session.overlay.stated(boundary)[1]
+                effective = session.overlay.at(boundary, True)
+                if (
+                    rule is not None
+                    and rule.base == "sp"
+                    and session.find_orc(boundary) == session.find_orc(boundary - 1)
+                ):
+                    assert effective.rule == rule.moved(8), (module.name, hex(boundary))
+                    checked += 1
+                at = text.find(pair + b"\x66\x66\x90", at + 1)
+    if session.linux.find_address("ideal_nops") is not None:
+        assert checked > 0

@@ -63,7 +63,7 @@ class World:
         registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
         terrain = Terrain(
             self.memory,
-            OrcOverlay(self.find, self.ledger, self.memory, True, self.locate),
+            OrcOverlay(self.find, lambda address: self.ledger.find(address), self.memory, True, self.locate),
             self.locate,
             lambda address: self.locate(address) is not None,
             lambda address: self.follows_call,
@@ -237,7 +237,7 @@ def test_a_stack_page_that_is_missing_keeps_the_frames_before_it() -> None:
     registers = {"rip": RegisterValue(TEXT, "given"), "rsp": RegisterValue(sp, "given")}
     terrain = Terrain(
         world.memory,
-        OrcOverlay(world.find, world.ledger, world.memory, True, world.locate),
+        OrcOverlay(world.find, world.ledger.find, world.memory, True, world.locate),
         world.locate,
         lambda address: True,
         lambda address: None,

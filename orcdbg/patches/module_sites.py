@@ -1,0 +1,89 @@
+"""Where did the loader patch a module's alternatives and paravirt calls, by the tables the module keeps in memory?
+
+Without the .ko nobody knows what stood there before, and a walk need not know: what the patched instructions do to the stack
+pointer is in the text itself. The tables' lengths are kept nowhere; they end where the next section begins, or at the
+first entry that names no text of the module.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterator
+
+import numpy as np
+
+from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.module_sections import module_sections
+from orcdbg.kernel.modules import Module
+from orcdbg.patches.alternatives import AlternativeTable, entry_size
+from orcdbg.patches.ledger import Cluster
+from orcdbg.patches.site import PatchSite
+
+MAX_TABLE = 1 << 20
+_PARAVIRT_STRIDE = 16
+
+
+class ModuleSites:
+    """The patch sites of loaded modules, each read on first need.
+
+    Args:
+        linux: the kernel.
+        core_table: `.altinstructions` of the vmlinux, which tells the layout of the modules' tables.
+    """
+
+    def __init__(self, linux: Linux, core_table: bytes) -> None:
+        self._linux = linux
+        self._entry_size = entry_size(core_table) or 12
+        self._found: dict[int, list[Cluster]] = {}
+
+    def find(self, module: Module, address: int) -> Cluster | None:
+        """The site of a module that covers an address; its `image` is not known, and only as long as the site."""
+        if module.address not in self._found:
+            self._found[module.address] = sorted(self._read(module), key=lambda cluster: cluster.address)
+        return next((one for one in self._found[module.address] if one.address <= address < one.end), None)
+
+    def _read(self, module: Module) -> Iterator[Cluster]:
+        try:
+            sections = module_sections(self._linux, module)
+            for mechanism, name in (("paravirt", ".parainstructions"), ("alternative", ".altinstructions")):
+                if name in sections:
+                    table, at = self._table(sections, name), sections[name]
+                    entries = self._paravirt(table) if mechanism == "paravirt" else self._alternatives(table, at)
+                    yield from _clusters(module, mechanism, entries)
+        except OrcdbgError:
+            return  # no list of sections: a walk then relies on its other checks, as before this was read
+
+    def _table(self, sections: dict[str, int], name: str) -> bytes:
+        start = sections[name]
+        end = min((at for at in sections.values() if at > start), default=start + MAX_TABLE)
+        size = min(end - start, MAX_TABLE)
+        try:
+            return self._linux.memory.read(start, size)
+        except MemoryFault:
+            return self._linux.memory.read(start, -start % 4096)
+
+    @staticmethod
+    def _paravirt(table: bytes) -> Iterator[tuple[int, int]]:
+        for at in range(0, len(table) - 9, _PARAVIRT_STRIDE):
+            yield int.from_bytes(table[at : at + 8], "little"), table[at + 9]
+
+    def _alternatives(self, table: bytes, address: int) -> Iterator[tuple[int, int]]:
+        whole = table[: len(table) // self._entry_size * self._entry_size]
+        entries = AlternativeTable(whole, address, self._entry_size)
+        sites, firsts = np.unique(entries.sites, return_index=True)
+        yield from zip(sites.tolist(), entries.sizes[firsts].tolist(), strict=True)
+
+
+def _clusters(module: Module, mechanism: str, entries: Iterator[tuple[int, int]]) -> Iterator[Cluster]:
+    """The entries up to the first that names no text of the module."""
+    start, size = module.text
+
+    def is_inside(entry: tuple[int, int]) -> bool:
+        return start <= entry[0] < start + size and entry[1] > 0
+
+    # A table of alternatives was sorted by its reader: entries of damaged or foreign bytes may stand before good ones.
+    chosen = filter(is_inside, entries) if mechanism == "alternative" else itertools.takewhile(is_inside, entries)
+    for address, length in chosen:
+        site = PatchSite(mechanism, address, length, "of module " + module.name, b"", None, "the module's table", 0)
+        yield Cluster(address, bytes(length), None, (site,), image_known=False)
