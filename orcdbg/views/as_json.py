@@ -9,6 +9,7 @@ from typing import Any
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
+from orcdbg.orc.check import Boundary
 from orcdbg.orc.overlay import PatchEffect
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.union import UnionRow
@@ -81,21 +82,26 @@ def _audit(report: AuditReport, symbols: Mapping[int, str | None]) -> Json:
     }
 
 
+def _hazard(found: Boundary, symbol: str | None, mechanism: str, name: str, site: int) -> Json:
+    """A HAZARD of the contract."""
+    return {
+        "address": _hex(found.address),
+        "symbol": symbol,
+        "mechanism": mechanism,
+        "name": name,
+        "site": _hex(site),
+        "after": found.after,
+        "orc_rule": str(found.stated),
+        "true_rule": str(found.true),
+        "adjust": found.true.offset - found.stated.offset,
+    }
+
+
 @encode.register
 def _(result: results.Check) -> Json:
     hazards = [
-        {
-            "address": _hex(hazard.boundary.address),
-            "symbol": result.symbols[hazard.boundary.address],
-            "mechanism": hazard.site.mechanism,
-            "name": hazard.site.name,
-            "site": _hex(hazard.site.address),
-            "after": hazard.boundary.after,
-            "orc_rule": str(hazard.boundary.stated),
-            "true_rule": str(hazard.boundary.true),
-            "adjust": hazard.boundary.true.offset - hazard.boundary.stated.offset,
-        }
-        for hazard in result.report.hazards
+        _hazard(h.boundary, result.symbols[h.boundary.address], h.site.mechanism, h.site.name, h.site.address)
+        for h in result.report.hazards
     ]
     report = result.report
     counts = {"sites_checked": report.sites, "boundaries_checked": report.boundaries, "sites_unread": report.unread}
@@ -116,18 +122,8 @@ def _union_row(row: UnionRow, symbols: Mapping[int, str | None]) -> Json:
 @encode.register
 def _(result: results.StaticCheck) -> Json:
     hazards = [
-        {
-            "address": _hex(hazard.boundary.address),
-            "symbol": result.symbols.get(hazard.boundary.address),
-            "mechanism": hazard.variant.mechanism,
-            "name": hazard.variant.name,
-            "site": _hex(hazard.site),
-            "after": hazard.boundary.after,
-            "orc_rule": str(hazard.boundary.stated),
-            "true_rule": str(hazard.boundary.true),
-            "adjust": hazard.boundary.true.offset - hazard.boundary.stated.offset,
-        }
-        for hazard in result.union.hazards
+        _hazard(h.boundary, result.symbols.get(h.boundary.address), h.variant.mechanism, h.variant.name, h.site)
+        for h in result.union.hazards
     ]
     return {
         "hazards": hazards,

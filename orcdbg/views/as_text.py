@@ -101,15 +101,8 @@ def _site_lines(state: results.SiteState) -> Iterator[Line]:
 @lines_of.register
 def _(result: results.Check, width: Width) -> Iterator[Line]:
     for hazard in result.report.hazards:
-        found, site = hazard.boundary, hazard.site
-        name = result.symbols[found.address] or "(no symbol)"
-        yield line(
-            ("~ ", "mark"),
-            f"{found.address:016x}  ",
-            (f"{name:<36}", "symbol"),
-            f"  ORC {found.stated}, true {found.true}  ",
-            (f"after {found.after}; {site.mechanism} {site.name}", "reason"),
-        )
+        name = result.symbols[hazard.boundary.address] or "(no symbol)"
+        yield static.hazard_line(hazard.boundary, name, f"{hazard.site.mechanism} {hazard.site.name}")
     report = result.report
     unread = f", {report.unread} sites not in the snapshot" if report.unread else ""
     summary = f"{len(report.hazards)} hazards; {report.sites} sites, {report.boundaries} boundaries checked{unread}"

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orcdbg.commands.results import OrcDump, StaticCheck, Union
+from orcdbg.orc.check import Boundary
 from orcdbg.orc.rows import OrcRow
 from orcdbg.orc.union import UnionRow
 from orcdbg.views.page import Line, line
@@ -16,17 +17,22 @@ def _place(address: int, symbols: Mapping[int, str | None]) -> str:
     return symbols.get(address) or "(no symbol)"
 
 
+def hazard_line(found: Boundary, place: str, patch: str) -> Line:
+    """One hazard: where, what the row says and what is true, and what made it so."""
+    return line(
+        ("~ ", "mark"),
+        f"{found.address:016x}  ",
+        (f"{place:<40}", "symbol"),
+        f"  ORC {found.stated}, true {found.true}  ",
+        (f"after {found.after}; {patch}", "reason"),
+    )
+
+
 def check_lines(result: StaticCheck) -> Iterator[Line]:
     """Hazards by alternative, then conflicts between alternatives, then what was looked at."""
     for hazard in result.union.hazards:
-        found = hazard.boundary
-        yield line(
-            ("~ ", "mark"),
-            f"{found.address:016x}  ",
-            (f"{_place(found.address, result.symbols):<40}", "symbol"),
-            f"  ORC {found.stated}, true {found.true}  ",
-            (f"after {found.after}; {hazard.variant.mechanism} {hazard.variant.name}", "reason"),
-        )
+        place = _place(hazard.boundary.address, result.symbols)
+        yield hazard_line(hazard.boundary, place, f"{hazard.variant.mechanism} {hazard.variant.name}")
     for row in result.union.conflicts:
         yield line(
             ("! ", "doubt"), f"{row.address:016x}  ", (_place(row.address, result.symbols), "symbol"), "  conflict:"
