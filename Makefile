@@ -36,7 +36,7 @@ test: check
 # Debian packages the lab runs on; installed when this user may, else named by the tests that skip for want of them.
 lab: $(VENV)/lab
 	@tests/lab/packages.sh
-	$(BIN)/pytest -m lab tests/lab
+	$(BIN)/pytest -v -m lab tests/lab
 
 bench: $(VENV)/lab
 	@tests/lab/packages.sh
