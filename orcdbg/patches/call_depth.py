@@ -14,6 +14,7 @@ import numpy.typing as npt
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.modules import list_modules
 from orcdbg.patches.mitigations import Mitigations
 from orcdbg.patches.site import Applied, U8Array, U64Array, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
@@ -37,18 +38,24 @@ _NEVER = (
 class Pads:
     """The padding in front of functions: who has some, and what is written there.
 
+    Calls are counted wherever they go: into the text under replay, into the kernel's, or into that of a loaded module.
+
     Args:
         image: text as built, which says where padding is.
         linux: the kernel.
         mitigations: its choices.
-        text: run-time [start, end) of the text that has padding.
+        text: run-time [start, end) of the text that `image` holds.
+        kernel: the padding of the kernel's own text, where `text` is a module's.
     """
 
-    def __init__(self, image: Image, linux: Linux, mitigations: Mitigations, text: tuple[int, int]) -> None:
+    def __init__(
+        self, image: Image, linux: Linux, mitigations: Mitigations, text: tuple[int, int], kernel: Pads | None = None
+    ) -> None:
         self._image = image
         self._linux = linux
         self._mitigations = mitigations
         self.text = text
+        self._kernel = kernel
 
     @property
     def used(self) -> bool:
@@ -81,11 +88,34 @@ class Pads:
     def exist(self, functions: U64Array) -> npt.NDArray[np.bool_]:
         """For each function, whether calls of it are counted: it lies in text, has padding, and is not excepted."""
         low, high = self.text
-        good = (functions >= np.uint64(low + PAD_SIZE)) & (functions < np.uint64(high))
+        inside = (functions >= np.uint64(low)) & (functions < np.uint64(high))
+        good = inside & (functions >= np.uint64(low + PAD_SIZE))
         good &= ~np.isin(functions, self._never)
         good &= ~self._is_moved(functions)
         places = functions[good] - np.uint64(self._linux.slide + PAD_SIZE)
         good[good] = (built_bytes(self._image, places, PAD_SIZE) == _NOP).all(axis=1)
+        good[~inside] = self._exist_elsewhere(functions[~inside])
+        return good
+
+    def _exist_elsewhere(self, functions: U64Array) -> npt.NDArray[np.bool_]:
+        """The same for functions outside the text under replay."""
+        if self._kernel is not None:
+            return self._kernel.exist(functions)
+        good = np.zeros(len(functions), dtype=np.bool_)
+        for low, high in self._module_texts if len(functions) else ():
+            good |= (functions >= np.uint64(low + PAD_SIZE)) & (functions < np.uint64(high))
+        good[good] = self._unspoilt(functions[good] - np.uint64(PAD_SIZE))
+        return good
+
+    @functools.cached_property
+    def _module_texts(self) -> list[tuple[int, int]]:
+        """Run-time [start, end) of the loaded modules' text; init text is gone, and calls of it were never counted."""
+        return [(module.text[0], sum(module.text)) for module in list_modules(self._linux)[0]]
+
+    def _unspoilt(self, pads: U64Array) -> npt.NDArray[np.bool_]:
+        """For padding of modules whose files are not at hand: memory has the NOPs still, or the counting instruction."""
+        now = built_bytes(self._linux.memory, pads, PAD_SIZE)
+        good: npt.NDArray[np.bool_] = (now == _NOP).all(axis=1) | (now == self.code(pads)).all(axis=1)
         return good
 
     def _is_moved(self, functions: U64Array) -> npt.NDArray[np.bool_]:
@@ -138,7 +168,9 @@ class PadsPass(Sweep):
     table = ".call_sites"
 
     def __init__(self, functions: U64Array, pads: Pads) -> None:
-        unique = np.unique(functions)
+        low, high = pads.text
+        # Padding elsewhere is filled too, but that is no part of the text under replay.
+        unique = np.unique(functions[(functions >= np.uint64(low)) & (functions < np.uint64(high))])
         found = unique[pads.exist(unique)]
         self.places = make_spans(found - np.uint64(PAD_SIZE), np.full(len(found), PAD_SIZE))
         self._pads = pads

@@ -1,13 +1,14 @@
-"""Which functions of the kernel do loaded modules call?
+"""Which functions do loaded modules call?
 
-On a machine that counts calls, loading a module writes the counting instruction in front of each kernel function that the
-module calls, so the kernel's own text depends on the modules. Their calls are read from their text in memory, whose tables
-stay as long as the module.
+On a machine that counts calls, loading a module writes the counting instruction in front of each function that the module
+calls, so the text of the kernel and of other modules depends on the modules. Their calls are read from their text in
+memory, whose tables stay as long as the module.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable
+from typing import NamedTuple
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module, list_modules
+from orcdbg.patches.alternatives import AlternativeTable
 from orcdbg.patches.call_depth import PAD_SIZE, Pads
 from orcdbg.patches.site import U8Array, U64Array
 from orcdbg.patches.tables import branch_targets, built_bytes, self_relative
@@ -24,35 +26,69 @@ _CALL = 0xE8
 MAX_SITES = 1 << 20
 
 
-def called_by_modules(linux: Linux, pads: Pads) -> U64Array:
-    """Run-time addresses of functions that modules call, the padding that calls are moved to taken back."""
-    found = [targets for module in list_modules(linux)[0] for targets in _called_by(linux, module)]
-    every = np.unique(np.concatenate(found)) if found else np.empty(0, np.uint64)
-    behind = every + np.uint64(PAD_SIZE)
-    return np.where(pads.exist(behind), behind, every)
+class ModuleCalls(NamedTuple):
+    """What one module calls: `targets` of its calls as they are now, and the `functions` that its static calls name."""
+
+    targets: U64Array
+    functions: U64Array
 
 
-def _called_by(linux: Linux, module: Module) -> Iterator[U64Array]:
+def module_calls(linux: Linux) -> dict[int, ModuleCalls]:
+    """What each loaded module calls, by the address of its `struct module`."""
+    return {module.address: _called_by(linux, module) for module in list_modules(linux)[0]}
+
+
+def called(calls: Iterable[ModuleCalls], pads: Pads) -> U64Array:
+    """Run-time addresses of the functions that modules made the loader count calls of.
+
+    A counted call goes into the padding. One that does not was not counted: its function has none, or the call was
+    written after calls were counted, as alternatives are since 6.16.
+    """
+    found = list(calls)
+    if not found:
+        return np.empty(0, np.uint64)
+    behind = np.unique(np.concatenate([one.targets for one in found])) + np.uint64(PAD_SIZE)
+    return np.unique(np.concatenate([behind[pads.exist(behind)], *(one.functions for one in found)]))
+
+
+def _called_by(linux: Linux, module: Module) -> ModuleCalls:
+    """What a module calls; where that cannot be read, what it wrote shows as unexplained, which is the truth."""
+    none = np.empty(0, np.uint64)
     try:
-        sections = module_sections(linux, module)
-        yield _direct(linux, module, sections)
-        yield _static(linux, module)
+        targets = _direct(linux, module, module_sections(linux, module))
     except OrcdbgError:
-        return  # what the module wrote shows as unexplained then, which is the truth
+        targets = none
+    try:
+        return ModuleCalls(targets, _static(linux, module))
+    except OrcdbgError:
+        return ModuleCalls(targets, none)
 
 
 def _direct(linux: Linux, module: Module, sections: dict[str, int]) -> U64Array:
-    """Targets of the calls that `.call_sites` names."""
-    start = sections.get(".call_sites")
-    if start is None:
-        return np.empty(0, np.uint64)
-    size = _size_of(sections, start, module)
-    sites = self_relative(linux.memory.read(start, size), start)
+    """Targets of the calls that the module's tables name."""
+    sites = np.concatenate(
+        [self_relative(*_table(linux, module, sections, ".call_sites")), _alternatives(linux, module, sections)]
+    )
     low, high = module.text[0], sum(module.text)
     sites = sites[(sites >= np.uint64(low)) & (sites < np.uint64(high))]
     rows: U8Array = built_bytes(linux.memory, sites, 5)
     found: U64Array = branch_targets(sites, rows)[rows[:, 0] == _CALL]
     return found
+
+
+def _alternatives(linux: Linux, module: Module, sections: dict[str, int]) -> U64Array:
+    """Alternatives, which may have become calls that were counted too (to 6.15)."""
+    try:
+        found: U64Array = AlternativeTable(*_table(linux, module, sections, ".altinstructions")).sites
+    except OrcdbgError:
+        return np.empty(0, np.uint64)  # an unknown layout must not cost the calls of the other table
+    return found
+
+
+def _table(linux: Linux, module: Module, sections: dict[str, int], name: str) -> tuple[bytes, int]:
+    """The bytes of a section in memory and its address; empty where the module has none."""
+    start = sections.get(name)
+    return (b"", 0) if start is None else (linux.memory.read(start, _size_of(sections, start, module)), start)
 
 
 def _size_of(sections: dict[str, int], start: int, module: Module) -> int:

@@ -6,11 +6,12 @@ shown to them as an image of its own, whose link addresses are its run-time addr
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from orcdbg.base.errors import BadAddress, UnsupportedFormat
+from orcdbg.base.errors import BadAddress
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.vmlinux import Image
@@ -18,12 +19,14 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module, ModuleSymbols
 from orcdbg.patches.audit import AuditReport, MechanismCount, MemoryText, Replayed, compare
+from orcdbg.patches.call_depth import Pads
+from orcdbg.patches.module_calls import called
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.relocation import BuiltText
-from orcdbg.patches.replay import Build, all_passes
+from orcdbg.patches.replay import Build, all_passes, static_called
 from orcdbg.patches.site import U64Array
 from orcdbg.patches.sweep import WholeText
-from orcdbg.patches.tables import self_relative
+from orcdbg.patches.tables import built_bytes, self_relative
 from orcdbg.symbols.table import SymbolTable
 
 Linked = Mapping[str, tuple[int, bytes]]
@@ -82,6 +85,7 @@ class ModuleBuild(Build):
     """What the passes draw on for one section of a module's text."""
 
     kernel: Build
+    module: Module
     area: tuple[int, int]
     trampolines: dict[int, int]
 
@@ -94,6 +98,25 @@ class ModuleBuild(Build):
     def nops(self) -> NopTable | None:
         """The kernel's own."""
         return self.kernel.nops
+
+    @functools.cached_property
+    def pads(self) -> Pads:
+        """The padding in all of the module's text: calls from any of its sections fill it."""
+        text = self.module.text[0], sum(self.module.text)
+        return Pads(self.image, self.linux, self.mitigations, text, self.kernel.pads)
+
+    def called_besides(self) -> U64Array:
+        """By other modules, by the kernel's static calls, and by the module's own as it was loaded."""
+        others = [calls for address, calls in self.kernel.module_calls.items() if address != self.module.address]
+        return np.concatenate([called(others, self.pads), static_called(self.kernel), self._first_functions()])
+
+    def _first_functions(self) -> U64Array:
+        """What the module's own static call keys name in its file; they may name others since."""
+        table, address = self.table("__start_static_call_sites", "__stop_static_call_sites")
+        keys = self_relative(table, address, 8, 4)
+        calls = keys[(keys & np.uint64(1)) == 0] & ~np.uint64(3)
+        found: U64Array = built_bytes(self.image, calls - np.uint64(self.linux.slide), 8).view("<u8").ravel()
+        return found
 
     @property
     def kernel_image(self) -> Image:
@@ -172,10 +195,8 @@ def audit_module(kernel: Build, loaded: ModuleSymbols, file: ModuleFile, resolve
         resolve: run-time addresses of symbols that it does not define.
 
     Raises:
-        OrcdbgError: its file or its place in memory cannot be read, or it cannot be predicted on this machine.
+        OrcdbgError: its file or its place in memory cannot be read.
     """
-    if kernel.mitigations.call_depth:
-        raise UnsupportedFormat(file.path, "modules of a machine that counts calls are not predicted")
     linux, module = kernel.linux, loaded.module
     addresses = module_sections(linux, module)
     addresses |= _empty_sections(file, loaded.table, addresses)
@@ -186,7 +207,8 @@ def audit_module(kernel: Build, loaded: ModuleSymbols, file: ModuleFile, resolve
     total = AuditReport(module.text[0], module.text[0])
     for address, data in _code(file, module, linked):
         build = ModuleBuild(image, linux, LinkedText(image, linux.slide), kernel.features)
-        parts = {"kernel": kernel, "area": (address, address + len(data)), "trampolines": _static_call_keys(linux)}
+        area = (address, address + len(data))
+        parts = {"kernel": kernel, "module": module, "area": area, "trampolines": _static_call_keys(linux)}
         build.__dict__.update(parts)
         _add(total, _audit_section(build, data))
     return total

@@ -23,7 +23,7 @@ from orcdbg.patches.ibt_seal import IbtSealPass
 from orcdbg.patches.jump_labels import JumpLabelsPass
 from orcdbg.patches.kprobes import probe_passes
 from orcdbg.patches.mitigations import Mitigations
-from orcdbg.patches.module_calls import called_by_modules
+from orcdbg.patches.module_calls import ModuleCalls, called, module_calls
 from orcdbg.patches.nops import NopTable, choose_nops
 from orcdbg.patches.paravirt import ParavirtPass
 from orcdbg.patches.relocation import BuiltText
@@ -68,6 +68,20 @@ class Build:
     def mitigations(self) -> Mitigations:
         """The machine's defences that show in text."""
         return Mitigations(self.linux, self.features)
+
+    @functools.cached_property
+    def pads(self) -> Pads:
+        """The padding in front of functions."""
+        return Pads(self.image, self.linux, self.mitigations, self.text)
+
+    @functools.cached_property
+    def module_calls(self) -> dict[int, ModuleCalls]:
+        """What the modules call that are no part of this build."""
+        return module_calls(self.linux)
+
+    def called_besides(self) -> U64Array:
+        """The functions whose calls were counted for another reason than this build's tables, as they are now."""
+        return called(self.module_calls.values(), self.pads)
 
     @property
     def kernel_image(self) -> Image:
@@ -175,19 +189,18 @@ def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) 
     """Alternatives and counted calls; calls came second while the kernel counted those in alternatives too (to 6.15)."""
     image, linux = build.image, build.linux
     sites = section_sites(image, ".call_sites", linux.slide)
-    pads = Pads(image, linux, build.mitigations, build.text)
+    pads = build.pads
     try:
         used = len(sites) and pads.used
     except Undecidable:
         used = False
     if not used:
         return [*alternatives]
-    targets = [called for one in _static_call_sites(build) for called in one.called().tolist()]
-    targets += called_by_modules(linux, pads).tolist()
+    targets = [*static_called(build).tolist(), *build.called_besides().tolist()]
     if not linux.types.has("callthunk_sites", "alt_start"):
         return [*counting_passes(image, linux, pads, sites, targets), *alternatives]
     sites = np.sort(sites)
-    low, high = build.text
+    low, high = pads.text
     calls = [call for one in alternatives for call in one.calls(sites) if low <= call[0] < high]
     covered = np.zeros(len(sites), dtype=np.bool_)
     for one in alternatives:
@@ -208,13 +221,18 @@ def _covered(addresses: U64Array, spans: Spans) -> npt.NDArray[np.bool_]:
 
 
 def _static_calls(build: Build) -> StaticCalls:
-    pads = Pads(build.image, build.linux, build.mitigations, build.text)
-    return StaticCalls(build.linux, build.mitigations, pads, build.nops)
+    return StaticCalls(build.linux, build.mitigations, build.pads, build.nops)
 
 
 def _static_call_sites(build: Build) -> list[StaticCallSites]:
     table, at = build.table("__start_static_call_sites", "__stop_static_call_sites")
     return [StaticCallSites(table, at, build.image, _static_calls(build))] if table else []
+
+
+def static_called(build: Build) -> U64Array:
+    """The functions that static call sites call."""
+    found = [one.called() for one in _static_call_sites(build)]
+    return found[0] if found else np.empty(0, dtype=np.uint64)
 
 
 def state_passes(build: Build) -> list[PatchPass]:
