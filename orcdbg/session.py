@@ -283,7 +283,14 @@ class Session:
     def overlay(self) -> OrcOverlay:
         """ORC rows corrected for patched text."""
         adds_last = sp_indirect_adds_last(self.linux)
-        return OrcOverlay(self.find_orc, self._stack_cluster, self.memory, adds_last, self.names.at)
+        return OrcOverlay(
+            self.find_orc,
+            self._stack_cluster,
+            self.memory,
+            adds_last,
+            self.names.at,
+            self.linux.find_address("error_entry"),
+        )
 
     def follows_call(self, address: int) -> bool | None:
         """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""

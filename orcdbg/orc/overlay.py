@@ -13,9 +13,11 @@ from dataclasses import dataclass, replace
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
+from orcdbg.orc.entry_code import REGISTERS_AT_RAX, WHY, is_after_error_entry
+from orcdbg.orc.rows import OrcRow
 from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
-from orcdbg.orc.thunks import is_thunk, thunk_rule
+from orcdbg.orc.thunks import THUNK_WHY, is_thunk, thunk_rule
 from orcdbg.patches import effects
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
@@ -43,7 +45,8 @@ class PatchEffect:
 class Effective:
     """The rule at an address: the ORC entry, the rule that holds, the patch that covers it, and what is in doubt.
 
-    `thunk` holds the instructions that the rule was derived from where no row describes the code (see `thunks`).
+    `thunk` holds the instructions that the rule was derived from where no row describes the code (see `thunks` and
+    `entry_code`); `row` then stands for the one as built where that is of another type, and `why` says so in words.
     """
 
     entry: OrcEntry | None
@@ -51,6 +54,8 @@ class Effective:
     patch: PatchEffect | None = None
     doubt: str | None = None
     thunk: tuple[str, ...] | None = None
+    row: OrcRow | None = None
+    why: str | None = None
 
 
 class OrcOverlay:
@@ -62,6 +67,7 @@ class OrcOverlay:
         memory: text as it was in memory.
         sp_indirect_adds_last: see `cfa_rule`.
         locate: the symbol that holds an address.
+        error_entry: where error_entry is, None where the kernel has none.
     """
 
     def __init__(
@@ -71,7 +77,9 @@ class OrcOverlay:
         memory: AddressSpace,
         sp_indirect_adds_last: bool,
         locate: Callable[[int], Location | None],
+        error_entry: int | None = None,
     ) -> None:
+        self._error_entry = error_entry
         self._locate = locate
         self._find_entry = find_entry
         self._find_cluster = find_cluster
@@ -96,7 +104,10 @@ class OrcOverlay:
         if location is not None and is_thunk(location):
             thunk = thunk_rule(location, ip, self._memory)
             doubt = None if thunk.rule else f"no rule is known inside {location.symbol}"
-            return Effective(entry, thunk.rule, None, doubt, thunk.instructions)
+            return Effective(entry, thunk.rule, None, doubt, thunk.instructions, why=THUNK_WHY)
+        partial = entry is not None and entry.row.type == "regs_partial"
+        if exact and partial and is_after_error_entry(ip, self._memory, self._error_entry):
+            return Effective(entry, CfaRule("ax", 0), None, None, ("call error_entry",), REGISTERS_AT_RAX, WHY)
         cluster = self._find_cluster(address)
         if entry is None or cluster is None or not cluster.sites:
             return Effective(entry, rule)

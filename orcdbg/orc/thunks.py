@@ -18,6 +18,7 @@ from orcdbg.patches.effects import stack_boundaries
 _PREFIXES = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_jump_thunk_", "__x86_indirect_its_")
 _NAMES = ("__x86_return_thunk", "its_return_thunk", "retbleed_return_thunk")
 MAX_SIZE = 64
+THUNK_WHY = "no ORC row holds inside this thunk: the rule follows from its instructions"
 _AT_ENTRY = CfaRule("sp", 8)
 
 

@@ -66,7 +66,11 @@ class Unwinder:
         if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
-        return Walker(self._terrain, stacks, task.pid == 0).walk(start)
+        walk = Walker(self._terrain, stacks, task.pid == 0).walk(start)
+        own = task_stack(self._linux, task.address)
+        if walk.end == "end" and own is not None and not task.is_kernel_thread:
+            self._add_first_user_frame(walk, task_registers(self._linux, own))
+        return walk
 
     def _all_task_stacks(self) -> Iterator[Stack]:
         try:
@@ -89,10 +93,7 @@ class Unwinder:
             return Walk(end_reason=problem)
         if problem:
             start.reliable, start.doubt = False, problem
-        walk = self._walk(task, None, start)
-        if start.exact and walk.end == "end" and not task.is_kernel_thread:
-            self._add_first_user_frame(walk, task_registers(self._linux, stack))
-        return walk
+        return self._walk(task, None, start)
 
     def _start_problem(self, start: State) -> str | None:
         """Why a sleeping task's saved ip cannot be where it was switched out, or None.

@@ -154,7 +154,7 @@ class Walker:
             frame = replace(frame, cfa=self._cfa(rule, frame, state))
             take = self._call if row.type == "call" else self._interrupted
             following, slot = take(frame, row, state)
-            frame = replace(frame, notes=self._evidence(frame, slot))
+            frame = replace(frame, notes=frame.notes + self._evidence(frame, slot))
         except _Stop as stop:
             stop.frame = frame
             raise
@@ -328,6 +328,7 @@ def _explained(frame: Frame, effective: Effective) -> Frame:
         entry=effective.entry,
         patch=effective.patch,
         doubt=frame.doubt or effective.doubt,
+        notes=(effective.why,) if effective.why and effective.rule else (),
     )
 
 
@@ -342,7 +343,7 @@ def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
     """The row and rule to step by; stops where there is none."""
     entry = effective.entry
     if effective.thunk is not None and effective.rule is not None:
-        return FUNCTION_ENTRY, effective.rule
+        return effective.row or FUNCTION_ENTRY, effective.rule
     if entry is None:
         if frame.ip == 0 and frame.exact:
             # A call through a NULL pointer: the return address is on top of the stack (null_orc_entry).

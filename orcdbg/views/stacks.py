@@ -35,7 +35,7 @@ def name_of(frame: Frame) -> str:
 def provenance(frame: Frame) -> str:
     """The short words on where the CFA came from."""
     if frame.source == "trampoline":
-        return f"thunk {frame.rule or 'no rule'}"
+        return f"derived {frame.rule or 'no rule'}"
     if frame.entry is None:
         return frame.rule or "no ORC row"
     row = frame.entry.row
@@ -72,7 +72,7 @@ def reasons(frame: Frame) -> list[str]:
         if patch.text_from != "memory":
             found.append(f"instructions from {patch.text_from}")
     if frame.source == "trampoline" and frame.rule:
-        found.append("no ORC row holds inside this thunk: the rule follows from its instructions")
+        found += frame.notes
     if frame.doubt:
         found.append(frame.doubt)
     return found

@@ -13,6 +13,7 @@ from orcdbg.session import Session
 from tests.lab.apt import Unavailable
 from tests.lab.boots import BOOTS
 from tests.lab.fetch import RELEASES
+from tests.lab.guest import GuestError
 from tests.lab.scenes import SCENES, Scene
 
 SEED_VARIABLE = "ORCDBG_LAB_SEED"
@@ -52,6 +53,15 @@ def seed() -> int:
     return _SEED
 
 
+def _scene(kernel: str, name: str, seed: int) -> Scene:
+    """A scene of this seed, or of the next where the guest died in the emulator."""
+    try:
+        return SCENES[name](kernel, seed)
+    except GuestError as error:
+        print(f"{kernel} {name}: {error}; trying seed {seed + 1}")
+        return SCENES[name](kernel, seed + 1)
+
+
 @pytest.fixture(scope="session")
 def find_scene(seed: int) -> FindScene:
     """A scene by kernel and name; a skip with its reason where kernel or emulator cannot be had."""
@@ -60,7 +70,7 @@ def find_scene(seed: int) -> FindScene:
     def find(kernel: str, name: str) -> Scene:
         if (kernel, name) not in made:
             try:
-                made[kernel, name] = SCENES[name](kernel, seed)
+                made[kernel, name] = _scene(kernel, name, seed)
             except Unavailable as error:
                 pytest.skip(f"{kernel} {name}: {error}")
         return made[kernel, name]

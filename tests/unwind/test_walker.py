@@ -36,6 +36,7 @@ class World:
         self.words: dict[int, int] = {}
         self.stacks = stacks
         self.follows_call: bool | None = True
+        self.error_entry: int | None = None
         self.ledger = PatchLedger([], BytesSpace(TEXT, bytes(0x10000), lambda a, s: BadAddress("text", a, s)))
 
     def find(self, address: int) -> OrcEntry | None:
@@ -63,7 +64,9 @@ class World:
         registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
         terrain = Terrain(
             self.memory,
-            OrcOverlay(self.find, lambda address: self.ledger.find(address), self.memory, True, self.locate),
+            OrcOverlay(
+                self.find, lambda address: self.ledger.find(address), self.memory, True, self.locate, self.error_entry
+            ),
             self.locate,
             lambda address: self.locate(address) is not None,
             lambda address: self.follows_call,
@@ -304,3 +307,17 @@ def test_an_ip_inside_a_patched_instruction_is_a_contradiction() -> None:
     world.words |= {sp + 8: TEXT + FUNCTION + 5}
     walk = world.walk(TEXT + 0x13, sp)
     assert [frame.mark for frame in walk.frames] == ["!", "?"]
+
+
+@pytest.mark.parametrize(("moves", "end"), [(True, "end"), (False, "stopped")])
+def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, end: str) -> None:
+    """At `mov %rax,%rsp` after `call error_entry` the row still describes what was before the call."""
+    world = World({0: OrcRow("sp", 8, "undefined", 0, "regs_partial", True), 1: call(8), 2: END})
+    at, task_sp = TOP - 0x180, TOP - 192
+    values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": task_sp, "ss": 0x18}
+    world.words |= {at + PT_REGS[name]: value for name, value in values.items()} | {task_sp: TEXT + 2 * FUNCTION + 1}
+    world.memory.put(TEXT + 0x10, b"\xe8" + (0x100).to_bytes(4, "little") + (b"\x48\x89\xc4" if moves else b"\x90" * 3))
+    world.error_entry = TEXT + 0x15 + 0x100
+    walk = world.walk(TEXT + 0x15, at, rax=at)
+    assert walk.end == end
+    assert (walk.frames[0].mark == "~") == moves
