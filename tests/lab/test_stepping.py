@@ -67,7 +67,8 @@ def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
     entry = live.trace()
     if entry.end == "stopped" or any(frame.doubt for frame in entry.frames):
         return 0, [f"{name}: {entry.end_reason}"]
-    known, sp, unknown = callers(entry), entry.frames[0].sp, []
+    known, sp = callers(entry), entry.frames[0].sp
+    unknown: list[str] = []
     for step in range(STEPS):
         live.stub.step()
         if live.stub.read_registers()["rsp"] > sp:
