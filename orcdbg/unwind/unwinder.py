@@ -10,9 +10,9 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, task_registers, task_stack
 from orcdbg.kernel.tasks import Task, all_task_addresses
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.frame import Frame, RegisterValue, StackTrace
+from orcdbg.unwind.frame import Frame, StackTrace
 from orcdbg.unwind.starts import running_start, sleeping_start, stacks_of, tasks_on_cpus
-from orcdbg.unwind.walker import PT_REGS, State, Terrain, Walk, Walker, is_user
+from orcdbg.unwind.walker import PT_REGS, PT_REGS_SIZE, State, Terrain, Walk, Walker, is_user, saved_registers
 
 _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
 
@@ -112,11 +112,11 @@ class Unwinder:
 
     def _add_first_user_frame(self, walk: Walk, address: int) -> None:
         """A new user task has no caller, but the registers it will begin with are at the top of its stack."""
-        data = self._linux.memory.read(address, 168)
-        registers = {
-            name: RegisterValue(int.from_bytes(data[at : at + 8], "little"), f"pt_regs {address:#x} +{at}")
-            for name, at in PT_REGS.items()
-        }
+        try:
+            data = self._linux.memory.read(address, PT_REGS_SIZE)
+        except MemoryFault:
+            return  # the frames that were found stand without it
+        registers = saved_registers(data, PT_REGS, f"pt_regs {address:#x}")
         if is_user(registers):
             slot = address + PT_REGS["rip"]
             ip = registers["rip"].value

@@ -6,7 +6,7 @@ only on a known stack, upwards, to kernel text. Every walk ends with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import MemoryFault
@@ -25,7 +25,7 @@ PT_REGS = {
     "ss": 160,
 }  # fmt: skip
 IRET = ("rip", "cs", "rflags", "rsp", "ss")
-_RIP_AT, _IRET_SIZE, _PT_REGS_SIZE = 128, 40, 168
+_RIP_AT, _IRET_SIZE, PT_REGS_SIZE = 128, 40, 168
 MAX_FRAMES = 1024
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
 _NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
@@ -170,7 +170,7 @@ class Walker:
         if frame.source == "trampoline" or frame.entry is None or frame.entry.row.type != "end_of_stack":
             return frame
         stack = self._stack_of_pointer(frame.sp)
-        at_top = stack is not None and stack.kind == "task" and stack.end - frame.sp <= _PT_REGS_SIZE + 64
+        at_top = stack is not None and stack.kind == "task" and stack.end - frame.sp <= PT_REGS_SIZE + 64
         symbol = frame.location.symbol if frame.location else ""
         is_start_up = self._is_idle and symbol.startswith(_START_UP)
         if frame.kind != "call" or not at_top or not (is_start_up or symbol in _NEW_TASK):
@@ -246,12 +246,9 @@ class Walker:
         cfa = frame.cfa or 0
         full = row.type == "regs"
         names = PT_REGS if full else {name: 8 * i for i, name in enumerate(IRET)}
-        data = self._read(cfa, _PT_REGS_SIZE if full else _IRET_SIZE, "saved registers")
+        data = self._read(cfa, PT_REGS_SIZE if full else _IRET_SIZE, "saved registers")
         what = f"pt_regs {cfa:#x}" if full else f"interrupt frame {cfa:#x}"
-        registers = {
-            name: RegisterValue(int.from_bytes(data[at : at + 8], "little"), f"{what} +{at}")
-            for name, at in names.items()
-        }
+        registers = saved_registers(data, names, what)
         for name in ("cs", "ss"):  # 6.9 and later keep FRED's event data above the selector
             registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
         why = implausible(registers)
@@ -356,6 +353,13 @@ def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
     if effective.rule is None:
         raise _Stop(f"the ORC row for {frame.ip:#x} is undefined")
     return entry.row, effective.rule
+
+
+def saved_registers(data: bytes, places: Mapping[str, int], what: str) -> dict[str, RegisterValue]:
+    """Registers that were saved in `data` at the offsets `places`, each naming its place in `what`."""
+    return {
+        name: RegisterValue(int.from_bytes(data[at : at + 8], "little"), f"{what} +{at}") for name, at in places.items()
+    }
 
 
 def is_user(registers: Registers) -> bool:
