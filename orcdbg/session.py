@@ -221,9 +221,13 @@ class Session:
         code = [s for s in sections if s.flags & SHF_EXECINSTR and s.name in (".text", ".init.text")]
         return [(s.address + self.slide, s.end + self.slide) for s in code]
 
+    def is_image_text(self, address: int) -> bool:
+        """True for a run-time address in the image's code."""
+        return any(start <= address < end for start, end in self.text_ranges)
+
     def is_text(self, address: int) -> bool:
         """True for an address in the image's or a module's code."""
-        if any(start <= address < end for start, end in self.text_ranges):
+        if self.is_image_text(address):
             return True
         if not address >> 63:
             return False
@@ -249,7 +253,7 @@ class Session:
 
     def find_orc(self, address: int) -> OrcEntry | None:
         """The ORC entry the kernel itself would find for a run-time address."""
-        if any(start <= address < end for start, end in self.text_ranges):
+        if self.is_image_text(address):
             return self.orc_table.find(address)
         module = self.names.module_at(address)
         if module is None:
@@ -274,7 +278,7 @@ class Session:
     def _stack_cluster(self, address: int) -> Cluster | None:
         """What a walk must know of patches at an address: of the image's text, or of a module's."""
         found = self.stack_ledger.find(address)
-        if found is not None or any(start <= address < end for start, end in self.text_ranges):
+        if found is not None or self.is_image_text(address):
             return found
         module = self.names.module_at(address)
         return None if module is None else self.module_sites.find(module, address)

@@ -61,12 +61,17 @@ def _tasks_of_cpus(debugger: Debugger, wanted: Iterable[int] | None) -> list[Tas
     return [read_task(debugger.session.linux, task) for task in chosen.values()]
 
 
+def tasks_on(debugger: Debugger, cpus: str) -> list[Task]:
+    """The tasks that the CPUs in a list such as `0,2-4` run."""
+    return _tasks_of_cpus(debugger, cpu_list(cpus, debugger.session.linux.cpu_limit()))
+
+
 def chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Task]:
     """The tasks that bt's words name."""
     if arguments.all_cpus:
         return _tasks_of_cpus(debugger, None)
     if arguments.cpu is not None:
-        return _tasks_of_cpus(debugger, cpu_list(arguments.cpu, debugger.session.linux.cpu_limit()))
+        return tasks_on(debugger, arguments.cpu)
     return [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from orcdbg.base.errors import UsageError
-from orcdbg.commands.backtrace import chosen_tasks, find_task
+from orcdbg.commands.backtrace import find_task, tasks_on
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.results import Nothing, Result, Settings, Text
@@ -30,16 +30,14 @@ def _settings(debugger: Debugger) -> Settings:
 def _set(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     words = arguments.words
     if arguments.cpu is not None:
-        chosen = chosen_tasks(debugger, argparse.Namespace(all_cpus=False, cpu=arguments.cpu, tasks=[]))
+        chosen = tasks_on(debugger, arguments.cpu)
         if len(chosen) != 1:
             raise UsageError(f"not one CPU with a task: {arguments.cpu}")
         debugger.select(chosen[0])
     elif arguments.panic:
         if debugger.panic_cpu is None:
             raise UsageError("no CPU panicked in this snapshot")
-        debugger.select(
-            chosen_tasks(debugger, argparse.Namespace(all_cpus=False, cpu=str(debugger.panic_cpu), tasks=[]))[0]
-        )
+        debugger.select(tasks_on(debugger, str(debugger.panic_cpu))[0])
     elif len(words) == 1 and words[0] not in debugger.settings:
         debugger.select(find_task(debugger, words[0]))
     elif len(words) == 2:

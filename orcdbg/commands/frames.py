@@ -75,10 +75,6 @@ def _count_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("count", nargs="?", type=int, default=1, help="how many frames; 1 without")
 
 
-def _regs_arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", nargs="?", type=int, help="which frame; the selected one without")
-
-
 def _regs(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     return FrameRegisters(debugger.frame(arguments.number))
 
@@ -101,7 +97,7 @@ COMMANDS = (
         "show the registers known in a frame, and where each was saved",
         "stacks",
         _regs,
-        _regs_arguments,
+        _frame_arguments,
         examples=(("regs", "of the selected frame"), ("regs 0", "of the innermost frame")),
         operands=("frame",),
     ),

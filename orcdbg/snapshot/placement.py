@@ -11,11 +11,11 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u64
+from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.vmcoreinfo import number
 
-KERNEL_BASE = 0xFFFF_FFFF_8000_0000
 IMAGE_SPAN = 1 << 30  # the image area of a kernel with KASLR
 _CR3_ROOT = 0x000F_FFFF_FFFF_E000  # also clears bit 12, which names the user half under page table isolation
 _LA57 = 1 << 12
