@@ -17,7 +17,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import module_orc
 from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
-from orcdbg.orc.check import CheckReport, Hazard, compare
+from orcdbg.orc.check import CheckReport
 from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
 from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.overlay import OrcOverlay
@@ -183,22 +183,13 @@ class Session:
         return PatchLedger(stack_passes(self.build) + self._extra, self.built)
 
     def check(self) -> CheckReport:
-        """Compares, at every boundary inside patched sites of core text, the kernel's rows with the instructions."""
+        """Compares, at every boundary inside patched sites, the kernel's rows with the instructions; modules too."""
         report = CheckReport([])
         start, end = self.build.text
-        for cluster in self.stack_ledger.clusters():
-            if not start <= cluster.address < end or not cluster.sites:
-                continue
-            report.sites += 1
-            try:
-                text = self.text.read(cluster.address, len(cluster.image))
-            except MemoryFault:
-                report.unread += 1
-                continue
-            for found in compare(text, cluster.address, self.overlay.stated):
-                report.boundaries += 1
-                if not found.agrees:
-                    report.hazards.append(Hazard(found, cluster.covering(found.address)))
+        core = (one for one in self.stack_ledger.clusters() if start <= one.address < end and one.sites)
+        report.look_at(core, self.text, self.overlay.stated)
+        for module in self.names.modules:
+            report.look_at(self.module_sites.of(module), self.text, self.overlay.stated)
         return report
 
     def audit(self) -> AuditReport:

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
 from orcdbg.orc.rules import CfaRule
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.effects import stack_boundaries
+from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 
 Stated = Callable[[int], tuple[OrcEntry | None, CfaRule | None]]
@@ -44,6 +47,20 @@ class CheckReport:
     sites: int = 0
     boundaries: int = 0
     unread: int = 0
+
+    def look_at(self, clusters: Iterable[Cluster], text: AddressSpace, stated: Stated) -> None:
+        """Compares rows and instructions, as they are in `text`, at every boundary inside the clusters."""
+        for cluster in clusters:
+            self.sites += 1
+            try:
+                code = text.read(cluster.address, len(cluster.image))
+            except MemoryFault:
+                self.unread += 1
+                continue
+            for found in compare(code, cluster.address, stated):
+                self.boundaries += 1
+                if not found.agrees:
+                    self.hazards.append(Hazard(found, cluster.covering(found.address)))
 
 
 def compare(text: bytes, address: int, stated: Stated) -> Iterator[Boundary]:

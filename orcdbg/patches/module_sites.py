@@ -39,9 +39,17 @@ class ModuleSites:
 
     def find(self, module: Module, address: int) -> Cluster | None:
         """The site of a module that covers an address; its `image` is not known, and only as long as the site."""
+        return next((one for one in self.of(module) if one.address <= address < one.end), None)
+
+    def of(self, module: Module) -> list[Cluster]:
+        """The sites of a module, by address; one that lies inside another is not told apart from it."""
         if module.address not in self._found:
-            self._found[module.address] = sorted(self._read(module), key=lambda cluster: cluster.address)
-        return next((one for one in self._found[module.address] if one.address <= address < one.end), None)
+            found: list[Cluster] = []
+            for one in sorted(self._read(module), key=lambda cluster: (cluster.address, -cluster.end)):
+                if not found or one.end > found[-1].end:
+                    found.append(one)
+            self._found[module.address] = found
+        return self._found[module.address]
 
     def _read(self, module: Module) -> Iterator[Cluster]:
         try:

@@ -8,15 +8,18 @@ import pytest
 
 from orcdbg.cli.main import sample_files
 from orcdbg.image.vmlinux import Image, open_source
-from orcdbg.orc.check import compare
+from orcdbg.orc.check import CheckReport, compare
 from orcdbg.orc.rows import OrcRow
 from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.union import UnionTable, Variant, add_site
+from orcdbg.patches.ledger import Cluster
+from orcdbg.patches.site import PatchSite
 from orcdbg.session import Session
 from orcdbg.unbooted import UnbootedKernel
 from orcdbg.views.static import objtool_row
 from tests.build.emulate import pushed_at
+from tests.build.memory import SparseMemory
 from tests.conftest import RunProgram
 
 SITE = 0xFFFFFFFF81000000
@@ -69,6 +72,18 @@ def test_two_alternatives_that_need_different_rows_at_one_address_conflict() -> 
         (1, {"sp+16": ["A"], "sp+8": ["B"]}),
         (2, {"sp+8": ["A"], "sp+16": ["B"]}),
     ]
+
+
+def test_sites_without_text_are_counted() -> None:
+    """A report says how much it could not look at, and goes on with the next site."""
+    memory = SparseMemory()
+    memory.put(SITE + 0x2000, PUSH_POP)
+    site = PatchSite("alternative", SITE + 0x2000, 4, "A", b"", None, "", 0)
+    clusters = [Cluster(SITE, bytes(4), None, ()), Cluster(site.address, bytes(4), None, (site,))]
+    report = CheckReport([])
+    report.look_at(clusters, memory, stated_by((0, call_row(8))))  # type: ignore[arg-type]
+    assert (report.sites, report.unread, report.boundaries) == (2, 1, 2)
+    assert [(h.boundary.address - site.address, str(h.boundary.true)) for h in report.hazards] == [(1, "sp+16")]
 
 
 @pytest.fixture(scope="module")
