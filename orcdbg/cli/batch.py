@@ -12,6 +12,7 @@ from orcdbg.cli.output import Output, warn
 from orcdbg.commands.control import Quit
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
+from orcdbg.views.waiting import Waiting
 
 
 def lines_of(steps: Iterable[tuple[str, str]]) -> Iterator[str]:
@@ -79,7 +80,8 @@ class Batch:
     def _run_one(self, line: str) -> int:
         try:
             command, operator, target = split_redirection(line)
-            result = self._registry.run(self._debugger, command)
+            with Waiting(command, sys.stderr):
+                result = self._registry.run(self._debugger, command)
             self._deliver(command, result, operator, target)
         except OrcdbgError as error:
             self._output.failure(line, error, sys.stdout)

@@ -34,6 +34,7 @@ from orcdbg.repl.names import SymbolNames
 from orcdbg.repl.shellwords import ShellWord
 from orcdbg.repl.toolbar import prompt_text, read_status, toolbar_text
 from orcdbg.views.page import safe
+from orcdbg.views.waiting import Waiting
 
 SHORTCUTS = {"!": "shell", "?": "help"}
 _ONE_COLUMN = 16
@@ -106,7 +107,8 @@ class Shell(cmd2.Cmd):
         """Runs a line; True when it is the last one."""
         line = statement.command_and_args
         try:
-            result = self._registry.run(self._debugger, line)
+            with Waiting(line, sys.stderr):
+                result = self._registry.run(self._debugger, line)
             self._answers.write(line, result, self.stdout, self._pager())
         except Quit:
             return True
