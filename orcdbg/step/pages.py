@@ -1,0 +1,95 @@
+"""Which bytes does a CPU find on a page that it has not touched yet?
+
+Text as it ran, from memory or replayed; data from the snapshot alone. What no one can tell of a page's text is named, so
+that nothing is run there.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orcdbg.base.errors import MemoryFault, NotInSnapshot
+from orcdbg.base.reading import AddressSpace
+
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """A page's bytes; `unknown` are the [start, end) addresses on it whose bytes nobody can tell."""
+
+    data: bytes
+    unknown: tuple[tuple[int, int], ...] = ()
+
+
+class PageSource:
+    """Pages of the stopped kernel.
+
+    Args:
+        memory: kernel memory.
+        text: text as it ran, also where memory is not in the snapshot.
+        is_text: which addresses are code.
+        start_of: where the function that holds an address begins; text is replayed from there on.
+    """
+
+    def __init__(
+        self,
+        memory: AddressSpace,
+        text: AddressSpace,
+        is_text: Callable[[int], bool],
+        start_of: Callable[[int], int],
+    ) -> None:
+        self._memory = memory
+        self._text = text
+        self._is_text = is_text
+        self._start_of = start_of
+
+    def page(self, address: int) -> Page:
+        """The page at `address`, a multiple of the page size; MemoryFault where none of it can be had."""
+        try:
+            return Page(self._memory.read(address, PAGE))
+        except NotInSnapshot:
+            if not self._is_text(address) and not self._is_text(address + PAGE - 1):
+                raise
+        return self._replayed(address)
+
+    def _replayed(self, address: int) -> Page:
+        """A page of text that the snapshot lacks: replayed, in halves where a patch on it is not known."""
+        out, unknown = bytearray(PAGE), list[tuple[int, int]]()
+        pending = [(address, address + PAGE)]
+        while pending:
+            start, end = pending.pop()
+            found = self._piece(start, end)
+            if found is not None:
+                out[start - address : end - address] = found
+            elif end - start == 1:
+                unknown.append((start, end))
+            else:
+                middle = (start + end) // 2
+                pending += [(start, middle), (middle, end)]
+        if len(unknown) == PAGE:
+            raise NotInSnapshot("virtual", address, PAGE)
+        return Page(bytes(out), _joined(unknown))
+
+    def _piece(self, start: int, end: int) -> bytes | None:
+        """Replayed text, read from a function's start, since operands are relocated instruction by instruction."""
+        first = min(self._start_of(start), start)
+        first = first if start - first < 1 << 16 else start
+        for begin in (first, start):
+            try:
+                return self._text.read(begin, end - begin)[start - begin :]
+            except MemoryFault:
+                continue
+        return None
+
+
+def _joined(bytes_: list[tuple[int, int]]) -> tuple[tuple[int, int], ...]:
+    """Single bytes as stretches, by address."""
+    out: list[tuple[int, int]] = []
+    for start, end in sorted(bytes_):
+        if out and out[-1][1] == start:
+            out[-1] = (out[-1][0], end)
+        else:
+            out.append((start, end))
+    return tuple(out)
