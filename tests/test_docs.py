@@ -283,6 +283,8 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "RANGE": modules["modules"][0]["ranges"][0],
         "MACHINE": result("sys")["result"],
         "FACTS": result("sys")["result"]["system"],
+        "LOG": result("log")["result"],
+        "RECORD": result("log")["result"]["records"][0],
         "SETTINGS": result("set")["result"],
         "LINES": encode(Text(["a line"])),
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
+from orcdbg.commands.log import Log
 from orcdbg.orc.check import Boundary
 from orcdbg.orc.overlay import PatchEffect
 from orcdbg.orc.table import OrcEntry
@@ -16,6 +17,7 @@ from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
+from orcdbg.views import log
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -395,6 +397,11 @@ def _(result: results.Modules) -> Json:
         for module in result.modules
     ]
     return {"modules": modules, "problems": list(result.problems)}
+
+
+@encode.register
+def _(result: Log) -> Json:
+    return log.log_json(result)
 
 
 @encode.register

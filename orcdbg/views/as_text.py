@@ -6,7 +6,8 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands import results
-from orcdbg.views import audit, code, frames, stacks, static
+from orcdbg.commands.log import Log
+from orcdbg.views import audit, code, frames, log, stacks, static
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -196,6 +197,11 @@ def _(result: results.Modules, width: Width) -> Iterator[Line]:
             f"{module.address:016x}  ", (f"{module.name:<22}", "symbol"), f"  {module.text[0]:016x}  {module.size:>10}"
         )
     yield from _problems(result.problems)
+
+
+@lines_of.register
+def _(result: Log, width: Width) -> Iterator[Line]:
+    return log.log_lines(result)
 
 
 @lines_of.register

@@ -42,6 +42,7 @@ COMMANDS = (
     "patch list",
     "dis",
     "rd linux_banner 64",
+    "log",
 )
 
 

@@ -1,0 +1,154 @@
+"""What did the kernel print: the records of its log buffer, oldest first?
+
+Mirrors kernel/printk/printk_ringbuffer.c, 5.10 to 7.2: a ring of descriptors, one of facts about each record, and one of
+text. A record's text lies between two logical positions, after a word that repeats the descriptor's number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
+from orcdbg.base.reading import U64, read_u64
+from orcdbg.kernel.linux import Linux
+from orcdbg.symbols.btf import Member
+
+_COMMITTED, _FINALIZED = 1, 2
+_STATE_SHIFT = 62
+_ID_MASK = (1 << _STATE_SHIFT) - 1
+_ID_SIZE = 8
+_MAX_COUNT_BITS, _MAX_SIZE_BITS = 20, 31
+_MAX_PROBLEMS = 10
+_CPU_CALLER = 0x8000_0000
+
+
+@dataclass(frozen=True, slots=True)
+class LogRecord:
+    """One record: `time` in ns since the boot began, `caller` is `T<pid>` or `C<cpu>`, None where it is not kept.
+
+    `text` may hold several lines, and what the kernel was given: it is not safe for a terminal.
+    """
+
+    seq: int
+    time: int
+    level: int
+    facility: int
+    caller: str | None
+    text: str
+
+
+class _Ring(NamedTuple):
+    """One ring of the buffer: `bits` of its size or count, and where it lies."""
+
+    bits: int
+    address: int
+
+    @property
+    def mask(self) -> int:
+        return (1 << self.bits) - 1
+
+
+class _Buffer:
+    """The log buffer of one kernel."""
+
+    def __init__(self, linux: Linux, address: int) -> None:
+        self._linux = linux
+        self._at = address
+        self._descriptors = _Ring(self._number("desc_ring.count_bits"), self._number("desc_ring.descs"))
+        self._text = _Ring(self._number("text_data_ring.size_bits"), self._number("text_data_ring.data"))
+        self._infos = self._number("desc_ring.infos")
+        if not (0 < self._descriptors.bits <= _MAX_COUNT_BITS and 0 < self._text.bits <= _MAX_SIZE_BITS):
+            raise Corrupt(
+                f"the log buffer at {address:#x} claims 2^{self._descriptors.bits} records in 2^{self._text.bits} bytes"
+            )
+        types = linux.types
+        self._sizes = types.size("prb_desc"), types.size("printk_info")
+        self._info = {name: m for name, m in types.members("printk_info").items() if name in _FACTS}
+
+    def _number(self, path: str) -> int:
+        return self._linux.member("printk_ringbuffer", path, self._at)
+
+    def ids(self) -> range:
+        """Numbers of the descriptors between tail and head."""
+        head, tail = self._number("desc_ring.head_id") & _ID_MASK, self._number("desc_ring.tail_id") & _ID_MASK
+        count = (head - tail & _ID_MASK) + 1
+        if count > self._descriptors.mask + 1:
+            raise Corrupt(f"the log buffer at {self._at:#x} claims {count} records of {self._descriptors.mask + 1}")
+        return range(tail, tail + count)
+
+    def record(self, number: int) -> LogRecord | None:
+        """The record of a descriptor; None for one that is being written, or was given back."""
+        index = number & self._descriptors.mask
+        descriptor = self._descriptors.address + index * self._sizes[0] & U64
+        state = self._linux.member("prb_desc", "state_var", descriptor)
+        if state & _ID_MASK != number & _ID_MASK or state >> _STATE_SHIFT not in (_COMMITTED, _FINALIZED):
+            return None
+        info = self._infos + index * self._sizes[1] & U64
+        data = self._linux.memory.read(info, self._sizes[1])
+        facts = {name: _fact(data, member, _FACTS[name]) for name, member in self._info.items()}
+        begin = self._linux.member("prb_desc", "text_blk_lpos.begin", descriptor)
+        end = self._linux.member("prb_desc", "text_blk_lpos.next", descriptor)
+        return _record(facts, self._words(number, begin, end, facts.get("text_len", 0)))
+
+    def _words(self, number: int, begin: int, end: int, length: int) -> str:
+        """The text between two logical positions."""
+        if begin & end & 1:
+            return ""  # a record without text, or whose text found no room
+        bits, mask = self._text.bits, self._text.mask
+        at, size = begin & mask, end - begin
+        if begin >> bits != end >> bits and end & mask:
+            at, size = 0, end & mask  # the text did not fit before the ring's end, and begins anew
+        if not _ID_SIZE <= size <= mask + 1 or at + size > mask + 1:
+            raise Corrupt(f"log record {number}: text from {begin:#x} to {end:#x} of a ring of {mask + 1} bytes")
+        block = self._linux.memory.read(self._text.address + at & U64, size)
+        if int.from_bytes(block[:_ID_SIZE], "little") & _ID_MASK != number & _ID_MASK:
+            raise Corrupt(f"log record {number}: its text is of another record")
+        return block[_ID_SIZE : _ID_SIZE + length].decode("utf-8", "backslashreplace")
+
+
+# Members of struct printk_info, and the bytes they have; a bit-field's do not matter.
+_FACTS = {"seq": 8, "ts_nsec": 8, "text_len": 2, "facility": 1, "level": 1, "caller_id": 4}
+
+
+def _fact(data: bytes, member: Member, size: int) -> int:
+    """A member of `struct printk_info`; `level` is a bit-field."""
+    value = int.from_bytes(data[member.offset : member.offset + size], "little")
+    return value >> member.bit_offset % 8 & (1 << member.bit_size) - 1 if member.bit_size else value
+
+
+def _record(facts: Mapping[str, int], text: str) -> LogRecord:
+    caller = facts.get("caller_id", 0)
+    who = f"C{caller & ~_CPU_CALLER}" if caller & _CPU_CALLER else f"T{caller}" if caller else None
+    return LogRecord(facts["seq"], facts["ts_nsec"], facts["level"], facts["facility"], who, text)
+
+
+def read_log(linux: Linux) -> tuple[list[LogRecord], list[str]]:
+    """The records that can be read, oldest first, and a line for each of the first problems.
+
+    Raises:
+        NotFound: the kernel keeps its log in no ring that is known here (before 5.10).
+        Corrupt: the buffer's own numbers contradict each other.
+        MemoryFault: the buffer itself is not in the snapshot.
+    """
+    pointer = linux.find_address("prb")
+    if pointer is None or not linux.types.has("prb_desc_ring", "infos"):
+        raise NotFound("log buffer", "prb")
+    buffer = _Buffer(linux, read_u64(linux.memory, pointer))
+    records: list[LogRecord] = []
+    problems: list[str] = []
+    missed = 0
+    for number in buffer.ids():
+        try:
+            record = buffer.record(number)
+        except (Corrupt, MemoryFault) as error:
+            missed += 1
+            if len(problems) < _MAX_PROBLEMS:
+                problems.append(str(error))
+            continue
+        if record is not None:
+            records.append(record)
+    if missed > len(problems):
+        problems.append(f"{missed - len(problems)} more records cannot be read")
+    return records, problems
