@@ -10,6 +10,7 @@ from collections.abc import Callable, Sequence
 
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
+from orcdbg.formats.callframe import CallFrames, Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
@@ -20,10 +21,11 @@ from orcdbg.kernel.tasks import Task, list_tasks
 from orcdbg.orc.check import CheckReport
 from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
 from orcdbg.orc.layout import LayoutChoice
-from orcdbg.orc.overlay import OrcOverlay
+from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
+from orcdbg.patches.jump_labels import JumpLabelsPass
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.patches.module_sites import ModuleSites
 from orcdbg.patches.relocation import BuiltText
@@ -35,6 +37,8 @@ from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_placement
 from orcdbg.symbols.btf import Btf, StructIndex
 from orcdbg.symbols.table import SymbolTable, image_symbols
+from orcdbg.unwind.registers import RegisterFinder
+from orcdbg.unwind.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
 
@@ -318,3 +322,38 @@ class Session:
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
         return Unwinder(self.linux, self.terrain, self.snapshot.cpus)
+
+    def _branches(self, start: int, end: int) -> dict[int, int]:
+        """Jumps that the kernel may patch into [start, end): those of static branches."""
+        found: dict[int, int] = {}
+        for one in self.passes:
+            if isinstance(one, JumpLabelsPass):
+                found |= one.branches(start, end)
+        return found
+
+    @functools.cached_property
+    def function_saves(self) -> FunctionSaves:
+        """Where functions keep their callers' registers, by their instructions."""
+
+        def effective(address: int) -> Effective:
+            return self.overlay.at(address, True)
+
+        text, named = self.text, self.names.starts_of
+        return FunctionSaves(text, self.built, effective, self.names.at, named, self._branches)
+
+    @functools.cached_property
+    def call_frames(self) -> CallFrames | None:
+        """The image's call frame information, None where it has none."""
+        data = self.image.section_data(".debug_frame")
+        return CallFrames(data, f"{self.image.path}: .debug_frame") if data else None
+
+    @functools.cached_property
+    def register_finder(self) -> RegisterFinder:
+        """Restores callee-saved registers of stacks that were walked."""
+        table = self.call_frames
+
+        def by_table(ip: int, exact: bool) -> Row | None:
+            address = ip if exact else ip - 1
+            return table.row(address - self.slide) if table is not None and self.is_image_text(address) else None
+
+        return RegisterFinder(self.memory, by_table if table is not None else None, self.function_saves.row)

@@ -76,7 +76,9 @@ def _count_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def _regs(debugger: Debugger, arguments: argparse.Namespace) -> Result:
-    return FrameRegisters(debugger.frame(arguments.number))
+    frame = debugger.frame(arguments.number)
+    known = debugger.session.register_finder.all(debugger.trace(), frame.index)[-1]
+    return FrameRegisters(frame, known.values, known.unknown)
 
 
 COMMANDS = (

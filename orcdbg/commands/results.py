@@ -14,7 +14,7 @@ from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable
 from orcdbg.patches.audit import AuditReport
 from orcdbg.patches.site import PatchSite
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import Frame, Registers, StackTrace
 
 
 class Result(Protocol):
@@ -57,9 +57,11 @@ class FrameDetail:
 
 @dataclass(frozen=True, slots=True)
 class FrameRegisters:
-    """The registers known in one frame."""
+    """The registers known in one frame, and why the callee-saved ones among the others are not."""
 
     frame: Frame
+    registers: Registers
+    unknown: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)

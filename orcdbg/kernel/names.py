@@ -81,6 +81,17 @@ class Names:
         inside = module.text[0] <= address < sum(module.text)
         return Location(in_module[0].name, in_module[0].address, in_module[1], module.name, inside)
 
+    def starts_of(self, name: str) -> list[int]:
+        """Run-time addresses of all symbols of that name, those of modules last."""
+        found = [self._linux.run_time(symbol) for symbol in self._linux.symbols.find_all(name)]
+        for module in self.modules:
+            try:
+                symbol = self.module_symbols[module.address].table.find(name)
+            except OrcdbgError:
+                continue
+            found += [symbol.address] if symbol is not None else []
+        return found
+
     def describe(self, address: int, exact: bool = True) -> str | None:
         """`symbol+0xoffset/0xsize [module]` as the kernel prints it; with `exact` false for a return address."""
         location = self.at(address if exact else address - 1)

@@ -188,3 +188,29 @@ def wide_operands(raw: bytes, address: int) -> list[Operand]:
     """The four-byte immediates and displacements of the instruction at the start of `raw`."""
     found = _decoder().first(raw, address)
     return [] if found is None else _decoder().wide_operands(found)
+
+
+@functools.cache
+def _whole_registers() -> dict[int, str]:
+    """The 64-bit general register that each part of one belongs to, by capstone's number of the part."""
+    x86: Any = _decoder().x86
+    parts: dict[str, tuple[str, ...]] = {
+        f"r{name}": (f"r{name}", f"e{name}", name) for name in ("ax", "bx", "cx", "dx", "si", "di", "bp", "sp")
+    }
+    parts |= {f"r{name}x": (*parts[f"r{name}x"], f"{name}l", f"{name}h") for name in "abcd"}
+    parts |= {f"r{name}": (*parts[f"r{name}"], f"{name}l") for name in ("si", "di", "bp", "sp")}
+    parts |= {f"r{n}": (f"r{n}", f"r{n}d", f"r{n}w", f"r{n}b") for n in range(8, 16)}
+    return {getattr(x86, f"X86_REG_{part.upper()}"): whole for whole, names in parts.items() for part in names}
+
+
+def written_registers(raw: bytes, address: int) -> frozenset[str] | None:
+    """The general registers that the instruction at the start of `raw` writes, a part counting as the whole.
+
+    None where capstone does not know the instruction.
+    """
+    found = _decoder().first(raw, address)
+    if found is None:
+        return None
+    whole = _whole_registers()
+    accessed: Any = found.regs_access()
+    return frozenset(whole[number] for number in accessed[1] if number in whole)

@@ -48,6 +48,11 @@ class JumpLabelsPass(Sweep):
         self._linux = linux
         self._nops = nops
 
+    def branches(self, start: int, end: int) -> dict[int, int]:
+        """Where the branches at sites in [start, end) go when they are taken."""
+        mine = (self.places.starts >= np.uint64(start)) & (self.places.starts < np.uint64(end))
+        return dict(zip(self.places.starts[mine].tolist(), self._targets[mine].tolist(), strict=True))
+
     def _taken(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether each branch is taken now; -1 is a key that is being switched on."""
         counts = read_words(self._linux.memory, self._keys[rows], 4).view("<i4").ravel()

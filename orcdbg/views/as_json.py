@@ -268,7 +268,11 @@ def _(result: results.FrameDetail) -> Json:
 
 @encode.register
 def _(result: results.FrameRegisters) -> Json:
-    return {"frame": result.frame.index, "registers": registers(result.frame.registers)}
+    return {
+        "frame": result.frame.index,
+        "registers": registers(result.registers),
+        "unknown": dict(result.unknown),
+    }
 
 
 @encode.register

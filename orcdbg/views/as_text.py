@@ -49,7 +49,7 @@ def _(result: results.FrameDetail, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: results.FrameRegisters, width: Width) -> Iterator[Line]:
     yield line((f"registers of frame #{result.frame.index}  {stacks.name_of(result.frame)}", "header"))
-    yield from frames.register_lines(result.frame.registers)
+    yield from frames.register_lines(result.registers, result.unknown)
 
 
 @lines_of.register

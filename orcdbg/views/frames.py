@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from orcdbg.commands.results import FrameDetail
 from orcdbg.orc.table import OrcEntry
@@ -124,8 +124,11 @@ def _step_lines(result: FrameDetail) -> Iterator[Line]:
         yield _fact("caller's ip", f"read from {frame.return_slot:016x}")
 
 
-def register_lines(registers: Registers) -> Iterator[Line]:
-    """Registers, each with where its value was found."""
-    names = [name for name in _ORDER if name in registers] + sorted(set(registers) - set(_ORDER))
-    for name in names:
+def register_lines(registers: Registers, unknown: Mapping[str, str]) -> Iterator[Line]:
+    """Registers, each with where its value was found or why it is not known."""
+    names = set(registers) | set(unknown)
+    for name in [name for name in _ORDER if name in names] + sorted(names - set(_ORDER)):
+        if name in unknown:
+            yield line((f"{name:>9}  ", "label"), f"{'-':<16}  ", (f"not known: {unknown[name]}", "note"))
+            continue
         yield line((f"{name:>9}  ", "label"), f"{registers[name].value:016x}  ", (registers[name].source, "note"))
