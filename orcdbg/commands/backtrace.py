@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 from collections.abc import Iterable
 
 from orcdbg.base.errors import NotFound, UsageError
@@ -77,11 +78,12 @@ def chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Task
 
 def stacks_result(debugger: Debugger, traces: list[StackTrace]) -> Stacks:
     """The traces, with the names of the system calls their tasks are in."""
+    name_of = functools.cache(functools.partial(syscall_name, debugger.session.linux))
     calls = {}
     for trace in traces:
         if trace.end == "user" and trace.frames:
             number = trace.frames[-1].registers.get("orig_rax")
-            name = syscall_name(debugger.session.linux, number.value) if number else None
+            name = name_of(number.value) if number else None
             if name:
                 calls[trace.task] = name
     return Stacks(traces, calls)
@@ -124,7 +126,7 @@ def _foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         tasks = [task for task in tasks if _matches(task, word)]
     if not tasks:
         raise NotFound("task", " ".join(filters), "`ps` lists them")
-    traces = [debugger.session.unwinder.trace(task) for task in tasks]
+    traces = debugger.session.unwinder.traces(tasks)
     problems = debugger.session.task_problems
     result = stacks_result(debugger, traces)
     return Stacks(result.stacks, result.syscalls, problems)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -81,7 +81,10 @@ class Frame:
 
 @dataclass(frozen=True, slots=True)
 class StackTrace:
-    """A walked stack: whose, from which registers, its frames, and how it ended."""
+    """A walked stack: whose, from which registers, its frames, and how it ended.
+
+    `frames` is a tuple, or makes each frame when it is looked at and equals the tuple (`SharedFrames`).
+    """
 
     task: int
     pid: int
@@ -89,6 +92,6 @@ class StackTrace:
     cpu: int | None
     running: bool
     registers_from: str
-    frames: tuple[Frame, ...]
+    frames: Sequence[Frame]
     end: str
     end_reason: str | None = None

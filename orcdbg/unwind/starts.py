@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 
 from orcdbg.base.reading import read_u64
@@ -10,13 +11,12 @@ from orcdbg.kernel.stacks import Stack, cpu_stacks, task_stack
 from orcdbg.kernel.tasks import current_task
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import RegisterValue
-from orcdbg.unwind.walker import State
+from orcdbg.unwind.walker import NEW_TASK, State
 
 # struct inactive_task_frame, arch/x86/include/asm/switch_to.h, for kernels whose BTF lacks it.
 _INACTIVE = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "bx": 32, "bp": 40, "ret_addr": 48}
 _INACTIVE_SIZE = 56
 _NAMES = {"bx": "rbx", "bp": "rbp", "ret_addr": "rip"}
-_NEW_TASK = ("ret_from_fork_asm", "ret_from_fork")
 
 
 def running_start(cpu: CpuState) -> State:
@@ -29,19 +29,34 @@ def running_start(cpu: CpuState) -> State:
 def sleeping_start(linux: Linux, task: int) -> State:
     """The state of a task that was switched out, from its `struct inactive_task_frame`."""
     sp = linux.member("task_struct", "thread.sp", task)
-    has_type = linux.types.has("inactive_task_frame", "ret_addr")
-    size = linux.types.size("inactive_task_frame") if has_type else _INACTIVE_SIZE
-    registers = {}
-    for member, fixed in _INACTIVE.items():
-        at = linux.types.offset("inactive_task_frame", member) if has_type else fixed
-        value = RegisterValue(read_u64(linux.memory, sp + at), f"inactive_task_frame {sp:#x} +{at}")
-        registers[_NAMES.get(member, member)] = value
-    registers["rsp"] = RegisterValue(sp + size, f"task_struct.thread.sp + {size}")
+    layout, size = inactive_frame(linux)
+    values = {name: read_u64(linux.memory, sp + at) for name, at in layout.items()}
+    registers = switched_out_registers(values, sp, layout, sp + size)
     ip = registers["rip"].value
     slot = sp + size - 8
     # A task that never ran starts at an address that no call put there: the kernel too takes it as exact.
-    is_new = ip == next((a for name in _NEW_TASK if (a := linux.find_address(name)) is not None), None)
-    return State(ip, is_new, registers, "call", slot)
+    return State(ip, ip == new_task_ip(linux), registers, "call", slot)
+
+
+def new_task_ip(linux: Linux) -> int | None:
+    """The saved ip of a task that never ran."""
+    return next((a for name in reversed(NEW_TASK) if (a := linux.find_address(name)) is not None), None)
+
+
+def inactive_frame(linux: Linux) -> tuple[dict[str, int], int]:
+    """Where `struct inactive_task_frame` keeps each register, and its size."""
+    has_type = linux.types.has("inactive_task_frame", "ret_addr")
+    size = linux.types.size("inactive_task_frame") if has_type else _INACTIVE_SIZE
+    offset = functools.partial(linux.types.offset, "inactive_task_frame") if has_type else _INACTIVE.__getitem__
+    return {_NAMES.get(member, member): offset(member) for member in _INACTIVE}, size
+
+
+def switched_out_registers(
+    values: Mapping[str, int], sp: int, layout: Mapping[str, int], rsp: int
+) -> dict[str, RegisterValue]:
+    """The registers of a task that was switched out: `values` as saved at `sp`, and its stack pointer above them."""
+    registers = {name: RegisterValue(values[name], f"inactive_task_frame {sp:#x} +{at}") for name, at in layout.items()}
+    return registers | {"rsp": RegisterValue(rsp, f"task_struct.thread.sp + {rsp - sp}")}
 
 
 def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int, CpuState | None]]:

@@ -27,8 +27,9 @@ PT_REGS = {
 IRET = ("rip", "cs", "rflags", "rsp", "ss")
 _RIP_AT, _IRET_SIZE, PT_REGS_SIZE = 128, 40, 168
 MAX_FRAMES = 1024
+OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its stack
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
-_NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
+NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
 _NOT_OUTERMOST = "ORC has no caller here, and this is not the first frame of a stack (entry or exit code)"
 REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
 
@@ -148,7 +149,7 @@ class Walker:
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
         """The caller's state, and the frame completed with how it was found."""
         effective = self._terrain.overlay.at(frame.ip, frame.exact)
-        frame = self._outermost(_explained(frame, effective))
+        frame = self._outermost(explained(frame, effective))
         try:
             row, rule = _row_and_rule(effective, frame)
             frame = replace(frame, cfa=self._cfa(rule, frame, state))
@@ -170,10 +171,10 @@ class Walker:
         if frame.source == "trampoline" or frame.entry is None or frame.entry.row.type != "end_of_stack":
             return frame
         stack = self._stack_of_pointer(frame.sp)
-        at_top = stack is not None and stack.kind == "task" and stack.end - frame.sp <= PT_REGS_SIZE + 64
+        at_top = stack is not None and stack.kind == "task" and stack.end - frame.sp <= OUTERMOST_BYTES
         symbol = frame.location.symbol if frame.location else ""
         is_start_up = self._is_idle and symbol.startswith(_START_UP)
-        if frame.kind != "call" or not at_top or not (is_start_up or symbol in _NEW_TASK):
+        if frame.kind != "call" or not at_top or not (is_start_up or symbol in NEW_TASK):
             return replace(frame, notes=(_NOT_OUTERMOST,))
         return replace(frame, reliable=True, doubt=None) if is_start_up and frame.doubt == _no_call(frame.ip) else frame
 
@@ -315,7 +316,7 @@ def _no_call(ip: int) -> str:
     return f"{ip:#x} does not follow a call"
 
 
-def _explained(frame: Frame, effective: Effective) -> Frame:
+def explained(frame: Frame, effective: Effective) -> Frame:
     """The frame with the rule that holds in it and where that came from."""
     corrected = effective.patch is not None and effective.patch.adjust != 0
     return replace(
@@ -368,13 +369,13 @@ def is_user(registers: Registers) -> bool:
     return cs is not None and cs.value & 3 == 3
 
 
-_KERNEL_CS, _USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)
+_KERNEL_CS, USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)
 
 
 def implausible(registers: Registers) -> str | None:
     """Why these cannot be registers that an interrupt saved, or None."""
     cs, flags, sp = registers["cs"].value, registers["rflags"].value, registers["rsp"].value
-    if cs in _USER_CS:
+    if cs in USER_CS:
         # The user's flags are whatever r11 held at a syscall instruction: seen in the lab with reserved bits set.
         return None if registers["ss"].value & 3 == 3 else f"cs is the user's, but ss is {registers['ss'].value:#x}"
     if cs not in _KERNEL_CS:

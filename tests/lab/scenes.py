@@ -36,6 +36,7 @@ class Scene:
         symbols: runtime addresses by name; always `_text`.
         bp_address: where the NMI struck, else None.
         registers: the CPU's registers there, else empty.
+        counts: how many threads each program of a crowd made, else empty.
     """
 
     kernel: str
@@ -51,6 +52,7 @@ class Scene:
     symbols: dict[str, int] = dataclasses.field(default_factory=dict)
     bp_address: int | None = None
     registers: dict[str, int] = dataclasses.field(default_factory=dict)
+    counts: dict[str, int] = dataclasses.field(default_factory=dict)
 
 
 def idle(kernel: str, seed: int = 0) -> Scene:
@@ -60,7 +62,7 @@ def idle(kernel: str, seed: int = 0) -> Scene:
         Unavailable: the kernel or the emulator cannot be had.
         GuestError: the guest did not do its part.
     """
-    return _cached(kernel, "idle", seed, _make_idle)
+    return cached(kernel, "idle", seed, _make_idle)
 
 
 def nmi(kernel: str, seed: int = 0, symbol: str = "_raw_spin_lock_irqsave", offset: int | None = None) -> Scene:
@@ -78,7 +80,7 @@ def nmi(kernel: str, seed: int = 0, symbol: str = "_raw_spin_lock_irqsave", offs
         return _make_nmi(home, found, random, symbol, offset)
 
     named = symbol == "_raw_spin_lock_irqsave" and offset is None
-    return _cached(kernel, "nmi" if named else f"nmi@{symbol}+{offset}", seed, make)
+    return cached(kernel, "nmi" if named else f"nmi@{symbol}+{offset}", seed, make)
 
 
 SCENES: dict[str, Callable[[str, int], Scene]] = {"idle": idle, "nmi": nmi}
@@ -86,16 +88,17 @@ SCENES: dict[str, Callable[[str, int], Scene]] = {"idle": idle, "nmi": nmi}
 _Make = Callable[[Path, Kernel, Random], Scene]
 
 
-def _cached(kernel: str, name: str, seed: int, make: _Make) -> Scene:
+def cached(kernel: str, name: str, seed: int, make: _Make, kept: int = KEPT_SEEDS) -> Scene:
+    """Return the scene of that name and seed, made where the cache has none; `kept` is how many seeds of it stay."""
     found = ensure(kernel)
     home = cache_dir() / "scenes" / f"{kernel}-{name}-{seed}"
     with locked("guest"):  # one guest at a time: two would starve each other past their timeouts
         if not (home / "scene.json").exists():
-            _make_in(home, lambda scratch: make(scratch, found, Random(f"{kernel} {name} {seed}")), seed)
+            _make_in(home, lambda scratch: make(scratch, found, Random(f"{kernel} {name} {seed}")), seed, kept)
     return _load(home, found)
 
 
-def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
+def _make_in(home: Path, make: Callable[[Path], Scene], seed: int, kept: int) -> None:
     home.parent.mkdir(exist_ok=True)
     shutil.rmtree(home, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix="making-", dir=home.parent))
@@ -106,7 +109,7 @@ def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
         scratch.rename(home)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _prune(home)
+    _prune(home, kept)
 
 
 def attempt(make: Callable[[], Scene]) -> Scene:
@@ -119,11 +122,11 @@ def attempt(make: Callable[[], Scene]) -> Scene:
     raise AssertionError("unreachable")
 
 
-def _prune(newest: Path) -> None:
+def _prune(newest: Path, kept: int) -> None:
     stem = newest.name.rpartition("-")[0]
     homes = [path for path in newest.parent.glob(f"{stem}-*") if path.name.rpartition("-")[0] == stem]
     homes.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in homes[KEPT_SEEDS:]:
+    for old in homes[kept:]:
         shutil.rmtree(old)
 
 
@@ -149,7 +152,8 @@ def write_initrd(home: Path, kernel: Kernel, init: str, random: Random) -> Path:
 
 
 def describe(home: Path, kernel: Kernel, name: str, console: str, kaslr: bool) -> Scene:
-    stays = scripts.stays_while_idle if name == "idle" else scripts.stays_while_busy
+    quiet = name == "idle" or name.startswith("crowd")
+    stays = scripts.stays_while_idle if quiet else scripts.stays_while_busy
     still, moved = scripts.still_and_moved(scripts.parse_rounds(console), stays)
     return Scene(
         kernel=kernel.name,

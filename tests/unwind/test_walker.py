@@ -56,13 +56,9 @@ class World:
         """`fN`; the function whose row ends the stack is where new tasks begin."""
         return "ret_from_fork" if self.rows[number] is END else f"f{number}"
 
-    def walk(self, ip: int, sp: int, **others: int) -> Walk:
-        """The walk from given registers."""
-        for stack in self.stacks:
-            size = (stack.end - stack.begin) // 8
-            self.memory.put_words(stack.begin, *(self.words.get(stack.begin + 8 * i, 0) for i in range(size)))
-        registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
-        terrain = Terrain(
+    def terrain(self) -> Terrain:
+        """What walks of this world go over."""
+        return Terrain(
             self.memory,
             OrcOverlay(
                 self.find, lambda address: self.ledger.find(address), self.memory, True, self.locate, self.error_entry
@@ -73,7 +69,14 @@ class World:
             lambda address: None,
             {TEXT + 0xF000: "a trampoline"},
         )
-        return Walker(terrain, self.stacks).walk(State(ip, True, registers, "interrupt", None))
+
+    def walk(self, ip: int, sp: int, **others: int) -> Walk:
+        """The walk from given registers."""
+        for stack in self.stacks:
+            size = (stack.end - stack.begin) // 8
+            self.memory.put_words(stack.begin, *(self.words.get(stack.begin + 8 * i, 0) for i in range(size)))
+        registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
+        return Walker(self.terrain(), self.stacks).walk(State(ip, True, registers, "interrupt", None))
 
 
 def call(offset: int, base: str = "sp", bp: tuple[str, int] = ("undefined", 0)) -> OrcRow:
