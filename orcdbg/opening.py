@@ -9,7 +9,7 @@ from pathlib import Path
 from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import ByteSource, FileSource, MappedSource
 from orcdbg.formats.detect import FileKind, file_kind
-from orcdbg.image.vmlinux import Image, open_source
+from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.session import MakePasses, Session
 from orcdbg.snapshot.elfcore import open_elf_core
 from orcdbg.snapshot.machine import Snapshot
@@ -18,7 +18,6 @@ _IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
 _NOT_YET = {
     FileKind.KDUMP: "makedumpfile writes an ELF core with -E, QEMU with dump-guest-memory",
     FileKind.FLATTENED: "makedumpfile -R turns it into a dump file; with -E it writes an ELF core",
-    FileKind.BZIMAGE: "give the vmlinux of this build, with its symbols (the -dbg or -debuginfo package)",
 }
 
 
@@ -42,14 +41,14 @@ def _open_snapshot(path: str, readers: Sequence[SnapshotReader]) -> Snapshot:
     return reader.open(source) if reader else open_elf_core(source)
 
 
-def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[str, str]:
-    """The image's path and the snapshot's, told by content.
+def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[list[str], str]:
+    """The images' paths, a bzImage last, and the snapshot's, told by content.
 
     Raises:
         UnsupportedFormat: a file is neither.
-        UsageError: not one of each.
+        UsageError: not one vmlinux or bzImage, or one of each, and one snapshot.
     """
-    images, snapshots = [], []
+    images, boot_images, snapshots = [], [], []
     for path in paths:
         source = FileSource(path)
         if not source.is_regular:
@@ -59,17 +58,32 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
             snapshots.append(path)
         elif kind in _IMAGES:
             images.append(path)
+        elif kind is FileKind.BZIMAGE:
+            boot_images.append(path)
         elif kind in _NOT_YET:
             raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
         else:
             raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format")
-    if len(images) == 1 and len(snapshots) == 1:
-        return images[0], snapshots[0]
+    if len(snapshots) == 1 and max(len(images), len(boot_images)) == 1:
+        return [*images, *boot_images], snapshots[0]
+    images += boot_images
     if not images:
         raise UsageError("no vmlinux among the files", "give the vmlinux of the kernel: orcdbg VMLINUX SNAPSHOT")
     if not snapshots:
         raise UsageError("no snapshot among the files", "give a memory snapshot: orcdbg VMLINUX SNAPSHOT")
     raise UsageError(f"{len(images)} images and {len(snapshots)} snapshots: one of each is needed")
+
+
+def _open_images(paths: Sequence[str]) -> Image:
+    """The first image; a bzImage given besides adds its list of relocations."""
+    image = open_image(paths[0])
+    for path in paths[1:]:
+        other = open_image(path)
+        if other.build_id != image.build_id:
+            builds = f"build-ids {image.build_id} and {other.build_id}"
+            raise UsageError(f"{image.path} and {path} are of different kernels: {builds}")
+        image.boot_relocations = other.boot_relocations
+    return image
 
 
 def open_session(
@@ -82,7 +96,7 @@ def open_session(
     """Opens an image and a snapshot, in any order.
 
     Args:
-        paths: the two files.
+        paths: the files: a vmlinux or a bzImage, or both, and a snapshot.
         slide: run-time minus link address (KASLR), where the snapshot does not tell.
         phys_base: the physical address that link address 0xffffffff80000000 has, likewise.
         readers: further kinds of snapshots, asked before the built-in ones.
@@ -93,6 +107,6 @@ def open_session(
         Mismatch: the two are of different kernels.
         OrcdbgError: anything else that keeps the session from being opened.
     """
-    image_path, snapshot_path = sort_files([str(path) for path in paths], readers)
-    image = Image(open_source(image_path))
+    image_paths, snapshot_path = sort_files([str(path) for path in paths], readers)
+    image = _open_images(image_paths)
     return Session(image, _open_snapshot(snapshot_path, readers), slide, phys_base, extra_passes)

@@ -36,7 +36,8 @@ from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_placement
 from orcdbg.symbols.btf import Btf, StructIndex
-from orcdbg.symbols.table import SymbolTable, image_symbols
+from orcdbg.symbols.kallsyms import vmlinux_symbols
+from orcdbg.symbols.table import SymbolTable
 from orcdbg.unwind.registers import RegisterFinder
 from orcdbg.unwind.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
@@ -114,7 +115,7 @@ class Session:
     @functools.cached_property
     def symbols(self) -> SymbolTable:
         """The image's symbols, at link addresses."""
-        return image_symbols(self.image)
+        return vmlinux_symbols(self.image)
 
     @functools.cached_property
     def types(self) -> StructIndex:

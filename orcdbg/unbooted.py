@@ -17,7 +17,8 @@ from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.replay import Build, stack_passes
 from orcdbg.patches.site import WorkingText
 from orcdbg.symbols.btf import Btf, StructIndex
-from orcdbg.symbols.table import SymbolTable, image_symbols
+from orcdbg.symbols.kallsyms import vmlinux_symbols
+from orcdbg.symbols.table import SymbolTable
 
 
 class UnbootedKernel:
@@ -29,7 +30,7 @@ class UnbootedKernel:
 
     def __init__(self, image: Image) -> None:
         self.image = image
-        self.symbols: SymbolTable = image_symbols(image)
+        self.symbols: SymbolTable = vmlinux_symbols(image)
 
     @functools.cached_property
     def types(self) -> StructIndex:

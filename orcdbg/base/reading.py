@@ -128,6 +128,13 @@ class MappedSource:
         finally:
             file.close()
 
+    @classmethod
+    def of_map(cls, name: str, mapped: mmap.mmap) -> MappedSource:
+        """A file that is mapped already."""
+        made = cls.__new__(cls)
+        made.name, made.size, made._map = name, len(mapped), mapped
+        return made
+
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`; UnsupportedFormat when the file ends before."""
         _check(self, offset, size)

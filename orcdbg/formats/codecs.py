@@ -1,43 +1,156 @@
-"""How does a compressed whole file become bytes, without a small file becoming all of memory?"""
+"""How does a compressed whole file become bytes, without a small file becoming all of memory?
+
+What is large goes through a file without a name in the folder for temporary files, so that memory stays small.
+"""
 
 from __future__ import annotations
 
+import bz2
 import lzma
+import mmap
+import tempfile
 import zlib
+from collections.abc import Iterator
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import ByteSource, BytesSource
+from orcdbg.base.reading import ByteSource, BytesSource, MappedSource
+from orcdbg.formats import lzo
 
 MAX_OUTPUT = 2 << 30
 MAX_INPUT = 1 << 30
+IN_MEMORY = 96 << 20
+_STEP = 4 << 20
+_LZ4_BLOCK = 8 << 20  # what lz4 -l, the kernel's choice, packs at a time
 
 GZIP = b"\x1f\x8b"
 XZ = b"\xfd7zXZ\0"
+ZSTD = b"\x28\xb5\x2f\xfd"
+BZIP2 = b"BZh"
+LZMA = b"\x5d\x00\x00"
+LZ4 = b"\x02\x21\x4c\x18"
+LZOP = lzo.LZOP[:8]
+_MAGICS = (GZIP, XZ, ZSTD, BZIP2, LZMA, LZ4, LZOP)
 
 
 def is_compressed(head: bytes) -> bool:
     """True for a file that begins like one that `decompressed` can read."""
-    return head.startswith((GZIP, XZ))
+    return head.startswith(_MAGICS)
 
 
-def decompressed(source: ByteSource) -> BytesSource:
-    """The contents of a gzip or xz file.
+def decompressed(source: ByteSource, limit: int = MAX_OUTPUT) -> ByteSource:
+    """The contents of a file compressed with gzip, xz, zstd, bzip2, lzma, lz4 (its legacy format) or lzop.
+
+    Bytes behind the end of the compressed data are passed over.
+
+    Args:
+        source: the file.
+        limit: bytes that it may unpack to.
 
     Raises:
-        UnsupportedFormat: damaged, cut off, or larger than 2 GiB when unpacked.
+        UnsupportedFormat: damaged, cut off, or larger than `limit` when unpacked.
     """
     if source.size > MAX_INPUT:
         raise UnsupportedFormat(source.name, f"a compressed file of {source.size} bytes is larger than any kernel")
     data = source.read_at(0, source.size)
     try:
-        if data.startswith(GZIP):
-            inflate = zlib.decompressobj(wbits=31)
-            out, complete = inflate.decompress(data, MAX_OUTPUT), inflate.eof
-        else:
-            unxz = lzma.LZMADecompressor(memlimit=512 << 20)
-            out, complete = unxz.decompress(data, MAX_OUTPUT), unxz.eof
-    except (zlib.error, lzma.LZMAError) as error:
+        return _collected(source.name, _pieces(data, source.name), limit)
+    except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
         raise UnsupportedFormat(source.name, f"damaged compressed data: {error}") from error
-    if not complete:
-        raise UnsupportedFormat(source.name, "compressed data are cut off, or larger than 2 GiB unpacked")
-    return BytesSource(source.name, out)
+
+
+def _pieces(data: bytes, name: str) -> Iterator[bytes]:
+    if data.startswith(GZIP):
+        return _inflated(data)
+    if data.startswith(ZSTD):
+        return _from_zstd(data)
+    if data.startswith(LZ4):
+        return _from_lz4(data)
+    if data.startswith(lzo.LZOP):
+        return lzo.unpacked_pieces(data, name)
+    if data.startswith(BZIP2):
+        return _fed(bz2.BZ2Decompressor(), data)
+    return _fed(lzma.LZMADecompressor(memlimit=512 << 20), data)
+
+
+def _collected(name: str, pieces: Iterator[bytes], limit: int) -> ByteSource:
+    """All pieces: in memory while they are few, else in a file without a name."""
+    held: list[bytes] = []
+    size = 0
+    for piece in pieces:
+        size += len(piece)
+        if size > limit:
+            raise UnsupportedFormat(name, f"compressed data are larger than {limit >> 20} MiB unpacked")
+        held.append(piece)
+        if size > IN_MEMORY:
+            return _spooled(name, held, pieces, limit)
+    return BytesSource(name, b"".join(held))
+
+
+def _spooled(name: str, held: list[bytes], pieces: Iterator[bytes], limit: int) -> ByteSource:
+    with tempfile.TemporaryFile() as file:
+        size = 0
+        while held:
+            size += file.write(held.pop(0))
+        for piece in pieces:
+            size += file.write(piece)
+            if size > limit:
+                raise UnsupportedFormat(name, f"compressed data are larger than {limit >> 20} MiB unpacked")
+        file.flush()
+        return MappedSource.of_map(name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
+def _inflated(data: bytes) -> Iterator[bytes]:
+    inflate, view = zlib.decompressobj(wbits=31), data
+    while not inflate.eof:
+        piece = inflate.decompress(view, _STEP)
+        view = inflate.unconsumed_tail
+        if not piece and not view and not inflate.eof:
+            raise EOFError("the data are cut off")
+        yield piece
+
+
+def _fed(decompressor: bz2.BZ2Decompressor | lzma.LZMADecompressor, data: bytes) -> Iterator[bytes]:
+    piece = decompressor.decompress(data, _STEP)
+    yield piece
+    while not decompressor.eof:
+        piece = decompressor.decompress(b"", _STEP)
+        if not piece and decompressor.needs_input:
+            raise EOFError("the data are cut off")
+        yield piece
+
+
+def _from_zstd(data: bytes) -> Iterator[bytes]:
+    import zstandard  # only when there is something for it to do
+
+    # The kernel asks zstd for windows of up to 128 MB.
+    unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
+    try:
+        for at in range(0, len(data), 1 << 16):
+            yield unpacker.decompress(data[at : at + (1 << 16)])
+            if unpacker.eof:
+                return
+    except zstandard.ZstdError as error:
+        raise ValueError(str(error)) from error
+    raise EOFError("the data are cut off")
+
+
+def _from_lz4(data: bytes) -> Iterator[bytes]:
+    """Blocks with their packed sizes in front, until the data end, or what follows cannot be a block."""
+    import cramjam
+
+    at, block = len(LZ4), bytearray(_LZ4_BLOCK)
+    while at + 4 <= len(data):
+        size = int.from_bytes(data[at : at + 4], "little")
+        at += 4
+        if data[at - 4 : at] == LZ4:
+            continue
+        if size == 0 or at + size > len(data):
+            if len(data) - at > 4:
+                raise EOFError("the data are cut off")
+            return  # the size of the whole, which the kernel's build writes behind the data
+        try:
+            used = cramjam.lz4.decompress_block_into(data[at : at + size], block)
+        except cramjam.DecompressionError as error:
+            raise ValueError(str(error)) from error
+        yield bytes(memoryview(block)[:used])
+        at += size

@@ -49,6 +49,11 @@ class Section(NamedTuple):
         """First address after the section."""
         return self.address + self.size
 
+    @property
+    def file_end(self) -> int:
+        """First offset after the section's bytes in the file."""
+        return self.offset if self.type == SHT_NOBITS else self.offset + self.size
+
 
 class Segment(NamedTuple):
     """One program header."""
@@ -129,6 +134,13 @@ class ElfFile:
         return [
             Section(_name_at(names, n), t, f, a, o, s, link, info, es) for n, t, f, a, o, s, link, info, _, es in raw
         ]
+
+    @property
+    def headers_end(self) -> int:
+        """First offset after the file's own header and both tables of headers."""
+        programs: int = self._phoff + len(self.segments) * _PHDR.size
+        sections: int = self._shoff + len(self.sections) * _SHDR.size
+        return max(_EHDR.size, programs, sections)
 
     @functools.cached_property
     def by_name(self) -> dict[str, Section]:

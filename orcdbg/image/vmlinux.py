@@ -8,6 +8,8 @@ import functools
 from orcdbg.base.errors import BadAddress, UnsupportedFormat
 from orcdbg.base.reading import ByteSource, FileSource
 from orcdbg.formats import codecs
+from orcdbg.formats.bzimage import BootRelocations, read_boot_image
+from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.formats.elf import SHF_ALLOC, SHT_NOBITS, ElfFile, Section, parse_notes
 
 KERNEL_BASE = 0xFFFF_FFFF_8000_0000
@@ -17,11 +19,20 @@ MAX_TABLE = 512 << 20
 class Image:
     """A vmlinux: an AddressSpace over the link addresses of its allocated sections, and its sections by name.
 
+    `boot_relocations` is the list of what the boot moves, where the kernel came as a bzImage.
+
+    Args:
+        source: the vmlinux.
+        boot_relocations: as above.
+
     Raises:
         UnsupportedFormat: from the constructor, when the file is not an x86-64 vmlinux.
     """
 
-    def __init__(self, source: ByteSource) -> None:
+    boot_relocations: BootRelocations | None = None
+
+    def __init__(self, source: ByteSource, boot_relocations: BootRelocations | None = None) -> None:
+        self.boot_relocations = boot_relocations
         self.path = source.name
         self.elf = ElfFile(source)
         mapped = [s for s in self.elf.sections if s.flags & SHF_ALLOC and s.size and s.address >= KERNEL_BASE]
@@ -69,9 +80,22 @@ class Image:
 
 
 def open_source(path: str) -> ByteSource:
-    """The file at `path`, decompressed when it is a gzip or xz file."""
+    """The file at `path`, decompressed when it is a compressed file."""
     file = FileSource(path)
     if not file.is_regular:
         raise UnsupportedFormat(path, "not a regular file")
     head = file.read_at(0, min(file.size, 8))
     return codecs.decompressed(file) if codecs.is_compressed(head) else file
+
+
+def open_image(path: str) -> Image:
+    """The vmlinux at `path`, or the one in the bzImage there.
+
+    Raises:
+        UnsupportedFormat: it is neither.
+    """
+    source = open_source(path)
+    if file_kind(source) is not FileKind.BZIMAGE:
+        return Image(source)
+    found = read_boot_image(source)
+    return Image(found.vmlinux, found.relocations)

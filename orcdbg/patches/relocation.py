@@ -1,6 +1,7 @@
 """Which bytes of text did the boot loader change because the kernel does not run where it was linked (KASLR)?
 
-The list of places is in the `.rela` sections of a vmlinux linked with --emit-relocs. Where the file has none, a
+The list of places is in the `.rela` sections of a vmlinux linked with --emit-relocs, and at the end of what a bzImage
+unpacks to, where the boot itself reads it. Where the file has neither, a
 four-byte operand is taken for relocated when an instruction really has one there and its value is an address of the image.
 """
 
@@ -13,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.reading import signed
+from orcdbg.formats.bzimage import BootRelocations
 from orcdbg.formats.elf import Section
 from orcdbg.image.vmlinux import KERNEL_BASE, Image
 from orcdbg.patches.decode import decode, wide_operands
@@ -33,12 +35,27 @@ class RelocationList(NamedTuple):
     signs: npt.NDArray[np.int64]
 
 
+def boot_list(found: BootRelocations, section: Section) -> RelocationList:
+    """The fields of a section among those that the boot itself moves."""
+    parts = ((found.wide, 8, 1), (found.narrow, 4, 1), (found.inverse, 4, -1))
+    columns: tuple[list[npt.NDArray[np.int64]], ...] = ([], [], [])
+    for places, width, sign in parts:
+        first, last = np.searchsorted(places, (signed(section.address, 64), signed(section.end, 64)))
+        mine = places[first:last]
+        for column, value in zip(columns, (mine, np.full(len(mine), width), np.full(len(mine), sign)), strict=True):
+            column.append(value)
+    places, widths, signs = (np.concatenate(column) for column in columns)
+    order = np.argsort(places, kind="stable")
+    return RelocationList(places[order].view(np.uint64), widths[order], signs[order])
+
+
 class BuiltText:
     """The image at its run-time addresses, with the boot loader's relocations applied: an AddressSpace."""
 
     def __init__(self, image: Image, slide: int) -> None:
         self._image = image
         self._slide = slide
+        self._lists: dict[str, RelocationList | None] = {}
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a run-time address, as they were before the kernel itself changed any."""
@@ -47,12 +64,20 @@ class BuiltText:
         if self._slide == 0 or not size:
             return data
         section = self._image.section_at(link)
-        if section is not None and f".rela{section.name}" in self._image.elf.by_name:
-            return self._by_list(data, link, section)
-        return self._by_operand(data, link)
+        places = self.relocations(section) if section is not None else None
+        if section is None or places is None:
+            return self._by_operand(data, link)
+        return self._by_list(data, link, section, places)
 
     def relocations(self, section: Section) -> RelocationList | None:
         """The relocated fields of a section; None where the image has no list for it."""
+        if section.name not in self._lists:
+            self._lists[section.name] = self._list_of(section)
+        return self._lists[section.name]
+
+    def _list_of(self, section: Section) -> RelocationList | None:
+        if self._image.boot_relocations is not None:
+            return boot_list(self._image.boot_relocations, section)
         if f".rela{section.name}" not in self._image.elf.by_name:
             return None
         places, kinds = self._places(section.name)
@@ -69,23 +94,20 @@ class BuiltText:
             value = int.from_bytes(out[at : at + width], "little") + amount
             out[at : at + width] = (value & (1 << 8 * width) - 1).to_bytes(width, "little")
 
-    def _by_list(self, data: bytes, link: int, section: Section) -> bytes:
-        """Relocates by the linker's own list; places that straddle an end of `data` are done on a wider read."""
-        places, kinds = self._places(section.name)
+    def _by_list(self, data: bytes, link: int, section: Section, found: RelocationList) -> bytes:
+        """Relocates by a list; places that straddle an end of `data` are done on a wider read."""
+        places = found.places
         first = int(np.searchsorted(places, np.uint64(link - 7)))
         last = int(np.searchsorted(places, np.uint64(link + len(data))))
         if first == last:
             return data
         low, high = max(link - 8, section.address), min(link + len(data) + 8, section.end)
         out = bytearray(self._image.read(low, high - low))
-        for place, kind in zip(places[first:last].tolist(), kinds[first:last].tolist(), strict=True):
-            if kind == _R_64:
-                self._add(out, place - low, 8, self._slide)
-            else:
-                self._add(out, place - low, 4, self._slide if kind in (_R_32, _R_32S) else -self._slide)
+        chosen = (column[first:last].tolist() for column in found)
+        for place, width, sign in zip(*chosen, strict=True):
+            self._add(out, place - low, width, sign * self._slide)
         return bytes(out[link - low : link - low + len(data)])
 
-    @functools.cache  # noqa: B019  one entry a section, and the object lives as long as the session
     def _places(self, section: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """Link addresses of relocated fields of a section, sorted, and the relocation type of each."""
         rows = np.frombuffer(self._image.section_data(f".rela{section}"), dtype=_RELA)

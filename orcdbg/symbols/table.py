@@ -25,6 +25,8 @@ STT_SECTION, STT_FILE = 3, 4
 STB_WEAK = 2
 PER_CPU_SECTION = ".data..percpu"
 SHF_WRITE = 1
+# Names that scripts/mksysmap leaves out, by their first (at most eight) bytes.
+_LEFT_OUT = (b".L", b"$")
 
 U64Array = npt.NDArray[np.uint64]
 
@@ -151,6 +153,8 @@ class SymbolTable:
         kinds = entries["info"] & 15
         keep = (kinds != STT_SECTION) & (kinds != STT_FILE) & (entries["section"] != SHN_UNDEF)
         keep &= (entries["section"] < SHN_LORESERVE) & (entries["value"] >= self._lowest) & (entries["name"] != 0)
+        for prefix in _LEFT_OUT:
+            keep &= self._heads & np.uint64((1 << 8 * len(prefix)) - 1) != np.uint64(int.from_bytes(prefix, "little"))
         indices = np.flatnonzero(keep)
         values = entries["value"][indices]
         order = np.argsort(values, kind="stable")
@@ -165,9 +169,13 @@ class SymbolTable:
         if end == 0:
             return None
         start = int(np.searchsorted(values, values[end - 1], side="left"))
-        symbol = min((self.symbol(int(i)) for i in indices[start:end]), key=_kallsyms_rank)
+        symbol = self._chosen(indices[start:end])
         last = int(values[end]) if end < len(values) else symbol.address + max(symbol.size, 1)
         return Span(symbol, last - symbol.address)
+
+    def _chosen(self, indices: npt.NDArray[np.intp]) -> Symbol:
+        """The one of several symbols at an address that the kernel prints."""
+        return min((self.symbol(int(i)) for i in indices), key=_kallsyms_rank)
 
     def containing(self, part: str) -> list[Symbol]:
         """All symbols that have an address and whose name contains `part`, by address."""
@@ -197,13 +205,13 @@ def image_symbols(image: Image) -> SymbolTable:
     return SymbolTable(image.path, elf.data(section), strings, elf.sections, KERNEL_BASE)
 
 
-def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int]:
+def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int, str]:
     """Sort key for symbols at one address, after scripts/kallsyms.c.
 
     Names that its tables leave out come last (`__pi_` aliases); then strong ones come first, those not made by the linker
-    script, those with the fewest underscores.
+    script, those with the fewest underscores, and last the order of names, in which `nm -n` hands equals on.
     """
     name = symbol.name
     linker_made = name.startswith(("__start_", "__stop_", "__end_")) or name.endswith(("_start", "_end"))
     underscores = len(name) - len(name.lstrip("_"))
-    return name.startswith("__pi_"), symbol.letter in "wW", linker_made and name.startswith("__"), underscores
+    return name.startswith("__pi_"), symbol.letter in "wW", linker_made and name.startswith("__"), underscores, name
