@@ -22,6 +22,7 @@ from orcdbg.orc.check import CheckReport
 from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
 from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.overlay import Effective, OrcOverlay
+from orcdbg.orc.return_trampolines import ReturnTrampolines
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
@@ -43,12 +44,6 @@ from orcdbg.unwind.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
 
-_REWRITTEN = {
-    "return_to_handler": "function_graph (return_to_handler)",
-    "kretprobe_trampoline": "a kretprobe (kretprobe_trampoline)",
-    "__kretprobe_trampoline": "a kretprobe (__kretprobe_trampoline)",
-    "arch_rethook_trampoline": "a kretprobe (arch_rethook_trampoline)",
-}
 MakePasses = Callable[[Build], Sequence[PatchPass]]
 
 
@@ -290,7 +285,13 @@ class Session:
             adds_last,
             self.names.at,
             self.linux.find_address("error_entry"),
+            self.return_trampolines,
         )
+
+    @functools.cached_property
+    def return_trampolines(self) -> ReturnTrampolines:
+        """The code whose address stands in for return addresses that tracers and kretprobes keep."""
+        return ReturnTrampolines(self.linux, self.memory)
 
     def follows_call(self, address: int) -> bool | None:
         """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""
@@ -314,7 +315,7 @@ class Session:
     @functools.cached_property
     def terrain(self) -> Terrain:
         """What walks go over."""
-        rewritten = {a: text for name, text in _REWRITTEN.items() if (a := self.linux.find_address(name)) is not None}
+        rewritten = self.return_trampolines.by_start
         return Terrain(
             self.memory, self.overlay, self.names.at, self.is_text, self.follows_call, self.call_target, rewritten
         )
@@ -322,7 +323,7 @@ class Session:
     @functools.cached_property
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
-        return Unwinder(self.linux, self.terrain, self.snapshot.cpus)
+        return Unwinder(self.linux, self.terrain, self.snapshot.cpus, self.return_trampolines)
 
     def _branches(self, start: int, end: int) -> dict[int, int]:
         """Jumps that the kernel may patch into [start, end): those of static branches."""

@@ -14,7 +14,9 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.orc.entry_code import REGISTERS_AT_RAX, WHY, is_after_error_entry
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.return_trampolines import WHY as RETURN_WHY
+from orcdbg.orc.return_trampolines import ReturnTrampolines
+from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
 from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.thunks import THUNK_WHY, is_thunk, thunk_rule
@@ -68,6 +70,7 @@ class OrcOverlay:
         sp_indirect_adds_last: see `cfa_rule`.
         locate: the symbol that holds an address.
         error_entry: where error_entry is, None where the kernel has none.
+        returns: the code that replaced return addresses lead to.
     """
 
     def __init__(
@@ -78,8 +81,10 @@ class OrcOverlay:
         sp_indirect_adds_last: bool,
         locate: Callable[[int], Location | None],
         error_entry: int | None = None,
+        returns: ReturnTrampolines | None = None,
     ) -> None:
         self._error_entry = error_entry
+        self._returns = returns
         self._locate = locate
         self._find_entry = find_entry
         self._find_cluster = find_cluster
@@ -100,6 +105,10 @@ class OrcOverlay:
         """
         address = (ip if exact else ip - 1) & U64
         entry, rule = self.stated(address)
+        place = None if self._returns is None else self._returns.place(ip, exact)
+        if place is not None and rule != place.rule:
+            why = RETURN_WHY.format(where=place.holder)
+            return Effective(entry, place.rule, None, None, place.instructions, FUNCTION_ENTRY, why)
         location = self._locate(address) if exact else None
         if location is not None and is_thunk(location):
             thunk = thunk_rule(location, ip, self._memory)

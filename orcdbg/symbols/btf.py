@@ -141,6 +141,11 @@ class Btf:
         kind, _, _, at = self._header(self._resolve(type_id))
         return self._words[at + 2] if kind == ARRAY else 1
 
+    def points_to_integer(self, type_id: int) -> bool:
+        """True for a pointer to an integer type, such as `unsigned long *`."""
+        kind, _, target, _ = self._header(self._resolve(type_id))
+        return kind == PTR and target != 0 and self._header(self._resolve(target))[0] == INT
+
     @functools.cached_property
     def structs(self) -> StructIndex:
         """The structures by name."""
@@ -245,3 +250,8 @@ class StructIndex:
         """Number of elements of an array member."""
         member = self.find(struct_name, path)
         return self._btf.array_length(member.type_id) if member else 0
+
+    def points_to_integer(self, struct_name: str, path: str) -> bool:
+        """True when the member exists and is a pointer to an integer type."""
+        member = self.find(struct_name, path)
+        return member is not None and self._btf.points_to_integer(member.type_id)

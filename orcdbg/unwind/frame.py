@@ -71,12 +71,13 @@ class Frame:
 
     @property
     def mark(self) -> str:
-        """Column 0: blank as built, `~` not by the row as built, `?` a guess, `!` a contradiction."""
+        """Column 0: blank as built, `~` not by row and return slot as built, `?` a guess, `!` a contradiction."""
         if not self.reliable:
             return "?"
         if self.doubt:
             return "!"
-        return "~" if self.source == "trampoline" or (self.patch is not None and self.patch.adjust) else " "
+        corrected = self.recovered is not None or (self.patch is not None and self.patch.adjust)
+        return "~" if corrected or self.source == "trampoline" else " "
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,9 +10,11 @@ from orcdbg.base.reading import U64, read_u64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import Task, all_task_addresses
+from orcdbg.orc.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import Frame, StackTrace
 from orcdbg.unwind.lockstep import Found, Lockstep, Sleeper
+from orcdbg.unwind.recovery import TrueReturns
 from orcdbg.unwind.starts import (
     inactive_frame,
     new_task_ip,
@@ -29,10 +31,13 @@ _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
 class Unwinder:
     """Walks tasks of one snapshot."""
 
-    def __init__(self, linux: Linux, terrain: Terrain, cpus: Sequence[CpuState]) -> None:
+    def __init__(
+        self, linux: Linux, terrain: Terrain, cpus: Sequence[CpuState], trampolines: ReturnTrampolines
+    ) -> None:
         self._linux = linux
         self._terrain = terrain
         self._cpus = cpus
+        self._trampolines = trampolines
 
     @functools.cached_property
     def running(self) -> dict[int, tuple[int, CpuState | None]]:
@@ -109,7 +114,8 @@ class Unwinder:
         if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
-        walk = Walker(self._terrain, stacks, task.pid == 0).walk(start)
+        returns = TrueReturns(self._linux, self._trampolines, task.address)
+        walk = Walker(self._terrain, stacks, task.pid == 0, returns).walk(start)
         own = task_stack(self._linux, task.address)
         if walk.end == "end" and own is not None and not task.is_kernel_thread:
             self._add_first_user_frame(walk, task_registers(self._linux, own))

@@ -6,7 +6,7 @@ only on a known stack, upwards, to kernel text. Every walk ends with a reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import MemoryFault
@@ -16,7 +16,8 @@ from orcdbg.kernel.stacks import Stack
 from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
 from orcdbg.orc.rules import CfaRule, bp_rule
-from orcdbg.unwind.frame import Frame, Registers, RegisterValue
+from orcdbg.unwind.frame import Frame, Recovered, Registers, RegisterValue
+from orcdbg.unwind.recovery import TrueReturns
 
 # struct pt_regs, arch/x86/include/asm/ptrace.h.
 PT_REGS = {
@@ -39,8 +40,8 @@ class Terrain:
     """What a walk goes over: memory, rules, names, and which code addresses may be returned to.
 
     `follows_call` says whether a call ends at an address, `call_target` where a direct one goes; both None where the
-    text is not to be had. `rewritten` names the trampolines whose address in a return slot means that the kernel keeps
-    the true one elsewhere.
+    text is not to be had. `rewritten` are the trampolines whose address in a return slot means that the kernel keeps the
+    true one elsewhere.
     """
 
     memory: AddressSpace
@@ -49,7 +50,7 @@ class Terrain:
     is_text: Callable[[int], bool]
     follows_call: Callable[[int], bool | None]
     call_target: Callable[[int], int | None]
-    rewritten: dict[int, str]
+    rewritten: Collection[int]
 
 
 @dataclass(slots=True)
@@ -64,6 +65,7 @@ class State:
     previous: Registers | None = None  # full registers from before a partial frame
     reliable: bool = True
     doubt: str | None = None
+    recovered: Recovered | None = None
 
 
 @dataclass(slots=True)
@@ -92,17 +94,22 @@ class Walker:
         terrain: the kernel.
         stacks: the stacks the walk may touch, the task's own first.
         is_idle: True for a swapper task, whose first frame is start-up code.
+        returns: where the kernel keeps return addresses of this task that it replaced.
     """
 
-    def __init__(self, terrain: Terrain, stacks: Sequence[Stack], is_idle: bool = False) -> None:
+    def __init__(
+        self, terrain: Terrain, stacks: Sequence[Stack], is_idle: bool = False, returns: TrueReturns | None = None
+    ) -> None:
         self._is_idle = is_idle
+        self._returns = returns
+        self._frames: list[Frame] = []
         self._terrain = terrain
         self._stacks = stacks
         self._left: set[tuple[str, int]] = set()
 
     def walk(self, start: State) -> Walk:
         """All frames from `start` on."""
-        result, state = Walk(), start
+        result, state = Walk(self._frames), start
         try:
             for index in range(MAX_FRAMES):
                 if is_user(state.registers):
@@ -144,6 +151,7 @@ class Walker:
             came_from=state.came_from,
             reliable=state.reliable,
             doubt=state.doubt,
+            recovered=state.recovered,
         )
 
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
@@ -219,18 +227,18 @@ class Walker:
         cfa = frame.cfa or 0
         slot = cfa - 8
         ip = self._word(slot, "return address slot")
-        self._check_progress(frame.sp, cfa, slot)
-        name = self._terrain.rewritten.get(ip)
-        if name is not None:
-            raise _Stop(
-                f"the return address in {slot:#x} was replaced by {name}; the kernel keeps the true one elsewhere"
-            )
+        self._check_progress(frame.sp, cfa, slot, frame.source == "trampoline")
+        true = None if self._returns is None else self._returns.of(self._frames, slot, ip)
+        if true is not None and true.problem:
+            raise _Stop(true.problem)
+        if true is None and ip in self._terrain.rewritten:
+            raise _Stop(f"the return address in {slot:#x} was replaced by a trampoline; the true one is kept elsewhere")
+        ip, source = (ip, f"return slot {slot:#x} of frame #{frame.index}") if true is None else true[:2]
         if not self._terrain.is_text(ip) and not self._terrain.is_text(ip - 1):
             raise _Stop(f"the word in return slot {slot:#x}, {ip:#x}, is not an address of kernel text")
-        source = f"frame #{frame.index}"
         registers = {
-            "rip": RegisterValue(ip, f"return slot {slot:#x} of {source}"),
-            "rsp": RegisterValue(cfa, f"CFA of {source}"),
+            "rip": RegisterValue(ip, source),
+            "rsp": RegisterValue(cfa, f"CFA of frame #{frame.index}"),
         }
         bp = self._caller_bp(frame, cfa, row, frame.registers.get("rbp"))
         if bp is not None:
@@ -240,7 +248,10 @@ class Walker:
             reliable, doubt = False, _no_call(ip)
         elif not reliable:
             doubt = f"reached through frame #{frame.index}, which is in doubt"
-        return State(ip, False, registers, "call", slot, None, reliable, doubt), slot
+        if true is not None and true.doubt and reliable:
+            reliable, doubt = False, true.doubt
+        recovered = None if true is None else true.recovered
+        return State(ip, False, registers, "call", slot, None, reliable, doubt, recovered), slot
 
     def _interrupted(self, frame: Frame, row: OrcRow, state: State) -> tuple[State, int]:
         """The caller through saved registers at the CFA: a whole pt_regs, or the CPU's five words."""
@@ -284,13 +295,16 @@ class Walker:
         value = self._word(address, f"saved rbp {bp_rule(row)}")
         return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index}")
 
-    def _check_progress(self, sp: int, new_sp: int, slot: int) -> None:
-        """Within a stack the walk must go up; a stack that was left is not entered again."""
+    def _check_progress(self, sp: int, new_sp: int, slot: int, may_stay: bool) -> None:
+        """Within a stack the walk must go up; a stack that was left is not entered again.
+
+        Code that a `ret` led to has its caller's stack pointer.
+        """
         here, there = self._stack_of_pointer(sp), self._stack_of(slot)
         if there is None:
             raise _Stop(f"the stack pointer {new_sp:#x} is on none of this task's stacks")
         if here == there or here is None:
-            if new_sp <= sp and here is not None:
+            if here is not None and (new_sp < sp or (new_sp == sp and not may_stay)):
                 raise _Stop(f"the stack pointer does not move up: {sp:#x} to {new_sp:#x}")
             return
         self._enter(here, there)

@@ -71,6 +71,8 @@ def reasons(frame: Frame) -> list[str]:
         found.append("; ".join((why, *frame.notes)))
         if patch.text_from != "memory":
             found.append(f"instructions from {patch.text_from}")
+    if frame.recovered is not None:
+        found.append(f"recovered from {frame.registers['rip'].source}")
     if frame.source == "trampoline" and frame.rule:
         found += frame.notes
     if frame.doubt:

@@ -57,7 +57,7 @@ class LiveKernel:
         state = cpu_state(self.stub.read_registers())
         task = current_task(linux, 0)
         assert task is not None
-        unwinder = Unwinder(linux, self.session.terrain, [state])
+        unwinder = Unwinder(linux, self.session.terrain, [state], self.session.return_trampolines)
         return unwinder.trace(read_task(linux, task))
 
 

@@ -1,0 +1,67 @@
+"""Which return addresses did kretprobes take off a task's stack?
+
+Mirrors kernel/kprobes.c and kernel/trace/rethook.c. Since 5.11 each task has a list of its own, before there was one hash
+table of all instances.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orcdbg.base.errors import Corrupt
+from orcdbg.base.reading import read_u64
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.ret_stack import ReplacedReturn
+
+_BUCKETS = 64  # KPROBE_TABLE_SIZE
+# A task's lists, newest first: since 5.18 (54ecbe6f1ed5) that of rethook, which kretprobes use; since 5.11 (d741bf41d7c7)
+# their own, empty where they use rethook.
+_LISTS = (("rethooks", "rethook_node", "frame"), ("kretprobe_instances", "kretprobe_instance", "fp"))
+MAX_INSTANCES = 1 << 14
+
+
+def kretprobe_returns(linux: Linux, task: int) -> list[ReplacedReturn]:
+    """The return addresses that kretprobes keep for a task, the innermost of each slot first.
+
+    Raises:
+        Corrupt: a list runs in a circle.
+        MemoryFault: an instance is not in the snapshot.
+    """
+    types = linux.types
+    lists = [(head, struct, slot) for head, struct, slot in _LISTS if types.has("task_struct", head)]
+    if lists:
+        return [found for head, struct, slot in lists for found in _of_task(linux, task, head, struct, slot)]
+    table = linux.find_address("kretprobe_inst_table")
+    if table is None or not types.has("kretprobe_instance", "hlist"):
+        return []
+    return [found for head in range(_BUCKETS) for found in _of_bucket(linux, table + 8 * head, task)]
+
+
+def _of_task(linux: Linux, task: int, head: str, struct: str, slot: str) -> Iterator[ReplacedReturn]:
+    """A task's llist, to which the newest instance is added in front."""
+    if not linux.types.has(struct, slot):
+        return
+    node = linux.member("task_struct", head, task)
+    offset = linux.types.offset(struct, "llist")
+    for _ in range(MAX_INSTANCES):
+        if not node:
+            return
+        record = node - offset
+        yield ReplacedReturn(linux.member(struct, "ret_addr", record), linux.member(struct, slot, record), record)
+        node = read_u64(linux.memory, node)
+    raise Corrupt(f"the list of {struct} of task {task:#x} runs in a circle")
+
+
+def _of_bucket(linux: Linux, head: int, task: int) -> Iterator[ReplacedReturn]:
+    """One chain of the hash table: instances of all tasks whose address hashes there."""
+    node = read_u64(linux.memory, head)
+    offset = linux.types.offset("kretprobe_instance", "hlist")
+    for _ in range(MAX_INSTANCES):
+        if not node:
+            return
+        record = node - offset
+        if linux.member("kretprobe_instance", "task", record) == task:
+            address = linux.member("kretprobe_instance", "ret_addr", record)
+            yield ReplacedReturn(address, linux.member("kretprobe_instance", "fp", record), record)
+        node = read_u64(linux.memory, node)
+    raise Corrupt(f"the list of kretprobe instances at {head:#x} runs in a circle")
