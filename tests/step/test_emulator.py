@@ -1,0 +1,192 @@
+"""The emulator on text made by hand: what it runs, where it stops, and that it comes back."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import pytest
+
+from orcdbg.base.errors import BadAddress
+from orcdbg.patches.decode import decode_one
+from orcdbg.step.emulator import CHECKPOINT_EVERY, Emulator, Limits
+from orcdbg.step.engine import REGISTERS
+from orcdbg.step.pages import PAGE, Page
+from orcdbg.step.refusals import refusal
+
+TEXT, DATA = 0xFFFFFFFF81000000, 0xFFFF888000100000
+# inc %rax; add %rax,(%rdi); cmp %rsi,%rax; jne TEXT; ret
+LOOP = bytes.fromhex("48ffc0 480107 4839f0 75f5 c3")
+
+
+def emulator(code: bytes, limits: Limits | None = None, **registers: int) -> Emulator:
+    """A CPU at the start of `code`, with a page of data and a stack at its end."""
+    pages = {TEXT: Page(code.ljust(PAGE, b"\xcc")), DATA: Page(bytes(PAGE)), DATA + PAGE: Page(b"\x11" * PAGE)}
+
+    def page(address: int) -> Page:
+        if address not in pages:
+            raise BadAddress("virtual", address, PAGE)
+        return pages[address]
+
+    values = {**dict.fromkeys(REGISTERS, 0), "rip": TEXT, "rsp": DATA + PAGE, "rflags": 2, "rdi": DATA, **registers}
+    return Emulator(page, lambda address: TEXT <= address < TEXT + PAGE, values, DATA + 0x100, limits)
+
+
+def state(machine: Emulator) -> tuple[Mapping[str, int], bytes]:
+    """Registers and memory."""
+    return machine.registers(), machine.memory.read(DATA, 2 * PAGE)
+
+
+def test_long_runs_and_single_steps_are_the_same() -> None:
+    """Block by block, or one instruction after another: the same state after the same count."""
+    for count in (1, 2, 7, 400, 401):
+        one, other = emulator(LOOP, rsi=1 << 40), emulator(LOOP, rsi=1 << 40)
+        assert one.run(count).by == "count"
+        for _ in range(count):
+            assert other.step() is None
+        assert state(one) == state(other)
+        assert one.executed == other.executed == count
+
+
+def test_a_run_stops_at_an_address_each_time_it_comes_by() -> None:
+    """In the middle of a block, as often as it is run, without standing still."""
+    machine = emulator(LOOP, rsi=5)
+    for turn in range(1, 6):
+        assert machine.run(1000, {TEXT + 6}).by == "breakpoint"
+        assert (machine.ip, machine.registers()["rax"]) == (TEXT + 6, turn)
+
+
+@pytest.mark.parametrize("count", [1, 5, 399, 3 * CHECKPOINT_EVERY + 17])
+def test_backwards_gives_the_state_that_was(count: int) -> None:
+    """Registers and memory, also over checkpoints; and forwards again the one that came after."""
+    machine = emulator(LOOP, rsi=1 << 40)
+    machine.run(1003)
+    before = state(machine)
+    machine.run(count)
+    after = state(machine)
+    assert machine.back(count).by == "count"
+    assert state(machine) == before
+    machine.run(count)
+    assert state(machine) == after
+
+
+def test_backwards_ends_at_the_start() -> None:
+    """With a word that it did."""
+    machine = emulator(LOOP, rsi=1 << 40)
+    before = state(machine)
+    machine.run(10)
+    assert machine.back(11).by == "start"
+    assert state(machine) == before
+
+
+def test_many_checkpoints_are_thinned_and_still_lead_back() -> None:
+    """Every page that was written is as it was."""
+    machine = emulator(LOOP, rsi=1 << 40)
+    machine.run(100)
+    before = state(machine)
+    machine.run(90 * CHECKPOINT_EVERY)
+    machine.back(90 * CHECKPOINT_EVERY)
+    assert state(machine) == before
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("0f30", "wrmsr: privileged"),
+        ("ec", "I/O"),
+        ("f4", "waits for an interrupt"),
+        ("0f20c0", "privileged"),
+        ("0f0138", "privileged"),
+        ("0f01f8", "privileged"),
+        ("48cf", "enters or leaves"),
+        ("480f07", "enters or leaves"),
+        ("0f05", "enters or leaves"),
+        ("0f31", "depends on the machine"),
+        ("0f01f9", "depends on the machine"),
+        ("0fc7f0", "depends on the machine"),
+        ("0fa2", "depends on the machine"),
+        ("cc", "exception code"),
+        ("0f0b", "exception code"),
+        ("c5fd6f00", "not in the snapshot"),
+        ("660f6f00", "not in the snapshot"),
+        ("dbe3", "not in the snapshot"),
+        ("480fae20", "not in the snapshot"),
+        ("8ed8", "segment registers"),
+        ("0f00d8", "segment registers"),
+        ("0fff", "exception code"),
+        ("06", "no known instruction"),
+    ],
+)
+def test_what_is_not_emulated_stops_with_a_word(code: str, word: str) -> None:
+    """Before it, whether in a long run or by single steps; and it can be skipped where it has a length."""
+    text = bytes.fromhex("90" + code + "9090")
+    machine = emulator(text)
+    stop = machine.run(10)
+    assert (stop.by, machine.ip, machine.executed) == ("unsupported", TEXT + 1, 1), stop
+    assert word in (stop.why or "")
+    by_steps = emulator(text)
+    assert (by_steps.step(), by_steps.step()) == (None, stop)
+    if machine.instruction(machine.ip) is None:
+        assert machine.skip() is None
+        return
+    assert machine.skip()
+    assert machine.ip == TEXT + 1 + len(code) // 2
+    assert (machine.run(1).by, machine.executed) == ("count", 3)
+    machine.back(2)
+    assert (machine.ip, machine.executed) == (TEXT + 1, 1)
+
+
+@pytest.mark.parametrize("code", ["fa", "fb", "9c", "9d", "f00fb107", "65488b042500000000", "f3aa", "0f01cb", "f390"])
+def test_what_only_looks_dangerous_is_run(code: str) -> None:
+    """cli, sti, pushf, popf, lock cmpxchg, memory of the CPU, rep stos, stac, pause."""
+    raw = bytes.fromhex(code)
+    insn = decode_one(raw, TEXT)
+    assert insn is not None
+    assert refusal(insn) is None
+    assert emulator(raw, rsp=DATA + 0x800).step() is None
+
+
+@pytest.mark.parametrize(
+    ("code", "word"),
+    [
+        ("488b00", "user address 0x0"),
+        ("488906", "writes to kernel text"),
+        ("ff26", "not mapped"),
+        ("48f7f1", "raises an exception"),
+    ],
+)
+def test_what_faults_stops_before_the_instruction(code: str, word: str) -> None:
+    """User memory, kernel text, holes, division by zero: the count is exact, the registers are those before."""
+    machine = emulator(bytes.fromhex("48ffc3" + code + "90"), rsi=TEXT)
+    stop = machine.run(10)
+    if code == "ff26":  # the jump itself is run; what it leads to is not there
+        assert machine.executed == 2
+    else:
+        assert (stop.by, machine.ip, machine.executed) == ("fault", TEXT + 3, 1)
+    assert word in (stop.why or "")
+    assert machine.registers()["rbx"] == 1
+
+
+def test_the_cpus_own_data_is_found_through_gs() -> None:
+    """mov %gs:0x8,%rax reads at the GS base."""
+    machine = emulator(bytes.fromhex("65488b042508000000"))
+    machine.memory.read(DATA, 8)
+    machine.memory.put_back({machine.memory._frame(DATA): bytes(0x108) + b"\x2a" + bytes(PAGE - 0x109)})
+    machine.step()
+    assert machine.registers()["rax"] == 0x2A
+
+
+def test_limits_end_a_run_with_a_word() -> None:
+    """Instructions, seconds, memory."""
+    endless = bytes.fromhex("ebfe")
+    assert emulator(endless, Limits(instructions=1000)).run(5000).why == "more than 1000 instructions"
+    assert emulator(endless, Limits(seconds=0.05)).run(10**7).why == "more than 0.05 s"
+    assert "pages" in (emulator(LOOP, Limits(pages=1), rsi=3).run(10).why or "")
+
+
+def test_the_snapshot_is_never_written() -> None:
+    """Pages that were given stay as they are, whatever is written over them."""
+    machine = emulator(LOOP, rsi=50)
+    given = bytes(PAGE)
+    machine.run(40)
+    assert machine.memory.read(DATA, PAGE) != given
+    assert emulator(LOOP).memory.read(DATA, PAGE) == given
