@@ -11,13 +11,12 @@ from orcdbg.base.reading import ByteSource, FileSource, MappedSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.session import MakePasses, Session
-from orcdbg.snapshot.elfcore import open_elf_core
+from orcdbg.snapshot.files import SNAPSHOT_KINDS, open_snapshot
 from orcdbg.snapshot.machine import Snapshot
 
 _IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
 _NOT_YET = {
-    FileKind.KDUMP: "makedumpfile writes an ELF core with -E, QEMU with dump-guest-memory",
-    FileKind.FLATTENED: "makedumpfile -R turns it into a dump file; with -E it writes an ELF core",
+    FileKind.DISKDUMP: "its kernel has no ORC tables; crash reads such files",
 }
 
 
@@ -35,14 +34,17 @@ def _reader_for(source: ByteSource, readers: Sequence[SnapshotReader]) -> Snapsh
     return next((reader for reader in readers if reader.detect(head)), None)
 
 
-def _open_snapshot(path: str, readers: Sequence[SnapshotReader]) -> Snapshot:
-    source = MappedSource(path)
-    reader = _reader_for(source, readers)
-    return reader.open(source) if reader else open_elf_core(source)
+def _open_snapshot(paths: Sequence[str], readers: Sequence[SnapshotReader]) -> Snapshot:
+    if readers:
+        source = MappedSource(paths[0])
+        reader = _reader_for(source, readers)
+        if reader is not None:
+            return reader.open(source)
+    return open_snapshot(paths)
 
 
-def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[list[str], str]:
-    """The images' paths, a bzImage last, and the snapshot's, told by content.
+def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[list[str], list[str]]:
+    """The images' paths, a bzImage last, and those of the snapshot, of which a split one has several, told by content.
 
     Raises:
         UnsupportedFormat: a file is neither.
@@ -54,7 +56,7 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
         if not source.is_regular:
             raise UnsupportedFormat(path, "not a regular file")
         kind = file_kind(source)
-        if _reader_for(source, readers) is not None or kind is FileKind.ELF_CORE:
+        if _reader_for(source, readers) is not None or kind in SNAPSHOT_KINDS:
             snapshots.append(path)
         elif kind in _IMAGES:
             images.append(path)
@@ -64,14 +66,14 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
             raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
         else:
             raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format")
-    if len(snapshots) == 1 and max(len(images), len(boot_images)) == 1:
-        return [*images, *boot_images], snapshots[0]
+    if snapshots and max(len(images), len(boot_images)) == 1:
+        return [*images, *boot_images], snapshots
     images += boot_images
     if not images:
         raise UsageError("no vmlinux among the files", "give the vmlinux of the kernel: orcdbg VMLINUX SNAPSHOT")
     if not snapshots:
         raise UsageError("no snapshot among the files", "give a memory snapshot: orcdbg VMLINUX SNAPSHOT")
-    raise UsageError(f"{len(images)} images and {len(snapshots)} snapshots: one of each is needed")
+    raise UsageError(f"{len(images)} images and {len(snapshots)} snapshot files: one image is needed")
 
 
 def _open_images(paths: Sequence[str]) -> Image:
@@ -96,7 +98,7 @@ def open_session(
     """Opens an image and a snapshot, in any order.
 
     Args:
-        paths: the files: a vmlinux or a bzImage, or both, and a snapshot.
+        paths: the files: a vmlinux or a bzImage, or both, and a snapshot: one file, or all parts of a split dump.
         slide: run-time minus link address (KASLR), where the snapshot does not tell.
         phys_base: the physical address that link address 0xffffffff80000000 has, likewise.
         readers: further kinds of snapshots, asked before the built-in ones.
@@ -107,6 +109,6 @@ def open_session(
         Mismatch: the two are of different kernels.
         OrcdbgError: anything else that keeps the session from being opened.
     """
-    image_paths, snapshot_path = sort_files([str(path) for path in paths], readers)
+    image_paths, snapshot_paths = sort_files([str(path) for path in paths], readers)
     image = _open_images(image_paths)
-    return Session(image, _open_snapshot(snapshot_path, readers), slide, phys_base, extra_passes)
+    return Session(image, _open_snapshot(snapshot_paths, readers), slide, phys_base, extra_passes)

@@ -67,12 +67,21 @@ class MemoryFault(OrcdbgError):
 
 
 class NotInSnapshot(MemoryFault):
-    """The address is good but its memory was not saved."""
+    """The address is good but its memory was not saved; `state` says how it comes to be missing, one of these words:
+
+    - absent: the file does not name the address at all: a hole in physical memory.
+    - excluded: makedumpfile left the page out: of zeros, cache, user memory, or free.
+    - zero-filled: an ELF segment is longer in memory than in the file. ELF reads the rest as zeros, makedumpfile means
+      pages that it left out; so no byte of it is taken for what was there.
+    - cut off: the file ends before the page, or the dump was stopped half-way.
+    - damaged: the page's data do not unpack to a page.
+    """
 
     kind = "not-in-snapshot"
 
-    def __init__(self, space: str, address: int, size: int) -> None:
-        super().__init__(space, address, size, "not in the snapshot")
+    def __init__(self, space: str, address: int, size: int, state: str = "absent") -> None:
+        super().__init__(space, address, size, f"not in the snapshot ({state})")
+        self.state = state
 
 
 class BadAddress(MemoryFault):

@@ -69,7 +69,8 @@ class ByteSource(Protocol):
     def read_at(self, offset: int, size: int, /) -> bytes: ...
 
 
-def _check(source: ByteSource, offset: int, size: int) -> None:
+def check_bounds(source: ByteSource, offset: int, size: int) -> None:
+    """Raises UnsupportedFormat unless `size` bytes at `offset` are inside the file."""
     if offset < 0 or size < 0 or offset + size > source.size:
         raise UnsupportedFormat(
             source.name, f"truncated: {size} bytes expected at offset {offset:#x}, the file ends at {source.size:#x}"
@@ -92,7 +93,7 @@ class FileSource:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`; UnsupportedFormat when the file ends before."""
-        _check(self, offset, size)
+        check_bounds(self, offset, size)
         try:
             data = os.pread(self._fd, size, offset)
         except OSError as error:
@@ -137,7 +138,7 @@ class MappedSource:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`; UnsupportedFormat when the file ends before."""
-        _check(self, offset, size)
+        check_bounds(self, offset, size)
         return self._map[offset : offset + size]
 
 
@@ -151,7 +152,7 @@ class BytesSource:
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`; UnsupportedFormat when the data end before."""
-        _check(self, offset, size)
+        check_bounds(self, offset, size)
         return self._data[offset : offset + size]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from orcdbg.base.reading import ByteSource
-from orcdbg.formats import codecs
+from orcdbg.formats import codecs, flattened, kdump
 from orcdbg.formats.elf import ET_CORE, MAGIC
 
 
@@ -16,15 +16,16 @@ class FileKind(enum.Enum):
     ELF_CORE = "an ELF core"
     COMPRESSED = "a compressed file"
     KDUMP = "a compressed kdump"
+    DISKDUMP = "a diskdump, as kernels before ORC wrote"
     FLATTENED = "a flattened makedumpfile stream"
     BZIMAGE = "a bzImage"
     UNKNOWN = "of no known format"
 
 
 _MAGICS = (
-    (b"KDUMP   ", FileKind.KDUMP),
-    (b"DISKDUMP", FileKind.KDUMP),
-    (b"makedumpfile\0", FileKind.FLATTENED),
+    (kdump.MAGIC, FileKind.KDUMP),
+    (b"DISKDUMP", FileKind.DISKDUMP),
+    (flattened.MAGIC, FileKind.FLATTENED),
 )
 
 

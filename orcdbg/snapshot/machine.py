@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orcdbg.base.reading import AddressSpace
@@ -31,7 +31,8 @@ class CpuState:
 class Snapshot:
     """A stopped machine: what every reader of snapshot files makes, those of plug-ins too.
 
-    `physical` reads by physical address; `warnings` are for the user to see once.
+    `physical` reads by physical address; `warnings` are for the user to see once. `ranges`, where a reader can tell, gives
+    [start, end) of all memory that the snapshot holds, in order.
     """
 
     path: str
@@ -40,3 +41,4 @@ class Snapshot:
     cpus: Sequence[CpuState]
     vmcoreinfo: Mapping[str, str]
     warnings: Sequence[str] = field(default=())
+    ranges: Callable[[], Iterator[tuple[int, int]]] | None = None

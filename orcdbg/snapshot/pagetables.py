@@ -58,7 +58,7 @@ class KernelMemory:
             try:
                 entry: int = self._table(table)[address >> shift & 511]
             except NotInSnapshot as error:
-                raise NotInSnapshot("page table, physical", error.address, error.size) from error
+                raise NotInSnapshot("page table, physical", error.address, error.size, error.state) from error
             if not entry & _PRESENT:
                 break
             if shift == 12 or (entry & _LARGE and shift in (21, 30)):
@@ -84,7 +84,7 @@ class KernelMemory:
             try:
                 out.append(self._physical.read(self._physical_page(address // PAGE) + offset, length))
             except NotInSnapshot as error:
-                raise NotInSnapshot("virtual", address, size) from error
+                raise NotInSnapshot("virtual", address, size, error.state) from error
             except BadAddress as error:
                 raise BadAddress("virtual", address, size) from error
             if length == size:

@@ -41,7 +41,7 @@ def note(name: str, kind: int, data: bytes) -> bytes:
 
 def prstatus(registers: dict[str, int], pid: int) -> bytes:
     """An NT_PRSTATUS note with these registers, named as in gdb."""
-    from orcdbg.snapshot.elfcore import _PR_NAMES
+    from orcdbg.snapshot.notes import _PR_NAMES
 
     values = struct.pack("<27Q", *(registers.get(name, 0) for name in _PR_NAMES))
     body = bytes(32) + pid.to_bytes(4, "little") + bytes(76) + values

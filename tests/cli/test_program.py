@@ -15,6 +15,7 @@ from orcdbg.cli.batch import split_redirection
 from orcdbg.cli.main import sample_files
 from orcdbg.formats.elf import ElfFile
 from orcdbg.session import Session
+from tests.build.kdump import Kdump, flattened
 from tests.build.sample import changed_core
 from tests.conftest import RunProgram
 
@@ -69,14 +70,45 @@ def test_a_folder_is_not_a_snapshot(orcdbg_run: RunProgram, tmp_path: Path) -> N
 
 
 @pytest.mark.parametrize(("magic", "word"), [(b"KDUMP   ", "kdump"), (b"makedumpfile\0", "flattened")])
-def test_a_format_not_read_yet_is_named(orcdbg_run: RunProgram, tmp_path: Path, magic: bytes, word: str) -> None:
-    """With the command that makes a file which is read."""
+def test_a_dump_of_an_unknown_version_is_one_line(
+    orcdbg_run: RunProgram, tmp_path: Path, magic: bytes, word: str
+) -> None:
+    """Exit status 3, and the format is named."""
     path = tmp_path / "dump"
     path.write_bytes(magic.ljust(8192, b"\0"))
+    status, line = one_error(orcdbg_run(IMAGE, str(path), "-e", "bt"))
+    assert status == 3
+    assert word in line
+
+
+def test_a_format_that_is_not_read_is_named(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """With what to do instead."""
+    path = tmp_path / "dump"
+    path.write_bytes(b"DISKDUMP".ljust(8192, b"\0"))
     status, out, err = orcdbg_run(IMAGE, str(path), "-e", "bt")
     assert (status, out) == (3, "")
-    assert word in err
+    assert "diskdump" in err
     assert "hint:" in err
+
+
+@pytest.mark.parametrize("is_flattened", [False, True])
+def test_the_sample_as_a_kdump_gives_the_same_answers(
+    orcdbg_run: RunProgram, tmp_path: Path, is_flattened: bool
+) -> None:
+    """Byte for byte, in JSON."""
+    core = ElfFile(FileSource(CORE))
+    loads = [(segment, core.source.read_at(segment.offset, segment.file_size)) for segment in core.segments[1:]]
+    pages = {
+        (segment.physical + at) // 4096: data[at : at + 4096]
+        for segment, data in loads
+        for at in range(0, len(data), 4096)
+    }
+    note = core.segments[0]
+    data = Kdump(pages, notes=core.source.read_at(note.offset, note.file_size)).encode()
+    dump = tmp_path / "dump"
+    dump.write_bytes(flattened(data) if is_flattened else data)
+    words = ["--format", "json", "-e", "bt -a", "-e", "ps", "-e", "patch audit", "-e", "foreach bt"]
+    assert orcdbg_run(IMAGE, str(dump), *words) == orcdbg_run(IMAGE, CORE, *words)
 
 
 def _boundaries() -> list[int]:

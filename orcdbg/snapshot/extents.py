@@ -1,0 +1,60 @@
+"""How is physical memory read that a file holds unpacked, in stretches of its own order?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import NamedTuple
+
+from orcdbg.base.errors import NotInSnapshot
+from orcdbg.base.pieces import Pieces
+from orcdbg.base.reading import ByteSource
+
+
+class Extent(NamedTuple):
+    """`size` bytes from `offset` of a file are physical memory from `physical` on; the memory is `memory_size` long.
+
+    What is beyond `size` the file names, but does not hold.
+    """
+
+    physical: int
+    source: ByteSource
+    offset: int
+    size: int
+    memory_size: int
+
+    @property
+    def held(self) -> int:
+        """How many of the bytes are in the file as it is."""
+        return max(0, min(self.size, self.source.size - self.offset))
+
+
+class ExtentMemory:
+    """Physical memory as extents of files: an AddressSpace. Where extents overlap, the later one is read."""
+
+    def __init__(self, extents: Sequence[Extent]) -> None:
+        self.extents = extents
+        self._held = Pieces([(one.physical, one.physical + one.held) for one in extents])
+
+    def _why_missing(self, address: int) -> str:
+        for one in self.extents:
+            if one.physical <= address < one.physical + max(one.size, one.memory_size):
+                return "zero-filled" if address >= one.physical + one.size else "cut off"
+        return "absent"
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at a physical address; NotInSnapshot where no extent holds one of them."""
+        out = []
+        while True:
+            found = self._held.find(address)
+            if found is None:
+                raise NotInSnapshot("physical", address, size, self._why_missing(address))
+            extent, length = self.extents[found.piece], min(size, found.end - address)
+            out.append(extent.source.read_at(extent.offset + address - extent.physical, length))
+            if length >= size:
+                return b"".join(out)
+            address, size = address + length, size - length
+
+    def ranges(self) -> Iterator[tuple[int, int]]:
+        """[start, end) of all memory that can be read, in order."""
+        for one in self._held:
+            yield one.start, one.end
