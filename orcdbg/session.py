@@ -39,6 +39,8 @@ from orcdbg.snapshot.placement import Placement, find_placement
 from orcdbg.symbols.btf import Btf, StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
+from orcdbg.unwind.calls import Calls
+from orcdbg.unwind.evidence import Evidence
 from orcdbg.unwind.registers import RegisterFinder
 from orcdbg.unwind.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
@@ -317,7 +319,14 @@ class Session:
         """What walks go over."""
         rewritten = self.return_trampolines.by_start
         return Terrain(
-            self.memory, self.overlay, self.names.at, self.is_text, self.follows_call, self.call_target, rewritten
+            self.memory,
+            self.overlay,
+            self.names.at,
+            self.is_text,
+            self.follows_call,
+            self.call_target,
+            rewritten,
+            evidence=Evidence(Calls(self.memory, self.built, self.names.at)),
         )
 
     @functools.cached_property

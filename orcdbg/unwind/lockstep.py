@@ -144,7 +144,7 @@ class Lockstep:
         self._steps: dict[int, _Step] = {}
         self._returns: dict[int, bool] = {}
         self._starts: dict[int, bool] = {}
-        self._shapes: dict[bytes, EqualStacks] = {}
+        self._shapes: dict[bytes, EqualStacks | None] = {}
 
     def walk(self, sleepers: Sequence[Sleeper]) -> list[Found | None]:
         """For each task what its walk found, None where it needs the careful walk."""
@@ -249,14 +249,26 @@ class Lockstep:
             shapes = [self._shape(key[i].tobytes(), int(members[i]), length, walk, stacks) for i in firsts]
             for member, number in zip(members.tolist(), which.tolist(), strict=True):
                 shape = shapes[number]
+                if shape is None:
+                    continue
                 end = "user" if shape.ends_in_user else "kthread"
                 found[member] = Found(SharedFrames(shape, batch, member), end)
         return found
 
-    def _shape(self, key: bytes, member: int, length: int, walk: _Walk, stacks: _Stacks) -> EqualStacks:
+    def _shape(self, key: bytes, member: int, length: int, walk: _Walk, stacks: _Stacks) -> EqualStacks | None:
+        """What the members with this key share; None where their frames do not bear each other out."""
         if key not in self._shapes:
-            self._shapes[key] = self._new_shape(member, length, walk, stacks)
+            shape = self._new_shape(member, length, walk, stacks)
+            self._shapes[key] = shape if self._is_borne_out(shape) else None
         return self._shapes[key]
+
+    def _is_borne_out(self, shape: EqualStacks) -> bool:
+        evidence = self._terrain.evidence
+        if evidence is None:
+            return True
+        frames, last = [level.prototype for level in shape.levels], shape.levels[-1]
+        gap = None if last.cfa is None or not shape.ends_in_user else -last.cfa - PT_REGS_SIZE
+        return evidence.is_plain(frames, gap)
 
     def _new_shape(self, member: int, length: int, walk: _Walk, stacks: _Stacks) -> EqualStacks:
         """What `member` has in common with every stack of the same key."""

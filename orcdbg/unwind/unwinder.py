@@ -116,6 +116,9 @@ class Unwinder:
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
         returns = TrueReturns(self._linux, self._trampolines, task.address)
         walk = Walker(self._terrain, stacks, task.pid == 0, returns).walk(start)
+        if self._terrain.evidence is not None:
+            broke_off = walk.end == "stopped" and not walk.is_missing
+            walk.frames = self._terrain.evidence.judge(walk.frames, stacks, broke_off)
         own = task_stack(self._linux, task.address)
         if walk.end == "end" and own is not None and not task.is_kernel_thread:
             self._add_first_user_frame(walk, task_registers(self._linux, own))

@@ -16,6 +16,7 @@ from orcdbg.kernel.stacks import Stack
 from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
 from orcdbg.orc.rules import CfaRule, bp_rule
+from orcdbg.unwind.evidence import Evidence
 from orcdbg.unwind.frame import Frame, Recovered, Registers, RegisterValue
 from orcdbg.unwind.recovery import TrueReturns
 
@@ -41,7 +42,7 @@ class Terrain:
 
     `follows_call` says whether a call ends at an address, `call_target` where a direct one goes; both None where the
     text is not to be had. `rewritten` are the trampolines whose address in a return slot means that the kernel keeps the
-    true one elsewhere.
+    true one elsewhere. `evidence` judges walks when they are finished.
     """
 
     memory: AddressSpace
@@ -51,6 +52,7 @@ class Terrain:
     follows_call: Callable[[int], bool | None]
     call_target: Callable[[int], int | None]
     rewritten: Collection[int]
+    evidence: Evidence | None = None
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class Walk:
     frames: list[Frame] = field(default_factory=list)
     end: str = "stopped"
     end_reason: str | None = None
+    is_missing: bool = False  # what was needed next is not in the snapshot, which speaks against no frame
 
 
 class _Stop(Exception):
@@ -121,6 +124,7 @@ class Walker:
             raise _Stop(f"more than {MAX_FRAMES} frames")
         except _Stop as stop:
             result.end, result.end_reason = stop.end, stop.reason
+            result.is_missing = isinstance(stop.__cause__, MemoryFault)
             if stop.frame is not None:
                 result.frames[-1] = stop.frame
         return result

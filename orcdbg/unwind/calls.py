@@ -1,0 +1,193 @@
+"""Can the call before this return address have led into that function?
+
+Yes where it is a direct call of it; no where it is a direct call, as built, of another function out of which no jump
+leads there. What an indirect call or jump, or a place that is patched while the kernel runs, leaves open stays open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import U64, AddressSpace, signed
+from orcdbg.kernel.names import Location
+from orcdbg.orc.thunks import is_thunk
+from orcdbg.patches.decode import outline
+
+MAX_FUNCTIONS = 64  # that jumps lead through, and
+MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open
+MAX_FUNCTION_SIZE = 1 << 16
+CALL_SIZE = 5
+MAX_INSTRUCTION = 15
+NEAR = 16  # bytes by which a patched call may miss a function's start: padding before it, ENDBR at it
+_OPEN = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
+_RETURN = "return_thunk"
+_PADDING = ("nop", "int3", "xchgw", "data16")
+_ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "eret")
+
+
+class Calls:
+    """Answers from the text of one kernel, kept for the next time.
+
+    Args:
+        memory: text as it is.
+        built: text as built, at run-time addresses; modules have none here.
+        locate: the symbol that holds an address.
+    """
+
+    def __init__(self, memory: AddressSpace, built: AddressSpace, locate: Callable[[int], Location | None]) -> None:
+        self._memory = memory
+        self._built = built
+        self._locate = locate
+        self._verdicts: dict[tuple[int, int], bool | None] = {}
+        self._exits: dict[int, frozenset[int] | None] = {}
+        self._boundaries: dict[tuple[int, bool], bool | None] = {}
+
+    def is_boundary(self, address: int) -> bool | None:
+        """Whether an instruction begins at `address`, in the text as it is or as built; None where that is open."""
+        return self._ask(address, address, False)
+
+    def ends_call(self, return_address: int) -> bool | None:
+        """Whether an instruction that calls ends at `return_address`, likewise."""
+        return self._ask(return_address, return_address - 1, True)
+
+    def _ask(self, address: int, inside: int, is_call: bool) -> bool | None:
+        """Whether an instruction, of the function that holds `inside`, ends at `address`; `is_call`: one that calls."""
+        key = (address, is_call)
+        if key not in self._boundaries:
+            place = self._locate(inside)
+            known = place is not None and place.is_text and 0 < place.size <= MAX_FUNCTION_SIZE
+            self._boundaries[key] = self._search(place, address, is_call) if place and known else None
+        return self._boundaries[key]
+
+    def _search(self, place: Location, address: int, is_call: bool) -> bool | None:
+        if address == place.start:
+            return True
+        answers = []
+        for space in (self._memory, self._built):
+            try:
+                code = space.read(place.start, address - place.start + MAX_INSTRUCTION)
+            except MemoryFault:
+                continue
+            end, is_found = place.start, False
+            for start, size, word, _ in outline(code, place.start):
+                end, is_found = start + size, not is_call or "call" in word
+                if end >= address:
+                    break
+            if end == address and is_found:
+                return True
+            answers.append(end >= address)  # else the bytes before it are none that capstone knows
+        return False if answers and all(answers) else None
+
+    def leads_to(self, return_address: int, callee: Location) -> bool | None:
+        """True where the call that ends at `return_address` enters `callee`, False where it cannot, else None."""
+        key = (return_address, callee.start)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._judge(return_address, callee)
+        return self._verdicts[key]
+
+    def _judge(self, return_address: int, callee: Location) -> bool | None:
+        now, built = (self._target(space, return_address) for space in (self._memory, self._built))
+        if any(target is not None and callee.start - NEAR <= target <= callee.start + NEAR for target in (now, built)):
+            return True
+        if now is None or built is None or not -NEAR <= now - built <= NEAR or is_thunk(callee):
+            return None
+        return self._is_reached(built, callee)
+
+    def _target(self, space: AddressSpace, return_address: int) -> int | None:
+        """Where the direct call that ends there goes; None where there is none."""
+        try:
+            code = space.read(return_address - CALL_SIZE, CALL_SIZE)
+        except MemoryFault:
+            return None
+        return return_address + signed(int.from_bytes(code[1:], "little"), 32) & U64 if code[0] == 0xE8 else None
+
+    def _is_reached(self, target: int, callee: Location) -> bool | None:
+        """Whether code that is called at `target` may come into `callee` without another call; None where that is open."""
+        first = self._locate(target)
+        if first is None:
+            return None
+        whole = callee.symbol.partition(".cold")[0]
+        found, todo, size = {first.start}, [first], 0
+        while todo:
+            function = todo.pop(0)
+            size += function.size
+            if function.start == callee.start or function.symbol == whole:
+                return True
+            exits = self._exits_of(function)
+            if exits is not None and callee.start in exits:
+                return True
+            if exits is None or len(found) > MAX_FUNCTIONS or size > MAX_TEXT:
+                return None
+            places = [self._locate(start) for start in exits - found]
+            todo += [place for place in places if place is not None]
+            if None in places:
+                return None
+            found |= exits
+        return False
+
+    def _exits_of(self, function: Location) -> frozenset[int] | None:
+        """Starts of the functions that this one jumps or falls into; None where that is open."""
+        if function.start not in self._exits:
+            self._exits[function.start] = self._find_exits(function)
+        return self._exits[function.start]
+
+    def _find_exits(self, function: Location) -> frozenset[int] | None:
+        is_open = _OPEN.match(function.symbol) is not None or is_thunk(function) or function.module is not None
+        if is_open or not 0 < function.size <= MAX_FUNCTION_SIZE:
+            return None
+        found: set[int] = set()
+        for space in (self._memory, self._built):
+            try:
+                code = space.read(function.start, function.size)
+            except MemoryFault:
+                return None
+            exits = self._exits_in(code, function, space is self._memory)
+            if exits is None:
+                return None
+            found |= exits
+        return frozenset(found)
+
+    def _exits_in(self, code: bytes, function: Location, is_running: bool) -> set[int] | None:
+        """The same of one version of the function's text."""
+        found: set[int] = set()
+        at, ended, first = function.start, False, True
+        for address, size, mnemonic, operands in outline(code, function.start):
+            at = address + size
+            if mnemonic.startswith("endbr"):
+                continue
+            if mnemonic.startswith("int3") and not ended:
+                return None  # a probe may send the CPU anywhere
+            if mnemonic.startswith("call") and first and is_running:
+                return None  # ftrace: a handler may send the CPU into another function
+            first = False
+            ended = mnemonic.startswith(_ENDS) or (ended and mnemonic.startswith(_PADDING))
+            if _is_jump(mnemonic):
+                start = self._jump(operands, function)
+                if start is None:
+                    return None
+                found |= {start} - {function.start}
+        if at != function.start + function.size:
+            return None  # bytes that are no instructions
+        return found if ended else self._with_next(found, at)
+
+    def _with_next(self, found: set[int], end: int) -> set[int] | None:
+        following = self._locate(end)
+        return None if following is None else found | {following.start}
+
+    def _jump(self, operands: str, function: Location) -> int | None:
+        """The start of the function that a jump enters; its own where it stays or returns; None where that is open."""
+        if not operands.startswith("0x"):
+            return None
+        place = self._locate(int(operands, 16))
+        if place is None:
+            return None
+        if is_thunk(place):
+            return function.start if _RETURN in place.symbol else None
+        return place.start
+
+
+def _is_jump(mnemonic: str) -> bool:
+    """True for a jump of any kind; `notrack` and `bnd` may stand before the word."""
+    return mnemonic.rpartition(" ")[2].startswith(("j", "loop"))

@@ -1,0 +1,117 @@
+"""Do the frames of a finished walk bear each other out?
+
+A walk believes what it reads from the stack. Here each step is held against what the text and the CPU say of it: the call
+before a return address must be able to lead to the function below; an interrupt saves its registers right below the
+stack pointer that it saves, at an instruction's start; the user's registers are at the top of the task's stack. Where
+that is contradicted, one of the two frames is wrong: the lower one gets a doubt, and all above it are guesses.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack
+from orcdbg.unwind.calls import Calls
+from orcdbg.unwind.frame import Frame
+
+# The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
+# of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
+_MAX_GAP = 16 + 64
+_PADDINGS = (0, 16)  # above a task's user registers; 16 where the kernel was built for FRED
+_IRET_SIZE = 40
+
+
+class Evidence:
+    """Judges walks of one kernel."""
+
+    def __init__(self, calls: Calls) -> None:
+        self._calls = calls
+
+    def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
+        """The frames with their doubts.
+
+        Args:
+            frames: of one walk, innermost first.
+            stacks: those that the walk could touch.
+            broke_off: True when the walk ended at something that contradicts the last frame.
+        """
+        out = list(frames)
+        for index in range(1, len(out)):
+            below, frame = out[index - 1], out[index]
+            why = self._contradiction(below, frame, stacks)
+            if why is not None and frame.reliable:
+                out[index:] = [_guess(one, why, index) for one in out[index:]]
+            if why is not None and below.mark in " ~":
+                out[index - 1] = replace(below, doubt=why)
+        if broke_off and out and out[-1].mark in " ~" and not (len(out) == 1 and out[0].exact):
+            out[-1] = replace(
+                out[-1], doubt="the walk cannot go on from here: this frame, or what it saved, is not right"
+            )
+        return out
+
+    def is_plain(self, frames: Sequence[Frame], gap: int | None) -> bool:
+        """Whether `judge` would leave as they are frames that are all callers of each other.
+
+        Args:
+            frames: innermost first, as far as their ips decide them.
+            gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
+        """
+        is_placed = gap is None or gap in _PADDINGS
+        return is_placed and all(self._call(a, b) is None for a, b in itertools.pairwise(frames) if not _begins(b))
+
+    def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
+        """Why the step from `below` to `frame` cannot be right, or None."""
+        if frame.kind == "call":
+            if not frame.reliable and frame.doubt is not None:
+                return frame.doubt  # the walk itself found it
+            return None if frame.recovered is not None or _begins(frame) else self._call(below, frame)
+        if frame.kind == "user":
+            return _user_registers(below, stacks)
+        return self._interrupt(below, frame, stacks)
+
+    def _call(self, below: Frame, frame: Frame) -> str | None:
+        callee = below.location
+        verdict = None if callee is None else self._calls.leads_to(frame.ip, callee)
+        if verdict is False and callee is not None:
+            return f"the call before {frame.ip:#x} does not lead to {callee.symbol}"
+        if verdict is None and self._calls.ends_call(frame.ip) is False:
+            return f"no instruction that ends at {frame.ip:#x} is a call"
+        return None
+
+    def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
+        if frame.exact and frame.ip and self._calls.is_boundary(frame.ip) is False:
+            return f"no instruction begins at {frame.ip:#x}"
+        size = PT_REGS_SIZE if frame.kind == "interrupt" else _IRET_SIZE
+        end = (below.cfa or 0) + size
+        same = next((stack for stack in stacks if stack.holds(end - size, size)), None)
+        if same is None or not same.begin <= frame.sp <= same.end:
+            return None
+        if not 0 <= frame.sp - end < _MAX_GAP:
+            return f"the registers saved below {end:#x} were not saved at the stack pointer {frame.sp:#x}"
+        return None
+
+
+def _begins(frame: Frame) -> bool:
+    """True for the first frame of a stack, which no call need have led from."""
+    return frame.entry is not None and frame.entry.row.type == "end_of_stack"
+
+
+def _user_registers(below: Frame, stacks: Sequence[Stack]) -> str | None:
+    """Why the user's registers cannot be where the frame below says, or None."""
+    row = None if below.entry is None else below.entry.row
+    size = _IRET_SIZE if row is not None and row.type == "regs_partial" else PT_REGS_SIZE
+    end = (below.cfa or 0) + size
+    own = next((stack for stack in stacks if stack.holds(end - size, size)), None)
+    if own is None or own.kind != "task" or own.end - end in _PADDINGS:
+        return None
+    return f"the user's registers are at {end - size:#x}, not at the top of the task's stack"
+
+
+def _guess(frame: Frame, why: str, index: int) -> Frame:
+    """A frame at or above the one that is contradicted."""
+    if not frame.reliable:
+        return frame
+    doubt = why if frame.index == index else f"reached through frame #{index}, which is in doubt"
+    return replace(frame, reliable=False, doubt=doubt)

@@ -1,0 +1,127 @@
+"""Can a call have led into a function? Over text that the tests make, and over the sample."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from orcdbg.base.errors import BadAddress
+from orcdbg.base.reading import BytesSpace
+from orcdbg.kernel.names import Location
+from orcdbg.session import Session
+from orcdbg.unwind.calls import Calls
+
+TEXT = 0xFFFFFFFF81000000
+SIZE = 0x40  # bytes that each made-up function has
+RET, UD2, INT3, NOP5 = b"\xc3", b"\x0f\x0b", b"\xcc", b"\x0f\x1f\x44\x00\x00"
+NAMES = ("caller", "f", "g", "h", "f.cold", "__x86_return_thunk")
+
+
+def start_of(name: str) -> int:
+    """Where a made-up function begins."""
+    return TEXT + SIZE * NAMES.index(name)
+
+
+def branch(opcode: bytes, at: int, target: int) -> bytes:
+    """A direct call or jump at `at`."""
+    return opcode + (target - at - len(opcode) - 4).to_bytes(4, "little", signed=True)
+
+
+def to(name: str, place: str, offset: int = 0, opcode: bytes = b"\xe9") -> bytes:
+    """A jump at `place` + `offset` to a function."""
+    return branch(opcode, start_of(place) + offset, start_of(name))
+
+
+def make(bodies: dict[str, bytes], built: dict[str, bytes] | None = None) -> Calls:
+    """The answers of text in which the caller begins with a call of `f`, at `caller`."""
+    first = {"caller": to("f", "caller", 0, b"\xe8") + RET}
+
+    def text(own: dict[str, bytes]) -> BytesSpace:
+        parts = [(first | own).get(name, RET).ljust(SIZE, b"\x90") for name in NAMES]
+        return BytesSpace(TEXT, b"".join(parts), lambda a, s: BadAddress("text", a, s))
+
+    return Calls(text(bodies), text(bodies if built is None else built), locate)
+
+
+def locate(address: int) -> Location | None:
+    """The made-up function that holds an address."""
+    number = (address - TEXT) // SIZE
+    return Location(NAMES[number], TEXT + number * SIZE, SIZE, None, True) if 0 <= number < len(NAMES) else None
+
+
+def verdict(calls: Calls, callee: str, return_address: int = TEXT + 5) -> bool | None:
+    """What is said of the call in `caller`."""
+    place = locate(start_of(callee))
+    assert place is not None
+    return calls.leads_to(return_address, place)
+
+
+CASES: dict[str, tuple[dict[str, bytes], str, bool | None]] = {
+    "a direct call": ({}, "f", True),
+    "another function": ({}, "g", False),
+    "a tail call": ({"f": to("g", "f")}, "g", True),
+    "a chain of tail calls": ({"f": to("g", "f"), "g": to("h", "g")}, "h", True),
+    "a conditional tail call": ({"f": to("g", "f", 0, b"\x0f\x84") + RET}, "g", True),
+    "a chain that leads elsewhere": ({"f": to("g", "f")}, "h", False),
+    "jumps in a circle": ({"f": to("g", "f"), "g": to("f", "g")}, "h", False),
+    "an indirect jump": ({"f": b"\xff\xe0"}, "g", None),
+    "a return by a jump": ({"f": to("__x86_return_thunk", "f")}, "g", False),
+    "a function that falls into the next": ({"f": NOP5}, "g", True),
+    "one that ends in a call that may not return": ({"f": to("h", "f", 0, b"\xe8").rjust(SIZE, b"\x90")}, "g", True),
+    "padding after a return": ({"f": RET + INT3 * 3 + NOP5}, "g", False),
+    "the cold part of a function": ({}, "f.cold", True),
+    "a breakpoint": ({"f": INT3 + RET}, "g", None),
+    "a function that is traced": ({"f": to("h", "f", 0, b"\xe8") + RET}, "g", None),
+    "a traced function with ENDBR": ({"f": b"\xf3\x0f\x1e\xfa" + to("h", "f", 4, b"\xe8") + RET}, "g", None),
+    "bytes that are no instructions": ({"f": b"\x06" * SIZE}, "g", None),
+    "an indirect call": ({"caller": b"\x90\x90\x90\xff\xd0" + RET}, "g", None),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_a_call_leads_where_its_text_says(name: str) -> None:
+    """No only where it is proved."""
+    bodies, callee, expected = CASES[name]
+    assert verdict(make(bodies), callee) is expected
+
+
+def test_a_call_that_was_patched_is_not_proof() -> None:
+    """A static call may have gone elsewhere when it was made; where it goes now is a yes all the same."""
+    calls = make({}, {"caller": to("h", "caller", 0, b"\xe8") + RET})
+    assert (verdict(calls, "f"), verdict(calls, "h"), verdict(calls, "g")) == (True, True, None)
+
+
+def test_a_call_into_the_padding_before_a_function_is_a_call_of_it() -> None:
+    """Call depth tracking makes such calls."""
+    near = branch(b"\xe8", TEXT, start_of("f") - 9) + RET
+    calls = make({"caller": near}, {})
+    assert (verdict(calls, "f"), verdict(calls, "g")) == (True, False)
+
+
+def test_text_that_is_missing_leaves_the_question_open() -> None:
+    """Nothing is concluded from what is not there."""
+    gone = BytesSpace(TEXT, b"", lambda a, s: BadAddress("text", a, s))
+    calls = Calls(gone, gone, locate)
+    assert verdict(calls, "f") is None
+    assert calls.ends_call(TEXT + 5) is None
+    assert calls.is_boundary(TEXT + 5) is None
+
+
+def test_instructions_have_boundaries() -> None:
+    """A byte inside of one is none, and only some are ends of calls."""
+    calls = make({"caller": b"\x48\xb8\xff\xd0\xff\xd0\xff\xd0\xff\xd0\xff\xd0" + RET})
+    assert [calls.is_boundary(TEXT + at) for at in (0, 2, 4, 10, 12, 13)] == [True, False, False, True, True, True]
+    assert [calls.ends_call(TEXT + at) for at in (4, 6, 10, 12)] == [False, False, False, True]
+
+
+def test_no_call_of_the_sample_is_doubted(sample: Session) -> None:
+    """And most are proved to lead where they do."""
+    calls = Calls(sample.memory, sample.built, sample.names.at)
+    found = []
+    for task in sample.tasks:
+        frames = sample.unwinder.trace(task).frames
+        pairs = itertools.pairwise(frames)
+        found += [calls.leads_to(b.ip, a.location) for a, b in pairs if b.kind == "call" and a.location]
+    assert False not in found
+    assert found.count(True) > 2 * len(found) // 3
