@@ -12,6 +12,7 @@ from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
 from orcdbg.formats.callframe import CallFrames, Row
 from orcdbg.formats.elf import SHF_EXECINSTR
+from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
@@ -357,6 +358,11 @@ class Session:
         """The image's call frame information, None where it has none."""
         data = self.image.section_data(".debug_frame")
         return CallFrames(data, f"{self.image.path}: .debug_frame") if data else None
+
+    @functools.cached_property
+    def source_lines(self) -> SourceLines:
+        """The image's line information, at link addresses."""
+        return SourceLines(self.image.elf)
 
     @functools.cached_property
     def register_finder(self) -> RegisterFinder:

@@ -27,6 +27,8 @@ from orcdbg.cli.options import parser as program_parser
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.results import Audit, Modules, Nothing, Text
+from orcdbg.formats.dwarf_lines import SourceLine
+from orcdbg.image.source_lines import Inlined, Position
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.ledger import PatchLedger
@@ -35,6 +37,7 @@ from orcdbg.plugin import API_VERSION
 from orcdbg.session import Session
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
+from orcdbg.views.lines import position_json
 from orcdbg.views.page import plain
 from tests.conftest import RunProgram
 
@@ -220,6 +223,13 @@ def _sample_account(audit: Json) -> Json:
     return {name: value for name, value in audit.items() if not name.startswith("modules")}
 
 
+def _inlined() -> Json:
+    """A function inlined into another, which the sample, having no DWARF, cannot tell of."""
+    at = SourceLine("a.h", 1)
+    found: Json = position_json(Position(at, (Inlined("inner", at),), SourceLine("a.c", 2)))
+    return dict(found["inlined"][0])
+
+
 def _sample_difference() -> Json:
     """A wrong stretch, which the sample has none of."""
     wrong = Difference(0xFFFFFFFF81000000, b"\x90", b"\xcc", b"\xc3", "kprobe")
@@ -252,6 +262,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "STACKS": good["result"],
         "STACK": stack,
         "FRAME": frame,
+        "INLINED": _inlined(),
         "ORC": frame["orc"],
         "PATCH": patched["patch"],
         "DETAIL": detail,

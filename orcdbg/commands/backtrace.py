@@ -5,10 +5,12 @@ from __future__ import annotations
 import argparse
 import functools
 from collections.abc import Iterable
+from dataclasses import replace
 
 from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands import frames
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.lines import positions_in
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result, Stacks
 from orcdbg.kernel.syscalls import syscall_name
@@ -35,6 +37,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--all-cpus", action="store_true", help="the task that each CPU runs")
     parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4")
     parser.add_argument("--why", type=int, metavar="N", help="everything behind frame N of one stack")
+    parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
     parser.add_argument("-I", "--ip", help="walk from this ip instead (with -S, over the selected task's stacks)")
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
@@ -108,7 +111,11 @@ def _run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
             raise UsageError("--why is about a frame of one stack", "for example: bt --why 6 94")
         debugger.select(tasks[0])
         return frames.detail(debugger, arguments.why)
-    return stacks_result(debugger, [debugger.trace(task) for task in tasks])
+    result = stacks_result(debugger, [debugger.trace(task) for task in tasks])
+    if not arguments.lines:
+        return result
+    positions, problems = positions_in(debugger.session, result.stacks)
+    return replace(result, positions=positions, problems=[*result.problems, *problems])
 
 
 def _foreach_arguments(parser: argparse.ArgumentParser) -> None:
@@ -149,6 +156,7 @@ COMMANDS = (
             ("bt", "the selected task (at first the one that panicked)"),
             ("bt 94 95", "two tasks by pid"),
             ("bt -a", "the task that each CPU runs"),
+            ("bt -l", "with source lines and inlined functions, where the vmlinux has DWARF"),
             ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
         ),
         operands=("task",),

@@ -8,6 +8,7 @@ from orcdbg.base.errors import MemoryFault, NotFound, UsageError
 from orcdbg.commands import audit
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.disassembler import disassemble
+from orcdbg.commands.lines import positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Disassembly, OrcAnswer, Result, Sites, SiteState
 from orcdbg.orc.rules import bp_rule
@@ -19,6 +20,7 @@ def _dis_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("count", nargs="?", type=int, help="how many instructions")
     parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
     parser.add_argument("-f", "--forward", action="store_true", help="from the address to the function's end")
+    parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
     parser.add_argument("--diff", action="store_true", help="show what the image had where text was changed")
 
 
@@ -44,7 +46,8 @@ def _dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     lines = disassemble(session, start, end, None if arguments.reverse else count)
     if arguments.reverse and arguments.count:
         lines = lines[-arguments.count :]
-    return Disassembly(lines, session.text.read_from(start, 1)[1], arguments.diff)
+    positions, problems = positions_of(session, [one.address for one in lines]) if arguments.lines else ({}, [])
+    return Disassembly(lines, session.text.read_from(start, 1)[1], arguments.diff, positions, problems)
 
 
 def _orc_arguments(parser: argparse.ArgumentParser) -> None:

@@ -7,6 +7,7 @@ import argparse
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.disassembler import disassemble
+from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import FrameDetail, FrameRegisters, Instruction, Result
 from orcdbg.orc.rules import bp_rule
@@ -35,6 +36,7 @@ def detail(debugger: Debugger, index: int) -> FrameDetail:
         memory,
         _around(debugger, frame),
         bp_rule(row) if row else None,
+        positions_of(session, [] if frame.kind == "user" else [lookup(frame)])[0].get(lookup(frame)),
     )
 
 

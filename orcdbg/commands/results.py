@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from orcdbg.image.source_lines import Position
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.check import CheckReport
@@ -35,11 +36,15 @@ class Text:
 
 @dataclass(frozen=True, slots=True)
 class Stacks:
-    """Stack traces, in the order asked for; `syscalls` names the system call a task is in, by task address."""
+    """Stack traces, in the order asked for; `syscalls` names the system call a task is in, by task address.
+
+    `positions` are places in the source by the address that a frame is looked up at; empty where none were asked for.
+    """
 
     stacks: Sequence[StackTrace]
     syscalls: Mapping[int, str] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    positions: Mapping[int, Position] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +58,7 @@ class FrameDetail:
     memory: bytes | None
     instructions: Sequence[Instruction]
     bp_rule: str | None
+    position: Position | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,11 +178,16 @@ class Instruction:
 
 @dataclass(frozen=True, slots=True)
 class Disassembly:
-    """Instructions in order of address; `source` says whether they are from memory or replayed."""
+    """Instructions in order of address; `source` says whether they are from memory or replayed.
+
+    `positions` are places in the source by address; empty where none were asked for.
+    """
 
     instructions: Sequence[Instruction]
     source: str
     show_image: bool
+    positions: Mapping[int, Position] = field(default_factory=dict)
+    problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64, signed
+from orcdbg.base.reading import U64
+from orcdbg.formats.dwarf_bytes import Cursor
 
 # System V psABI for x86-64, figure 3.36.
 REGISTERS = (
@@ -59,41 +60,6 @@ class _Cie(NamedTuple):
     data_align: int
     start: int
     end: int
-
-
-class _Cursor:
-    """Reads the fields of one entry; what leaves the entry is damage."""
-
-    def __init__(self, data: bytes, at: int, end: int, name: str) -> None:
-        self.data, self.at, self.end, self.name = data, at, end, name
-
-    def take(self, size: int) -> bytes:
-        """The next bytes."""
-        start, self.at = self.at, self.at + size
-        if self.at > self.end:
-            raise UnsupportedFormat(self.name, f"an entry is cut off at offset {start:#x}")
-        return self.data[start : self.at]
-
-    def fixed(self, size: int) -> int:
-        """A number of so many bytes."""
-        return int.from_bytes(self.take(size), "little")
-
-    def uleb(self) -> int:
-        """An unsigned LEB128 number of at most 64 bits."""
-        value = shift = 0
-        while shift < 70:
-            byte = self.fixed(1)
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value & U64
-        raise UnsupportedFormat(self.name, f"a number of more than 64 bits at offset {self.at:#x}")
-
-    def sleb(self) -> int:
-        """A signed LEB128 number."""
-        start = self.at
-        value = self.uleb()
-        return signed(value, min(7 * (self.at - start), 64))
 
 
 class CallFrames:
@@ -153,7 +119,7 @@ class CallFrames:
             raise UnsupportedFormat(self._name, f"no common entry at offset {offset:#x}")
         length, identity, version = _CIE.unpack_from(self._data, offset)
         end = offset + 4 + length
-        cursor = _Cursor(self._data, offset + _CIE.size, min(end, len(self._data)), self._name)
+        cursor = Cursor(self._data, offset + _CIE.size, min(end, len(self._data)), self._name)
         if identity != _CIE_ID or cursor.fixed(1):
             raise UnsupportedFormat(self._name, f"the common entry at offset {offset:#x} is of a form not read")
         if version >= 4 and (cursor.fixed(1), cursor.fixed(1)) != (8, 0):
@@ -168,9 +134,9 @@ class CallFrames:
         length, cie_at = struct.unpack_from("<II", self._data, place)
         cie = self._cie(cie_at)
         initial = _Machine(cie, start, Row())
-        initial.run(_Cursor(self._data, cie.start, cie.end, self._name))
+        initial.run(Cursor(self._data, cie.start, cie.end, self._name))
         machine = _Machine(cie, start, initial.row)
-        machine.run(_Cursor(self._data, place + _FDE.size, min(place + 4 + length, len(self._data)), self._name))
+        machine.run(Cursor(self._data, place + _FDE.size, min(place + 4 + length, len(self._data)), self._name))
         return [*machine.rows, (machine.address, machine.row)]
 
 
@@ -185,7 +151,7 @@ class _Machine:
         self.rows: list[tuple[int, Row]] = []
         self._remembered: list[Row] = []
 
-    def run(self, cursor: _Cursor) -> None:
+    def run(self, cursor: Cursor) -> None:
         """Runs all instructions of an entry."""
         for _ in range(MAX_INSTRUCTIONS):
             if cursor.at >= cursor.end:
@@ -224,7 +190,7 @@ class _Machine:
         known = register < len(REGISTERS)
         self.row.cfa = Place(REGISTERS[register], offset, False) if known else None
 
-    def _extended(self, opcode: int, cursor: _Cursor) -> None:
+    def _extended(self, opcode: int, cursor: Cursor) -> None:
         """Instructions whose operands follow."""
         align = self._cie.data_align
         old = self.row.cfa
@@ -269,10 +235,10 @@ class _Machine:
                 raise UnsupportedFormat(cursor.name, f"call frame instruction {opcode:#x} is not known")
 
 
-def _expression(cursor: _Cursor) -> Place | None:
+def _expression(cursor: Cursor) -> Place | None:
     """`register + offset`, or the word there; None for an expression of another form."""
     end = cursor.uleb() + cursor.at
-    inner = _Cursor(cursor.data, cursor.at, min(end, cursor.end), cursor.name)
+    inner = Cursor(cursor.data, cursor.at, min(end, cursor.end), cursor.name)
     cursor.take(end - cursor.at)
     operation = inner.fixed(1)
     if not _BREG0 <= operation < _BREG0 + len(REGISTERS):

@@ -9,7 +9,9 @@ from typing import Any
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
+from orcdbg.commands.lines import lookup
 from orcdbg.commands.log import Log
+from orcdbg.image.source_lines import Position
 from orcdbg.orc.check import Boundary
 from orcdbg.orc.overlay import PatchEffect
 from orcdbg.orc.table import OrcEntry
@@ -18,6 +20,7 @@ from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
 from orcdbg.views import log
+from orcdbg.views.lines import position_json
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -200,7 +203,7 @@ def registers(values: Registers) -> Json:
     return {name: {"value": _hex(found.value), "source": found.source} for name, found in values.items()}
 
 
-def frame(found: Frame) -> Json:
+def frame(found: Frame, position: Position | None = None) -> Json:
     """A FRAME of the contract."""
     place = found.location
     recovered = found.recovered
@@ -225,12 +228,11 @@ def frame(found: Frame) -> Json:
         "reliable": found.reliable and found.doubt is None,
         "doubt": found.doubt,
         "notes": list(found.notes),
-        "file": None,
-        "line": None,
+        **position_json(position),
     }
 
 
-def _stack(trace: StackTrace, syscall: str | None) -> Json:
+def _stack(trace: StackTrace, syscall: str | None, positions: Mapping[int, Position]) -> Json:
     return {
         "task": _hex(trace.task),
         "pid": trace.pid,
@@ -239,7 +241,7 @@ def _stack(trace: StackTrace, syscall: str | None) -> Json:
         "running": trace.running,
         "registers_from": trace.registers_from,
         "syscall": syscall,
-        "frames": [frame(found) for found in trace.frames],
+        "frames": [frame(found, positions.get(lookup(found))) for found in trace.frames],
         "end": trace.end,
         "end_reason": trace.end_reason,
     }
@@ -247,7 +249,7 @@ def _stack(trace: StackTrace, syscall: str | None) -> Json:
 
 @encode.register
 def _(result: results.Stacks) -> Json:
-    stacks = [_stack(trace, result.syscalls.get(trace.task)) for trace in result.stacks]
+    stacks = [_stack(trace, result.syscalls.get(trace.task), result.positions) for trace in result.stacks]
     return {"stacks": stacks, "problems": list(result.problems)}
 
 
@@ -255,7 +257,7 @@ def _(result: results.Stacks) -> Json:
 def _(result: results.FrameDetail) -> Json:
     base = result.frame.registers.get(result.base_register or "")
     return {
-        "frame": frame(result.frame),
+        "frame": frame(result.frame, result.position),
         "base_register": {"name": result.base_register, "value": _hex(base.value), "source": base.source}
         if base
         else None,
@@ -314,7 +316,7 @@ def _(result: results.Sites) -> Json:
     return {"sites": [_site(s.site, s.memory) | {"symbol": s.symbol} for s in result.sites], "total": result.total}
 
 
-def _instruction(line: results.Instruction) -> Json:
+def _instruction(line: results.Instruction, position: Position | None = None) -> Json:
     patch = None
     if line.site is not None and line.image is not None:
         patch = {
@@ -334,12 +336,14 @@ def _instruction(line: results.Instruction) -> Json:
         "image_bytes": line.image.hex() if line.image is not None else None,
         "patch": patch,
         "rule": line.rule,
+        **position_json(position),
     }
 
 
 @encode.register
 def _(result: results.Disassembly) -> Json:
-    return {"instructions": [_instruction(line) for line in result.instructions], "source": result.source}
+    instructions = [_instruction(line, result.positions.get(line.address)) for line in result.instructions]
+    return {"instructions": instructions, "source": result.source, "problems": list(result.problems)}
 
 
 @encode.register

@@ -32,7 +32,7 @@ def _(result: results.Text, width: Width) -> Iterator[Line]:
 
 @lines_of.register
 def _(result: results.Stacks, width: Width) -> Iterator[Line]:
-    yield from stacks.stacks_lines(list(result.stacks), result.syscalls, width)
+    yield from stacks.stacks_lines(list(result.stacks), result.syscalls, width, result.positions)
     yield from _problems(result.problems)
 
 
@@ -138,7 +138,8 @@ def _(result: results.Replay, width: Width) -> Iterator[Line]:
 
 @lines_of.register
 def _(result: results.Disassembly, width: Width) -> Iterator[Line]:
-    yield from code.instruction_lines(result.instructions, result.show_image, None, width)
+    yield from code.instruction_lines(result.instructions, result.show_image, None, width, result.positions)
+    yield from _problems(result.problems)
     if result.source != "memory":
         yield line(
             (

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 from orcdbg.commands.results import Instruction
+from orcdbg.image.source_lines import Position
+from orcdbg.views.lines import position_lines
 from orcdbg.views.page import Line, Piece, fold
 
 NOTE_INDENT = 6
@@ -32,7 +34,11 @@ def _note(found: Instruction, previous: Instruction | None, show_image: bool) ->
 
 
 def instruction_lines(
-    lines: Sequence[Instruction], show_image: bool, current: int | None, width: int | None
+    lines: Sequence[Instruction],
+    show_image: bool,
+    current: int | None,
+    width: int | None,
+    positions: Mapping[int, Position] | None = None,
 ) -> Iterator[Line]:
     """Instructions: mark, address, offset, bytes, text, rule, and what was patched.
 
@@ -41,7 +47,9 @@ def instruction_lines(
         show_image: also what the build had there.
         current: the address that gets an arrow.
         width: of the terminal, None for no limit.
+        positions: places in the source by address; each is shown where it is another than the one before.
     """
+    places = positions or {}
     offsets = [f"<+{found.offset:#x}>" if found.offset is not None else "" for found in lines]
     raw = [found.raw.hex(" ") for found in lines]
     texts = [f"{found.mnemonic} {found.operands}".strip() for found in lines]
@@ -60,6 +68,9 @@ def instruction_lines(
             pieces.append(Piece(f"{raw[index]:<{wide_raw}}  ", "changed" if found.image is not None else "note"))
         pieces.append(Piece(f"{texts[index]:<{wide_text}}  ", "symbol"))
         pieces.append(Piece(f"{found.rule or '-':<10}", "rule"))
+        before = places.get(lines[index - 1].address) if index else None
+        if places.get(found.address) != before:
+            yield from position_lines(places.get(found.address), NOTE_INDENT)
         together = sum(len(piece.text) for piece in pieces) + 2 + len(note)
         if note and width is not None and together > width:
             yield pieces

@@ -9,6 +9,7 @@ from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers
 from orcdbg.views.code import instruction_lines
+from orcdbg.views.lines import words
 from orcdbg.views.page import Line, fold, line
 from orcdbg.views.stacks import name_of, reasons
 
@@ -73,6 +74,9 @@ def _detail(result: FrameDetail) -> Iterator[Line]:
     if frame.kind == "user":
         yield _fact("ORC row", "none: ORC describes the kernel only")
         return
+    if result.position is not None:
+        for index, text in enumerate(words(result.position)):
+            yield _fact("" if index else "source", text)
     if frame.entry is None:
         yield _fact("ORC row", "none covers this address")
     else:

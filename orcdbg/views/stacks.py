@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from orcdbg.commands.lines import lookup
+from orcdbg.image.source_lines import Position
 from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.views.lines import position_lines
 from orcdbg.views.page import Line, Piece, fold, line
 
 NARROW = 100  # columns below which the return slot is left to `frame N`
@@ -147,8 +150,10 @@ def _summary(trace: StackTrace) -> Line:
     return line(f"{len(frames)} {plural}: {', '.join(parts)}. ", (end, "" if trace.end in _ENDS else "doubt"))
 
 
-def trace_lines(trace: StackTrace, syscall: str | None, width: int | None) -> Iterator[Line]:
-    """One stack."""
+def trace_lines(
+    trace: StackTrace, syscall: str | None, width: int | None, positions: Mapping[int, Position]
+) -> Iterator[Line]:
+    """One stack, with the source lines among `positions`."""
     yield from fold(_header(trace), width, 4)
     frames = [frame for frame in trace.frames if frame.kind != "user"]
     longest = max((len(name_of(frame)) for frame in frames), default=8)
@@ -164,12 +169,16 @@ def trace_lines(trace: StackTrace, syscall: str | None, width: int | None) -> It
             yield from fold(_user_line(frame, syscall), width, 4)
         else:
             yield from _frame_lines(frame, width, column)
+            for found in position_lines(positions.get(lookup(frame)), REASON_INDENT):
+                yield from fold(found, width, REASON_INDENT)
     yield from fold(_summary(trace), width, 4)
 
 
-def stacks_lines(traces: list[StackTrace], syscalls: Mapping[int, str], width: int | None) -> Iterator[Line]:
+def stacks_lines(
+    traces: list[StackTrace], syscalls: Mapping[int, str], width: int | None, positions: Mapping[int, Position]
+) -> Iterator[Line]:
     """Stacks, a blank line between them."""
     for index, trace in enumerate(traces):
         if index:
             yield line("")
-        yield from trace_lines(trace, syscalls.get(trace.task), width)
+        yield from trace_lines(trace, syscalls.get(trace.task), width, positions)
