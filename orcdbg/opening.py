@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import ByteSource, FileSource, MappedSource
@@ -13,6 +14,9 @@ from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.session import MakePasses, Session
 from orcdbg.snapshot.files import SNAPSHOT_KINDS, open_snapshot
 from orcdbg.snapshot.machine import Snapshot
+
+if TYPE_CHECKING:
+    from orcdbg.step.guest import Guest
 
 _IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
 _NOT_YET = {
@@ -86,6 +90,40 @@ def _open_images(paths: Sequence[str]) -> Image:
             raise UsageError(f"{image.path} and {path} are of different kernels: {builds}")
         image.boot_relocations = other.boot_relocations
     return image
+
+
+def open_guest(
+    image_path: str,
+    remote: str,
+    slide: int | None = None,
+    phys_base: int | None = None,
+    extra_passes: Sequence[MakePasses] = (),
+) -> tuple[Session, Guest]:
+    """Opens an image and a running machine, which stops; closing the guest lets it run on.
+
+    Args:
+        image_path: the vmlinux.
+        remote: where its GDB stub listens, `HOST:PORT` or `unix:PATH`.
+        slide: as for `open_session`.
+        phys_base: likewise.
+        extra_passes: likewise.
+
+    Raises:
+        UsageError: the address is none of this machine's.
+        RemoteError: nobody there can be worked with.
+        OrcdbgError: as for `open_session`.
+    """
+    from orcdbg.step.endpoint import parse_endpoint  # sockets and XML are no part of opening a snapshot
+    from orcdbg.step.guest import Guest
+
+    endpoint = parse_endpoint(remote)
+    image = open_image(image_path)  # before the machine is stopped, since it may not exist
+    guest = Guest(endpoint)
+    try:
+        return Session(image, guest.snapshot(), slide, phys_base, extra_passes), guest
+    except BaseException:
+        guest.close()
+        raise
 
 
 def open_session(

@@ -48,6 +48,7 @@ from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
 
 MakePasses = Callable[[Build], Sequence[PatchPass]]
+_OF_IMAGE = {"symbols", "types", "built", "text_ranges", "orc_layout", "orc_table"}  # stay, whatever memory does
 
 
 class Session:
@@ -83,6 +84,14 @@ class Session:
         place = self.placement
         self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         self._check_banner()
+
+    def move(self, snapshot: Snapshot) -> None:
+        """Forgets all that was read from memory: the machine ran on, and is now as `snapshot` says."""
+        self.snapshot = snapshot
+        self.memory.forget()
+        for name, made in vars(type(self)).items():
+            if isinstance(made, functools.cached_property) and name not in _OF_IMAGE:
+                vars(self).pop(name, None)
 
     def _link_address(self, name: str) -> int | None:
         symbol = self.symbols.find(name)

@@ -25,6 +25,7 @@ from orcdbg import __version__
 from orcdbg.base import errors
 from orcdbg.cli.options import parser as program_parser
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.live import Stopped
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.results import Audit, Modules, Nothing, Text
 from orcdbg.formats.dwarf_lines import SourceLine
@@ -35,6 +36,7 @@ from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.replay import Build
 from orcdbg.plugin import API_VERSION
 from orcdbg.session import Session
+from orcdbg.step.guest import Stop
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.lines import position_json
@@ -296,6 +298,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "FACTS": result("sys")["result"]["system"],
         "LOG": result("log")["result"],
         "RECORD": result("log")["result"]["records"][0],
+        "STOPPED": encode(Stopped(Stop("breakpoint", 0, 0xFFFFFFFF81000000), None, None)),
         "SETTINGS": result("set")["result"],
         "LINES": encode(Text(["a line"])),
     }

@@ -108,3 +108,9 @@ class Corrupt(OrcdbgError):
     """A structure in the snapshot contradicts itself or exceeds every sane bound."""
 
     kind = "corrupt"
+
+
+class RemoteError(OrcdbgError):
+    """The peer of a debugging connection breaks the protocol, does not answer, refuses, or went away."""
+
+    kind = "remote"

@@ -6,11 +6,15 @@ import os
 import sys
 from argparse import Namespace
 from pathlib import Path
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.cli.options import parser
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
+
+if TYPE_CHECKING:
+    from orcdbg.commands.debugger import Debugger
+    from orcdbg.commands.registry import Registry
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 SAMPLE = "lock_is_held_type"
@@ -46,6 +50,11 @@ def _run(options: Namespace) -> int:
     registry = standard_commands()
     plugins = load_plugins(registry, options.plugin, not options.no_plugins)
     files = sample_files() if options.files == ["demo"] else options.files
+    if options.remote is not None:
+        from orcdbg.cli.remote import attached
+
+        with attached(options, plugins.passes) as debugger:
+            return _converse(options, registry, debugger)
     session = open_session(
         *files,
         slide=options.kaslr,
@@ -53,7 +62,11 @@ def _run(options: Namespace) -> int:
         readers=plugins.readers,
         extra_passes=plugins.passes,
     )
-    debugger = Debugger(session)
+    return _converse(options, registry, Debugger(session))
+
+
+def _converse(options: Namespace, registry: Registry, debugger: Debugger) -> int:
+    """Runs the commands that were given, or opens the prompt."""
     color, width = wants_color(options.color, sys.stdout), options.width or terminal_width(sys.stdout)
     output = Output(options.format, color, width)
     if options.steps or not sys.stdin.isatty():

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
 from orcdbg.base.reading import read_s32
@@ -10,19 +11,34 @@ from orcdbg.kernel.tasks import Task
 from orcdbg.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
+if TYPE_CHECKING:
+    from orcdbg.step.guest import Guest
+
 DEFAULTS = {"scroll": "on"}
 _CHOICES = {"scroll": ("on", "off")}
 
 
 class Debugger:
-    """A session with a selection; what commands work on."""
+    """A session with a selection; what commands work on. `guest` is the machine behind it while that is a live one."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, guest: Guest | None = None) -> None:
         self.session = session
+        self.guest = guest
         self.frame_index = 0
         self.settings = dict(DEFAULTS)
         self._task: Task | None = None
         self._traces: dict[int, StackTrace] = {}
+
+    def move(self, cpu: int) -> None:
+        """Looks at the live guest anew, which has stopped again, and selects what the CPU runs that made it stop."""
+        if self.guest is None:
+            raise UsageError("this is a snapshot, not a live guest", "orcdbg VMLINUX --remote HOST:PORT opens one")
+        self._task, self.frame_index, self._traces = None, 0, {}
+        vars(self).pop("panic_cpu", None)
+        self.session.move(self.guest.snapshot())
+        by_cpu = {number: task for task, (number, _) in self.session.unwinder.running.items()}
+        if cpu in by_cpu:
+            self._task = self.find_task(by_cpu[cpu])
 
     def set(self, name: str, value: str) -> None:
         """Changes a setting; UsageError for an unknown one or a bad value."""

@@ -81,7 +81,23 @@ def _from_cpu(cpu: CpuState, snapshot: Snapshot, find_address: FindAddress) -> P
         return None
     if not 0 <= slide < IMAGE_SPAN or slide & 0xFFF:
         return None
-    return Placement(slide, phys_base, memory.root, levels, 0, f"CR3 and IDT of CPU {cpu.cpu}")
+    root = _kernel_root(snapshot, find_address, slide, phys_base, levels, handler) or memory.root
+    return Placement(slide, phys_base, root, levels, 0, f"CR3 and IDT of CPU {cpu.cpu}")
+
+
+def _kernel_root(
+    snapshot: Snapshot, find_address: FindAddress, slide: int, phys_base: int, levels: int, address: int
+) -> int | None:
+    """The kernel's own top page table, if it maps `address`: CR3's is a process's, which on a live guest may end."""
+    link = find_address("init_top_pgt")
+    if link is None:
+        return None
+    root = link + slide - KERNEL_BASE + phys_base
+    try:
+        found = KernelMemory(snapshot.physical, root, levels).translate(address)
+    except MemoryFault:
+        return None
+    return root if found == address - KERNEL_BASE + phys_base else None
 
 
 def _from_options(snapshot: Snapshot, find_address: FindAddress, slide: int, phys_base: int) -> Placement:

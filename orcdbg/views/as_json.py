@@ -10,6 +10,7 @@ from typing import Any
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
 from orcdbg.commands.lines import lookup
+from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
 from orcdbg.image.source_lines import Position
 from orcdbg.orc.check import Boundary
@@ -19,7 +20,7 @@ from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
-from orcdbg.views import log
+from orcdbg.views import live, log
 from orcdbg.views.lines import position_json
 
 SCHEMA = 1
@@ -405,6 +406,11 @@ def _(result: results.Modules) -> Json:
         for module in result.modules
     ]
     return {"modules": modules, "problems": list(result.problems)}
+
+
+@encode.register
+def _(result: Stopped) -> Json:
+    return live.stopped_json(result)
 
 
 @encode.register

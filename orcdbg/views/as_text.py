@@ -6,8 +6,9 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands import results
+from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
-from orcdbg.views import audit, code, frames, log, stacks, static
+from orcdbg.views import audit, code, frames, live, log, stacks, static
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -198,6 +199,11 @@ def _(result: results.Modules, width: Width) -> Iterator[Line]:
             f"{module.address:016x}  ", (f"{module.name:<22}", "symbol"), f"  {module.text[0]:016x}  {module.size:>10}"
         )
     yield from _problems(result.problems)
+
+
+@lines_of.register
+def _(result: Stopped, width: Width) -> Iterator[Line]:
+    return live.stopped_lines(result)
 
 
 @lines_of.register

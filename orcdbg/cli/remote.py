@@ -1,0 +1,38 @@
+"""How is a live guest opened from the command line, and let go whatever happens?"""
+
+from __future__ import annotations
+
+import contextlib
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from types import FrameType
+
+from orcdbg.base.errors import UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.opening import open_guest
+from orcdbg.session import MakePasses
+
+
+def _leave(number: int, frame: FrameType | None) -> None:
+    """Ends the program by way of everything that wants to be done before."""
+    sys.exit(128 + number)
+
+
+@contextlib.contextmanager
+def attached(options: Namespace, passes: Sequence[MakePasses]) -> Iterator[Debugger]:
+    """The debugger over the guest that `--remote` names. The guest runs on after it, also after an error or a signal.
+
+    Raises:
+        UsageError: other files than one vmlinux were given.
+    """
+    if len(options.files) != 1:
+        raise UsageError("--remote takes the place of a snapshot: one file is needed, the vmlinux")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    session, guest = open_guest(options.files[0], options.remote, options.kaslr, options.phys_base, passes)
+    with guest:
+        debugger = Debugger(session, guest)
+        debugger.move(guest.stop.cpu)
+        yield debugger

@@ -1,0 +1,34 @@
+"""How does a stop of a live guest look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from orcdbg.commands.live import Stopped
+from orcdbg.views.page import Line, line
+
+
+def stopped_lines(result: Stopped) -> Iterator[Line]:
+    """Why, where, and in which task."""
+    stop, place = result.stop, result.location
+    where = "no kernel text" if place is None else f"{place.symbol}+{stop.ip - place.start:#x}/{place.size:#x}"
+    watched = "" if stop.watched is None else f" of {stop.watched:#x}"
+    yield line(f"stopped: {stop.reason}{watched} on CPU {stop.cpu} at ", (where, "symbol"), f"  {stop.ip:016x}")
+    if result.task is not None:
+        yield line(f'PID: {result.task.pid}  TASK: {result.task.address:016x}  COMMAND: "{result.task.comm}"')
+
+
+def stopped_json(result: Stopped) -> dict[str, Any]:
+    """The object of the contract."""
+    stop, place, task = result.stop, result.location, result.task
+    return {
+        "reason": stop.reason,
+        "cpu": stop.cpu,
+        "ip": f"{stop.ip:#x}",
+        "symbol": None if place is None else place.symbol,
+        "offset": None if place is None else stop.ip - place.start,
+        "watched": None if stop.watched is None else f"{stop.watched:#x}",
+        "task": None if task is None else f"{task.address:#x}",
+        "pid": None if task is None else task.pid,
+    }
