@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
-from orcdbg.base.reading import ByteSource, FileSource, MappedSource
+from orcdbg.base.reading import ByteSource, FileSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.session import MakePasses, Session
@@ -40,7 +40,7 @@ def _reader_for(source: ByteSource, readers: Sequence[SnapshotReader]) -> Snapsh
 
 def _open_snapshot(paths: Sequence[str], readers: Sequence[SnapshotReader]) -> Snapshot:
     if readers:
-        source = MappedSource(paths[0])
+        source = FileSource(paths[0])
         reader = _reader_for(source, readers)
         if reader is not None:
             return reader.open(source)

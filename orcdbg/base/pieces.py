@@ -9,6 +9,10 @@ from array import array
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
+from orcdbg.base.reading import I64Array, U64Array
+
 
 class Stretch(NamedTuple):
     """Addresses `start` to `end`, held by piece number `piece`."""
@@ -84,6 +88,17 @@ class Pieces:
         if i < 0 or address >= self._ends[i]:
             return None
         return Stretch(self._starts[i], self._ends[i], self._which[i])
+
+    def find_all(self, addresses: U64Array) -> tuple[I64Array, U64Array]:
+        """For many addresses the piece that holds each, -1 in a hole, and the end of its stretch."""
+        starts, ends, which = (
+            np.frombuffer(column, dtype=np.uint64) for column in (self._starts, self._ends, self._which)
+        )
+        if not len(starts):
+            return np.full(len(addresses), -1), np.zeros(len(addresses), dtype=np.uint64)
+        index = np.searchsorted(starts, addresses, side="right") - 1
+        is_held = (index >= 0) & (addresses < ends[index])
+        return np.where(is_held, which[index].astype(np.int64), -1), ends[index]
 
     def next_start(self, address: int) -> int | None:
         """Where the first stretch after `address` starts; None when there is none."""

@@ -9,12 +9,17 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Protocol, runtime_checkable
 
-from orcdbg.base.errors import UnsupportedFormat
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 
 U64 = (1 << 64) - 1
+U64Array = npt.NDArray[np.uint64]
+I64Array = npt.NDArray[np.int64]
 
 
 def signed(value: int, bits: int) -> int:
@@ -30,6 +35,27 @@ class AddressSpace(Protocol):
     """
 
     def read(self, address: int, size: int, /) -> bytes: ...
+
+
+@runtime_checkable
+class PieceReader(Protocol):
+    """An address space that reads many small pieces at once, None for each that it would rather read alone."""
+
+    def read_pieces(self, addresses: U64Array, sizes: I64Array, /) -> list[bytes | None]: ...
+
+
+def read_memory_pieces(space: AddressSpace, addresses: Sequence[int], sizes: Sequence[int]) -> list[bytes | None]:
+    """Many pieces of memory, None for each that cannot be read."""
+    found: list[bytes | None] = [None] * len(addresses)
+    if addresses and isinstance(space, PieceReader):
+        found = space.read_pieces(np.array(addresses, dtype=np.uint64), np.array(sizes, dtype=np.int64))
+    for place, data in enumerate(found):
+        if data is None:
+            try:
+                found[place] = space.read(addresses[place], sizes[place])
+            except MemoryFault:
+                continue
+    return found
 
 
 def read_u64(space: AddressSpace, address: int) -> int:
@@ -78,7 +104,11 @@ def check_bounds(source: ByteSource, offset: int, size: int) -> None:
 
 
 class FileSource:
-    """A file read by `pread`: nothing of it stays mapped, so memory use is what the reader keeps."""
+    """A file read by `pread`, snapshots too: memory use is what the reader keeps, whatever the file's size.
+
+    A mapping would keep every touched page, with those that the system maps around it, and end the program if somebody
+    cut the file.
+    """
 
     def __init__(self, path: str) -> None:
         self.name = path
@@ -116,25 +146,10 @@ class FileSource:
 
 
 class MappedSource:
-    """A file read through mmap: for snapshots, where the page cache is the only cache needed, whatever their size."""
+    """A mapped file: for what is read often, close together, and cannot be cut by others."""
 
-    def __init__(self, path: str) -> None:
-        file = FileSource(path)
-        self.name = path
-        self.size = file.size
-        try:
-            self._map: mmap.mmap | bytes = mmap.mmap(file._fd, 0, access=mmap.ACCESS_READ) if self.size else b""
-        except (OSError, ValueError) as error:
-            raise UnsupportedFormat(path, f"cannot be mapped: {error}") from error
-        finally:
-            file.close()
-
-    @classmethod
-    def of_map(cls, name: str, mapped: mmap.mmap) -> MappedSource:
-        """A file that is mapped already."""
-        made = cls.__new__(cls)
-        made.name, made.size, made._map = name, len(mapped), mapped
-        return made
+    def __init__(self, name: str, mapped: mmap.mmap) -> None:
+        self.name, self.size, self._map = name, len(mapped), mapped
 
     def read_at(self, offset: int, size: int) -> bytes:
         """`size` bytes at `offset`; UnsupportedFormat when the file ends before."""

@@ -96,7 +96,7 @@ def _spooled(name: str, held: list[bytes], pieces: Iterator[bytes], limit: int) 
             if size > limit:
                 raise UnsupportedFormat(name, f"compressed data are larger than {limit >> 20} MiB unpacked")
         file.flush()
-        return MappedSource.of_map(name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        return MappedSource(name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
 def _inflated(data: bytes) -> Iterator[bytes]:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import struct
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any, NamedTuple
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
-from orcdbg.base.reading import read_u64
+from orcdbg.base.reading import U64, read_memory_pieces, read_u64
 from orcdbg.kernel.linux import Linux
 
 PF_KTHREAD = 0x0020_0000
@@ -47,22 +49,108 @@ def _state_letters(state: int, exit_state: int) -> str:
     return "NE" if state & _NEW else next((letters for bit, letters in _STATES if state & bit), "??")
 
 
+class _Members(NamedTuple):
+    """Members of a structure that lie close together, for one read of them all."""
+
+    offset: int
+    layout: struct.Struct
+    names: tuple[str, ...]
+
+
+_CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_MAX_GAP = 1024  # bytes between two members that are still read together
+_MEMBERS = {
+    "state": ("__state", "state"),
+    "exit_state": ("exit_state",),
+    "parent": ("real_parent",),
+    "pid": ("pid",),
+    "tgid": ("tgid",),
+    "cpu": ("thread_info.cpu", "cpu"),
+    "flags": ("flags",),
+    "stack": ("stack",),
+    "comm": ("comm",),
+}
+
+
+class TaskReader:
+    """Reads tasks of one kernel, each with few reads.
+
+    Raises:
+        NotFound: the kernel's types have no pid or comm for a task.
+    """
+
+    def __init__(self, linux: Linux) -> None:
+        self._memory = linux.memory
+        types = linux.types
+        found: list[tuple[int, int, str]] = []
+        for name, paths in _MEMBERS.items():
+            path = next((path for path in paths if types.has("task_struct", path)), None)
+            if path is not None:
+                size = types.size_of_member("task_struct", path)
+                found.append((types.offset("task_struct", path), size if name == "comm" else min(size, 8), name))
+            elif name in ("pid", "comm"):
+                raise NotFound("member", f"task_struct.{name}")
+        self._groups = list(_groups(sorted(found)))
+
+    def read(self, address: int) -> Task:
+        """The task whose task_struct is at `address`; MemoryFault where it cannot be read."""
+        pieces = [self._memory.read(address + group.offset, group.layout.size) for group in self._groups]
+        return self._task(address, pieces)
+
+    def read_all(self, addresses: Sequence[int]) -> Iterator[Task | MemoryFault]:
+        """Many tasks, with few reads of all of them together; for each that cannot be read, the fault."""
+        groups = [
+            read_memory_pieces(
+                self._memory, [a + group.offset & U64 for a in addresses], [group.layout.size] * len(addresses)
+            )
+            for group in self._groups
+        ]
+        for address, *pieces in zip(addresses, *groups, strict=True):
+            known = [piece for piece in pieces if piece is not None]
+            try:
+                yield self._task(address, known) if len(known) == len(pieces) else self.read(address)
+            except MemoryFault as error:
+                yield error
+
+    def _task(self, address: int, pieces: Sequence[bytes]) -> Task:
+        """A task from its groups of members."""
+        values: dict[str, Any] = {}
+        for group, piece in zip(self._groups, pieces, strict=True):
+            values.update(zip(group.names, group.layout.unpack(piece), strict=True))
+        state = values.get("state")
+        return Task(
+            address,
+            values["pid"],
+            values.get("tgid"),
+            values["comm"].partition(b"\0")[0].decode("utf-8", "backslashreplace"),
+            values.get("cpu"),
+            None if state is None else _state_letters(state & 0xFFFF_FFFF, values.get("exit_state", 0)),
+            values.get("flags", 0),
+            values.get("stack", 0),
+            values.get("parent"),
+        )
+
+
+def _groups(members: list[tuple[int, int, str]]) -> Iterator[_Members]:
+    """Members as (offset, size, name), in order of offset, by what is read together."""
+    start, layout, names, end = 0, "", list[str](), 0
+    for offset, size, name in members:
+        if names and offset - end > _MAX_GAP:
+            yield _Members(start, struct.Struct("<" + layout), tuple(names))
+            layout, names = "", []
+        if not names:
+            start = end = offset
+        code = f"{size}s" if name == "comm" else _CODES[size]
+        layout += f"{offset - end}x{code}"
+        names.append(name)
+        end = offset + size
+    if names:
+        yield _Members(start, struct.Struct("<" + layout), tuple(names))
+
+
 def read_task(linux: Linux, address: int) -> Task:
     """The task whose task_struct is at `address`; MemoryFault where it cannot be read."""
-    state = linux.first_member("task_struct", ("__state", "state"), address)
-    exit_state = linux.first_member("task_struct", ("exit_state",), address) or 0
-    parent = linux.first_member("task_struct", ("real_parent",), address)
-    return Task(
-        address=address,
-        pid=linux.member("task_struct", "pid", address),
-        tgid=linux.first_member("task_struct", ("tgid",), address),
-        comm=linux.text_member("task_struct", "comm", address),
-        cpu=linux.first_member("task_struct", ("thread_info.cpu", "cpu"), address),
-        state=None if state is None else _state_letters(state & 0xFFFF_FFFF, exit_state),
-        flags=linux.first_member("task_struct", ("flags",), address) or 0,
-        stack=linux.first_member("task_struct", ("stack",), address) or 0,
-        parent=parent,
-    )
+    return TaskReader(linux).read(address)
 
 
 def current_task(linux: Linux, cpu: int) -> int | None:
@@ -128,13 +216,15 @@ def all_task_addresses(linux: Linux) -> Iterator[int]:
 def list_tasks(linux: Linux) -> tuple[list[Task], list[str]]:
     """All tasks that can be read, and a line for each that cannot or for a list that breaks off."""
     tasks: list[Task] = []
+    addresses: list[int] = []
     problems: list[str] = []
     try:
-        for address in all_task_addresses(linux):
-            try:
-                tasks.append(read_task(linux, address))
-            except MemoryFault as error:
-                problems.append(f"task {address:#x}: {error}")
+        addresses.extend(all_task_addresses(linux))
     except OrcdbgError as error:
         problems.append(f"the task list breaks off: {error}")
+    for address, found in zip(addresses, TaskReader(linux).read_all(addresses), strict=True):
+        if isinstance(found, Task):
+            tasks.append(found)
+        else:
+            problems.insert(len(problems) - bool(problems), f"task {address:#x}: {found}")
     return tasks, problems

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
+import numpy as np
+
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.pieces import Pieces
-from orcdbg.base.reading import ByteSource
+from orcdbg.base.reading import ByteSource, I64Array, U64Array
 
 
 class Extent(NamedTuple):
@@ -53,6 +55,17 @@ class ExtentMemory:
             if length >= size:
                 return b"".join(out)
             address, size = address + length, size - length
+
+    def read_pieces(self, addresses: U64Array, sizes: I64Array) -> list[bytes | None]:
+        """Many pieces, None for each that does not lie in one extent: such a piece has to be read alone."""
+        which, ends = self._held.find_all(addresses)
+        whole = (which >= 0) & (sizes >= 0) & (ends - addresses >= sizes.astype(np.uint64))
+        found: list[bytes | None] = [None] * len(addresses)
+        rows = (np.flatnonzero(whole), which[whole], addresses[whole], sizes[whole])
+        for place, piece, address, size in zip(*(row.tolist() for row in rows), strict=True):
+            extent = self.extents[piece]
+            found[place] = extent.source.read_at(extent.offset + address - extent.physical, size)
+        return found
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """[start, end) of all memory that can be read, in order."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
-from orcdbg.base.reading import ByteSource, FileSource, MappedSource
+from orcdbg.base.reading import ByteSource, FileSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.formats.flattened import FlattenedSource
 from orcdbg.snapshot.elfcore import open_elf_core
@@ -22,8 +22,6 @@ def _unwrapped(path: str) -> tuple[ByteSource, FileKind]:
     if kind is FileKind.FLATTENED:
         source = FlattenedSource(source)
         kind = file_kind(source)
-    elif kind is FileKind.ELF_CORE:
-        source = MappedSource(path)
     return source, kind
 
 

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import itertools
+
+import numpy as np
+import numpy.typing as npt
+
 from orcdbg.base.errors import BadAddress, NotInSnapshot
-from orcdbg.base.reading import AddressSpace
+from orcdbg.base.reading import AddressSpace, I64Array, PieceReader, U64Array
 
 PAGE = 4096
 _PRESENT, _LARGE = 1, 1 << 7
 _PHYSICAL = 0x000F_FFFF_FFFF_F000
 MAX_CACHED_TABLES = 4096
 MAX_CACHED_PAGES = 1 << 18
+_LEAF_SHIFT = 21  # addresses that agree above it share their last page table, or their large page
 
 
 class KernelMemory:
@@ -29,11 +35,14 @@ class KernelMemory:
         self._mask = _PHYSICAL & ~sme_mask
         self._tables: dict[int, memoryview] = {}
         self._pages: dict[int, int] = {}
+        # What the walk for an address came to, for all addresses that share its upper bits: see `_leaf`.
+        self._leaves: dict[int, tuple[memoryview, int, int]] = {}
 
     def forget(self) -> None:
         """Drops what was cached of page tables: for memory that changes, as a live guest's does between stops."""
         self._tables.clear()
         self._pages.clear()
+        self._leaves.clear()
 
     def _table(self, address: int) -> memoryview:
         table = self._tables.get(address)
@@ -50,22 +59,74 @@ class KernelMemory:
             BadAddress: not canonical, or no page is mapped there.
             NotInSnapshot: a page table on the way is not in the snapshot.
         """
+        leaf = self._leaves.get(address >> _LEAF_SHIFT)
+        if leaf is None:
+            if len(self._leaves) >= MAX_CACHED_TABLES:
+                self._leaves.clear()
+            leaf = self._leaves[address >> _LEAF_SHIFT] = self._leaf(address)
+        table, shift, entry = leaf
+        if shift == 12:
+            entry = table[address >> 12 & 511]
+            if not entry & _PRESENT:
+                raise BadAddress("virtual", address, 1)
+        low = (1 << shift) - 1
+        return (entry & self._mask & ~low) | (address & low)
+
+    def _leaf(self, address: int) -> tuple[memoryview, int, int]:
+        """The last table on the way to an address, how many bits are left there, and, for a large page, its entry."""
         top = 9 * self.levels + 12
         if address >> top - 1 not in (0, (1 << 65 - top) - 1):
             raise BadAddress("virtual", address, 1)
-        table = self.root
+        where = self.root
         for shift in range(top - 9, 3, -9):
             try:
-                entry: int = self._table(table)[address >> shift & 511]
+                table = self._table(where)
             except NotInSnapshot as error:
                 raise NotInSnapshot("page table, physical", error.address, error.size, error.state) from error
+            entry: int = table[address >> shift & 511]
+            if shift == 12 or (entry & _PRESENT and entry & _LARGE and shift in (21, 30)):
+                return table, shift, entry
             if not entry & _PRESENT:
                 break
-            if shift == 12 or (entry & _LARGE and shift in (21, 30)):
-                low = (1 << shift) - 1
-                return (entry & self._mask & ~low) | (address & low)
-            table = entry & self._mask
+            where = entry & self._mask
         raise BadAddress("virtual", address, 1)
+
+    def translate_pages(self, pages: U64Array) -> tuple[U64Array, npt.NDArray[np.bool_]]:
+        """Physical addresses of many pages, given by number, and which of them there are; the same walk, once a region."""
+        physical, known = np.zeros(len(pages), dtype=np.uint64), np.zeros(len(pages), dtype=bool)
+        order = np.argsort(pages, kind="stable")
+        regions = (pages >> np.uint64(_LEAF_SHIFT - 12))[order]
+        bounds = np.flatnonzero(np.concatenate(([True], regions[1:] != regions[:-1], [True]))).tolist()
+        for first, last in itertools.pairwise(bounds):
+            rows = order[first:last]
+            address = int(pages[rows[0]]) * PAGE
+            try:
+                table, shift, entry = self._leaf(address)
+            except (BadAddress, NotInSnapshot):
+                continue
+            inside = pages[rows] * np.uint64(PAGE) & np.uint64((1 << shift) - 1)
+            entries = np.full(len(rows), entry, dtype=np.uint64)
+            if shift == 12:
+                entries = np.frombuffer(table, dtype="<u8")[(pages[rows] & np.uint64(511)).astype(np.intp)]
+            physical[rows] = entries & np.uint64(self._mask & ~((1 << shift) - 1)) | inside
+            known[rows] = entries & np.uint64(_PRESENT) != 0
+        return physical, known
+
+    def read_pieces(self, addresses: U64Array, sizes: I64Array) -> list[bytes | None]:
+        """Many pieces of up to a page each, None for each that cannot be had in one: it has to be read alone."""
+        last = addresses + sizes.astype(np.uint64) - np.uint64(1)
+        pages, which = np.unique(np.concatenate((addresses, last)) // np.uint64(PAGE), return_inverse=True)
+        physical, known = self.translate_pages(pages)
+        first, end = which[: len(addresses)], which[len(addresses) :]
+        start = physical[first] + addresses % np.uint64(PAGE)
+        whole = known[first] & known[end] & (physical[end] + last % np.uint64(PAGE) - start == last - addresses)
+        whole &= (sizes > 0) & (sizes <= PAGE)
+        found: list[bytes | None] = [None] * len(addresses)
+        if isinstance(self._physical, PieceReader):
+            pieces = self._physical.read_pieces(start[whole], sizes[whole])
+            for place, data in zip(np.flatnonzero(whole).tolist(), pieces, strict=True):
+                found[place] = data
+        return found
 
     def _physical_page(self, page: int) -> int:
         found = self._pages.get(page)

@@ -11,15 +11,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
-import numpy as np
-import numpy.typing as npt
-
-from orcdbg.base.reading import U64
+from orcdbg.base.reading import U64, U64Array
 from orcdbg.unwind.frame import Frame, Registers, RegisterValue
 from orcdbg.unwind.starts import switched_out_registers
 from orcdbg.unwind.walker import PT_REGS
-
-U64Array = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,9 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import U64, AddressSpace
-from orcdbg.unwind.equal_stacks import Batch, EqualStacks, Level, SharedFrames, U64Array
+from orcdbg.base.reading import U64, AddressSpace, U64Array, read_memory_pieces
+from orcdbg.unwind.equal_stacks import Batch, EqualStacks, Level, SharedFrames
 from orcdbg.unwind.frame import Frame
 from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, PT_REGS, PT_REGS_SIZE, USER_CS, Terrain, explained
 
@@ -57,6 +56,12 @@ class _Step(NamedTuple):
     prototype: Frame
 
 
+def _is_usable(sleeper: Sleeper) -> bool:
+    """Whether a stack is one: words, in kernel memory, used no deeper than is looked at here."""
+    sp, begin, end, _ = sleeper
+    return sp % 8 == end % 8 == 0 and begin >> 63 == 1 and begin <= sp < end <= sp + MAX_STACK_BYTES
+
+
 class _Stacks:
     """The used part of each stack, read once."""
 
@@ -66,17 +71,16 @@ class _Stacks:
         self.kernel_thread: Mask = np.array([s.is_kernel_thread for s in sleepers], dtype=bool)
         self._first = np.zeros(len(sleepers), dtype=np.intp)
         self._known: Mask = np.zeros(len(sleepers), dtype=bool)
-        pieces, total = [], 0
-        for number, (sp, begin, end, _) in enumerate(sleepers):
-            if sp % 8 or end % 8 or not begin >> 63 or not begin <= sp < end or end - sp > MAX_STACK_BYTES:
-                continue
-            try:
-                pieces.append(memory.read(sp, end - sp))
-            except MemoryFault:
-                continue
-            self._first[number], self._known[number] = total, True
-            total += (end - sp) // 8
-        self._words = np.frombuffer(b"".join(pieces), dtype="<u8")
+        total, kept = 0, list[bytes]()
+        usable = [number for number, sleeper in enumerate(sleepers) if _is_usable(sleeper)]
+        used = [sleepers[number] for number in usable]
+        pieces = read_memory_pieces(memory, [s.sp for s in used], [s.end - s.sp for s in used])
+        for number, data in zip(usable, pieces, strict=True):
+            if data is not None:
+                kept.append(data)
+                self._first[number], self._known[number] = total, True
+                total += len(data) // 8
+        self._words = np.frombuffer(b"".join(kept), dtype="<u8")
 
     def holds(self, members: Indices, addresses: U64Array, size: int) -> Mask:
         """Which of the `size` bytes at `addresses` are on the used part of the members' stacks, on a word boundary."""

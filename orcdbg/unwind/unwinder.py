@@ -6,7 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
-from orcdbg.base.reading import U64, read_u64
+from orcdbg.base.reading import U64, read_memory_pieces
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import Task, all_task_addresses
@@ -87,14 +87,14 @@ class Unwinder:
     def _sleepers(self, tasks: Sequence[Task]) -> list[Sleeper]:
         """Where the tasks' stacks are used; one whose stack pointer cannot be read is on no stack."""
         size, at = task_stack_size(self._linux), self._linux.types.offset("task_struct", "thread.sp")
-        sleepers = []
-        for task in tasks:
-            try:
-                sp = read_u64(self._linux.memory, task.address + at)
-            except MemoryFault:
-                sp = 0
-            sleepers.append(Sleeper(sp, task.stack, task.stack + size & U64, task.is_kernel_thread))
-        return sleepers
+        places = [task.address + at & U64 for task in tasks]
+        words = read_memory_pieces(self._linux.memory, places, [8] * len(places))
+        return [
+            Sleeper(
+                int.from_bytes(word or b"", "little"), task.stack, min(task.stack + size, U64), task.is_kernel_thread
+            )
+            for task, word in zip(tasks, words, strict=True)
+        ]
 
     def _shared(self, task: Task, found: Found) -> StackTrace:
         source = "inactive_task_frame"

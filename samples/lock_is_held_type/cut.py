@@ -15,7 +15,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.base.reading import AddressSpace, FileSource, MappedSource
+from orcdbg.base.reading import AddressSpace, FileSource
 from orcdbg.cli.output import Output
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
@@ -121,7 +121,7 @@ def write_core(path: Path, notes: bytes, memory: AddressSpace, pages: set[int]) 
 
 def cut(vmlinux: Path, full: Path, out: Path) -> None:
     """Writes `snapshot.core` and `vmlinux.xz` into `out`."""
-    source = MappedSource(str(full))
+    source = FileSource(str(full))
     whole = open_elf_core(source)
     recorder = Recorder(whole.physical)
     snapshot = Snapshot(whole.path, whole.format, recorder, whole.cpus, whole.vmcoreinfo, whole.warnings)

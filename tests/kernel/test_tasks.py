@@ -1,0 +1,90 @@
+"""Tasks are read with few reads, and each that cannot be read is named."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import numpy as np
+
+import orcdbg
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import U64, read_memory_pieces
+from orcdbg.cli.main import sample_files
+from orcdbg.kernel.tasks import Task, TaskReader, all_task_addresses, list_tasks, read_task
+from orcdbg.session import Session
+from tests.build.sample import changed_core
+
+
+def test_tasks_are_the_same_read_together_and_alone(sample: Session) -> None:
+    """All members of all tasks."""
+    addresses = list(all_task_addresses(sample.linux))
+    assert list(TaskReader(sample.linux).read_all(addresses)) == [read_task(sample.linux, a) for a in addresses]
+    assert len(addresses) > 20
+
+
+def test_each_member_is_what_the_types_say(sample: Session) -> None:
+    """Task by task, against single reads."""
+    linux = sample.linux
+    for task in sample.tasks:
+        assert task.pid == linux.member("task_struct", "pid", task.address)
+        assert task.tgid == linux.member("task_struct", "tgid", task.address)
+        assert task.parent == linux.member("task_struct", "real_parent", task.address)
+        assert task.stack == linux.member("task_struct", "stack", task.address)
+        assert task.flags == linux.member("task_struct", "flags", task.address)
+        assert task.comm == linux.text_member("task_struct", "comm", task.address)
+
+
+def test_a_task_that_is_not_in_the_snapshot_is_named_and_the_others_stay(tmp_path: Path, sample: Session) -> None:
+    """Dropping the page that holds the last task's pid."""
+    task = sample.tasks[-1]
+    place = task.address + sample.types.offset("task_struct", "pid")
+    core = changed_core(tmp_path / "core", without=[sample.memory.translate(place)])
+    session = orcdbg.open(sample_files()[0], core)
+    tasks, problems = list_tasks(session.linux)
+    missing = {one.address for one in sample.tasks} - {one.address for one in tasks}
+    assert task.address in missing
+    assert {problem for problem in problems if f"{task.address:#x}" in problem}
+    assert set(tasks) <= set(sample.tasks)
+    assert len(tasks) >= len(sample.tasks) - 3
+
+
+def test_pieces_are_what_single_reads_give(sample: Session) -> None:
+    """Across pages, mapped or not, canonical or not; in kernel text, per-CPU data, stacks and nowhere."""
+    tasks = sample.tasks
+    places = [t.address for t in tasks] + [t.stack + 16000 for t in tasks if t.stack]
+    places += [sample.linux.address("_text") + 4090, 0, 8, 1 << 60, U64 - 3, U64, 0xFFFFFFFF00000000]
+    places += [t.stack - 4 for t in tasks if t.stack]
+    for size in (1, 8, 300, 4096, 5000):
+        expected: list[bytes | None] = []
+        for place in places:
+            try:
+                expected.append(sample.memory.read(place, size))
+            except MemoryFault:
+                expected.append(None)
+        assert read_memory_pieces(sample.memory, places, [size] * len(places)) == expected
+        assert any(expected) and not all(expected)
+
+
+def test_pages_are_translated_together_as_alone(sample: Session) -> None:
+    """Every page of a stretch around each stack, and of the image."""
+    numbers = [t.stack // 4096 + k for t in sample.tasks if t.stack for k in range(-2, 6)]
+    numbers += [sample.linux.address("_text") // 4096 + k for k in range(0, 3000, 7)]
+    physical, known = sample.memory.translate_pages(np.array(numbers, dtype=np.uint64))
+    for number, address, is_known in zip(numbers, physical.tolist(), known.tolist(), strict=True):
+        try:
+            alone: int | None = sample.memory.translate(number * 4096)
+        except MemoryFault:
+            alone = None
+        assert alone == (address if is_known else None)
+    assert known.any() and not known.all()
+
+
+def test_a_task_with_noise_in_it_is_read_as_it_is(sample: Session) -> None:
+    """Any bytes give a task: names are escaped, states unknown ones."""
+    reader = TaskReader(sample.linux)
+    noise = [bytes(range(200, 200 + 1)) * group.layout.size for group in reader._groups]
+    task = reader._task(0, noise)
+    assert isinstance(task, Task)
+    assert task.pid == struct.unpack("<I", b"\xc8" * 4)[0]
+    assert task.comm.startswith("\\xc8")
