@@ -11,7 +11,7 @@ from typing import IO, TextIO
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands.results import Result
-from orcdbg.views.page import paint, plain, safe
+from orcdbg.views.page import paint, safe
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,16 +25,17 @@ class Output:
     def answer(self, command: str, result: Result, out: IO[str]) -> None:
         """Prints a command's result."""
         if self.format == "json":
-            from orcdbg.views.as_json import envelope
+            from orcdbg.views.streams import json_pieces
 
-            out.write(json.dumps(envelope(command, result), ensure_ascii=True) + "\n")
-            return
-        from orcdbg.views.as_text import lines_of
+            out.writelines(json_pieces(command, result))
+        elif self.color:
+            from orcdbg.views.as_text import lines_of
 
-        if self.color:
             paint(lines_of(result, self.width), out, self.width)
         else:
-            out.write(plain(lines_of(result, self.width)))
+            from orcdbg.views.streams import text_pieces
+
+            out.writelines(text_pieces(result, self.width))
 
     def failure(self, command: str, error: OrcdbgError, out: IO[str]) -> None:
         """Prints a command's error: for JSON as the command's line, else for people on standard error."""

@@ -46,9 +46,9 @@ class Level:
     bp_slot: int | None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class EqualStacks:
-    """What stacks have in common that came the same way.
+    """What stacks have in common that came the same way; one object for all of them, and told by that.
 
     `levels` go from the innermost frame outwards, `start` is the saved stack pointer's distance from the stack's end,
     `layout` that of `struct inactive_task_frame`, `ends_in_user` says that user registers follow the last level.

@@ -233,7 +233,12 @@ def frame(found: Frame, position: Position | None = None) -> Json:
     }
 
 
-def _stack(trace: StackTrace, syscall: str | None, positions: Mapping[int, Position]) -> Json:
+def stack(
+    trace: StackTrace, syscall: str | None, positions: Mapping[int, Position], frames: Sequence[Any] | None = None
+) -> Json:
+    """A stack of the contract, with other values for its frames where they are given."""
+    if frames is None:
+        frames = [frame(found, positions.get(lookup(found))) for found in trace.frames]
     return {
         "task": _hex(trace.task),
         "pid": trace.pid,
@@ -242,7 +247,7 @@ def _stack(trace: StackTrace, syscall: str | None, positions: Mapping[int, Posit
         "running": trace.running,
         "registers_from": trace.registers_from,
         "syscall": syscall,
-        "frames": [frame(found, positions.get(lookup(found))) for found in trace.frames],
+        "frames": frames,
         "end": trace.end,
         "end_reason": trace.end_reason,
     }
@@ -250,7 +255,7 @@ def _stack(trace: StackTrace, syscall: str | None, positions: Mapping[int, Posit
 
 @encode.register
 def _(result: results.Stacks) -> Json:
-    stacks = [_stack(trace, result.syscalls.get(trace.task), result.positions) for trace in result.stacks]
+    stacks = [stack(trace, result.syscalls.get(trace.task), result.positions) for trace in result.stacks]
     return {"stacks": stacks, "problems": list(result.problems)}
 
 

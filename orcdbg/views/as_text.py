@@ -34,10 +34,11 @@ def _(result: results.Text, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: results.Stacks, width: Width) -> Iterator[Line]:
     yield from stacks.stacks_lines(list(result.stacks), result.syscalls, width, result.positions)
-    yield from _problems(result.problems)
+    yield from problem_lines(result.problems)
 
 
-def _problems(problems: Sequence[str]) -> Iterator[Line]:
+def problem_lines(problems: Sequence[str]) -> Iterator[Line]:
+    """What could not be read, one line each."""
     for problem in problems:
         yield line(("! ", "doubt"), problem)
 
@@ -134,13 +135,13 @@ def _(result: results.Audit, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: results.Replay, width: Width) -> Iterator[Line]:
     yield line(f"{result.size} bytes of text from {result.address:016x} and {result.symbols} symbols in {result.path}")
-    yield from _problems(result.problems)
+    yield from problem_lines(result.problems)
 
 
 @lines_of.register
 def _(result: results.Disassembly, width: Width) -> Iterator[Line]:
     yield from code.instruction_lines(result.instructions, result.show_image, None, width, result.positions)
-    yield from _problems(result.problems)
+    yield from problem_lines(result.problems)
     if result.source != "memory":
         yield line(
             (
@@ -188,7 +189,7 @@ def _(result: results.Tasks, width: Width) -> Iterator[Line]:
         )
     for name in result.absent:
         yield line((f"column {name} is absent: this kernel's types have no such member", "note"))
-    yield from _problems(result.problems)
+    yield from problem_lines(result.problems)
 
 
 @lines_of.register
@@ -198,7 +199,7 @@ def _(result: results.Modules, width: Width) -> Iterator[Line]:
         yield line(
             f"{module.address:016x}  ", (f"{module.name:<22}", "symbol"), f"  {module.text[0]:016x}  {module.size:>10}"
         )
-    yield from _problems(result.problems)
+    yield from problem_lines(result.problems)
 
 
 @lines_of.register

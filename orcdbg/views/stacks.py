@@ -83,7 +83,8 @@ def reasons(frame: Frame) -> list[str]:
     return found
 
 
-def _header(trace: StackTrace) -> Line:
+def header(trace: StackTrace) -> Line:
+    """Whose stack it is."""
     cpu = "-" if trace.cpu is None else str(trace.cpu)
     task = f'PID: {trace.pid:<6}  TASK: {trace.task:016x}  CPU: {cpu:<3}  COMMAND: "{trace.comm}"'
     return line((task, "header"), f"    regs: {trace.registers_from}")
@@ -116,7 +117,8 @@ def _switch(before: Frame, after: Frame) -> Line | None:
     return line((f"--- <{name}> ---  -> {target}, RSP {after.sp:016x}", "note"))
 
 
-def _user_line(frame: Frame, syscall: str | None) -> Line:
+def user_line(frame: Frame, syscall: str | None) -> Line:
+    """Where the task was in user mode."""
     values = [f"{label}: {frame.registers[name].value:016x}" for label, name in _USER_REGISTERS]
     number = frame.registers.get("orig_rax")
     if number is not None:
@@ -154,7 +156,7 @@ def trace_lines(
     trace: StackTrace, syscall: str | None, width: int | None, positions: Mapping[int, Position]
 ) -> Iterator[Line]:
     """One stack, with the source lines among `positions`."""
-    yield from fold(_header(trace), width, 4)
+    yield from fold(header(trace), width, 4)
     frames = [frame for frame in trace.frames if frame.kind != "user"]
     longest = max((len(name_of(frame)) for frame in frames), default=8)
     column = min(max(longest, 8), 48)
@@ -166,7 +168,7 @@ def trace_lines(
         if between:
             yield from fold(between, width, 4)
         if frame.kind == "user":
-            yield from fold(_user_line(frame, syscall), width, 4)
+            yield from fold(user_line(frame, syscall), width, 4)
         else:
             yield from _frame_lines(frame, width, column)
             for found in position_lines(positions.get(lookup(frame)), REASON_INDENT):
