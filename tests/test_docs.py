@@ -296,6 +296,8 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "RANGE": modules["modules"][0]["ranges"][0],
         "MACHINE": result("sys")["result"],
         "FACTS": result("sys")["result"]["system"],
+        "SAVED": result("bt -e")["result"],
+        "REGISTERSET": result("bt -e")["result"]["saved"][0],
         "LOG": result("log")["result"],
         "RECORD": result("log")["result"]["records"][0],
         "STOPPED": encode(Stopped(Stop("breakpoint", 0, 0xFFFFFFFF81000000), None, None)),

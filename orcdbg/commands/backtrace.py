@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from orcdbg.base.errors import NotFound, UsageError
-from orcdbg.commands import frames
+from orcdbg.commands import frames, hunting
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.lines import positions_in
 from orcdbg.commands.registry import Command
@@ -41,6 +41,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-I", "--ip", help="walk from this ip instead (with -S, over the selected task's stacks)")
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
+    hunting.arguments(parser)
 
 
 def cpu_list(text: str, limit: int) -> list[int]:
@@ -106,6 +107,9 @@ def _run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if arguments.ip is not None or arguments.sp is not None:
         return _from_registers(debugger, arguments)
     tasks = chosen_tasks(debugger, arguments)
+    guesses = hunting.answer(debugger, tasks, arguments)
+    if guesses is not None:
+        return stacks_result(debugger, guesses) if isinstance(guesses, list) else guesses
     if arguments.why is not None:
         if len(tasks) != 1:
             raise UsageError("--why is about a frame of one stack", "for example: bt --why 6 94")
@@ -157,6 +161,7 @@ COMMANDS = (
             ("bt 94 95", "two tasks by pid"),
             ("bt -a", "the task that each CPU runs"),
             ("bt -l", "with source lines and inlined functions, where the vmlinux has DWARF"),
+            ("bt -e", "what looks like saved registers on the task's stacks"),
             ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
         ),
         operands=("task",),

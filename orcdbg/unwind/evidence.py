@@ -27,7 +27,7 @@ class Evidence:
     """Judges walks of one kernel."""
 
     def __init__(self, calls: Calls) -> None:
-        self._calls = calls
+        self.calls = calls
 
     def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
         """The frames with their doubts.
@@ -73,15 +73,15 @@ class Evidence:
 
     def _call(self, below: Frame, frame: Frame) -> str | None:
         callee = below.location
-        verdict = None if callee is None else self._calls.leads_to(frame.ip, callee)
+        verdict = None if callee is None else self.calls.leads_to(frame.ip, callee)
         if verdict is False and callee is not None:
             return f"the call before {frame.ip:#x} does not lead to {callee.symbol}"
-        if verdict is None and self._calls.ends_call(frame.ip) is False:
+        if verdict is None and self.calls.ends_call(frame.ip) is False:
             return f"no instruction that ends at {frame.ip:#x} is a call"
         return None
 
     def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
-        if frame.exact and frame.ip and self._calls.is_boundary(frame.ip) is False:
+        if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:
             return f"no instruction begins at {frame.ip:#x}"
         size = PT_REGS_SIZE if frame.kind == "interrupt" else _IRET_SIZE
         end = (below.cfa or 0) + size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import U64, read_memory_pieces
@@ -12,9 +13,11 @@ from orcdbg.kernel.stacks import Stack, task_registers, task_stack, task_stack_s
 from orcdbg.kernel.tasks import Task, all_task_addresses
 from orcdbg.orc.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
+from orcdbg.unwind.calls import Calls
 from orcdbg.unwind.frame import Frame, StackTrace
 from orcdbg.unwind.lockstep import Found, Lockstep, Sleeper
 from orcdbg.unwind.recovery import TrueReturns
+from orcdbg.unwind.scan import Scan
 from orcdbg.unwind.starts import (
     inactive_frame,
     new_task_ip,
@@ -114,15 +117,57 @@ class Unwinder:
         if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
+        walk = self._judged(task, stacks, start)
+        if walk.end == "stopped":
+            walk.frames += self._beyond(task, stacks, walk.frames[-1].sp if walk.frames else sp, len(walk.frames))
+        own = task_stack(self._linux, task.address)
+        if walk.end == "end" and own is not None and not task.is_kernel_thread:
+            self._add_first_user_frame(walk, task_registers(self._linux, own))
+        return walk
+
+    def _judged(self, task: Task, stacks: Sequence[Stack], start: State) -> Walk:
+        """A walk whose frames were held against each other."""
         returns = TrueReturns(self._linux, self._trampolines, task.address)
         walk = Walker(self._terrain, stacks, task.pid == 0, returns).walk(start)
         if self._terrain.evidence is not None:
             broke_off = walk.end == "stopped" and not walk.is_missing
             walk.frames = self._terrain.evidence.judge(walk.frames, stacks, broke_off)
-        own = task_stack(self._linux, task.address)
-        if walk.end == "end" and own is not None and not task.is_kernel_thread:
-            self._add_first_user_frame(walk, task_registers(self._linux, own))
         return walk
+
+    def _beyond(self, task: Task, stacks: Sequence[Stack], sp: int, index: int) -> list[Frame]:
+        """Guessed frames above the place where a walk stopped."""
+        if self._terrain.evidence is None:
+            return []
+        return self.scan_of(stacks, task).above(sp, index)
+
+    def scan_of(self, stacks: Sequence[Stack], task: Task | None = None) -> Scan:
+        """What looks over these stacks, and walks on for `task` where there is one."""
+        calls = Calls(self._terrain.memory, self._terrain.memory, self._terrain.locate)
+        if self._terrain.evidence is not None:
+            calls = self._terrain.evidence.calls
+
+        def walk_on(state: State) -> Walk:
+            return Walk() if task is None else self._judged(task, stacks, state)
+
+        return Scan(self._terrain, calls, stacks, walk_on)
+
+    def stacks(self, task: Task) -> list[Stack]:
+        """The stacks of a task, and those of its CPU when it is running."""
+        cpu, _ = self.running.get(task.address, (None, None))
+        return stacks_of(self._linux, task.address, cpu)
+
+    def text_on_stack(self, task: Task, everywhere: bool) -> StackTrace:
+        """Every text address on a task's stacks: from its stack pointer up on the one that is on, or everywhere."""
+        stacks, frames = self.stacks(task), self.trace(task).frames
+        sp = frames[0].sp if frames else 0
+        on = [stack for stack in stacks if stack.holds(sp)] or stacks
+        scan = self.scan_of(stacks)
+        found = [line for stack in (stacks if everywhere else on) for line in scan.text(stack, 0 if everywhere else sp)]
+        numbered = tuple(replace(line, index=index) for index, line in enumerate(found))
+        cpu, _ = self.running.get(task.address, (task.cpu, None))
+        is_running = task.address in self.running
+        why = "these are the text addresses on the stack, not who called whom"
+        return StackTrace(task.address, task.pid, task.comm, cpu, is_running, "scan", numbered, "stopped", why)
 
     def _all_task_stacks(self) -> Iterator[Stack]:
         try:
@@ -142,7 +187,7 @@ class Unwinder:
         start = sleeping_start(self._linux, task.address)
         problem = self._start_problem(start)
         if problem and not self._terrain.is_text(start.ip):
-            return Walk(end_reason=problem)
+            return Walk(self._beyond(task, [stack], start.registers["rsp"].value, 0), end_reason=problem)
         if problem:
             start.reliable, start.doubt = False, problem
         return self._walk(task, None, start)

@@ -9,6 +9,7 @@ from typing import Any
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
+from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
@@ -20,7 +21,7 @@ from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
-from orcdbg.views import live, log
+from orcdbg.views import live, log, saved
 from orcdbg.views.lines import position_json
 
 SCHEMA = 1
@@ -416,6 +417,11 @@ def _(result: results.Modules) -> Json:
 @encode.register
 def _(result: Stopped) -> Json:
     return live.stopped_json(result)
+
+
+@encode.register
+def _(result: SavedSets) -> Json:
+    return saved.saved_json(result)
 
 
 @encode.register

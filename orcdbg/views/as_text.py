@@ -6,9 +6,10 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands import results
+from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
-from orcdbg.views import audit, code, frames, live, log, stacks, static
+from orcdbg.views import audit, code, frames, live, log, saved, stacks, static
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -205,6 +206,11 @@ def _(result: results.Modules, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: Stopped, width: Width) -> Iterator[Line]:
     return live.stopped_lines(result)
+
+
+@lines_of.register
+def _(result: SavedSets, width: Width) -> Iterator[Line]:
+    return saved.saved_lines(result)
 
 
 @lines_of.register

@@ -37,6 +37,8 @@ def name_of(frame: Frame) -> str:
 
 def provenance(frame: Frame) -> str:
     """The short words on where the CFA came from."""
+    if frame.source == "scan":
+        return f"scan: {frame.doubt}" if frame.doubt else "scan"
     if frame.source == "trampoline":
         return f"derived {frame.rule or 'no rule'}"
     if frame.entry is None:
@@ -78,7 +80,7 @@ def reasons(frame: Frame) -> list[str]:
         found.append(f"recovered from {frame.registers['rip'].source}")
     if frame.source == "trampoline" and frame.rule:
         found += frame.notes
-    if frame.doubt:
+    if frame.doubt and frame.source != "scan":
         found.append(frame.doubt)
     return found
 

@@ -1,0 +1,188 @@
+"""What may lie above the place where a walk stopped, and does it go on anywhere?
+
+Only after a walk has stopped, and said why, the words above are looked at. A return address, or saved registers, from which
+a new walk comes to a proper end, or at least some callers that are proved, is where the stack may go on. Return addresses
+on the way there may be frames, or left over from calls that are long over. All of it is guessed and says so.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
+from orcdbg.kernel.names import Location
+from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack
+from orcdbg.unwind.calls import Calls
+from orcdbg.unwind.frame import Frame, RegisterValue
+from orcdbg.unwind.walker import PT_REGS, State, Terrain, Walk, implausible, is_user, saved_registers
+
+MAX_LINES = 24  # guessed frames that are no part of a chain
+MAX_ATTEMPTS = 96  # walks that are tried
+MAX_FRAMES = 256
+PROVED = 2  # calls that a chain without an end must have proved
+_PAGE = 4096
+_FOUND = "a return address, maybe of an earlier call"
+_RESUMED = "the walk goes on here by a guess, from {what} that a scan found"
+_BEHIND_CALL, _TEXT = "text, behind a call", "text, not behind a call"
+_ABOVE = "reached through frame #{index}, which is a guess"
+
+
+class Words:
+    """The aligned words of a stack from an address on, those on missing pages left out."""
+
+    def __init__(self, memory: AddressSpace, begin: int, end: int) -> None:
+        self.memory = memory
+        self.begin = begin + 7 & ~7
+        self._end = end
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        at = self.begin
+        while at < self._end:
+            until = min((at // _PAGE + 1) * _PAGE, self._end)
+            try:
+                data = self.memory.read(at, until - at)
+            except MemoryFault:
+                data = b""
+            for offset in range(0, len(data) - 7, 8):
+                yield at + offset, int.from_bytes(data[offset : offset + 8], "little")
+            at = until
+
+
+class Scan:
+    """Looks for the rest of one walk.
+
+    Args:
+        terrain: the kernel.
+        calls: what is known of its calls.
+        stacks: those that the walk may touch.
+        walk_on: walks from a state, and judges what it found.
+    """
+
+    def __init__(
+        self, terrain: Terrain, calls: Calls, stacks: Sequence[Stack], walk_on: Callable[[State], Walk]
+    ) -> None:
+        self._terrain = terrain
+        self._calls = calls
+        self._stacks = stacks
+        self._walk_on = walk_on
+
+    def above(self, sp: int, index: int) -> list[Frame]:
+        """Guessed frames above `sp`, numbered from `index` on; none where `sp` is on no known stack."""
+        found: list[Frame] = []
+        lines, attempts, position = 0, 0, sp
+        while (stack := self._stack_of(position)) is not None:
+            chain: Walk | None = None
+            for at, word in Words(self._terrain.memory, position, stack.end):
+                state = self._candidate(at, word, stack)
+                if state is None:
+                    continue
+                chain, attempts = self._walk_on(state), attempts + 1
+                if _is_good(chain, self._calls):
+                    break
+                chain = None
+                if state.kind == "call" and lines < MAX_LINES:
+                    found.append(self.line(at, word, index + len(found), _FOUND))
+                    lines += 1
+                if attempts >= MAX_ATTEMPTS:
+                    return found
+            if chain is None or len(found) >= MAX_FRAMES:
+                return found
+            found += _guessed(chain.frames, index + len(found))
+            position = chain.frames[-1].sp
+            if chain.end != "stopped":
+                return found
+        return found
+
+    def locate(self, address: int) -> Location | None:
+        """The symbol that holds an address."""
+        return self._terrain.locate(address)
+
+    def text(self, stack: Stack, begin: int) -> Iterator[Frame]:
+        """Every address of text on a stack from `begin` up, as a guess."""
+        index = 0
+        for at, word in Words(self._terrain.memory, max(begin, stack.begin), stack.end):
+            if word >> 63 and (self._terrain.is_text(word) or self._terrain.is_text(word - 1)):
+                is_return = self.is_return(word)
+                yield self.line(at, word, index, _BEHIND_CALL if is_return else _TEXT, not is_return)
+                index += 1
+
+    def line(self, at: int, word: int, index: int, why: str, exact: bool = False) -> Frame:
+        """A text address on the stack as a guessed frame."""
+        stack = self._stack_of(at)
+        registers = {"rip": RegisterValue(word, f"word {at:#x}"), "rsp": RegisterValue(at + 8, f"after word {at:#x}")}
+        return Frame(
+            index=index,
+            kind="call",
+            stack=stack.kind if stack else "unknown",
+            ip=word,
+            exact=exact,
+            location=self._terrain.locate(word if exact else word - 1),
+            registers=registers,
+            came_from=at,
+            source="scan",
+            reliable=False,
+            doubt=why,
+        )
+
+    def _stack_of(self, address: int) -> Stack | None:
+        return next((stack for stack in self._stacks if stack.holds(address, 8)), None)
+
+    def _candidate(self, at: int, word: int, stack: Stack) -> State | None:
+        """The state that a walk could begin with at a word: of a caller, or of interrupted code."""
+        if self.is_return(word):
+            registers = {"rip": RegisterValue(word, f"word {at:#x}"), "rsp": RegisterValue(at + 8, f"word {at:#x} + 8")}
+            return State(word, False, registers, "call", at)
+        return self.saved(at, stack)
+
+    def is_return(self, word: int) -> bool:
+        """True for an address of text behind a call."""
+        if not word >> 63 or not self._terrain.is_text(word - 1) or self._terrain.follows_call(word) is not True:
+            return False
+        return self._calls.ends_call(word) is not False
+
+    def saved(self, at: int, stack: Stack) -> State | None:
+        """The state that registers saved at `at` describe, where they can be a whole pt_regs."""
+        if not stack.holds(at, PT_REGS_SIZE):
+            return None
+        try:
+            data = self._terrain.memory.read(at, PT_REGS_SIZE)
+        except MemoryFault:
+            return None
+        registers = saved_registers(data, PT_REGS, f"pt_regs {at:#x}")
+        for name in ("cs", "ss"):
+            registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
+        ip = registers["rip"].value
+        if implausible(registers) is not None or ip == 0:
+            return None
+        if is_user(registers):
+            at_top = stack.kind == "task" and stack.end - at - PT_REGS_SIZE in (0, 16) and not ip >> 47
+            return State(ip, True, registers, "interrupt", at + PT_REGS["rip"]) if at_top else None
+        if not self._terrain.is_text(ip) or self._calls.is_boundary(ip) is False:
+            return None
+        return State(ip, True, registers, "interrupt", at + PT_REGS["rip"])
+
+
+def _is_good(walk: Walk, calls: Calls) -> bool:
+    """Whether a walk from a guess is worth showing as one chain."""
+    sure = [frame for frame in walk.frames if frame.mark in " ~"]
+    if walk.end != "stopped":
+        return len(sure) == len(walk.frames)
+    proved = 0
+    for below, frame in itertools.pairwise(sure):
+        if frame.kind != "call" or below.location is None or calls.leads_to(frame.ip, below.location) is not True:
+            break
+        proved += 1
+    return proved >= PROVED
+
+
+def _guessed(frames: Sequence[Frame], index: int) -> list[Frame]:
+    """A chain's frames as guesses, numbered from `index` on."""
+    what = "saved registers" if frames[0].kind in ("interrupt", "user") else "a return address"
+    out = []
+    for number, frame in enumerate(frames, index):
+        doubt = _RESUMED.format(what=what) if number == index else frame.doubt or _ABOVE.format(index=index)
+        out.append(replace(frame, index=number, reliable=False, doubt=doubt))
+    return out

@@ -1,0 +1,85 @@
+"""What is guessed above a walk that stopped: over the sample with changed words on its stacks."""
+
+from __future__ import annotations
+
+import pytest
+
+from orcdbg.kernel.tasks import Task
+from orcdbg.session import Session
+from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.scan import MAX_ATTEMPTS, MAX_FRAMES, MAX_LINES
+from tests.damage import DamagedStacks, Ground
+
+
+@pytest.fixture(scope="module")
+def ground(sample: Session) -> Ground:
+    """The sample's stacks, whole."""
+    return Ground(sample)
+
+
+def deepest(ground: Ground) -> tuple[Task, StackTrace]:
+    """A sleeping user task with many frames."""
+    sleeping = [(t, w) for t, w, _ in ground.traces if w.end == "user" and not w.running]
+    return max(sleeping, key=lambda it: len(it[1].frames))
+
+
+def changed(ground: Ground, task: Task, words: dict[int, int]) -> StackTrace:
+    """The walk where these words of the stack are others."""
+    data = {at + i: value >> 8 * i & 0xFF for at, value in words.items() for i in range(8)}
+    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).unwinder.trace(task)
+
+
+def slot(trace: StackTrace, index: int) -> int:
+    """Where the ip of a frame was read from."""
+    found = trace.frames[index].came_from
+    assert found is not None
+    return found
+
+
+@pytest.mark.parametrize("index", [1, 2, 3, 5])
+def test_the_frames_above_a_wrong_word_are_guessed(ground: Ground, index: int) -> None:
+    """One return address is gone: the walk stops there with its reason, and goes on above it, marked."""
+    task, whole = deepest(ground)
+    trace = changed(ground, task, {slot(whole, index): 0xDEAD})
+    assert (trace.end, "0xdead" in (trace.end_reason or "")) == ("stopped", True)
+    assert [f.mark for f in trace.frames[:index]] == [" "] * (index - 1) + ["!"]
+    assert {f.mark for f in trace.frames[index:] if f.kind != "user"} == {"?"}
+    above = {(f.ip, f.came_from) for f in whole.frames[index + 1 :]}
+    assert above <= {(f.ip, f.came_from) for f in trace.frames[index:]}
+    assert [f.index for f in trace.frames] == list(range(len(trace.frames)))
+    assert trace.frames[-1].kind == "user"
+    assert not trace.frames[-1].reliable
+
+
+def test_no_scan_follows_a_walk_that_ended(ground: Ground) -> None:
+    """Guesses come beyond a stop, and only then."""
+    for _, whole, _ in ground.traces:
+        assert whole.end != "stopped"
+        assert {frame.source for frame in whole.frames} & {"scan"} == set()
+
+
+def test_a_saved_ip_that_is_no_text_leaves_guesses(ground: Ground) -> None:
+    """The task's first frame cannot be had; what lies above may still help."""
+    task, whole = deepest(ground)
+    trace = changed(ground, task, {slot(whole, 0): 0x1234})
+    assert trace.end == "stopped"
+    assert {f.mark for f in trace.frames if f.kind != "user"} == {"?"}
+    assert {f.ip for f in whole.frames[1:]} <= {f.ip for f in trace.frames}
+
+
+def test_a_missing_page_leaves_the_frames_before_and_guesses_behind_it(ground: Ground) -> None:
+    """Nothing is read twice, and nothing raises."""
+    task, whole = deepest(ground)
+    page = slot(whole, len(whole.frames) - 1) >> 12
+    trace = ground.damaged(DamagedStacks(ground.session.memory, {}, {page})).unwinder.trace(task)
+    assert (trace.end, "not in the snapshot" in (trace.end_reason or "")) == ("stopped", True)
+
+
+def test_a_stack_full_of_return_addresses_is_bounded(ground: Ground) -> None:
+    """An evil stack costs a bounded number of walks and lines."""
+    task, whole = deepest(ground)
+    first, last = slot(whole, 0), slot(whole, 1)
+    words = dict.fromkeys(range(last, (first | 4095) + 1, 8), whole.frames[3].ip)
+    trace = changed(ground, task, words)
+    assert trace.end == "stopped"
+    assert len(trace.frames) <= MAX_LINES + MAX_FRAMES + MAX_ATTEMPTS
