@@ -12,13 +12,14 @@ from orcdbg.base.reading import ByteSource, FileSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.session import MakePasses, Session
-from orcdbg.snapshot.files import SNAPSHOT_KINDS, open_snapshot
+from orcdbg.snapshot.files import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.machine import Snapshot
 
 if TYPE_CHECKING:
     from orcdbg.step.guest import Guest
 
 _IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
+RAW_HINT = "a plain image of memory is given with its physical address: ram.img@0x100000"
 _NOT_YET = {
     FileKind.DISKDUMP: "its kernel has no ORC tables; crash reads such files",
 }
@@ -38,38 +39,48 @@ def _reader_for(source: ByteSource, readers: Sequence[SnapshotReader]) -> Snapsh
     return next((reader for reader in readers if reader.detect(head)), None)
 
 
-def _open_snapshot(paths: Sequence[str], readers: Sequence[SnapshotReader]) -> Snapshot:
-    if readers:
-        source = FileSource(paths[0])
-        reader = _reader_for(source, readers)
-        if reader is not None:
-            return reader.open(source)
-    return open_snapshot(paths)
+def _read_by_plugin(path: str, readers: Sequence[SnapshotReader]) -> Snapshot | None:
+    """The snapshot in a file that a plug-in's reader knows."""
+    if not readers or not Path(path).is_file():
+        return None
+    source = FileSource(path)
+    reader = _reader_for(source, readers)
+    return reader.open(source) if reader else None
 
 
-def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[list[str], list[str]]:
-    """The images' paths, a bzImage last, and those of the snapshot, of which a split one has several, told by content.
+def _open_snapshot(files: Sequence[SnapshotFile | Snapshot]) -> Snapshot:
+    given = [one for one in files if isinstance(one, Snapshot)]
+    if given and len(files) > 1:
+        raise UsageError(f"{len(files)} snapshots: one is needed")
+    return given[0] if given else open_snapshot([one for one in files if isinstance(one, SnapshotFile)])
+
+
+def sort_files(
+    paths: Sequence[str], readers: Sequence[SnapshotReader] = ()
+) -> tuple[list[str], list[SnapshotFile | Snapshot]]:
+    """The images' paths, a bzImage last, and the snapshot's files, of which some kinds have several, told by content.
 
     Raises:
         UnsupportedFormat: a file is neither.
         UsageError: not one vmlinux or bzImage, or one of each, and one snapshot.
     """
-    images, boot_images, snapshots = [], [], []
+    images: list[str] = []
+    boot_images: list[str] = []
+    snapshots: list[SnapshotFile | Snapshot] = []
     for path in paths:
-        source = FileSource(path)
-        if not source.is_regular:
-            raise UnsupportedFormat(path, "not a regular file")
-        kind = file_kind(source)
-        if _reader_for(source, readers) is not None or kind in SNAPSHOT_KINDS:
-            snapshots.append(path)
-        elif kind in _IMAGES:
+        found = _read_by_plugin(path, readers) or recognise(path)
+        if found is not None:
+            snapshots.append(found)
+            continue
+        kind = file_kind(FileSource(path))
+        if kind in _IMAGES:
             images.append(path)
         elif kind is FileKind.BZIMAGE:
             boot_images.append(path)
         elif kind in _NOT_YET:
             raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
         else:
-            raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format")
+            raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format", RAW_HINT)
     if snapshots and max(len(images), len(boot_images)) == 1:
         return [*images, *boot_images], snapshots
     images += boot_images
@@ -147,6 +158,6 @@ def open_session(
         Mismatch: the two are of different kernels.
         OrcdbgError: anything else that keeps the session from being opened.
     """
-    image_paths, snapshot_paths = sort_files([str(path) for path in paths], readers)
+    image_paths, snapshots = sort_files([str(path) for path in paths], readers)
     image = _open_images(image_paths)
-    return Session(image, _open_snapshot(snapshot_paths, readers), slide, phys_base, extra_passes)
+    return Session(image, _open_snapshot(snapshots), slide, phys_base, extra_passes)

@@ -8,7 +8,7 @@ from argparse import Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
+from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.cli.options import parser
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
 
@@ -46,7 +46,10 @@ def _run(options: Namespace) -> int:
     from orcdbg.commands.debugger import Debugger
     from orcdbg.commands.standard import standard_commands
     from orcdbg.opening import open_session
+    from orcdbg.snapshot.spool import STANDARD_INPUT
 
+    if STANDARD_INPUT in options.files and not options.steps:
+        raise UsageError("a snapshot from standard input leaves no commands there", "give them with -e or -x")
     registry = standard_commands()
     plugins = load_plugins(registry, options.plugin, not options.no_plugins)
     files = sample_files() if options.files == ["demo"] else options.files

@@ -5,7 +5,7 @@ from __future__ import annotations
 import enum
 
 from orcdbg.base.reading import ByteSource
-from orcdbg.formats import codecs, flattened, kdump
+from orcdbg.formats import codecs, flattened, kdump, lime, vmware
 from orcdbg.formats.elf import ET_CORE, MAGIC
 
 
@@ -16,6 +16,8 @@ class FileKind(enum.Enum):
     ELF_CORE = "an ELF core"
     COMPRESSED = "a compressed file"
     KDUMP = "a compressed kdump"
+    LIME = "a LiME or AVML memory image"
+    VMWARE = "a VMware snapshot"
     DISKDUMP = "a diskdump, as kernels before ORC wrote"
     FLATTENED = "a flattened makedumpfile stream"
     BZIMAGE = "a bzImage"
@@ -26,6 +28,9 @@ _MAGICS = (
     (kdump.MAGIC, FileKind.KDUMP),
     (b"DISKDUMP", FileKind.DISKDUMP),
     (flattened.MAGIC, FileKind.FLATTENED),
+    (lime.LIME, FileKind.LIME),
+    (lime.AVML, FileKind.LIME),
+    *((magic, FileKind.VMWARE) for magic in vmware.MAGICS),
 )
 
 

@@ -96,6 +96,6 @@ def parse_kdump(source: ByteSource) -> KdumpHeader:
         raise UnsupportedFormat(name, f"a compressed kdump whose bitmap has {bitmap_size} bytes for {frames} frames")
     if source.size < found.descriptors:
         raise UnsupportedFormat(name, "a compressed kdump that is cut off before its page descriptors")
-    if found.is_split and not start < end <= frames:
+    if found.is_split and not start <= end <= frames:  # a part may be empty
         raise UnsupportedFormat(name, f"a part of a split kdump from frame {start} to {end} of {frames}")
     return found

@@ -6,32 +6,26 @@ Only physical addresses are believed: QEMU without paging writes p_vaddr = p_pad
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.formats.elf import PT_LOAD, ElfFile
-from orcdbg.snapshot.extents import Extent, ExtentMemory
+from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.notes import cpu_states, is_qemu, vmcoreinfo_of
 
-
-def _cut_off(source: ByteSource, extents: Sequence[Extent]) -> list[str]:
-    """A warning where the file ends before its memory does."""
-    lost = sum(one.size - one.held for one in extents)
-    if not lost:
-        return []
-    return [f"{source.name}: the file is cut off: {lost} bytes of memory that its headers name are not in it"]
+# What /proc/kcore gives as the physical address of memory that is mapped elsewhere, such as vmalloc's.
+_NOWHERE = (1 << 64) - 1
+LIVE_WARNING = "this is the memory of the running kernel: it changes while it is read, and no CPU's registers are known"
 
 
-def open_elf_core(source: ByteSource) -> Snapshot:
-    """The snapshot in an ELF core.
+def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
+    """The snapshot in an ELF core; `is_live` where it is /proc/kcore, whose notes hold no CPU's registers.
 
     Raises:
         UnsupportedFormat: its headers or notes are damaged or cut off, or it holds no memory.
     """
     elf = ElfFile(source)
-    loads = [segment for segment in elf.segments if segment.type == PT_LOAD]
+    loads = [one for one in elf.segments if one.type == PT_LOAD and one.physical != _NOWHERE]
     extents = [Extent(one.physical, source, one.offset, one.file_size, one.memory_size) for one in loads]
     if not any(one.size for one in extents):
         raise UnsupportedFormat(source.name, "an ELF core without memory (no PT_LOAD)")
@@ -39,10 +33,10 @@ def open_elf_core(source: ByteSource) -> Snapshot:
     by_whom = "QEMU" if any(map(is_qemu, notes)) else "kdump"
     return Snapshot(
         source.name,
-        f"ELF core ({by_whom})",
+        "live memory" if is_live else f"ELF core ({by_whom})",
         memory,
-        cpu_states(notes),
+        [] if is_live else cpu_states(notes),
         vmcoreinfo_of(notes),
-        _cut_off(source, extents),
+        [LIVE_WARNING] if is_live else cut_off_warnings(source, extents),
         memory.ranges,
     )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from orcdbg.base.errors import NotInSnapshot
+from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
 from orcdbg.base.pieces import Pieces
-from orcdbg.base.reading import ByteSource, I64Array, U64Array
+from orcdbg.base.reading import U64, ByteSource, I64Array, U64Array
 
 
 class Extent(NamedTuple):
@@ -35,13 +36,20 @@ class ExtentMemory:
 
     def __init__(self, extents: Sequence[Extent]) -> None:
         self.extents = extents
-        self._held = Pieces([(one.physical, one.physical + one.held) for one in extents])
+        self._held = Pieces([(min(one.physical, U64), min(one.physical + one.held, U64)) for one in extents])
+
+    @functools.cached_property
+    def _named(self) -> Pieces:
+        """What the files name, held or not."""
+        ends = [one.physical + max(one.size, one.memory_size) for one in self.extents]
+        return Pieces([(min(one.physical, U64), min(end, U64)) for one, end in zip(self.extents, ends, strict=True)])
 
     def _why_missing(self, address: int) -> str:
-        for one in self.extents:
-            if one.physical <= address < one.physical + max(one.size, one.memory_size):
-                return "zero-filled" if address >= one.physical + one.size else "cut off"
-        return "absent"
+        found = self._named.find(address)
+        if found is None:
+            return "absent"
+        one = self.extents[found.piece]
+        return "zero-filled" if address >= one.physical + one.size else "cut off"
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a physical address; NotInSnapshot where no extent holds one of them."""
@@ -51,7 +59,10 @@ class ExtentMemory:
             if found is None:
                 raise NotInSnapshot("physical", address, size, self._why_missing(address))
             extent, length = self.extents[found.piece], min(size, found.end - address)
-            out.append(extent.source.read_at(extent.offset + address - extent.physical, length))
+            try:
+                out.append(extent.source.read_at(extent.offset + address - extent.physical, length))
+            except UnsupportedFormat as error:  # packed data that do not unpack
+                raise NotInSnapshot("physical", address, size, "damaged") from error
             if length >= size:
                 return b"".join(out)
             address, size = address + length, size - length
@@ -64,10 +75,21 @@ class ExtentMemory:
         rows = (np.flatnonzero(whole), which[whole], addresses[whole], sizes[whole])
         for place, piece, address, size in zip(*(row.tolist() for row in rows), strict=True):
             extent = self.extents[piece]
-            found[place] = extent.source.read_at(extent.offset + address - extent.physical, size)
+            try:
+                found[place] = extent.source.read_at(extent.offset + address - extent.physical, size)
+            except UnsupportedFormat:  # as in `read`, which will say so
+                continue
         return found
 
     def ranges(self) -> Iterator[tuple[int, int]]:
         """[start, end) of all memory that can be read, in order."""
         for one in self._held:
             yield one.start, one.end
+
+
+def cut_off_warnings(source: ByteSource, extents: Sequence[Extent]) -> list[str]:
+    """A warning where the file ends before its memory does."""
+    lost = sum(one.size - one.held for one in extents)
+    if not lost:
+        return []
+    return [f"{source.name}: the file is cut off: {lost} bytes of memory that its headers name are not in it"]

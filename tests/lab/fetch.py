@@ -9,13 +9,13 @@ import re
 import shutil
 import subprocess
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.apt import Archive, Unavailable
 
-__all__ = ["RELEASES", "Kernel", "Unavailable", "cache_dir", "ensure", "ensure_source", "locked"]
+__all__ = ["RELEASES", "Kernel", "Unavailable", "cache_dir", "ensure", "ensure_source", "locked", "unpacked_packages"]
 
 # Four kernels cover every ORC layout and every generation of runtime patching.
 RELEASES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
@@ -79,6 +79,23 @@ def ensure_source(name: str) -> Path:
             _unpack(next((scratch / "debs").glob("*.deb")), scratch / "root", f"*/{home.name}")
             home.parent.mkdir(parents=True, exist_ok=True)
             _one(scratch / "root", home.name).rename(home)
+    return home
+
+
+def unpacked_packages(suite: str, packages: Sequence[str]) -> Path:
+    """Return a folder with the newest versions of `packages` unpacked, the first of which names the folder.
+
+    Raises:
+        Unavailable: they could not be fetched.
+    """
+    home = cache_dir() / "tools" / f"{packages[0]}-{suite}"
+    with locked(f"tools-{packages[0]}"), _scratch() as scratch:
+        if not home.exists():
+            _updated_archive(suite).download(list(packages), scratch / "debs")
+            for deb in (scratch / "debs").glob("*.deb"):
+                _unpack(deb, scratch / "root", "*")
+            home.parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "root").rename(home)
     return home
 
 

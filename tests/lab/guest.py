@@ -43,6 +43,7 @@ class Machine:
     smp: int = 1
     memory: int = 256
     vmcoreinfo: bool = True
+    disks: tuple[Path, ...] = ()
 
     def arguments(self, folder: Path, serial: Path) -> list[str]:
         """Return QEMU's command line with its sockets in `folder`."""
@@ -51,6 +52,9 @@ class Machine:
         for what in ("qmp", "gdb"):
             words += [f"-{what}", f"unix:{folder / what},server=on,wait=off"]
         words += ["-device", "vmcoreinfo"] if self.vmcoreinfo else []
+        for number, disk in enumerate(self.disks):
+            words += ["-drive", f"if=none,id=disk{number},format=raw,cache=unsafe,file={disk}"]
+            words += ["-device", f"virtio-blk-pci,drive=disk{number}"]
         return [*words, "-append", f"console=ttyS0 {self.append}"]
 
 
@@ -120,10 +124,10 @@ class Guest:
         """Connect to the GDB stub, which stops the guest."""
         return GdbStub(self._folder / "gdb")
 
-    def dump(self, path: Path) -> None:
-        """Stop the guest and write its memory and registers to an ELF core at `path`."""
+    def dump(self, path: Path, form: str = "elf") -> None:
+        """Stop the guest and write its memory and registers to a file at `path`: an ELF core, or another of QEMU's forms."""
         self.qmp("stop")
-        self.qmp("dump-guest-memory", paging=False, protocol=f"file:{path}")
+        self.qmp("dump-guest-memory", paging=False, protocol=f"file:{path}", format=form)
         path.chmod(0o644)  # QEMU lets only the owner read
 
     def resume(self) -> None:

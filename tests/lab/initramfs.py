@@ -6,9 +6,10 @@ import lzma
 import re
 import stat
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from types import MappingProxyType
 
 from tests.lab.apt import Unavailable
 
@@ -98,13 +99,16 @@ def load_order(folder: Path, names: Sequence[str]) -> dict[str, bytes]:
     return ordered
 
 
-def build_initramfs(init: str, modules: dict[str, bytes], programs: dict[str, bytes]) -> bytes:
+def build_initramfs(
+    init: str, modules: dict[str, bytes], programs: dict[str, bytes], files: Mapping[str, bytes] = MappingProxyType({})
+) -> bytes:
     """Return a cpio archive whose init mounts the usual, loads `modules` in order and goes on with `init`.
 
     Args:
         init: shell text.
         modules: ELF files by name, in load order.
         programs: executables by name, for /bin.
+        files: further executables and files by their path, a folder's name and its own.
 
     Raises:
         Unavailable: this machine has no static busybox.
@@ -112,7 +116,8 @@ def build_initramfs(init: str, modules: dict[str, bytes], programs: dict[str, by
     if not BUSYBOX.exists():
         raise Unavailable(f"no {BUSYBOX} (Debian: busybox-static)")
     script = PRELUDE.format(modules=" ".join(modules)) + init
-    entries = [Entry(name, stat.S_IFDIR | 0o755) for name in ("dev", "bin", "modules")]
+    folders = dict.fromkeys(["dev", "bin", "modules", *(path.partition("/")[0] for path in files)])
+    entries = [Entry(name, stat.S_IFDIR | 0o755) for name in folders]
     entries += [
         # Without it the kernel starts init with no output at all.
         Entry("dev/console", stat.S_IFCHR | 0o600, device=CONSOLE),
@@ -121,4 +126,5 @@ def build_initramfs(init: str, modules: dict[str, bytes], programs: dict[str, by
     ]
     entries += [Entry(f"modules/{name}.ko", stat.S_IFREG | 0o644, data) for name, data in modules.items()]
     entries += [Entry(f"bin/{name}", stat.S_IFREG | 0o755, data) for name, data in programs.items()]
+    entries += [Entry(path, stat.S_IFREG | 0o755, data) for path, data in files.items()]
     return encode_cpio(entries)

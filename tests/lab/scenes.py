@@ -7,9 +7,10 @@ import json
 import shutil
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 
 from tests.lab import scripts
 from tests.lab.fetch import Kernel, cache_dir, ensure, locked
@@ -144,10 +145,12 @@ def _load(home: Path, kernel: Kernel) -> Scene:
     return Scene(**{**fields, "vmlinux": kernel.vmlinux})
 
 
-def write_initrd(home: Path, kernel: Kernel, init: str, random: Random) -> Path:
+def write_initrd(
+    home: Path, kernel: Kernel, init: str, random: Random, files: Mapping[str, bytes] = MappingProxyType({})
+) -> Path:
     modules = load_order(kernel.modules, scripts.choose_modules(random))
     (home / "init").write_text(init)
-    (home / "initrd").write_bytes(build_initramfs(init, modules, sleeper_programs()))
+    (home / "initrd").write_bytes(build_initramfs(init, modules, sleeper_programs(), files))
     return home / "initrd"
 
 

@@ -1,0 +1,84 @@
+"""How is a suspended VMware guest, its .vmss or .vmsn with or without a .vmem, read as a stopped machine?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import ByteSource, FileSource
+from orcdbg.formats.vmware import Value, parse_groups
+from orcdbg.snapshot.extents import Extent, ExtentMemory
+from orcdbg.snapshot.machine import CpuState, Snapshot
+
+PAGE = 4096
+MAX_REGIONS, MAX_CPUS = 1024, 8192
+_REGISTERS = {
+    **{name: name for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip")},
+    **{f"r{number}": f"r{number}" for number in range(8, 16)},
+    "eflags": "rflags",
+}
+
+Numbers = Mapping[tuple[str, tuple[int, ...]], int]
+
+
+def _numbers(source: ByteSource, values: Sequence[Value]) -> Numbers:
+    """All plain values by name and indices."""
+    plain = [value for value in values if not value.is_block]
+    return {
+        (value.name, value.indices): int.from_bytes(source.read_at(value.offset, value.size), "little")
+        for value in plain
+    }
+
+
+def _extents(numbers: Numbers, source: ByteSource, offset: int, size: int) -> list[Extent]:
+    """Memory from `offset` of a file on: in regions where the guest has holes in its physical memory."""
+    count = numbers.get(("regionsCount", ()), 0)
+    if not count:
+        return [Extent(0, source, offset, size, size)]
+    if count > MAX_REGIONS:
+        raise UnsupportedFormat(source.name, f"a VMware snapshot of {count} regions of memory")
+    found = []
+    for index in range(count):
+        page, frame, pages = (numbers.get((name, (index,)), 0) for name in ("regionPageNum", "regionPPN", "regionSize"))
+        found.append(Extent(frame * PAGE, source, offset + page * PAGE, pages * PAGE, pages * PAGE))
+    return found
+
+
+def _cpu(numbers: Numbers, cpu: int) -> CpuState | None:
+    registers = {ours: numbers[theirs, (cpu,)] for theirs, ours in _REGISTERS.items() if (theirs, (cpu,)) in numbers}
+    if "rip" not in registers or "rsp" not in registers:
+        return None
+    low, high = numbers.get(("IDTR", (cpu, 1))), numbers.get(("IDTR", (cpu, 2)))
+    idt = None if low is None or high is None else low | high << 32
+    cr3, cr4 = numbers.get(("CR64", (cpu, 3))), numbers.get(("CR64", (cpu, 4)))
+    return CpuState(cpu, f"VMware cpu {cpu}", registers, 0, cr3, cr4, idt)
+
+
+def _memory(source: ByteSource, values: Sequence[Value], numbers: Numbers) -> list[Extent]:
+    """The guest's memory: a block of the file itself, or the .vmem beside it."""
+    block = next((value for value in values if value.name == "Memory" and value.is_block), None)
+    if block is not None and block.is_compressed:
+        raise UnsupportedFormat(source.name, "a VMware snapshot with compressed memory: suspend without compression")
+    if block is not None:
+        return _extents(numbers, source, block.offset, block.size)
+    beside = Path(source.name).with_suffix(".vmem")
+    if not beside.is_file():
+        raise UnsupportedFormat(source.name, f"its memory is in a file of its own, and {beside} is not there")
+    memory = FileSource(str(beside))
+    return _extents(numbers, memory, 0, memory.size)
+
+
+def open_vmware(source: ByteSource) -> Snapshot:
+    """The snapshot in a .vmss or .vmsn file; its memory may be in the .vmem of the same name beside it.
+
+    Raises:
+        UnsupportedFormat: damaged, with compressed memory, or without memory.
+    """
+    groups = parse_groups(source)
+    memory_values, cpu_values = groups.get("memory", []), groups.get("cpu", [])
+    memory = ExtentMemory(_memory(source, memory_values, _numbers(source, memory_values)))
+    numbers = _numbers(source, cpu_values)
+    count = min(numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
+    cpus = [state for cpu in range(count) if (state := _cpu(numbers, cpu)) is not None]
+    return Snapshot(source.name, "VMware snapshot", memory, cpus, {}, (), memory.ranges)
