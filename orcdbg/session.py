@@ -229,13 +229,12 @@ class Session:
         return any(start <= address < end for start, end in self.text_ranges)
 
     def is_text(self, address: int) -> bool:
-        """True for an address in the image's or a module's code."""
+        """True for an address in code: the image's, a module's, or code that the kernel made."""
         if self.is_image_text(address):
             return True
         if not address >> 63:
             return False
-        module = self.names.module_at(address)
-        return module is not None
+        return self.names.module_at(address) is not None or self.names.made.at(address) is not None
 
     @functools.cached_property
     def orc_layout(self) -> LayoutChoice:
@@ -298,6 +297,7 @@ class Session:
             self.names.at,
             self.linux.find_address("error_entry"),
             self.return_trampolines,
+            self.names.made.at,
         )
 
     @functools.cached_property

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.made_code import PAGE, MadeCodes
 from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules
 
 
@@ -26,6 +27,7 @@ class Names:
     def __init__(self, linux: Linux) -> None:
         self._linux = linux
         self._cache: dict[int, Location | None] = {}
+        self.made = MadeCodes(linux)
 
     @functools.cached_property
     def _module_list(self) -> tuple[list[Module], list[str]]:
@@ -38,8 +40,8 @@ class Names:
 
     @property
     def problems(self) -> list[str]:
-        """What could not be read of the module list."""
-        return self._module_list[1]
+        """What could not be read of the module list, and of the lists of made code."""
+        return [*self._module_list[1], *self.made.problems]
 
     @functools.cached_property
     def module_symbols(self) -> dict[int, ModuleSymbols]:
@@ -71,7 +73,7 @@ class Names:
             return Location(symbol.name, symbol.address + self._linux.slide, size, None, symbol.letter in "tTwW")
         module = self.module_at(address)
         if module is None:
-            return None
+            return self._in_made_code(address)
         try:
             in_module = self.module_symbols[module.address].at(address)
         except OrcdbgError:
@@ -91,6 +93,15 @@ class Names:
                 continue
             found += [symbol.address] if symbol is not None else []
         return found
+
+    def _in_made_code(self, address: int) -> Location | None:
+        """As in /proc/kallsyms, where the slots of kprobes have one name a page."""
+        made = self.made.at(address)
+        if made is None:
+            return None
+        in_pages = made.kind in ("kprobe", "optprobe")
+        start, size = (address & -PAGE, PAGE) if in_pages else (made.start, made.end - made.start)
+        return Location(made.name, start, size, made.owner, True)
 
     def describe(self, address: int, exact: bool = True) -> str | None:
         """`symbol+0xoffset/0xsize [module]` as the kernel prints it; with `exact` false for a return address."""

@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
+from orcdbg.kernel.made_code import MadeCode
 from orcdbg.kernel.names import Location
 from orcdbg.orc.entry_code import REGISTERS_AT_RAX, WHY, is_after_error_entry
+from orcdbg.orc.made_rules import made_rule
 from orcdbg.orc.return_trampolines import WHY as RETURN_WHY
 from orcdbg.orc.return_trampolines import ReturnTrampolines
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
@@ -58,6 +60,7 @@ class Effective:
     thunk: tuple[str, ...] | None = None
     row: OrcRow | None = None
     why: str | None = None
+    by_frame_pointer: bool = False
 
 
 class OrcOverlay:
@@ -71,6 +74,7 @@ class OrcOverlay:
         locate: the symbol that holds an address.
         error_entry: where error_entry is, None where the kernel has none.
         returns: the code that replaced return addresses lead to.
+        find_made: the code that the kernel made at an address.
     """
 
     def __init__(
@@ -82,7 +86,9 @@ class OrcOverlay:
         locate: Callable[[int], Location | None],
         error_entry: int | None = None,
         returns: ReturnTrampolines | None = None,
+        find_made: Callable[[int], MadeCode | None] | None = None,
     ) -> None:
+        self._find_made = find_made
         self._error_entry = error_entry
         self._returns = returns
         self._locate = locate
@@ -109,6 +115,9 @@ class OrcOverlay:
         if place is not None and rule != place.rule:
             why = RETURN_WHY.format(where=place.holder)
             return Effective(entry, place.rule, None, None, place.instructions, FUNCTION_ENTRY, why)
+        made = self._find_made(address) if entry is None and self._find_made is not None else None
+        if made is not None:
+            return self._in_made_code(made, ip, exact)
         location = self._locate(address) if exact else None
         if location is not None and is_thunk(location):
             thunk = thunk_rule(location, ip, self._memory)
@@ -129,6 +138,23 @@ class OrcOverlay:
         if not cluster.image_known and found.patch is not None and not found.patch.adjust:
             return replace(found, patch=None)  # whether the text was changed at all is not known
         return found
+
+    def _in_made_code(self, code: MadeCode, ip: int, exact: bool) -> Effective:
+        """The rule in code that no table covers: its own, or that of the text that it stands for."""
+        found = made_rule(code, ip, exact, self._memory)
+        if found is None:
+            return Effective(None, None)
+        if found.alike is None:
+            rule, names = found.rule, found.instructions
+            return Effective(None, rule, None, None, names, found.row, found.why, found.by_frame_pointer)
+        if self._find_entry(found.alike if found.exact else found.alike - 1) is None:
+            return Effective(None, None)
+        base = self.at(found.alike, found.exact)
+        if base.rule is None or base.entry is None or (found.pushed and base.rule.indirect):
+            return replace(base, rule=None)
+        names = (*(base.thunk or ()), *found.instructions)
+        rule, row = base.rule.moved(found.pushed), base.row or base.entry.row
+        return replace(base, rule=rule, patch=None, thunk=names, row=row, why=found.why)
 
     def _text(self, cluster: Cluster) -> tuple[bytes | None, str]:
         """The cluster's bytes and where they come from: memory, else the replay."""

@@ -77,7 +77,7 @@ class Frame:
         if self.doubt:
             return "!"
         corrected = self.recovered is not None or (self.patch is not None and self.patch.adjust)
-        return "~" if corrected or self.source == "trampoline" else " "
+        return "~" if corrected or self.source in ("trampoline", "frame-pointer") else " "
 
 
 @dataclass(frozen=True, slots=True)

@@ -350,6 +350,8 @@ def explained(frame: Frame, effective: Effective) -> Frame:
 
 def _source(effective: Effective, corrected: bool) -> str:
     """The contract's word for what the rule was taken from."""
+    if effective.by_frame_pointer:
+        return "frame-pointer"
     if effective.thunk is not None:
         return "trampoline"
     return "none" if effective.entry is None else "patch" if corrected else "orc"

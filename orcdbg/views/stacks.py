@@ -41,6 +41,8 @@ def provenance(frame: Frame) -> str:
         return f"scan: {frame.doubt}" if frame.doubt else "scan"
     if frame.source == "trampoline":
         return f"derived {frame.rule or 'no rule'}"
+    if frame.source == "frame-pointer":
+        return f"frame pointer {frame.rule}"
     if frame.entry is None:
         return frame.rule or "no ORC row"
     row = frame.entry.row
@@ -78,7 +80,7 @@ def reasons(frame: Frame) -> list[str]:
             found.append(f"instructions from {patch.text_from}")
     if frame.recovered is not None:
         found.append(f"recovered from {frame.registers['rip'].source}")
-    if frame.source == "trampoline" and frame.rule:
+    if frame.source in ("trampoline", "frame-pointer") and frame.rule:
         found += frame.notes
     if frame.doubt and frame.source != "scan":
         found.append(frame.doubt)

@@ -14,7 +14,7 @@ from orcdbg.symbols.table import ENTRY, SymbolTable
 
 U8, U32, U64, POINTER, WORD_POINTER = "u8", "u32", "u64", "void *", "unsigned long *"
 _TYPES = (U8, U32, U64, POINTER, WORD_POINTER)
-# Size, and members by name with offset in bytes and one of the types above.
+# Size, and members by name with offset in bytes and one of the types above, or the name of another structure.
 Structure = tuple[int, Mapping[str, tuple[int, str]]]
 
 
@@ -29,12 +29,13 @@ def encode_btf(structures: Mapping[str, Structure]) -> bytes:
     def header(text: str, kind: int, count: int, value: int) -> bytes:
         return struct.pack("<III", name(text) if text else 0, kind << 24 | count, value)
 
+    numbers = [*_TYPES, *structures]
     types = b"".join(header(text, INT, 0, size) + bytes(4) for text, size in ((U8, 1), (U32, 4), (U64, 8)))
     types += header("", PTR, 0, 0) + header("", PTR, 0, _TYPES.index(U64) + 1)
     for title, (size, members) in structures.items():
         types += header(title, STRUCT, len(members), size)
         for member, (offset, kind) in members.items():
-            types += struct.pack("<III", name(member), _TYPES.index(kind) + 1, 8 * offset)
+            types += struct.pack("<III", name(member), numbers.index(kind) + 1, 8 * offset)
     head = struct.pack("<HBBIIIII", MAGIC, 1, 0, 24, 0, len(types), len(types), len(strings))
     return head + types + bytes(strings)
 
