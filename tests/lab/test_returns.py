@@ -1,0 +1,216 @@
+"""Stacks through replaced return addresses and through code that the kernel made, in real kernels under probes and tracers.
+
+One guest a kernel: a snapshot of tasks that sleep below probes and function_graph, compared with the guest's own unwinder
+and with what the same programs' stacks were before; then functions are stepped through from entry to return.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+from random import Random
+
+import pytest
+
+import orcdbg
+from orcdbg.session import Session
+from orcdbg.unwind.frame import StackTrace
+from tests.lab import scripts, traced
+from tests.lab.apt import Unavailable
+from tests.lab.conftest import KERNELS
+from tests.lab.fetch import Kernel, ensure, locked
+from tests.lab.guest import Guest, GuestError, Machine
+from tests.lab.live import LiveKernel, open_live
+from tests.lab.scenes import BOOT_SECONDS, write_initrd
+from tests.lab.test_stacks import as_proc_prints, blocked_tasks
+from tests.lab.test_stepping import Caller, callers
+
+pytestmark = pytest.mark.lab
+
+FUNCTIONS, STEPS, SECONDS = 5, 6000, 25.0
+EVERY = 11  # stops in code of no interest that are judged: one of so many
+WAIT = 3.0
+BOOT_ATTEMPTS = 2
+_GENERATED = ("__builtin__ftrace", "__builtin__kprobes", "bpf")
+
+
+def known_chains(before: dict[int, scripts.Trace]) -> dict[str, set[tuple[str, ...]]]:
+    """What the guest printed before anything was traced, by the name of the task."""
+    chains = defaultdict(set)
+    for trace in before.values():
+        chains[trace.comm].add(trace.frames)
+    return chains
+
+
+def check_against_guest(session: Session, console: str) -> int:
+    """Compares every blocked task that stood still, and returns how many frames of theirs were recovered."""
+    before, *rounds = scripts.parse_rounds(console)
+    still, _ = scripts.still_and_moved(rounds, scripts.stays_while_idle)
+    chains, recovered = known_chains(before), 0
+    lost = [session.names.describe(start, False) for start in session.return_trampolines.by_start]
+    tasks = blocked_tasks(session, {tid: list(trace.frames) for tid, trace in still.items()})
+    assert len(tasks) > 40
+    for task in tasks:
+        trace, theirs = session.unwinder.trace(task), list(still[task.pid].frames)
+        mine = as_proc_prints(session, trace)
+        check_marks(session, trace)
+        recovered += sum(frame.recovered is not None for frame in trace.frames)
+        at = next((number for number, frame in enumerate(theirs) if frame in lost), None)
+        if at is None:
+            assert mine == theirs, task
+            continue
+        # The kernel gives up at its own trampoline, before 5.11 at that of kretprobes, later where one is over that of
+        # function_graph. The rest is what the same program's stack was before.
+        assert mine[:at] == theirs[:at], task
+        assert any(mine[at:] == list(chain[-len(mine[at:]) :]) for chain in chains[task.comm]), (task, mine)
+    return recovered
+
+
+def check_marks(session: Session, trace: StackTrace) -> None:
+    """Every frame is sure; those and only those are marked whose return address was replaced, by a trampoline with a name."""
+    trampolines = session.return_trampolines.by_start
+    assert trace.end in ("user", "kthread", "idle"), (trace, trace.end_reason)
+    for frame in trace.frames:
+        assert frame.mark == (" " if frame.recovered is None else "~"), (trace.pid, frame)
+        assert frame.recovered is None or trampolines[frame.recovered.trampoline].by == frame.recovered.by
+
+
+def entries(live: LiveKernel, names: list[str], random: Random) -> Iterator[int]:
+    """Stops the guest at the entry of one probed function after another; each is met at most twice."""
+    left = [address for name in names if (address := live.session.linux.find_address(name)) is not None] * 2
+    random.shuffle(left)
+    while left:
+        chosen = list(dict.fromkeys(left))[:4]
+        for address in chosen:
+            live.stub.set_breakpoint(address)
+        is_hit = live.stub.resume(WAIT)
+        for address in chosen:
+            live.stub.clear_breakpoint(address)
+        ip = live.stub.read_registers()["rip"]
+        if not is_hit or ip not in left:
+            left = left[4:]
+            continue
+        left.remove(ip)
+        yield ip
+
+
+def is_interesting(live: LiveKernel, ip: int, entry: int) -> bool:
+    """True in the function itself, in return trampolines, and in code that the kernel made."""
+    session = live.session
+    if session.return_trampolines.at(ip) is not None or not session.is_image_text(ip):
+        return True
+    place = session.names.at(ip)
+    return place is not None and (place.start == entry or place.symbol.startswith("ftrace_"))
+
+
+class Follower:
+    """Steps through one function, and counts stops, stops in code of interest, and those without callers."""
+
+    def __init__(self, live: LiveKernel, entry: int) -> None:
+        self.live = live
+        self.entry = entry
+        self.first = live.trace()
+        self.known, self.sp = callers(self.first), self.first.frames[0].sp
+        self.judged = 0
+        self.inside: dict[str, int] = defaultdict(int)
+        self.unknown: list[str] = []
+
+    def follow(self, deadline: float) -> None:
+        """Until the function has returned, sleeps, or time is up."""
+        if self.first.end == "stopped" or any(frame.doubt for frame in self.first.frames):
+            self.unknown.append(f"at the entry: {self.first.end_reason}")
+            return
+        for step in range(STEPS):
+            self.live.stub.step()
+            registers = self.live.stub.read_registers()
+            ip, sp = registers["rip"], registers["rsp"]
+            if (ip, sp) == self.known[0] or time.monotonic() > deadline:
+                return
+            interesting = is_interesting(self.live, ip, self.entry)
+            if (interesting or step % EVERY == 0) and not self._judge(interesting):
+                return
+
+    def _judge(self, interesting: bool) -> bool:
+        """Judges one stop; False once another task runs."""
+        trace = self.live.trace()
+        if trace.task != self.first.task or (trace.frames[0].stack == "task" and trace.frames[0].sp > self.sp + 8):
+            return False
+        self.judged += 1
+        where = self.live.session.names.describe(trace.frames[0].ip) or hex(trace.frames[0].ip)
+        if interesting:
+            self.inside[where.partition("+")[0]] += 1
+        assert self._contradictions(trace) == [], (where, self.first.frames[0].location, shown(self.live, trace))
+        if callers(trace)[-len(self.known) :] != self.known:
+            doubts = [frame.doubt for frame in trace.frames if frame.doubt]
+            assert trace.end == "stopped" or doubts, (where, shown(self.live, trace))
+            self.unknown.append(f"{where}: {trace.end_reason or doubts[0]}")
+        return True
+
+    def _contradictions(self, trace: StackTrace) -> list[Caller]:
+        """Frames shown as sure, outside the function, that are none of its callers."""
+        sure = [f for f in trace.frames[1:] if f.reliable and not f.doubt and f.sp >= self.sp + 8 and f.stack == "task"]
+        return [(frame.ip, frame.sp) for frame in sure if (frame.ip, frame.sp) not in self.known]
+
+
+def shown(live: LiveKernel, trace: StackTrace) -> list[str]:
+    """A trace in short, for messages."""
+    return [f"{live.session.names.describe(f.ip)} sp {f.sp:x} {f.mark} {f.source} {f.rule}" for f in trace.frames]
+
+
+def step_through(live: LiveKernel, names: list[str], random: Random) -> tuple[int, dict[str, int], list[str]]:
+    """Follows some of the probed functions: stops that were judged, those in code of interest by name, and those lost."""
+    judged, inside, unknown = 0, defaultdict[str, int](int), list[str]()
+    deadline = time.monotonic() + SECONDS
+    for number, entry in enumerate(entries(live, names, random)):
+        follower = Follower(live, entry)
+        follower.follow(deadline)
+        judged, unknown = judged + follower.judged, unknown + follower.unknown
+        for name, count in follower.inside.items():
+            inside[name] += count
+        if number + 1 == FUNCTIONS or time.monotonic() > deadline:
+            break
+    return judged, inside, unknown
+
+
+def run_guest(kernel: Kernel, random: Random, plan: traced.Plan, home: Path) -> None:
+    """One boot: the snapshot, then the stepping."""
+    initrd = write_initrd(home, kernel, traced.write_traced(random, plan), random)
+    with Guest(Machine(kernel.vmlinuz, initrd), home / "serial.log") as guest:
+        guest.wait_for(scripts.READY, BOOT_SECONDS)
+        time.sleep(0.3)
+        guest.dump(home / "core")
+        guest.resume()
+        console = guest.wait_for(traced.STEPPED, BOOT_SECONDS)
+        session = orcdbg.open(kernel.vmlinux, home / "core")
+        recovered = check_against_guest(session, console)
+        assert recovered > 5, "no task slept below a probe"
+        with guest.stub() as stub:
+            live = open_live(stub, kernel.vmlinux, scripts.parse_symbols(console)["_text"])
+            judged, inside, unknown = step_through(live, plan.functions, random)
+    print(f"{kernel.name}: {recovered} recovered frames; {plan}")
+    print(
+        f"{kernel.name}: {judged} stops judged, inside {dict(inside)}, {len(unknown)} lost: {sorted(set(unknown))[:12]}"
+    )
+    assert judged > 0
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_true_callers_are_shown_under_probes_and_tracers(kernel: str, seed: int, tmp_path: Path) -> None:
+    """No frame that is shown as sure is wrong; asleep nothing is missing either."""
+    random = Random(f"{kernel} returns {seed}")
+    try:
+        found = ensure(kernel)
+    except Unavailable as error:
+        pytest.skip(f"{kernel}: {error}")
+    plan = traced.choose(random)
+    with locked("guest"):
+        for left in reversed(range(BOOT_ATTEMPTS)):
+            try:
+                run_guest(found, random, plan, tmp_path)
+                break
+            except (GuestError, TimeoutError) as error:
+                if not left:
+                    raise
+                print(f"{kernel}: {error}; booting again")
