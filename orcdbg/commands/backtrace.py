@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from orcdbg.base.errors import NotFound, UsageError
-from orcdbg.commands import frames, hunting
+from orcdbg.commands import frames, hunting, log_check
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.lines import positions_in
 from orcdbg.commands.registry import Command
@@ -42,6 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
     hunting.arguments(parser)
+    parser.add_argument("--check", action="store_true", help="compare with the trace that the kernel printed")
 
 
 def cpu_list(text: str, limit: int) -> list[int]:
@@ -107,6 +108,8 @@ def _run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if arguments.ip is not None or arguments.sp is not None:
         return _from_registers(debugger, arguments)
     tasks = chosen_tasks(debugger, arguments)
+    if arguments.check:
+        return log_check.check(debugger, tasks)
     guesses = hunting.answer(debugger, tasks, arguments)
     if guesses is not None:
         return stacks_result(debugger, guesses) if isinstance(guesses, list) else guesses
@@ -161,6 +164,7 @@ COMMANDS = (
             ("bt 94 95", "two tasks by pid"),
             ("bt -a", "the task that each CPU runs"),
             ("bt -l", "with source lines and inlined functions, where the vmlinux has DWARF"),
+            ("bt --check", "our frames beside the panic's own trace"),
             ("bt -e", "what looks like saved registers on the task's stacks"),
             ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
         ),

@@ -13,6 +13,7 @@ from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
+from orcdbg.commands.log_check import LogChecks
 from orcdbg.image.source_lines import Position
 from orcdbg.orc.check import Boundary
 from orcdbg.orc.overlay import PatchEffect
@@ -21,7 +22,7 @@ from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
-from orcdbg.views import live, log, saved
+from orcdbg.views import live, log, log_check, saved
 from orcdbg.views.lines import position_json
 
 SCHEMA = 1
@@ -422,6 +423,11 @@ def _(result: Stopped) -> Json:
 @encode.register
 def _(result: SavedSets) -> Json:
     return saved.saved_json(result)
+
+
+@encode.register
+def _(result: LogChecks) -> Json:
+    return log_check.checks_json(result)
 
 
 @encode.register

@@ -9,7 +9,8 @@ from orcdbg.commands import results
 from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
-from orcdbg.views import audit, code, frames, live, log, saved, stacks, static
+from orcdbg.commands.log_check import LogChecks
+from orcdbg.views import audit, code, frames, live, log, log_check, saved, stacks, static
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -211,6 +212,11 @@ def _(result: Stopped, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: SavedSets, width: Width) -> Iterator[Line]:
     return saved.saved_lines(result)
+
+
+@lines_of.register
+def _(result: LogChecks, width: Width) -> Iterator[Line]:
+    return log_check.checks_lines(result)
 
 
 @lines_of.register

@@ -111,8 +111,10 @@ def read_text(stub: GdbStub, address: int, size: int) -> bytes:
     raise GuestError(f"{address:#x} cannot be read")
 
 
-def stop_at(stub: GdbStub, address: int, wanted: Wanted, skipped: int) -> dict[str, int]:
+def stop_at(stub: GdbStub, address: int, wanted: Wanted, skipped: int, patience: int = PATIENCE) -> dict[str, int]:
     """Run to a breakpoint at `address`, let `skipped` wanted hits pass, and return the registers at the next one.
+
+    After `patience` hits any will do.
 
     Raises:
         GuestError: the guest does not come here.
@@ -125,7 +127,7 @@ def stop_at(stub: GdbStub, address: int, wanted: Wanted, skipped: int) -> dict[s
         if registers["rip"] != address:
             raise GuestError(f"stopped at {registers['rip']:#x}, not {address:#x}")
         counts = wanted(stub, registers)
-        if hit >= PATIENCE or (counts and not skipped):
+        if hit >= patience or (counts and not skipped):
             return registers
         skipped -= counts
         stub.skip_breakpoint(address)

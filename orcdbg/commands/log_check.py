@@ -1,0 +1,150 @@
+"""bt --check: do our frames agree with the trace that the kernel itself printed?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orcdbg.base.errors import NotFound
+from orcdbg.commands.debugger import Debugger
+from orcdbg.kernel.log import read_log
+from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, printed_traces
+from orcdbg.kernel.tasks import Task
+from orcdbg.unwind.frame import Frame, StackTrace
+
+_SURE, _GUESS = 1000, 1  # what it is worth to find a line of the log among our frames
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """A frame of ours beside a line of the log; one of them may be None.
+
+    `status`: `same`; `guess`, where the log has a `?` and we are sure; `doubt`, where we are not sure; `returned` and
+    `since`, inside of the first common frame: what had returned, and what was called, when the machine stopped; `stale`, a
+    `?` of the log that is no frame; `beyond`, ours past the last line of the log; and the contradictions `missing`, which
+    only the log has, and `extra`, which only we have.
+    """
+
+    status: str
+    printed: PrintedFrame | None
+    frame: Frame | None
+    name: str | None
+
+    @property
+    def contradicts(self) -> bool:
+        """True where both cannot be right."""
+        return self.status in ("missing", "extra")
+
+
+@dataclass(frozen=True, slots=True)
+class LogCheck:
+    """One stack beside its trace in the log."""
+
+    trace: StackTrace
+    printed: PrintedTrace
+    rows: Sequence[Row]
+
+    @property
+    def contradictions(self) -> int:
+        """How many rows cannot be right on both sides."""
+        return sum(row.contradicts for row in self.rows)
+
+
+@dataclass(frozen=True, slots=True)
+class LogChecks:
+    """Stacks beside their traces; `without` are the tasks of which the log has none."""
+
+    checks: Sequence[LogCheck]
+    without: Sequence[Task]
+    problems: Sequence[str]
+    exit_status: int
+
+
+def compare(names: Sequence[str], frames: Sequence[Frame], printed: Sequence[PrintedFrame]) -> list[Row]:
+    """Frames, whose names as the kernel prints them are `names`, beside the lines of a trace; both innermost first."""
+    pairs = _align(names, printed)
+    if not pairs:
+        left = [_row("returned" if one.sure else "stale", one, None, None) for one in printed]
+        return left + [_row("since", None, frame, name) for frame, name in zip(frames, names, strict=True)]
+    rows: list[Row] = []
+    at, line = 0, 0
+    for mine, theirs in [*pairs, (len(names), len(printed))]:
+        is_inner, is_last = at == 0 and line == 0, mine == len(names)
+        rows += [_only_printed(one, is_inner) for one in printed[line:theirs]]
+        rows += [_only_ours(frames[i], names[i], is_inner, is_last) for i in range(at, mine)]
+        if not is_last:
+            frame, one = frames[mine], printed[theirs]
+            status = "doubt" if frame.mark in "!?" else "same" if one.sure else "guess"
+            rows.append(_row(status, one, frame, names[mine]))
+        at, line = mine + 1, theirs + 1
+    return rows
+
+
+def _row(status: str, printed: PrintedFrame | None, frame: Frame | None, name: str | None) -> Row:
+    return Row(status, printed, frame, name)
+
+
+def _only_printed(one: PrintedFrame, is_inner: bool) -> Row:
+    status = "stale" if not one.sure else "returned" if is_inner else "missing"
+    return _row(status, one, None, None)
+
+
+def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> Row:
+    place = "since" if is_inner else "beyond" if is_last else "extra"
+    return _row("doubt" if frame.mark in "!?" else place, None, frame, name)
+
+
+def _align(names: Sequence[str], printed: Sequence[PrintedFrame]) -> list[tuple[int, int]]:
+    """Pairs of equal entries, in order on both sides, that are worth most together."""
+    best = [[0] * (len(printed) + 1) for _ in range(len(names) + 1)]
+    for i in reversed(range(len(names))):
+        for j in reversed(range(len(printed))):
+            found = max(best[i + 1][j], best[i][j + 1])
+            if names[i] == printed[j].name:
+                found = max(found, best[i + 1][j + 1] + (_SURE if printed[j].sure else _GUESS))
+            best[i][j] = found
+    pairs, i, j = [], 0, 0
+    while i < len(names) and j < len(printed):
+        worth = _SURE if printed[j].sure else _GUESS
+        if names[i] == printed[j].name and best[i][j] == best[i + 1][j + 1] + worth:
+            pairs.append((i, j))
+            i, j = i + 1, j + 1
+        elif best[i + 1][j] >= best[i][j + 1]:
+            i += 1
+        else:
+            j += 1
+    return pairs
+
+
+def trace_of(traces: Sequence[PrintedTrace], task: Task, cpu: int | None) -> PrintedTrace | None:
+    """The last trace that the log has of a task; a swapper's is told by its CPU."""
+    for trace in reversed(traces):
+        on_its_cpu = trace.cpu is None or cpu is None or trace.cpu == cpu
+        if trace.pid == task.pid and task.comm.startswith(trace.comm[:15]) and (on_its_cpu or task.pid):
+            return trace
+    return None
+
+
+def check(debugger: Debugger, tasks: Sequence[Task]) -> LogChecks:
+    """Each task's stack beside its trace.
+
+    Raises:
+        NotFound: the log has no trace of any of them.
+    """
+    records, problems = read_log(debugger.session.linux)
+    traces = printed_traces(records)
+    checks, without = [], []
+    for task in tasks:
+        trace = debugger.trace(task)
+        printed = trace_of(traces, task, trace.cpu)
+        if printed is None:
+            without.append(task)
+            continue
+        frames = [frame for frame in trace.frames if frame.kind != "user"]
+        names = [debugger.session.names.describe(f.ip, f.exact) or f"{f.ip:#x}" for f in frames]
+        checks.append(LogCheck(trace, printed, compare(names, frames, printed.frames)))
+    if not checks:
+        known = ", ".join(f"{one.pid} {one.comm}" for one in traces[-5:])
+        hint = f"the last traces are of {known}" if known else "the log has no traces at all"
+        raise NotFound("trace in the log of task", ", ".join(str(task.pid) for task in tasks), hint)
+    return LogChecks(checks, without, problems, 5 if any(one.contradictions for one in checks) else 0)

@@ -1,0 +1,134 @@
+"""Which call traces did the kernel print into its log, and of which task?
+
+Mirrors show_trace_log_lvl() of arch/x86/kernel/dumpstack.c and what stands in front of its traces: `CPU: 0 PID: 94 Comm:
+init` of an oops, a panic or sysrq-l, `task:init state:S ... pid:1` of sysrq-t.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from orcdbg.kernel.log import LogRecord
+
+MAX_LINES = 1024  # of one trace
+MAX_TEXT = 512  # of a line that are looked at
+_HEADER_DISTANCE = 60  # records between the line that names the task and the trace: registers and code stand there
+_OWNER = re.compile(r"^CPU: (\d+)(?: UID: \d+)? PID: (\d+) Comm: (.*?) (?:Not tainted|Tainted)")
+_TASK = re.compile(r"^task:(.{1,15}?)\s+state:\S.*?\bpid:\s*(\d+)")
+_OLD_TASK = re.compile(r"^(\S.{0,14}?)\s+[RSDTtXZPI]\s.*?\s(\d+)\s+\d+\s+0x[0-9a-f]+$")
+_BEGIN = re.compile(r"^\s*Call Trace:")
+_FRAME = re.compile(
+    r"^\s*(?:<[A-Z#0-9]+>\s*)?(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_$][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)"
+    r"(?: \[(\w+)(?: \w+)?\])?\s*$"
+)
+_MARK = re.compile(r"^\s*</?([A-Z#][A-Z0-9]*)>\s*$")
+_RIP = re.compile(r"^RIP: ([0-9a-f]{4}):(?:\[<[0-9a-f]+>\] )?(?:\[<[0-9a-f]+>\] )?(\S.*)$")
+_REGISTERS = re.compile(r"^(?:Code|RSP|RAX|RDX|RBP|R10|R13|ORIG_RAX|FS|CS|CR2|PKRU|DR\d|Modules linked in|CPU):?[: ]")
+_USER_SELECTOR = 3
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedFrame:
+    """A line of a trace: `sure` is False after `?`; `is_rip` marks the ip of saved registers, which is exact."""
+
+    symbol: str
+    offset: int
+    size: int
+    module: str | None
+    sure: bool
+    is_rip: bool = False
+
+    @property
+    def name(self) -> str:
+        """As the kernel printed it."""
+        module = f" [{self.module}]" if self.module else ""
+        return f"{self.symbol}+{self.offset:#x}/{self.size:#x}{module}"
+
+
+@dataclass(slots=True)
+class PrintedTrace:
+    """One call trace: whose, on which CPU (None where the log does not say), when, and its lines, innermost first."""
+
+    pid: int
+    comm: str
+    cpu: int | None
+    time: int
+    frames: list[PrintedFrame] = field(default_factory=list)
+    reached_user: bool = False
+
+
+def parse_frame(text: str) -> PrintedFrame | None:
+    """A line of a trace, or None."""
+    found = _FRAME.match(text)
+    if found is None:
+        return None
+    guess, symbol, offset, size, module = found.groups()
+    return PrintedFrame(symbol, int(offset, 16), int(size, 16), module, guess is None)
+
+
+def parse_owner(text: str) -> tuple[int, str, int | None] | None:
+    """Pid, name and CPU of the task that a line names, or None."""
+    if found := _OWNER.match(text):
+        return int(found[2]), found[3], int(found[1])
+    if found := _TASK.match(text) or _OLD_TASK.match(text):
+        return int(found[2]), found[1].strip(), None
+    return None
+
+
+class _Reader:
+    """Traces of one printer: lines of several CPUs may stand between each other's."""
+
+    def __init__(self) -> None:
+        self.traces: list[PrintedTrace] = []
+        self._owner: tuple[int, str, int | None] | None = None
+        self._since_owner = 0
+        self._open: PrintedTrace | None = None
+
+    def read(self, text: str, time: int) -> None:
+        """The next line of this printer."""
+        self._since_owner += 1
+        owner = parse_owner(text)
+        if owner is not None:
+            self._owner, self._since_owner, self._open = owner, 0, None
+        elif _BEGIN.match(text):
+            self._open = None
+            if self._owner is not None and self._since_owner <= _HEADER_DISTANCE:
+                self._open = PrintedTrace(*self._owner, time)
+                self.traces.append(self._open)
+                self._owner = None
+        elif self._open is not None and not self._goes_on(self._open, text):
+            self._open = None
+
+    def _goes_on(self, trace: PrintedTrace, text: str) -> bool:
+        """Adds a line to a trace; False where it is none of it."""
+        frame = parse_frame(text)
+        if frame is not None and len(trace.frames) < MAX_LINES:
+            trace.frames.append(frame)
+            return True
+        rip = _RIP.match(text)
+        if rip is not None:
+            return self._registers(trace, int(rip[1], 16), rip[2])
+        return _MARK.match(text) is not None or _REGISTERS.match(text) is not None
+
+    def _registers(self, trace: PrintedTrace, selector: int, where: str) -> bool:
+        if selector & _USER_SELECTOR == _USER_SELECTOR:
+            trace.reached_user = True
+            return True
+        frame = parse_frame(where)
+        if frame is not None:
+            sure = PrintedFrame(frame.symbol, frame.offset, frame.size, frame.module, True, True)
+            trace.frames.append(sure)
+        return True
+
+
+def printed_traces(records: Sequence[LogRecord]) -> list[PrintedTrace]:
+    """The traces in a log, in the order in which they began."""
+    readers: dict[str | None, _Reader] = {}
+    for record in records:
+        reader = readers.setdefault(record.caller, _Reader())
+        for text in record.text.split("\n"):
+            reader.read(text[:MAX_TEXT], record.time)
+    found = [trace for reader in readers.values() for trace in reader.traces if trace.frames]
+    return sorted(found, key=lambda trace: trace.time)

@@ -1,0 +1,94 @@
+"""How does a stack look beside the trace that the kernel printed of it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from orcdbg.commands.log_check import LogCheck, LogChecks, Row
+from orcdbg.views.page import Line, line
+
+_WORDS = {
+    "same": "",
+    "guess": "the log has it after a ?",
+    "doubt": "marked here",
+    "returned": "had returned when the machine stopped",
+    "since": "called since",
+    "stale": "",
+    "beyond": "past the end of the trace",
+    "missing": "NOT AMONG OUR FRAMES",
+    "extra": "NOT IN THE LOG",
+}
+
+
+def checks_lines(result: LogChecks) -> Iterator[Line]:
+    """Two columns a stack, and what it comes to."""
+    for check in result.checks:
+        yield from _check_lines(check)
+    for task in result.without:
+        yield line((f'PID {task.pid} "{task.comm}": the log has no trace of it', "note"))
+    for problem in result.problems:
+        yield line(("! ", "doubt"), problem)
+
+
+def _check_lines(check: LogCheck) -> Iterator[Line]:
+    trace, printed = check.trace, check.printed
+    seconds = f"{printed.time / 1e9:.6f}"
+    yield line((f'PID: {trace.pid}  COMMAND: "{trace.comm}"  trace printed at {seconds} s', "header"))
+    rows = [row for row in check.rows if row.status != "stale"]
+    column = max([len(_printed(row)) for row in rows] + [12])
+    yield line((f"      {'in the log':<{column}}  here", "label"))
+    for row in rows:
+        style = "doubt" if row.contradicts else "mark" if row.status == "guess" else ""
+        number = f"{row.frame.mark}#{row.frame.index} " if row.frame else ""
+        word = _WORDS[row.status]
+        yield line(
+            ("!!    " if row.contradicts else "      ", "doubt"),
+            f"{_printed(row):<{column}}  ",
+            (f"{number}{row.name or ''}", "symbol"),
+            (f"{'   ' if row.name else ''}{word}" if word else "", style),
+        )
+    counts = {status: sum(row.status == status for row in check.rows) for status in _WORDS}
+    stale = f", {counts['stale']} stale `?` in the log" if counts["stale"] else ""
+    summary = f"{counts['same']} the same, {counts['guess']} that the log only guesses{stale}."
+    verdict = f" {check.contradictions} CONTRADICT THE LOG." if check.contradictions else " No contradiction."
+    yield line(summary, (verdict, "doubt" if check.contradictions else ""))
+
+
+def _printed(row: Row) -> str:
+    if row.printed is None:
+        return "-"
+    before = "RIP: " if row.printed.is_rip else "" if row.printed.sure else "? "
+    return before + row.printed.name
+
+
+def checks_json(result: LogChecks) -> dict[str, Any]:
+    """LOGCHECKS of the contract."""
+    return {
+        "checks": [_check(one) for one in result.checks],
+        "without": [task.pid for task in result.without],
+        "problems": list(result.problems),
+    }
+
+
+def _check(check: LogCheck) -> dict[str, Any]:
+    return {
+        "task": f"{check.trace.task:#x}",
+        "pid": check.trace.pid,
+        "comm": check.trace.comm,
+        "cpu": check.printed.cpu,
+        "time": check.printed.time,
+        "agrees": check.contradictions == 0,
+        "contradictions": check.contradictions,
+        "rows": [_row(row) for row in check.rows],
+    }
+
+
+def _row(row: Row) -> dict[str, Any]:
+    return {
+        "status": row.status,
+        "printed": row.printed.name if row.printed else None,
+        "sure": row.printed.sure if row.printed else None,
+        "index": row.frame.index if row.frame else None,
+        "ours": row.name,
+    }

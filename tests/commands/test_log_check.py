@@ -1,0 +1,111 @@
+"""bt --check: our frames beside the kernel's own trace."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from orcdbg.commands.log_check import compare
+from orcdbg.kernel.oops import PrintedFrame
+from orcdbg.session import Session
+from orcdbg.unwind.frame import Frame
+from tests.conftest import RunProgram
+
+
+@pytest.fixture(scope="module")
+def frames(sample: Session) -> tuple[list[Frame], list[str]]:
+    """The frames of a sleeping task without a mark, and their names as the kernel prints them."""
+    found = [f for f in sample.unwinder.trace(sample.task(1)).frames if f.kind != "user"]
+    return found, [sample.names.describe(f.ip, f.exact) or "" for f in found]
+
+
+def printed(names: list[str]) -> list[PrintedFrame]:
+    """A log that is sure of all these."""
+    out = []
+    for name in names:
+        symbol, _, rest = name.partition("+")
+        offset, _, size = rest.partition("/")
+        out.append(PrintedFrame(symbol, int(offset, 16), int(size, 16), None, True))
+    return out
+
+
+def statuses(frames: tuple[list[Frame], list[str]], log: list[PrintedFrame]) -> list[str]:
+    """What is said of each row."""
+    return [row.status for row in compare(frames[1], frames[0], log)]
+
+
+def test_equal_traces_are_the_same(frames: tuple[list[Frame], list[str]]) -> None:
+    """Line by line."""
+    assert set(statuses(frames, printed(frames[1]))) == {"same"}
+
+
+def test_a_sure_line_that_we_lack_is_missing(frames: tuple[list[Frame], list[str]]) -> None:
+    """Our walk lost a frame, or the kernel's made one up: both cannot be right."""
+    log = printed(frames[1])
+    log.insert(2, PrintedFrame("lost", 1, 2, None, True))
+    assert statuses(frames, log)[:4] == ["same", "same", "missing", "same"]
+
+
+def test_a_frame_that_the_log_lacks_is_extra(frames: tuple[list[Frame], list[str]]) -> None:
+    """The kernel prints every word that could be one, if only after a `?`."""
+    log = printed(frames[1])
+    del log[2]
+    assert statuses(frames, log)[:4] == ["same", "same", "extra", "same"]
+
+
+def test_a_guess_of_the_log_confirms_a_frame(frames: tuple[list[Frame], list[str]]) -> None:
+    """The kernel's unwinder had given up there."""
+    log = [replace(one, sure=index < 2) for index, one in enumerate(printed(frames[1]))]
+    assert statuses(frames, log)[:3] == ["same", "same", "guess"]
+
+
+def test_a_stale_guess_of_the_log_is_no_contradiction(frames: tuple[list[Frame], list[str]]) -> None:
+    """That is what the `?` means."""
+    log = printed(frames[1])
+    log.insert(3, PrintedFrame("stale", 1, 2, None, False))
+    assert statuses(frames, log)[3] == "stale"
+
+
+def test_what_returned_or_was_called_since_is_no_contradiction(frames: tuple[list[Frame], list[str]]) -> None:
+    """A panic's CPU ran on after it had printed."""
+    log = [PrintedFrame("dump_stack", 1, 2, None, True), *printed(frames[1])[2:]]
+    assert statuses(frames, log)[:4] == ["returned", "since", "since", "same"]
+
+
+def test_a_frame_that_is_marked_is_never_a_contradiction(frames: tuple[list[Frame], list[str]]) -> None:
+    """It was not claimed."""
+    marked = [replace(f, reliable=f.index != 2) for f in frames[0]]
+    log = printed(frames[1])
+    del log[2]
+    assert [row.status for row in compare(frames[1], marked, log)][2] == "doubt"
+
+
+def test_the_log_ends_before_we_do(frames: tuple[list[Frame], list[str]]) -> None:
+    """A trace whose rest was overwritten."""
+    assert statuses(frames, printed(frames[1])[:3])[2:4] == ["same", "beyond"]
+
+
+def test_nothing_in_common_is_said_as_such(frames: tuple[list[Frame], list[str]]) -> None:
+    """The task has moved on altogether."""
+    assert set(statuses(frames, [PrintedFrame("other", 1, 2, None, True)])) == {"returned", "since"}
+
+
+def test_the_samples_panic_agrees(orcdbg_run: RunProgram) -> None:
+    """Five frames the same, and eight where the kernel's own unwinder had given up and only guessed."""
+    status, text, _ = orcdbg_run("demo", "-e", "bt --check")
+    assert status == 0
+    assert "5 the same, 8 that the log only guesses" in text
+    assert text.rstrip().endswith("No contradiction.")
+    (line,) = orcdbg_run("demo", "--format", "json", "-e", "bt --check")[1].splitlines()
+    (check,) = json.loads(line)["result"]["checks"]
+    assert (check["pid"], check["agrees"], check["contradictions"]) == (135, True, 0)
+
+
+def test_a_task_that_the_log_does_not_know_is_named(orcdbg_run: RunProgram) -> None:
+    """And those that it knows are listed."""
+    status, _, errors = orcdbg_run("demo", "-e", "bt --check 1")
+    assert status == 1
+    assert "no such trace in the log of task: 1" in errors
+    assert "135 cat" in errors

@@ -1,0 +1,119 @@
+"""Call traces in a kernel's log: every form in which the four kernels print them."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from orcdbg.kernel.log import LogRecord
+from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, parse_frame, parse_owner, printed_traces
+from orcdbg.session import Session
+
+
+def records(text: str, caller: str | None = "C0") -> list[LogRecord]:
+    """A record for each line."""
+    return [LogRecord(n, n, 4, 0, caller, line) for n, line in enumerate(text.strip("\n").split("\n"))]
+
+
+PANIC = """
+CPU: 0 UID: 0 PID: 153 Comm: syslogd Not tainted 6.12.107+deb13-cloud-amd64 #1  Debian 6.12.107-1
+Hardware name: QEMU Standard PC
+Call Trace:
+ <NMI>
+ panic+0x118/0x2db
+ ? _printk+0x6c/0x87
+ end_repeat_nmi+0xf/0x53
+RIP: 0010:_raw_spin_lock_irqsave+0xb/0x50
+Code: cc cc <58> 0f 1f
+RSP: 0018:ff832e8e0060b9f8 EFLAGS: 00000246
+RAX: ffffffffa1bcb170 RBX: ff352b2a82641800 RCX: ff832e8e0060baa4
+ </NMI>
+ <TASK>
+ pktgen_thread_worker+0x1625/0x1b00 [pktgen]
+ entry_SYSCALL_64_after_hwframe+0x76/0x7e
+RIP: 0033:0x47b6fd
+RSP: 002b:00007ffd605d2ba8 EFLAGS: 00000246 ORIG_RAX: 0000000000000000
+ </TASK>
+Kernel Offset: 0x20200000
+ not_in_it+0x1/0x2
+"""
+
+
+def test_a_panics_trace_is_read_whole() -> None:
+    """Sure lines, guesses, interrupted ips, modules; to the user's registers and no further."""
+    (trace,) = printed_traces(records(PANIC))
+    assert (trace.pid, trace.comm, trace.cpu, trace.reached_user) == (153, "syslogd", 0, True)
+    assert [(one.name, one.sure, one.is_rip) for one in trace.frames] == [
+        ("panic+0x118/0x2db", True, False),
+        ("_printk+0x6c/0x87", False, False),
+        ("end_repeat_nmi+0xf/0x53", True, False),
+        ("_raw_spin_lock_irqsave+0xb/0x50", True, True),
+        ("pktgen_thread_worker+0x1625/0x1b00 [pktgen]", True, False),
+        ("entry_SYSCALL_64_after_hwframe+0x76/0x7e", True, False),
+    ]
+
+
+def test_traces_of_two_printers_do_not_mix() -> None:
+    """sysrq-l lets several CPUs print at once."""
+    second = PANIC.replace("PID: 153 Comm: syslogd", "PID: 7 Comm: other").replace("panic+0x118", "stop+0x1")
+    mixed = [one for pair in zip(records(PANIC), records(second, "C1"), strict=True) for one in pair]
+    traces = printed_traces(mixed)
+    assert sorted((trace.pid, trace.frames[0].symbol, len(trace.frames)) for trace in traces) == [
+        (7, "stop", 6),
+        (153, "panic", 6),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("line", "owner"),
+    [
+        ("CPU: 1 PID: 94 Comm: init Not tainted 5.10.0-32", (94, "init", 1)),
+        ("CPU: 0 UID: 0 PID: 94 Comm: a b Tainted: G        W", (94, "a b", 0)),
+        ("task:init            state:S stack:    0 pid:    1 ppid:     0 flags:0x00000000", (1, "init", None)),
+        ("task:kworker/0:1     state:I stack:0     pid:12    tgid:12    ppid:2      flags:0x4000", (12, "kworker/0:1", None)),
+        ("init            S    0     1      0 0x00000000", (1, "init", None)),
+        ("nothing of the kind", None),
+    ],
+)  # fmt: skip
+def test_the_task_of_a_trace_is_named_in_front_of_it(line: str, owner: tuple[int, str, int | None] | None) -> None:
+    """By an oops, or by sysrq-t."""
+    assert parse_owner(line) == owner
+
+
+@pytest.mark.parametrize(
+    ("line", "frame"),
+    [
+        (" do_wait+0x160/0x2f0", PrintedFrame("do_wait", 0x160, 0x2F0, None, True)),
+        (" ? do_wait+0x160/0x2f0", PrintedFrame("do_wait", 0x160, 0x2F0, None, False)),
+        (" <TASK> do_wait.isra.0+0x1/0x2", PrintedFrame("do_wait.isra.0", 1, 2, None, True)),
+        (" [<ffffffff81012345>] ? do_wait+0x1/0x2", PrintedFrame("do_wait", 1, 2, None, False)),
+        (" f+0x1/0x2 [pktgen abcdef0123]", PrintedFrame("f", 1, 2, "pktgen", True)),
+        ("RAX: 0000000000000000", None),
+        (" 0xffffffff81012345", None),
+    ],
+)
+def test_lines_of_traces(line: str, frame: PrintedFrame | None) -> None:
+    """Today's form and the older ones."""
+    assert parse_frame(line) == frame
+
+
+def test_a_trace_without_a_task_is_no_ones() -> None:
+    """Nothing is guessed about whose it is."""
+    assert printed_traces(records("Call Trace:\n f+0x1/0x2")) == []
+
+
+@given(st.lists(st.text(max_size=80), max_size=40))
+def test_any_log_gives_traces_or_none(lines: list[str]) -> None:
+    """A log is whatever somebody printed."""
+    found = printed_traces([LogRecord(n, 0, 0, 0, None, line) for n, line in enumerate(lines)])
+    assert all(isinstance(one, PrintedTrace) for one in found)
+
+
+def test_the_samples_log_has_its_panic(sample: Session) -> None:
+    """The one trace of the bundled sample's NMI."""
+    from orcdbg.kernel.log import read_log
+
+    traces = printed_traces(read_log(sample.linux)[0])
+    assert (traces[-1].pid, traces[-1].comm, traces[-1].cpu) == (135, "cat", 0)
+    assert [one.name for one in traces[-1].frames if one.is_rip] == ["lock_is_held_type+0x52/0x110"]

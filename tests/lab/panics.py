@@ -1,0 +1,95 @@
+"""Which moments are kernels stopped at: panics from a task, from an interrupt, from a softirq, and CPUs in user mode?"""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from pathlib import Path
+from random import Random
+
+from tests.lab import scenes, scripts
+from tests.lab.fetch import Kernel, ensure, locked
+from tests.lab.gdbstub import GdbStub, StubError
+from tests.lab.guest import Guest, GuestError, Machine
+from tests.lab.scenes import Scene
+from tests.lab.strike import LOOP_SECONDS, PANIC_MARK, PANIC_SECONDS, anywhere, stop_at
+
+SPINNING = "while :; do :; done &\n"
+# TCP over the loopback device: most of its work is done in softirqs, which timers interrupt.
+NETWORK = "ifconfig lo 127.0.0.1; nc -l -p 7009 > /dev/null & usleep 200000; yes | nc 127.0.0.1 7009 > /dev/null &\n"
+SOFTIRQ = ("handle_softirqs", "__do_softirq")
+IN_INTERRUPTS = ("hrtimer_interrupt", "update_process_times", "run_timer_softirq", "rcu_core", "ktime_get")
+STACK_BYTES, TEXT_BYTES = 0x600, 0x300
+HITS = 400  # of the timer, after which one that interrupted no softirq will do
+KINDS = ("sysrq-c", "interrupt", "softirq", "user")
+
+
+def panic(kernel: str, how: str, seed: int, home: Path) -> Scene:
+    """Return a scene of one of `KINDS`, made in the folder `home`. It is not kept.
+
+    Raises:
+        Unavailable: the kernel or the emulator cannot be had.
+        GuestError: the guest did not do its part.
+    """
+    found = ensure(kernel)
+    with locked("guest"):
+        return scenes.attempt(lambda: _make(home, found, Random(f"{kernel} {how} {seed}"), how))
+
+
+def _init(random: Random, how: str) -> str:
+    """An init whose guest is busy in the way that the kind wants."""
+    text = scripts.write_busy(random, "|".join((*IN_INTERRUPTS, *SOFTIRQ)))
+    begin = f"echo {scripts.BUSY}\n"
+    before = {
+        "sysrq-c": f"(usleep {random.randrange(500_000)}; echo c > /proc/sysrq-trigger) &\n",
+        "softirq": NETWORK,
+        "user": SPINNING * 3,
+    }.get(how, "")
+    wait = "while :; do sleep 1000; done\n" if how == "user" else ""
+    return text.replace(begin, before + begin + wait if how != "sysrq-c" else begin + before)
+
+
+def _make(home: Path, kernel: Kernel, random: Random, how: str) -> Scene:
+    initrd = scenes.write_initrd(home, kernel, _init(random, how), random)
+    kaslr, smp = random.random() < 0.5, random.choice((1, 2)) if how == "interrupt" else 1 if how == "softirq" else 2
+    append = "unknown_nmi_panic panic=0" + " nokaslr" * (not kaslr)
+    with Guest(Machine(kernel.vmlinuz, initrd, append, smp=smp), home / "serial.log") as guest:
+        console = guest.wait_for(scripts.BUSY, scenes.BOOT_SECONDS)
+        time.sleep(random.random())
+        if how in ("interrupt", "softirq"):
+            _strike_interrupt(guest, random, how, scripts.parse_symbols(console))
+        if how != "user":
+            console = guest.wait_for(PANIC_MARK, PANIC_SECONDS)
+            time.sleep(LOOP_SECONDS)
+        guest.dump(home / "core")
+    return dataclasses.replace(scenes.describe(home, kernel, f"panic-{how}", console, kaslr), seed=0)
+
+
+def _strike_interrupt(guest: Guest, random: Random, how: str, symbols: dict[str, int]) -> None:
+    """An NMI while the CPU is in an interrupt; in one that interrupted a softirq, where that comes soon enough."""
+    known = [name for name in IN_INTERRUPTS if name in symbols]
+    if not known:
+        raise GuestError(f"none of {IN_INTERRUPTS} is in the kernel's list")
+    address = symbols["hrtimer_interrupt" if how == "softirq" else random.choice(known)]
+    softirq = next((symbols[name] for name in SOFTIRQ if name in symbols), 0)
+
+    def nested(stub: GdbStub, registers: dict[str, int]) -> bool:
+        return _interrupted_softirq(stub, registers["rsp"], softirq)
+
+    with guest.stub() as stub:
+        if how == "softirq":
+            stop_at(stub, address, nested, random.randrange(3), HITS)
+        else:
+            stop_at(stub, address, anywhere, random.randrange(40))
+        stub.clear_breakpoint(address)
+        guest.qmp("inject-nmi")
+
+
+def _interrupted_softirq(stub: GdbStub, sp: int, softirq: int) -> bool:
+    """Whether a return address of the softirq loop is on the stack."""
+    try:
+        data = stub.read_memory(sp, STACK_BYTES)
+    except StubError:
+        return False
+    words = (int.from_bytes(data[at : at + 8], "little") for at in range(0, len(data) - 7, 8))
+    return any(softirq < word < softirq + TEXT_BYTES for word in words)
