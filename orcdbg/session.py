@@ -48,7 +48,8 @@ from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
 
 MakePasses = Callable[[Build], Sequence[PatchPass]]
-_OF_IMAGE = {"symbols", "types", "built", "text_ranges", "orc_layout", "orc_table"}  # stay, whatever memory does
+# What stays, whatever memory does.
+_OF_IMAGE = {"symbols", "types", "built", "text_ranges", "orc_layout", "orc_table", "call_frames", "source_lines"}
 
 
 class Session:
@@ -60,6 +61,7 @@ class Session:
         slide: run-time minus link address, where the user knows better than the snapshot.
         phys_base: physical address of the image base, likewise.
         extra_passes: patch mechanisms of plug-ins, run after the built-in ones.
+        mapped: the kernel's place and memory, where somebody else reads that by virtual address.
 
     Raises:
         Mismatch: the image is of another kernel.
@@ -73,16 +75,19 @@ class Session:
         slide: int | None = None,
         phys_base: int | None = None,
         extra_passes: Sequence[MakePasses] = (),
+        mapped: tuple[Placement, KernelMemory] | None = None,
     ) -> None:
         self._extra_passes = extra_passes
         self.image = image
         self.snapshot = snapshot
         self.warnings: list[str] = list(snapshot.warnings)
         self._refuse_other_build()
-        self.placement: Placement = find_placement(snapshot, self._link_address, slide, phys_base)
+        if mapped is not None:
+            self.placement, self.memory = mapped
+        else:
+            place = self.placement = find_placement(snapshot, self._link_address, slide, phys_base)
+            self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         self.slide = self.placement.slide
-        place = self.placement
-        self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         self._check_banner()
 
     def move(self, snapshot: Snapshot) -> None:

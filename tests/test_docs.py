@@ -406,11 +406,11 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 
 def test_every_page_and_decision_is_in_an_index() -> None:
-    """docs/index.md lists the pages, docs/adr/index.md the decisions, numbered without a gap."""
+    """docs/index.md lists the pages, docs/adr/index.md the decisions; no two have one number."""
     pages = {path.stem for path in (ROOT / "docs").glob("*.md")} - {"index"}
     assert {page for page in pages if f"\n{page}\n" not in read("docs/index.md")} == set()
     decisions = sorted(path.stem for path in (ROOT / "docs" / "adr").glob("0*.md"))
-    assert [int(name[:4]) for name in decisions] == list(range(1, len(decisions) + 1))
+    assert len({name[:4] for name in decisions}) == len(decisions)
     assert [name for name in decisions if f"\n{name}\n" not in read("docs/adr/index.md")] == []
 
 

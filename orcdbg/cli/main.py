@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 INTERRUPTED, BROKEN_PIPE = 130, 141
 SAMPLE = "lock_is_held_type"
+GDB_PLUGIN = "gdb-plugin"  # `orcdbg gdb-plugin`
+SERVE = "serve"  # `orcdbg serve VMLINUX SNAPSHOT`
 STATIC_WORDS = ("patch", "orc")  # of `orcdbg patch check VMLINUX` and the like
 
 
@@ -29,6 +31,19 @@ def sample_files() -> list[str]:
         if all(file.is_file() for file in files):
             return [str(file) for file in files]
     raise UnsupportedFormat(str(package / "samples"), "the bundled sample is not there")
+
+
+def _show_gdb_plugin(options: Namespace) -> int:
+    """Where gdb's extension is: beside the package when installed, else in the source tree."""
+    from orcdbg.commands.results import Text
+
+    package = Path(__file__).resolve().parent.parent
+    places = (package / "gdb_plugin" / "orcdbg_gdb.py", package.parent / "plugins" / "gdb" / "orcdbg_gdb.py")
+    found = next((place for place in places if place.is_file()), None)
+    if found is None:
+        raise UnsupportedFormat(str(places[0]), "gdb's extension is not there")
+    Output(options.format, False, None).answer(GDB_PLUGIN, Text([str(found)]), sys.stdout)
+    return 0
 
 
 def _run_static(options: Namespace) -> int:
@@ -53,6 +68,13 @@ def _run(options: Namespace) -> int:
     registry = standard_commands()
     plugins = load_plugins(registry, options.plugin, not options.no_plugins)
     files = sample_files() if options.files == ["demo"] else options.files
+    if options.files[:1] == [SERVE]:
+        from orcdbg.cli.serve import run_serve
+
+        files = options.files[1:]
+        return run_serve(options, sample_files() if files in ([], ["demo"]) else files, plugins)
+    if options.listen is not None:
+        raise UsageError("--listen is for serve", "orcdbg serve VMLINUX SNAPSHOT --listen 127.0.0.1:1234")
     if options.remote is not None:
         from orcdbg.cli.remote import attached
 
@@ -89,6 +111,8 @@ def run(arguments: list[str] | None = None) -> int:
     is_debug = "--debug" in words
     try:
         options = parser().parse_args(words)
+        if options.files == [GDB_PLUGIN]:
+            return _show_gdb_plugin(options)
         return _run_static(options) if options.files[:1] and options.files[0] in STATIC_WORDS else _run(options)
     except OrcdbgError as error:
         if is_debug:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
-from orcdbg.base.reading import read_u64
+from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
@@ -19,6 +19,8 @@ from orcdbg.snapshot.vmcoreinfo import number
 IMAGE_SPAN = 1 << 30  # the image area of a kernel with KASLR
 _CR3_ROOT = 0x000F_FFFF_FFFF_E000  # also clears bit 12, which names the user half under page table isolation
 _LA57 = 1 << 12
+# Where the kernel maps its interrupt table on every CPU (CPU_ENTRY_AREA_RO_IDT, arch/x86/include/asm/pgtable_areas.h).
+MAPPED_IDT = 0xFFFF_FE00_0000_0000
 _DIVIDE_ERROR = ("asm_exc_divide_error", "divide_error")
 
 FindAddress = Callable[[str], int | None]
@@ -60,15 +62,31 @@ def _from_vmcoreinfo(info: Mapping[str, str], find_address: FindAddress) -> Plac
     return Placement(slide, phys_base, root - KERNEL_BASE + phys_base, levels, sme_mask, "VMCOREINFO")
 
 
-def _idt_handler(memory: KernelMemory, idt: int) -> int:
+def _idt_handler(memory: AddressSpace, idt: int) -> int:
     """Address of the first gate's handler (struct gate_struct)."""
     low = read_u64(memory, idt)
     high = read_u64(memory, idt + 8)
     return (low & 0xFFFF) | (low >> 48) << 16 | (high & 0xFFFF_FFFF) << 32
 
 
+def find_slide(memory: AddressSpace, find_address: FindAddress) -> int | None:
+    """Run-time minus link address by the interrupt table in virtual memory, None where that does not tell."""
+    link = _first_handler(find_address)
+    if link is None:
+        return None
+    try:
+        slide = _idt_handler(memory, MAPPED_IDT) - link
+    except MemoryFault:
+        return None
+    return slide if 0 <= slide < IMAGE_SPAN and not slide & 0xFFF else None
+
+
+def _first_handler(find_address: FindAddress) -> int | None:
+    return next((found for name in _DIVIDE_ERROR if (found := find_address(name)) is not None), None)
+
+
 def _from_cpu(cpu: CpuState, snapshot: Snapshot, find_address: FindAddress) -> Placement | None:
-    link = next((found for name in _DIVIDE_ERROR if (found := find_address(name)) is not None), None)
+    link = _first_handler(find_address)
     if cpu.cr3 is None or cpu.idt is None or link is None:
         return None
     levels = 5 if (cpu.cr4 or 0) & _LA57 else 4

@@ -12,6 +12,7 @@ from typing import Self
 
 from orcdbg.base.errors import NotFound, NotInSnapshot, OrcdbgError, RemoteError
 from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.placement import MAPPED_IDT
 from orcdbg.step.client import SECONDS, Client, Refused, StopReply
 from orcdbg.step.endpoint import Endpoint
 
@@ -23,9 +24,6 @@ _GENERAL = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
     *("rip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "fs_base", "gs_base"),
 )
-# Where the kernel maps its interrupt table on every CPU (CPU_ENTRY_AREA_RO_IDT, arch/x86/include/asm/pgtable_areas.h); no
-# stub tells the IDT register.
-_IDT = 0xFFFF_FE00_0000_0000
 _KINDS = {"hardware": b"1", "software": b"0", "write": b"2", "read": b"3", "access": b"4"}
 _SIGINT, _SIGTRAP = 2, 5
 _LAST_WORDS = (b"Qqemu.PhyMemMode:0", b"D")
@@ -153,7 +151,10 @@ class Guest:
         found = self.registers(cpu)
         values = {_RENAMED.get(name, name): found[name] for name in _GENERAL if name in found}
         gs_base = found.get("gs_base")
-        return CpuState(cpu, f"GDB stub cpu {cpu}", values, cpu + 1, found.get("cr3"), found.get("cr4"), _IDT, gs_base)
+        cr3, cr4 = found.get("cr3"), found.get("cr4")
+        return CpuState(
+            cpu, f"GDB stub cpu {cpu}", values, cpu + 1, cr3, cr4, MAPPED_IDT, gs_base
+        )  # no stub tells the IDT
 
     def snapshot(self) -> Snapshot:
         """The machine as it is stopped now."""

@@ -1,0 +1,60 @@
+"""What happens after `orcdbg serve`: which snapshot is offered where, and until when?"""
+
+from __future__ import annotations
+
+import signal
+import sys
+from argparse import Namespace
+from collections.abc import Sequence
+from pathlib import Path
+
+from orcdbg.base.errors import RemoteError, UsageError
+from orcdbg.cli.plugins import Loaded
+from orcdbg.commands.debugger import Debugger
+from orcdbg.opening import open_session
+from orcdbg.serving import ServedSnapshot
+from orcdbg.step.endpoint import Endpoint, parse_endpoint
+from orcdbg.step.server import listen, serve
+from orcdbg.views.page import safe
+
+DEFAULT = "127.0.0.1:1234"
+
+
+def _leave(number: int, frame: object) -> None:
+    sys.exit(128 + number)
+
+
+def run_serve(options: Namespace, files: Sequence[str], plugins: Loaded) -> int:
+    """Offers a snapshot to one client after another, until it is interrupted."""
+    if options.remote is not None or options.steps:
+        raise UsageError("serve offers a snapshot: neither --remote nor commands go with it")
+    endpoint = parse_endpoint(options.listen or DEFAULT)
+    session = open_session(
+        *files,
+        slide=options.kaslr,
+        phys_base=options.phys_base,
+        readers=plugins.readers,
+        extra_passes=plugins.passes,
+    )
+    target = ServedSnapshot(session, Debugger(session).task)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _leave)
+    if endpoint.path and Path(endpoint.path).exists():
+        raise RemoteError(f"{endpoint}: is there already", "remove it, if no other server listens there")
+    with listen(endpoint) as listener:
+        try:
+            if endpoint.path:
+                Path(endpoint.path).chmod(0o600)
+            else:
+                endpoint = Endpoint(endpoint.host, listener.getsockname()[1])
+            gdb = f"target remote {endpoint.path or endpoint}"
+            print(
+                safe(f"orcdbg: {len(target.threads)} threads on {endpoint}; in gdb: {gdb}"), file=sys.stderr, flush=True
+            )
+            while True:
+                connection, _ = listener.accept()
+                with connection:
+                    serve(connection, target.afresh())
+        finally:
+            if endpoint.path:
+                Path(endpoint.path).unlink(missing_ok=True)
