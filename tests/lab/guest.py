@@ -122,7 +122,17 @@ class Guest:
 
     def stub(self) -> GdbStub:
         """Connect to the GDB stub, which stops the guest."""
-        return GdbStub(self._folder / "gdb")
+        return GdbStub(self.gdb_socket)
+
+    @property
+    def gdb_socket(self) -> Path:
+        """Where the GDB stub listens."""
+        return self._folder / "gdb"
+
+    def is_running(self) -> bool:
+        """Tell whether its CPUs run."""
+        status = self.qmp("query-status")
+        return isinstance(status, dict) and bool(status["running"])
 
     def dump(self, path: Path, form: str = "elf") -> None:
         """Stop the guest and write its memory and registers to a file at `path`: an ELF core, or another of QEMU's forms."""

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab import gdbstub, initramfs, program, scripts
+from tests.lab import initramfs, program, scripts
 from tests.lab.apt import Unavailable, find_mirror, parse_deb822, parse_one_line
 
 STANZAS = """# a comment
@@ -95,17 +95,6 @@ def test_a_written_program_makes_its_calls(tmp_path: Path) -> None:
     path.write_bytes(program.build_program([(32, 1), (60, program.PREVIOUS)]))
     path.chmod(0o755)
     assert 3 <= subprocess.run([str(path)], stdout=subprocess.DEVNULL, timeout=10, check=False).returncode < 30
-
-
-def test_packets_carry_the_sum_of_their_bytes() -> None:
-    """The checksum is two hexadecimal digits."""
-    assert gdbstub.encode_packet("g") == b"$g#67"
-
-
-def test_registers_have_names() -> None:
-    """Every value lands under its own name, whatever its width."""
-    assert gdbstub.parse_registers(bytes(range(256)) * 2)["rip"] == int.from_bytes(bytes(range(128, 136)), "little")
-    assert gdbstub.parse_registers(bytes(range(256)) * 2)["cs"] == int.from_bytes(bytes(range(140, 144)), "little")
 
 
 def test_only_tasks_that_stood_still_count() -> None:

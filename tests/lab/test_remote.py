@@ -1,0 +1,99 @@
+"""A live guest and a dump made while it is stopped are one machine: the same stacks, tasks and account of text."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from orcdbg.commands.debugger import Debugger
+from orcdbg.opening import open_guest, open_session
+from orcdbg.session import Session
+from orcdbg.step.guest import Guest as LiveGuest
+from orcdbg.unwind.frame import StackTrace
+from tests.conftest import RunProgram
+from tests.lab import scripts
+from tests.lab.apt import Unavailable
+from tests.lab.conftest import KERNELS
+from tests.lab.fetch import Kernel, ensure
+from tests.lab.guest import Guest, Machine
+from tests.lab.scenes import BOOT_SECONDS, write_initrd
+from tests.lab.strike import find_pop
+
+pytestmark = pytest.mark.lab
+
+SYMBOL = "_raw_spin_lock_irqsave"
+HIT_SECONDS = 30.0
+
+
+@contextmanager
+def booted(kernel: str, seed: int, folder: Path, append: str = "") -> Iterator[tuple[Guest, Kernel, int]]:
+    """A busy guest with one or two CPUs, with or without KASLR, and where SYMBOL is."""
+    random = Random(f"{kernel} remote {seed}")
+    try:
+        found = ensure(kernel)
+    except Unavailable as error:
+        pytest.skip(f"{kernel}: {error}")
+    initrd = write_initrd(folder, found, scripts.write_busy(random, SYMBOL), random)
+    machine = Machine(found.vmlinuz, initrd, f"panic=0 {append}", smp=random.randint(1, 2))
+    with Guest(machine, folder / "serial.log") as guest:
+        console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
+        time.sleep(random.random())
+        yield guest, found, scripts.parse_symbols(console)[SYMBOL]
+
+
+def said(trace: StackTrace) -> tuple[object, ...]:
+    """What a stack says, without where the first registers were read from."""
+    frames = [(f.kind, f.stack, f.ip, f.sp, f.bp, f.cfa, f.rule, f.source, f.reliable, f.doubt) for f in trace.frames]
+    return trace.task, trace.pid, trace.comm, trace.cpu, trace.running, frames, trace.end, trace.end_reason
+
+
+def assert_same(live: Session, dump: Session) -> None:
+    """Both know the same of the machine."""
+    assert (live.placement.slide, live.placement.phys_base) == (dump.placement.slide, dump.placement.phys_base)
+    assert live.tasks == dump.tasks
+    assert {t.address: said(live.unwinder.trace(t)) for t in live.tasks} == {
+        t.address: said(dump.unwinder.trace(t)) for t in dump.tasks
+    }
+    one, other = live.audit(), dump.audit()
+    assert (one.unexplained, one.mismatched, one.missing_pages) == (0, 0, 0)
+    assert (one.differing, one.explained, one.mechanisms) == (other.differing, other.explained, other.mechanisms)
+
+
+def hit(session: Session, live: LiveGuest, address: int) -> None:
+    """Runs to a breakpoint, looks, and takes it back."""
+    live.set_breakpoint(address)
+    stop = live.resume(HIT_SECONDS)
+    live.clear_breakpoint(address)
+    assert (stop.reason, stop.ip) == ("breakpoint", address)
+    debugger = Debugger(session, live)
+    debugger.move(stop.cpu)
+    frame = debugger.frame(0)
+    assert (frame.ip, frame.mark) == (address, "~")
+    assert debugger.trace().end != "stopped" or debugger.trace().end_reason
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_live_guest_is_what_its_dump_is(kernel: str, seed: int, tmp_path: Path, orcdbg_run: RunProgram) -> None:
+    """At one stop where it happened to be, at one in patched text; and it runs on afterwards, also after an error."""
+    with booted(kernel, seed, tmp_path) as (guest, found, start):
+        with guest.stub() as stub:
+            address = start + find_pop(stub, start)
+        session, live = open_guest(str(found.vmlinux), f"unix:{guest.gdb_socket}")
+        with live:
+            hit(session, live, address)
+            assert live.step(live.stop.cpu).reason == "step"
+            session.move(live.snapshot())
+            core = tmp_path / "core"
+            guest.qmp("dump-guest-memory", paging=False, protocol=f"file:{core}")
+            assert_same(session, open_session(found.vmlinux, core))
+        assert guest.is_running()
+        words = [str(found.vmlinux), "--remote", f"unix:{guest.gdb_socket}"]
+        assert orcdbg_run(*words, "-e", "continue --for 0.1", "-e", "bt", "-e", "foreach bt", "-e", "ps")[0] == 0
+        assert guest.is_running()
+        assert orcdbg_run(*words, "-e", "bt 999999")[0] == 1
+        assert guest.is_running()
