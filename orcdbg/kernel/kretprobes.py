@@ -41,27 +41,30 @@ def _of_task(linux: Linux, task: int, head: str, struct: str, slot: str) -> Iter
     """A task's llist, to which the newest instance is added in front."""
     if not linux.types.has(struct, slot):
         return
-    node = linux.member("task_struct", head, task)
+    first = linux.member("task_struct", head, task)
     offset = linux.types.offset(struct, "llist")
-    for _ in range(MAX_INSTANCES):
-        if not node:
-            return
+    for node in _chain(linux, first, f"the list of {struct} of task {task:#x}"):
         record = node - offset
         yield ReplacedReturn(linux.member(struct, "ret_addr", record), linux.member(struct, slot, record), record)
+
+
+def _chain(linux: Linux, node: int, what: str) -> Iterator[int]:
+    """The nodes of a list without a head: each begins with the address of the next."""
+    seen: set[int] = set()
+    while node:
+        if node in seen or len(seen) > MAX_INSTANCES:
+            raise Corrupt(f"{what} runs in a circle")
+        seen.add(node)
+        yield node
         node = read_u64(linux.memory, node)
-    raise Corrupt(f"the list of {struct} of task {task:#x} runs in a circle")
 
 
 def _of_bucket(linux: Linux, head: int, task: int) -> Iterator[ReplacedReturn]:
     """One chain of the hash table: instances of all tasks whose address hashes there."""
-    node = read_u64(linux.memory, head)
+    first = read_u64(linux.memory, head)
     offset = linux.types.offset("kretprobe_instance", "hlist")
-    for _ in range(MAX_INSTANCES):
-        if not node:
-            return
+    for node in _chain(linux, first, f"the list of kretprobe instances at {head:#x}"):
         record = node - offset
         if linux.member("kretprobe_instance", "task", record) == task:
             address = linux.member("kretprobe_instance", "ret_addr", record)
             yield ReplacedReturn(address, linux.member("kretprobe_instance", "fp", record), record)
-        node = read_u64(linux.memory, node)
-    raise Corrupt(f"the list of kretprobe instances at {head:#x} runs in a circle")

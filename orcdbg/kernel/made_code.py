@@ -15,7 +15,7 @@ from orcdbg.base.errors import Corrupt, OrcdbgError
 from orcdbg.base.reading import read_u64
 from orcdbg.kernel.linux import Linux
 
-MAX_ITEMS = 1 << 16
+MAX_ITEMS = 1 << 14
 MAX_SIZE = 1 << 20
 PAGE = 4096
 _BUCKETS = 64
@@ -81,10 +81,11 @@ class MadeCodes:
         first, end = linux.find_address("ftrace_ops_list"), linux.find_address("ftrace_list_end")
         if first is None or end is None or not linux.types.has("ftrace_ops", "trampoline_size"):
             return
-        operation = read_u64(linux.memory, first)
-        for _ in range(MAX_ITEMS):
-            if operation in (0, end):
-                return
+        operation, seen = read_u64(linux.memory, first), set[int]()
+        while operation not in (0, end):
+            if operation in seen or len(seen) > MAX_ITEMS:
+                raise Corrupt(f"the list of ftrace operations runs in a circle at {operation:#x}")
+            seen.add(operation)
             flags = linux.member("ftrace_ops", "flags", operation)
             start = linux.member("ftrace_ops", "trampoline", operation)
             if start and flags & _ALLOC_TRAMP:
@@ -94,7 +95,6 @@ class MadeCodes:
                 name = "ftrace_trampoline"
                 yield MadeCode("ftrace", start, start + size, name, "__builtin__ftrace", origin, copied)
             operation = linux.member("ftrace_ops", "next", operation)
-        raise Corrupt(f"more than {MAX_ITEMS} ftrace operations")
 
     def _template(self, name: str) -> tuple[int, int]:
         start, end = self._linux.address(name), self._linux.address(f"{name}_end")
@@ -108,15 +108,13 @@ class MadeCodes:
             return
         pages = self._pages("kprobe_insn_slots"), self._pages("kprobe_optinsn_slots")
         for bucket in range(_BUCKETS):
-            node = read_u64(linux.memory, table + 8 * bucket)
-            for _ in range(MAX_ITEMS):
-                if not node:
-                    break
-                probe = node - linux.types.offset("kprobe", "hlist")
-                yield from self._slots_of(probe, *pages)
+            node, seen = read_u64(linux.memory, table + 8 * bucket), set[int]()
+            while node:
+                if node in seen or len(seen) > MAX_ITEMS:
+                    raise Corrupt(f"the list of kprobes at {table + 8 * bucket:#x} runs in a circle")
+                seen.add(node)
+                yield from self._slots_of(node - linux.types.offset("kprobe", "hlist"), *pages)
                 node = read_u64(linux.memory, node)
-            else:
-                raise Corrupt(f"the list of kprobes at {table + 8 * bucket:#x} runs in a circle")
 
     def _pages(self, cache: str) -> tuple[frozenset[int], int]:
         """The pages of a cache of slots, and the size of one slot."""

@@ -112,7 +112,7 @@ class OrcOverlay:
         address = (ip if exact else ip - 1) & U64
         entry, rule = self.stated(address)
         place = None if self._returns is None else self._returns.place(ip, exact)
-        if place is not None and rule != place.rule:
+        if place is not None and (rule != place.rule or not place.rule.offset):
             why = RETURN_WHY.format(where=place.holder)
             return Effective(entry, place.rule, None, None, place.instructions, FUNCTION_ENTRY, why)
         made = self._find_made(address) if entry is None and self._find_made is not None else None
