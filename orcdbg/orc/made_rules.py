@@ -61,8 +61,11 @@ def _trampoline(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Mad
 
 
 def _slot(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule:
-    # Behind the copied instruction stands a breakpoint or a jump back.
-    offset = min(ip - code.start, code.copied)
+    offset = ip - code.start
+    if offset > code.copied:
+        # Behind the copied instruction stands a breakpoint or a jump back: there it has been executed. The ip that a
+        # breakpoint saves is one past it, and not exact.
+        return MadeRule(COPY_WHY.format(what="what follows the probed instruction"), code.origin + code.copied)
     return MadeRule(COPY_WHY.format(what="the probed instruction"), code.origin + offset, exact)
 
 

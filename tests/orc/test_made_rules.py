@@ -62,6 +62,9 @@ def test_a_copied_instruction_has_the_rule_of_the_probed_one() -> None:
     found = [made_rule(code, START + offset, True, SparseMemory()) for offset in (0, 3, 8)]
     assert [rule.alike for rule in found if rule is not None] == [ORIGIN + 4, ORIGIN + 7, ORIGIN + 7]
     assert rule_at(code, b"", 0, True) == CfaRule("sp", 40)
+    # A call in the slot has not returned; the breakpoint behind has been hit, and its saved ip is one past it.
+    inexact = [made_rule(code, START + offset, False, SparseMemory()) for offset in (3, 4)]
+    assert [(rule.alike, rule.exact) for rule in inexact if rule] == [(ORIGIN + 7, False), (ORIGIN + 7, True)]
 
 
 DEPTHS = [
