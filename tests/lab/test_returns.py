@@ -15,6 +15,7 @@ from random import Random
 import pytest
 
 import orcdbg
+from orcdbg.kernel.stacks import task_stack
 from orcdbg.session import Session
 from orcdbg.unwind.frame import StackTrace
 from tests.lab import scripts, traced
@@ -113,6 +114,9 @@ class Follower:
         self.entry = entry
         self.first = live.trace()
         self.known, self.sp = callers(self.first), self.first.frames[0].sp
+        stack = task_stack(live.session.linux, self.first.task)
+        assert stack is not None
+        self.stack = stack
         self.judged = 0
         self.inside: dict[str, int] = defaultdict(int)
         self.unknown: list[str] = []
@@ -135,7 +139,11 @@ class Follower:
     def _judge(self, interesting: bool) -> bool:
         """Judges one stop; False once another task runs."""
         trace = self.live.trace()
-        if trace.task != self.first.task or (trace.frames[0].stack == "task" and trace.frames[0].sp > self.sp + 8):
+        sp = trace.frames[0].sp
+        # Inside __switch_to_asm the CPU is on the next task's stack already, while `current` still names the last one.
+        if trace.task != self.first.task or (
+            trace.frames[0].stack == "task" and not self.stack.begin <= sp <= self.sp + 8
+        ):
             return False
         self.judged += 1
         where = self.live.session.names.describe(trace.frames[0].ip) or hex(trace.frames[0].ip)
