@@ -250,7 +250,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         return found
 
     good, bad, detail = result("bt"), result("bt 99999"), result("frame 6")["result"]
-    stack = good["result"]["stacks"][0]
+    stack, groups = good["result"]["stacks"][0], result("foreach bt --group")["result"]
     frame, patched = stack["frames"][1], stack["frames"][6]
     orc, code = result("orc lock_is_held_type+0x52")["result"], result("dis lock_is_held_type+0x52 1")["result"]
     sites, modules = result("patch at lock_is_held_type+0x52")["result"], encode(_sample_module())
@@ -262,6 +262,8 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "FAILURE": bad,
         "ERROR": bad["error"],
         "STACKS": good["result"],
+        "STACKGROUPS": groups,
+        "GROUP": groups["groups"][0],
         "STACK": stack,
         "FRAME": frame,
         "INLINED": _inlined(),

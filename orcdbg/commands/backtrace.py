@@ -8,7 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from orcdbg.base.errors import NotFound, UsageError
-from orcdbg.commands import frames, hunting, log_check
+from orcdbg.commands import choosing, frames, hunting, log_check
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.lines import positions_in
 from orcdbg.commands.registry import Command
@@ -38,6 +38,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4")
     parser.add_argument("--why", type=int, metavar="N", help="everything behind frame N of one stack")
     parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
+    choosing.add_arguments(parser)
     parser.add_argument("-I", "--ip", help="walk from this ip instead (with -S, over the selected task's stacks)")
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
@@ -94,7 +95,7 @@ def stacks_result(debugger: Debugger, traces: list[StackTrace]) -> Stacks:
     return Stacks(traces, calls)
 
 
-def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks:
     if arguments.ip is None or arguments.sp is None:
         raise UsageError("-I and -S go together", "for example: bt -I schedule+0x46 -S ffffc90000013e80")
     values = {"rip": arguments.ip, "rsp": arguments.sp} | ({"rbp": arguments.bp} if arguments.bp else {})
@@ -106,29 +107,30 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Result
 
 def _run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if arguments.ip is not None or arguments.sp is not None:
-        return _from_registers(debugger, arguments)
+        return choosing.chosen(_from_registers(debugger, arguments), arguments)
     tasks = chosen_tasks(debugger, arguments)
     if arguments.check:
         return log_check.check(debugger, tasks)
     guesses = hunting.answer(debugger, tasks, arguments)
     if guesses is not None:
-        return stacks_result(debugger, guesses) if isinstance(guesses, list) else guesses
+        return choosing.chosen(stacks_result(debugger, guesses), arguments) if isinstance(guesses, list) else guesses
     if arguments.why is not None:
         if len(tasks) != 1:
             raise UsageError("--why is about a frame of one stack", "for example: bt --why 6 94")
         debugger.select(tasks[0])
         return frames.detail(debugger, arguments.why)
     result = stacks_result(debugger, [debugger.trace(task) for task in tasks])
-    if not arguments.lines:
-        return result
-    positions, problems = positions_in(debugger.session, result.stacks)
-    return replace(result, positions=positions, problems=[*result.problems, *problems])
+    if arguments.lines:
+        positions, problems = positions_in(debugger.session, result.stacks)
+        result = replace(result, positions=positions, problems=[*result.problems, *problems])
+    return choosing.chosen(result, arguments)
 
 
 def _foreach_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what", nargs="+", metavar="WORD", help="user, kernel, a state (RU IN UN ...), a name or a pid; last `bt`"
     )
+    choosing.add_arguments(parser)
 
 
 def _foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
@@ -143,7 +145,7 @@ def _foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     traces = debugger.session.unwinder.traces(tasks)
     problems = debugger.session.task_problems
     result = stacks_result(debugger, traces)
-    return Stacks(result.stacks, result.syscalls, problems)
+    return choosing.chosen(replace(result, problems=problems), arguments)
 
 
 def _matches(task: Task, word: str) -> bool:
@@ -166,6 +168,7 @@ COMMANDS = (
             ("bt -l", "with source lines and inlined functions, where the vmlinux has DWARF"),
             ("bt --check", "our frames beside the panic's own trace"),
             ("bt -e", "what looks like saved registers on the task's stacks"),
+            ("bt -a --crash", "in the lines that crash prints"),
             ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
         ),
         operands=("task",),
@@ -176,6 +179,11 @@ COMMANDS = (
         "stacks",
         _foreach,
         _foreach_arguments,
-        examples=(("foreach bt", "every task"), ("foreach UN bt", "tasks in uninterruptible sleep")),
+        examples=(
+            ("foreach bt", "every task"),
+            ("foreach UN bt", "tasks in uninterruptible sleep"),
+            ("foreach bt --group", "equal stacks once, those of most tasks first"),
+            ("foreach bt --has do_nanosleep", "the tasks that sleep in a function"),
+        ),
     ),
 )

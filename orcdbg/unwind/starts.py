@@ -14,7 +14,7 @@ from orcdbg.unwind.frame import RegisterValue
 from orcdbg.unwind.walker import NEW_TASK, State
 
 # struct inactive_task_frame, arch/x86/include/asm/switch_to.h, for kernels whose BTF lacks it.
-_INACTIVE = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "bx": 32, "bp": 40, "ret_addr": 48}
+INACTIVE = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "bx": 32, "bp": 40, "ret_addr": 48}
 _INACTIVE_SIZE = 56
 _NAMES = {"bx": "rbx", "bp": "rbp", "ret_addr": "rip"}
 
@@ -47,8 +47,8 @@ def inactive_frame(linux: Linux) -> tuple[dict[str, int], int]:
     """Where `struct inactive_task_frame` keeps each register, and its size."""
     has_type = linux.types.has("inactive_task_frame", "ret_addr")
     size = linux.types.size("inactive_task_frame") if has_type else _INACTIVE_SIZE
-    offset = functools.partial(linux.types.offset, "inactive_task_frame") if has_type else _INACTIVE.__getitem__
-    return {_NAMES.get(member, member): offset(member) for member in _INACTIVE}, size
+    offset = functools.partial(linux.types.offset, "inactive_task_frame") if has_type else INACTIVE.__getitem__
+    return {_NAMES.get(member, member): offset(member) for member in INACTIVE}, size
 
 
 def switched_out_registers(

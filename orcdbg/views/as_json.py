@@ -9,6 +9,7 @@ from typing import Any
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands import results
+from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.live import Stopped
@@ -259,6 +260,25 @@ def stack(
 def _(result: results.Stacks) -> Json:
     stacks = [stack(trace, result.syscalls.get(trace.task), result.positions) for trace in result.stacks]
     return {"stacks": stacks, "problems": list(result.problems)}
+
+
+@encode.register
+def _(result: CrashStacks) -> Any:
+    return encode(result.stacks)
+
+
+@encode.register
+def _(result: StackGroups) -> Json:
+    shared = result.stacks
+    groups = [
+        {
+            "count": len(group.pids),
+            "pids": list(group.pids),
+            "stack": stack(group.trace, shared.syscalls.get(group.trace.task), shared.positions),
+        }
+        for group in result.groups
+    ]
+    return {"groups": groups, "problems": list(shared.problems)}
 
 
 @encode.register

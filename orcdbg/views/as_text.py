@@ -6,11 +6,12 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands import results
+from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
-from orcdbg.views import audit, code, frames, live, log, log_check, saved, stacks, static
+from orcdbg.views import audit, code, crash, frames, live, log, log_check, saved, stacks, static
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -37,6 +38,18 @@ def _(result: results.Text, width: Width) -> Iterator[Line]:
 def _(result: results.Stacks, width: Width) -> Iterator[Line]:
     yield from stacks.stacks_lines(list(result.stacks), result.syscalls, width, result.positions)
     yield from problem_lines(result.problems)
+
+
+@lines_of.register
+def _(result: CrashStacks, width: Width) -> Iterator[Line]:
+    yield from crash.crash_stacks_lines(result.stacks.stacks)
+    yield from problem_lines(result.stacks.problems)
+
+
+@lines_of.register
+def _(result: StackGroups, width: Width) -> Iterator[Line]:
+    yield from stacks.group_lines(result, width)
+    yield from problem_lines(result.stacks.problems)
 
 
 def problem_lines(problems: Sequence[str]) -> Iterator[Line]:

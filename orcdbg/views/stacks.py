@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
+from orcdbg.commands.choosing import StackGroups
 from orcdbg.commands.lines import lookup
 from orcdbg.image.source_lines import Position
 from orcdbg.unwind.frame import Frame, StackTrace
@@ -188,3 +189,28 @@ def stacks_lines(
         if index:
             yield line("")
         yield from trace_lines(trace, syscalls.get(trace.task), width, positions)
+
+
+def _ranges(numbers: Sequence[int]) -> str:
+    """Numbers as `1-3 7`, in order."""
+    found: list[list[int]] = []
+    for number in sorted(numbers):
+        if found and number == found[-1][1] + 1:
+            found[-1][1] = number
+        else:
+            found.append([number, number])
+    return " ".join(str(first) if first == last else f"{first}-{last}" for first, last in found)
+
+
+def group_lines(result: StackGroups, width: int | None) -> Iterator[Line]:
+    """Equal stacks once: how many tasks have each, which, and the stack of the first of them."""
+    for index, group in enumerate(result.groups):
+        if index:
+            yield line("")
+        plural = "task has" if len(group.pids) == 1 else "tasks have"
+        shown = line((f"{len(group.pids)} {plural} this stack", "header"), f"  PIDs: {_ranges(group.pids)}")
+        yield from fold(shown, width, 4)
+        syscall = result.stacks.syscalls.get(group.trace.task)
+        yield from trace_lines(group.trace, syscall, width, result.stacks.positions)
+    tasks = sum(len(group.pids) for group in result.groups)
+    yield line((f"{tasks} tasks, {len(result.groups)} different stacks", "note"))

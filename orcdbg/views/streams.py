@@ -9,16 +9,17 @@ from __future__ import annotations
 import abc
 import json
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orcdbg.commands import results
+from orcdbg.commands.choosing import CrashStacks
 from orcdbg.commands.lines import lookup
 from orcdbg.unwind.equal_stacks import EqualStacks, Level, SharedFrames
-from orcdbg.unwind.frame import StackTrace
-from orcdbg.views import as_json, stacks
+from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.views import as_json, crash, stacks
 from orcdbg.views.as_text import lines_of, problem_lines
-from orcdbg.views.page import plain
+from orcdbg.views.page import Line, plain
 
 _HOLE = "\0"  # stands in JSON for what is left open; no name from a file has one
 
@@ -79,17 +80,30 @@ class _Writer(abc.ABC):
 class TextWriter(_Writer):
     """Stacks for people, without colour and of any width."""
 
+    def lines(self, trace: StackTrace, syscall: str | None) -> Iterator[Line]:
+        """All lines of a stack."""
+        return stacks.trace_lines(trace, syscall, None, self.positions)
+
+    def header(self, trace: StackTrace) -> Line:
+        """The first of them."""
+        return stacks.header(trace)
+
+    def user_lines(self, frame: Frame, syscall: str | None) -> Iterable[Line]:
+        """Those of the user's frame."""
+        return [stacks.user_line(frame, syscall)]
+
     def whole(self, trace: StackTrace, syscall: str | None) -> str:
         """Its lines."""
-        return plain(stacks.trace_lines(trace, syscall, None, self.positions))
+        return plain(self.lines(trace, syscall))
 
     def pattern(self, trace: StackTrace, frames: SharedFrames, syscall: str | None, text: str) -> _Pattern:
         """Without its header and its user's line, the addresses of its stack left open."""
-        body = text.removeprefix(plain([stacks.header(trace)])).replace("%", "%%")
-        user = _user_text(trace, syscall).replace("%", "%%")
+        body = text.removeprefix(plain([self.header(trace)])).replace("%", "%%")
+        user = self._user_text(trace, syscall).replace("%", "%%")
         before, _, after = body.partition(user) if user else (body, "", "")
-        top = frames.top
-        places = {f"{top + distance:016x}": distance for level in frames.shape.levels for distance in _distances(level)}
+        top, shape = frames.top, frames.shape
+        distances = [shape.start, *(distance for level in shape.levels for distance in _distances(level))]
+        places = {f"{top + distance:016x}": distance for distance in distances}
         found: list[int] = []
 
         def leave_open(match: re.Match[str]) -> str:
@@ -101,12 +115,27 @@ class TextWriter(_Writer):
 
     def by_pattern(self, pattern: _Pattern, trace: StackTrace, frames: SharedFrames, syscall: str | None) -> str:
         """Its own header and user's line around the others' frames."""
-        body, user = pattern.fill(frames), _user_text(trace, syscall)
-        return f"{plain([stacks.header(trace)])}{body}{user}{pattern.after}"
+        body, user = pattern.fill(frames), self._user_text(trace, syscall)
+        return f"{plain([self.header(trace)])}{body}{user}{pattern.after}"
+
+    def _user_text(self, trace: StackTrace, syscall: str | None) -> str:
+        return plain(self.user_lines(trace.frames[-1], syscall)) if trace.end == "user" else ""
 
 
-def _user_text(trace: StackTrace, syscall: str | None) -> str:
-    return plain([stacks.user_line(trace.frames[-1], syscall)]) if trace.end == "user" else ""
+class CrashWriter(TextWriter):
+    """Stacks as crash prints them."""
+
+    def lines(self, trace: StackTrace, syscall: str | None) -> Iterator[Line]:
+        """All lines of a stack."""
+        return crash.crash_lines(trace)
+
+    def header(self, trace: StackTrace) -> Line:
+        """The first of them."""
+        return crash.crash_header(trace)
+
+    def user_lines(self, frame: Frame, syscall: str | None) -> Iterable[Line]:
+        """Those of the user's frame."""
+        return crash.register_lines(frame.registers)
 
 
 def _distances(level: Level) -> list[int]:
@@ -149,10 +178,15 @@ class JsonWriter(_Writer):
 
 def text_pieces(result: results.Result, width: int | None) -> Iterator[str]:
     """A result's text without colour, in pieces."""
-    if not isinstance(result, results.Stacks) or width is not None:
+    if isinstance(result, CrashStacks):
+        yield from _stack_pieces(CrashWriter(result.stacks), result.stacks)
+    elif isinstance(result, results.Stacks) and width is None:
+        yield from _stack_pieces(TextWriter(result), result)
+    else:
         yield plain(lines_of(result, width))
-        return
-    writer = TextWriter(result)
+
+
+def _stack_pieces(writer: TextWriter, result: results.Stacks) -> Iterator[str]:
     for index, trace in enumerate(result.stacks):
         yield ("\n" if index else "") + writer.text(trace)
     yield plain(problem_lines(result.problems))
@@ -160,6 +194,8 @@ def text_pieces(result: results.Result, width: int | None) -> Iterator[str]:
 
 def json_pieces(command: str, result: results.Result) -> Iterator[str]:
     """An executed command's JSON line, in pieces."""
+    if isinstance(result, CrashStacks):
+        result = result.stacks
     if not isinstance(result, results.Stacks):
         yield json.dumps(as_json.envelope(command, result), ensure_ascii=True) + "\n"
         return

@@ -1,0 +1,93 @@
+"""How does crash print a stack?
+
+The form of its lines is that of crash 8 on x86-64, which scripts read; the frames are ours, also where crash finds
+others. A guess, and where a walk stopped, are said at the end of a line.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from orcdbg.unwind.frame import Frame, Registers, StackTrace
+from orcdbg.unwind.starts import INACTIVE
+from orcdbg.views.page import Line, line
+
+_STACKS = {
+    "irq": "IRQ stack",
+    "nmi": "NMI exception stack",
+    "df": "DOUBLEFAULT exception stack",
+    "db": "DEBUG exception stack",
+    "mce": "MCE exception stack",
+    "vc": "VC exception stack",
+    "entry": "ENTRY_TRAMPOLINE stack",
+    "softirq": "IRQ stack",
+}
+_ROWS = (
+    (("RIP", "rip"), ("RSP", "rsp"), ("RFLAGS", "rflags")),
+    (("RAX", "rax"), ("RBX", "rbx"), ("RCX", "rcx")),
+    (("RDX", "rdx"), ("RSI", "rsi"), ("RDI", "rdi")),
+    (("RBP", "rbp"), (" R8", "r8"), (" R9", "r9")),
+    (("R10", "r10"), ("R11", "r11"), ("R12", "r12")),
+    (("R13", "r13"), ("R14", "r14"), ("R15", "r15")),
+    (("ORIG_RAX", "orig_rax"), ("CS", "cs"), ("SS", "ss")),
+)
+_DIGITS = {"rflags": 8, "cs": 4, "ss": 4}
+
+
+def crash_header(trace: StackTrace) -> Line:
+    """Whose stack it is."""
+    cpu = "-" if trace.cpu is None else str(trace.cpu)
+    return line((f'PID: {trace.pid:<7}  TASK: {trace.task:x}  CPU: {cpu:<3}  COMMAND: "{trace.comm}"', "header"))
+
+
+def register_lines(registers: Registers) -> Iterator[Line]:
+    """Saved registers, those that are known."""
+    for row in _ROWS:
+        known = [(label, name, registers[name].value) for label, name in row if name in registers]
+        if known:
+            words = [f"{label}: {value:0{_DIGITS.get(name, 16)}x}" for label, name, value in known]
+            yield line("    " + "  ".join(words))
+
+
+def _slot(frame: Frame) -> int:
+    """The address in brackets: of a sleeping task's first frame the saved stack pointer, of an interrupted one its own."""
+    if frame.kind != "call" or frame.came_from is None:
+        return frame.sp
+    return frame.came_from if frame.index else frame.came_from - INACTIVE["ret_addr"]
+
+
+def _frame_line(frame: Frame, name: str) -> Line:
+    module = f" [{frame.location.module}]" if frame.location and frame.location.module else ""
+    pieces = line(f"{f'#{frame.index}':>3} [{_slot(frame):x}] ", (name, "symbol"), f" at {frame.ip:x}{module}")
+    return pieces if frame.mark in " ~" else [*pieces, *line(("  ?", "doubt"))]
+
+
+def _name(frame: Frame) -> str:
+    return frame.location.symbol if frame.location else "(unknown)"
+
+
+def crash_lines(trace: StackTrace) -> Iterator[Line]:
+    """One stack."""
+    yield crash_header(trace)
+    for index, frame in enumerate(trace.frames):
+        before = trace.frames[index - 1] if index else None
+        if frame.kind == "user":
+            yield from register_lines(frame.registers)
+            continue
+        if before is not None and frame.kind != "call":
+            offset = f"+{frame.ip - frame.location.start}" if frame.location else ""
+            yield line(f"    [exception RIP: {_name(frame)}{offset}]" if offset else "    [exception RIP: unknown]")
+            yield from register_lines(frame.registers)
+        if before is not None and before.stack != frame.stack and before.stack in _STACKS:
+            yield line(f"--- <{_STACKS[before.stack]}> ---")
+        yield _frame_line(frame, _name(frame))
+    if trace.end == "stopped":
+        yield line((f"bt: {trace.end_reason}", "doubt"))
+
+
+def crash_stacks_lines(traces: Sequence[StackTrace]) -> Iterator[Line]:
+    """Stacks, a blank line between them."""
+    for index, trace in enumerate(traces):
+        if index:
+            yield line("")
+        yield from crash_lines(trace)
