@@ -15,6 +15,7 @@ from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result, Stacks
 from orcdbg.kernel.syscalls import syscall_name
 from orcdbg.kernel.tasks import Task, read_task
+from orcdbg.unwind.equal_stacks import SharedFrames
 from orcdbg.unwind.frame import RegisterValue, StackTrace
 from orcdbg.unwind.walker import State
 
@@ -82,16 +83,24 @@ def chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Task
     return [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
 
 
+def _call_number(trace: StackTrace) -> int | None:
+    """What the task had in orig_rax when it came from user mode."""
+    frames = trace.frames
+    if isinstance(frames, SharedFrames):
+        return frames.user_value("orig_rax")
+    found = frames[-1].registers.get("orig_rax") if frames else None
+    return None if found is None else found.value
+
+
 def stacks_result(debugger: Debugger, traces: list[StackTrace]) -> Stacks:
     """The traces, with the names of the system calls their tasks are in."""
     name_of = functools.cache(functools.partial(syscall_name, debugger.session.linux))
     calls = {}
     for trace in traces:
-        if trace.end == "user" and trace.frames:
-            number = trace.frames[-1].registers.get("orig_rax")
-            name = name_of(number.value) if number else None
-            if name:
-                calls[trace.task] = name
+        number = _call_number(trace) if trace.end == "user" else None
+        name = None if number is None else name_of(number)
+        if name:
+            calls[trace.task] = name
     return Stacks(traces, calls)
 
 

@@ -77,10 +77,13 @@ class SavedRegisters(Mapping[str, RegisterValue]):
         self._words = words
         self._address = address
 
+    def value(self, name: str) -> int:
+        """The value alone."""
+        value = int(self._words[PT_REGS[name] // 8])
+        return value & 0xFFFF if name in ("cs", "ss") else value
+
     def __getitem__(self, name: str) -> RegisterValue:
-        offset = PT_REGS[name]
-        value = int(self._words[offset // 8])
-        return RegisterValue(value & 0xFFFF if name in ("cs", "ss") else value, f"pt_regs {self._address:#x} +{offset}")
+        return RegisterValue(self.value(name), f"pt_regs {self._address:#x} +{PT_REGS[name]}")
 
     def __iter__(self) -> Iterator[str]:
         return iter(PT_REGS)
@@ -113,6 +116,12 @@ class SharedFrames(Sequence[Frame]):
     def bps(self) -> list[int]:
         """rbp in each frame but that of user mode."""
         return [int(self._batch.bps[depth][self._column]) for depth in range(len(self.shape.levels))]
+
+    def user_value(self, name: str) -> int | None:
+        """A register of user mode, without a frame made for it; None where the stack does not end there."""
+        if not self.shape.ends_in_user:
+            return None
+        return SavedRegisters(self._batch.user[self._column], 0).value(name)
 
     def __len__(self) -> int:
         return len(self.shape)
