@@ -10,10 +10,14 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import ByteSource, FileSource
 from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.session import MakePasses, Session
 from orcdbg.snapshot.files import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.placement import find_kernel
+from orcdbg.snapshot.vmcoreinfo import number
 
 if TYPE_CHECKING:
     from orcdbg.step.guest import Guest
@@ -81,11 +85,9 @@ def sort_files(
             raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
         else:
             raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format", RAW_HINT)
-    if snapshots and max(len(images), len(boot_images)) == 1:
+    if snapshots and max(len(images), len(boot_images)) <= 1:
         return [*images, *boot_images], snapshots
     images += boot_images
-    if not images:
-        raise UsageError("no vmlinux among the files", "give the vmlinux of the kernel: orcdbg VMLINUX SNAPSHOT")
     if not snapshots:
         raise UsageError("no snapshot among the files", "give a memory snapshot: orcdbg VMLINUX SNAPSHOT")
     raise UsageError(f"{len(images)} images and {len(snapshots)} snapshot files: one image is needed")
@@ -137,6 +139,26 @@ def open_guest(
         raise
 
 
+_TABLES = ("names", "num_syms", "token_table", "token_index", "offsets")
+_TABLE_SPAN = 8 << 20
+
+
+def image_in_memory(snapshot: Snapshot) -> Image:
+    """What memory itself holds of the kernel's image.
+
+    Raises:
+        OrcdbgError: the kernel, or its symbol tables, cannot be found there.
+    """
+    found = find_kernel(snapshot)
+    place, info = found.placement, snapshot.vmcoreinfo
+    memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
+    # Since 6.0 VMCOREINFO says where the tables are.
+    named = [at for name in _TABLES if (at := number(info, f"SYMBOL(kallsyms_{name})", 16)) is not None]
+    near = (max(min(named) & -4096, found.start), min(max(named) + _TABLE_SPAN, found.end)) if named else None
+    area = found.start, found.end
+    return MemoryImage(memory, place.slide, area, near if near and near[0] < near[1] else None, snapshot.path)
+
+
 def open_session(
     *paths: str | Path,
     slide: int | None = None,
@@ -159,5 +181,6 @@ def open_session(
         OrcdbgError: anything else that keeps the session from being opened.
     """
     image_paths, snapshots = sort_files([str(path) for path in paths], readers)
-    image = _open_images(image_paths)
-    return Session(image, _open_snapshot(snapshots), slide, phys_base, extra_passes)
+    snapshot = _open_snapshot(snapshots)
+    image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)
+    return Session(image, snapshot, slide, phys_base, extra_passes)

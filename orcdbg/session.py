@@ -25,13 +25,14 @@ from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.return_trampolines import ReturnTrampolines
 from orcdbg.orc.table import OrcEntry, OrcTable
+from orcdbg.orc.unlisted import UnlistedPatches
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.jump_labels import JumpLabelsPass
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.patches.module_sites import ModuleSites
 from orcdbg.patches.relocation import BuiltText
-from orcdbg.patches.replay import Build, all_passes, stack_passes
+from orcdbg.patches.replay import Build, all_passes, lasting_passes, stack_passes
 from orcdbg.patches.site import PatchPass
 from orcdbg.patches.text import PatchedText, ends_with_call
 from orcdbg.snapshot.machine import Snapshot
@@ -47,6 +48,10 @@ from orcdbg.unwind.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
 
+_NO_IMAGE = (
+    "no image: names, types and ORC rows are those in the snapshot's memory; the tables of patched places are not there, "
+    "so corrections follow from instructions, and `patch` has nothing to compare with"
+)
 MakePasses = Callable[[Build], Sequence[PatchPass]]
 # What stays, whatever memory does.
 _OF_IMAGE = {"symbols", "types", "built", "text_ranges", "orc_layout", "orc_table", "call_frames", "source_lines"}
@@ -89,6 +94,8 @@ class Session:
             self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         self.slide = self.placement.slide
         self._check_banner()
+        if image.is_memory:
+            self.warnings.append(_NO_IMAGE)
 
     def move(self, snapshot: Snapshot) -> None:
         """Forgets all that was read from memory: the machine ran on, and is now as `snapshot` says."""
@@ -187,11 +194,15 @@ class Session:
     @functools.cached_property
     def passes(self) -> list[PatchPass]:
         """Every pass of the kernel over its own text, in order."""
+        if self.image.is_memory:
+            return lasting_passes(self.build)
         return all_passes(self.build) + self._extra
 
     @functools.cached_property
     def ledger(self) -> PatchLedger:
-        """All patch sites."""
+        """All patch sites; none where there is no image, which is what they are told by."""
+        if self.image.is_memory:
+            return PatchLedger([], self.built)
         return PatchLedger(self.passes, self.built)
 
     @functools.cached_property
@@ -199,8 +210,15 @@ class Session:
         """The patch sites where the stack pointer may move otherwise than as built; what a walk needs, at a walk's price."""
         return PatchLedger(stack_passes(self.build) + self._extra, self.built)
 
+    def need_image(self, what: str) -> None:
+        """Raises NotFound where there is no image, and says what is not known without."""
+        if self.image.is_memory:
+            hint = "give the vmlinux or vmlinuz of this kernel besides the snapshot"
+            raise NotFound("image", f"the snapshot alone does not tell {what}", hint)
+
     def check(self) -> CheckReport:
         """Compares, at every boundary inside patched sites, the kernel's rows with the instructions; modules too."""
+        self.need_image("which places were patched")
         report = CheckReport([])
         start, end = self.build.text
         core = (one for one in self.stack_ledger.clusters() if start <= one.address < end and one.sites)
@@ -211,10 +229,12 @@ class Session:
 
     def audit(self) -> AuditReport:
         """Compares the kernel's text in memory with what it must be."""
+        self.need_image("what its text must be")
         return audit_kernel(self.build, self.built, self.passes)
 
     def replayed(self) -> Replayed:
         """The kernel's text as all passes leave it."""
+        self.need_image("what its text must be")
         return replayed_kernel(self.build, self.built, self.passes)
 
     @functools.cached_property
@@ -225,7 +245,7 @@ class Session:
     @functools.cached_property
     def text_ranges(self) -> list[tuple[int, int]]:
         """Run-time [start, end) of the image's executable sections that return addresses can point into."""
-        sections = self.image.elf.sections
+        sections = self.image.sections
         code = [s for s in sections if s.flags & SHF_EXECINSTR and s.name in (".text", ".init.text")]
         return [(s.address + self.slide, s.end + self.slide) for s in code]
 
@@ -303,6 +323,7 @@ class Session:
             self.linux.find_address("error_entry"),
             self.return_trampolines,
             self.names.made.at,
+            UnlistedPatches(self.memory, self._is_lasting_text) if self.image.is_memory else None,
         )
 
     @functools.cached_property
@@ -310,11 +331,23 @@ class Session:
         """The code whose address stands in for return addresses that tracers and kretprobes keep."""
         return ReturnTrampolines(self.linux, self.memory)
 
+    def _is_lasting_text(self, address: int) -> bool:
+        """True for an address in core text that the boot does not give back."""
+        section = self.image.section_at(address - self.slide)
+        return section is not None and section.name == ".text"
+
+    @property
+    def _code_spaces(self) -> tuple[AddressSpace, AddressSpace]:
+        """Text as run and as built. In memory without an image init text is neither: the boot has given it back."""
+        return (self.built, self.built) if self.image.is_memory else (self.memory, self.built)
+
     def follows_call(self, address: int) -> bool | None:
         """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""
         answers = []
-        spaces: tuple[AddressSpace, ...] = (self.memory, self.image)
-        for space, at in zip(spaces, (address, address - self.slide), strict=True):
+        spaces: list[tuple[AddressSpace, int]] = [(self.image, address - self.slide)]
+        if not self.image.is_memory:
+            spaces.append((self.memory, address))
+        for space, at in spaces:
             try:
                 answers.append(ends_with_call(space.read(at - 8, 8)))
             except MemoryFault:
@@ -341,7 +374,7 @@ class Session:
             self.follows_call,
             self.call_target,
             rewritten,
-            evidence=Evidence(Calls(self.memory, self.built, self.names.at)),
+            evidence=Evidence(Calls(*self._code_spaces, self.names.at)),
         )
 
     @functools.cached_property

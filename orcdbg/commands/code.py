@@ -88,6 +88,7 @@ def _state(debugger: Debugger, site: PatchSite) -> SiteState:
 
 
 def _patch_at(debugger: Debugger, where: str) -> Result:
+    debugger.session.need_image("what was patched")
     cluster = debugger.session.ledger.find(debugger.address(where))
     if cluster is None:
         return Sites((), 0)
@@ -96,6 +97,7 @@ def _patch_at(debugger: Debugger, where: str) -> Result:
 
 def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     session = debugger.session
+    session.need_image("what was patched")
     known = sorted({one.mechanism for one in session.ledger.passes})
     if arguments.mechanism not in (None, *known):
         raise NotFound("mechanism", arguments.mechanism, "this kernel's are " + ", ".join(known))

@@ -22,8 +22,9 @@ _BLOCK = 256  # names to a marker
 _TOKENS = 256
 _DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 _MAX_TOKEN = 512
+_MAX_MARKERS = 4 * MAX_SYMBOLS  # bytes, with the three for each symbol that may follow them
 _MAX_STEP = _BLOCK * 600
-_BANNER = (b"linux_banner\0", b"Linux version ")
+_BANNER = ("linux_banner", b"Linux version ")
 _SLACK = 64  # padding between tables, and then some
 
 KERNEL_BASE = 0xFFFF_FFFF_8000_0000
@@ -49,6 +50,15 @@ class Kallsyms(NamedTuple):
     name_at: IntArray
     strings: bytes
     encoding: str
+
+    def find(self, name: str) -> int | None:
+        """The address of the first symbol of that name, None where there is none."""
+        wanted, at = name.encode() + b"\0", -1
+        while (at := self.strings.find(wanted, at + 1)) >= 0:
+            row = int(np.searchsorted(self.name_at, at))
+            if row < len(self.name_at) and self.name_at[row] == at:
+                return int(self.addresses[row])
+        return None
 
 
 class _Tokens(NamedTuple):
@@ -97,7 +107,8 @@ def _find_markers(data: bytes, before: int) -> Iterator[IntArray]:
 
     Since 6.2 a list of three bytes for each symbol may stand between them and the tokens.
     """
-    words = np.frombuffer(data[: before & ~3], dtype="<u4")
+    lowest = max(before - _MAX_MARKERS, 0) & ~3
+    words = np.frombuffer(data[lowest : before & ~3], dtype="<u4")
     zeros = np.flatnonzero(words[:-1] == 0)
     steps = np.diff(words.astype(np.int64))
     good = (steps >= 2 * _BLOCK) & (steps <= _MAX_STEP)
@@ -110,7 +121,7 @@ def _find_markers(data: bytes, before: int) -> Iterator[IntArray]:
     for i in order.tolist():
         if runs[i] + 1 >= _MIN_SYMBOLS // _BLOCK:
             first, count = int(zeros[i]), int(runs[i]) + 1
-            yield np.append(words[first : first + count].astype(np.int64), 4 * first)
+            yield np.append(words[first : first + count].astype(np.int64), lowest + 4 * first)
 
 
 def _records(data: U8Array, starts: IntArray, count: int) -> tuple[IntArray, IntArray, IntArray] | None:
@@ -244,13 +255,10 @@ def _find_addresses(data: bytes, tokens: _Tokens, names: _Names, start: int) -> 
 
 def _names_banner(found: Kallsyms, data: bytes, start: int) -> bool:
     """Whether `linux_banner` is where it says, as far as `data` reach: all symbols stand or fall with one of them."""
-    at = found.strings.find(_BANNER[0])
-    while at >= 0 and found.strings[at - 2 : at - 1] != b"\0":
-        at = found.strings.find(_BANNER[0], at + 1)
-    row = int(np.searchsorted(found.name_at, at)) if at >= 0 else len(found.addresses)
-    if row >= len(found.addresses):
+    address = found.find(_BANNER[0])
+    if address is None:
         return False
-    offset = int(found.addresses[row]) - start
+    offset = address - start
     return offset >= len(data) or offset < 0 or data.startswith(_BANNER[1], offset)
 
 

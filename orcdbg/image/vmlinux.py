@@ -30,6 +30,7 @@ class Image:
     """
 
     boot_relocations: BootRelocations | None = None
+    is_memory = False  # see MemoryImage
 
     def __init__(self, source: ByteSource, boot_relocations: BootRelocations | None = None) -> None:
         self.boot_relocations = boot_relocations
@@ -40,6 +41,11 @@ class Image:
             raise UnsupportedFormat(source.name, "no section is linked at a kernel address: not a vmlinux")
         self._mapped = sorted(mapped, key=lambda section: section.address)
         self._starts = [section.address for section in self._mapped]
+
+    @property
+    def sections(self) -> list[Section]:
+        """All sections."""
+        return self.elf.sections
 
     def find_section(self, name: str) -> Section | None:
         """The section of that name, or None."""

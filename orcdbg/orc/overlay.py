@@ -22,6 +22,7 @@ from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
 from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.thunks import THUNK_WHY, is_thunk, thunk_rule
+from orcdbg.orc.unlisted import MECHANISM, Moved, UnlistedPatches
 from orcdbg.patches import effects
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
@@ -75,6 +76,7 @@ class OrcOverlay:
         error_entry: where error_entry is, None where the kernel has none.
         returns: the code that replaced return addresses lead to.
         find_made: the code that the kernel made at an address.
+        unlisted: finds stack movement that no table tells of, where the kernel's own tables are lost.
     """
 
     def __init__(
@@ -87,7 +89,9 @@ class OrcOverlay:
         error_entry: int | None = None,
         returns: ReturnTrampolines | None = None,
         find_made: Callable[[int], MadeCode | None] | None = None,
+        unlisted: UnlistedPatches | None = None,
     ) -> None:
+        self._unlisted = unlisted
         self._find_made = find_made
         self._error_entry = error_entry
         self._returns = returns
@@ -127,6 +131,8 @@ class OrcOverlay:
         if exact and partial and is_after_error_entry(ip, self._memory, self._error_entry):
             return Effective(entry, CfaRule("ax", 0), None, None, ("call error_entry",), REGISTERS_AT_RAX, WHY)
         cluster = self._find_cluster(address)
+        if cluster is None and entry is not None and self._unlisted is not None:
+            return self._without_tables(ip, entry, rule, self._unlisted.before(ip, entry, rule))
         if entry is None or cluster is None or not cluster.sites:
             return Effective(entry, rule)
         text, text_from = self._text(cluster)
@@ -155,6 +161,17 @@ class OrcOverlay:
         names = (*(base.thunk or ()), *found.instructions)
         rule, row = base.rule.moved(found.pushed), base.row or base.entry.row
         return replace(base, rule=rule, patch=None, thunk=names, row=row, why=found.why)
+
+    @staticmethod
+    def _without_tables(ip: int, entry: OrcEntry, rule: CfaRule | None, moved: Moved | str | None) -> Effective:
+        """The rule where the places that the kernel patched are not listed, by what moved the stack since the row began."""
+        if isinstance(moved, str) or moved is None or rule is None or moved.pushed is None:
+            return Effective(entry, rule, None, moved if isinstance(moved, str) else None)
+        first, names = moved.path[0].address, tuple(insn.mnemonic for insn in moved.path)
+        why = "the instructions in memory; the tables of the boot are gone"
+        site = PatchSite(MECHANISM, first, ip - first, "?", moved.text, None, why, 0)
+        effect = PatchEffect(site, moved.pushed, names, str(rule), moved.text, "memory")
+        return Effective(entry, rule.moved(moved.pushed), effect)
 
     def _text(self, cluster: Cluster) -> tuple[bytes | None, str]:
         """The cluster's bytes and where they come from: memory, else the replay."""

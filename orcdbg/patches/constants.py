@@ -74,7 +74,7 @@ def constant_passes(image: Image, linux: Linux) -> Sequence[RuntimeConstPass]:
     """A pass for each constant that the image has sites of."""
     return [
         RuntimeConstPass(image, linux, section.name, section.name.removeprefix(prefix), width)
-        for section in image.elf.sections
+        for section in image.sections
         for prefix, width in _KINDS.items()
         if section.name.startswith(prefix)
     ]

@@ -13,7 +13,7 @@ from orcdbg.patches.audit import PAGE, AuditReport, MechanismCount, MemoryText, 
 from orcdbg.patches.elsewhere import freed_sites, notes
 from orcdbg.patches.kprobes import ProbePass
 from orcdbg.patches.relocated import RelocationsPass, relocated_by_difference
-from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.relocation import BuiltText, RelocationList
 from orcdbg.patches.replay import Build, table_problems
 from orcdbg.patches.site import PatchPass, U8Array, Undecidable, WorkingText
 from orcdbg.patches.sweep import WholeText
@@ -35,7 +35,7 @@ def text_as_built(build: Build) -> tuple[int, bytes]:
 
 def _image_range(image: Image) -> tuple[int, int]:
     """Link addresses from the first to past the last allocated section at kernel addresses."""
-    mapped = [s for s in image.elf.sections if s.flags & SHF_ALLOC and s.address >= KERNEL_BASE]
+    mapped = [s for s in image.sections if s.flags & SHF_ALLOC and s.address >= KERNEL_BASE]
     return min(s.address for s in mapped), max(s.end for s in mapped)
 
 
@@ -58,6 +58,15 @@ def _originals(probes: ProbePass) -> list[tuple[int, bytes]]:
         return []
 
 
+def relocations_by_difference(
+    build: Build, built: BuiltText, passes: Sequence[PatchPass], data: bytes, memory: MemoryText
+) -> RelocationList:
+    """The relocations of the whole text as memory shows them."""
+    array, now = np.frombuffer(data, dtype=np.uint8), _without_probes(memory, passes)
+    limits, slide = _image_range(build.image), build.linux.slide
+    return relocated_by_difference(array, now, build.text[0] - slide, slide, limits, built.per_cpu_size)
+
+
 def relocations_pass(
     build: Build, built: BuiltText, passes: Sequence[PatchPass], data: bytes, memory: MemoryText
 ) -> RelocationsPass | None:
@@ -66,9 +75,7 @@ def relocations_pass(
     section = build.image.section_at(link)
     places = built.relocations(section) if section is not None else None
     if places is None and build.linux.slide:
-        array, now = np.frombuffer(data, dtype=np.uint8), _without_probes(memory, passes)
-        limits = _image_range(build.image)
-        places = relocated_by_difference(array, now, link, build.linux.slide, limits, built.per_cpu_size)
+        places = relocations_by_difference(build, built, passes, data, memory)
     return None if places is None else RelocationsPass(places, build.linux.slide)
 
 

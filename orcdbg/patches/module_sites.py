@@ -29,12 +29,13 @@ class ModuleSites:
 
     Args:
         linux: the kernel.
-        core_table: `.altinstructions` of the vmlinux, which tells the layout of the modules' tables.
+        core_table: `.altinstructions` of the vmlinux, which tells the layout of the modules' tables; without it BTF does.
     """
 
     def __init__(self, linux: Linux, core_table: bytes) -> None:
         self._linux = linux
-        self._entry_size = entry_size(core_table) or 12
+        size = linux.types.size("alt_instr") if linux.types.exists("alt_instr") else 12
+        self._entry_size = entry_size(core_table) or size
         self._found: dict[int, list[Cluster]] = {}
 
     def find(self, module: Module, address: int) -> Cluster | None:

@@ -35,6 +35,9 @@ class RelocationList(NamedTuple):
     signs: npt.NDArray[np.int64]
 
 
+_MOVED_ALREADY = RelocationList(np.empty(0, np.uint64), np.empty(0, np.int64), np.empty(0, np.int64))
+
+
 def boot_list(found: BootRelocations, section: Section) -> RelocationList:
     """The fields of a section among those that the boot itself moves."""
     parts = ((found.wide, 8, 1), (found.narrow, 4, 1), (found.inverse, 4, -1))
@@ -65,6 +68,8 @@ class BuiltText:
             return data
         section = self._image.section_at(link)
         places = self.relocations(section) if section is not None else None
+        if self._image.is_memory:
+            return data
         if section is None or places is None:
             return self._by_operand(data, link)
         return self._by_list(data, link, section, places)
@@ -76,6 +81,8 @@ class BuiltText:
         return self._lists[section.name]
 
     def _list_of(self, section: Section) -> RelocationList | None:
+        if self._image.is_memory:
+            return _MOVED_ALREADY
         if self._image.boot_relocations is not None:
             return boot_list(self._image.boot_relocations, section)
         if f".rela{section.name}" not in self._image.elf.by_name:

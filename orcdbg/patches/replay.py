@@ -253,6 +253,11 @@ def state_passes(build: Build) -> list[PatchPass]:
     return passes + probe_passes(linux)
 
 
+def lasting_passes(build: Build) -> list[PatchPass]:
+    """The passes whose tables the kernel keeps and whose places need no text as built: static branches."""
+    return [one for one in state_passes(build) if isinstance(one, JumpLabelsPass)]
+
+
 def all_passes(build: Build) -> list[PatchPass]:
     """Every pass, in the order in which this kernel runs them."""
     return boot_passes(build) + state_passes(build)
@@ -278,9 +283,7 @@ def _outside(build: Build, spans: Spans, table: str) -> list[str]:
     low, high = build.text
     starts, ends = spans.starts, spans.starts + spans.sizes
     odd = np.flatnonzero((starts < np.uint64(low)) | (ends > np.uint64(high)))
-    sections = [
-        (s.address + build.linux.slide, s.end + build.linux.slide) for s in build.image.elf.sections if s.address
-    ]
+    sections = [(s.address + build.linux.slide, s.end + build.linux.slide) for s in build.image.sections if s.address]
     bounds = np.array(sorted(sections), dtype=np.uint64).reshape(-1, 2)
     before = np.searchsorted(bounds[:, 0], starts[odd], side="right") - 1
     good = (

@@ -128,6 +128,14 @@ class KernelMemory:
                 found[place] = data
         return found
 
+    def is_mapped(self, address: int) -> bool:
+        """Whether the page tables have something for the 2 MiB around an address: a page, or a table of small ones."""
+        try:
+            self._leaf(address)
+        except (BadAddress, NotInSnapshot):
+            return False
+        return True
+
     def _physical_page(self, page: int) -> int:
         found = self._pages.get(page)
         if found is None:

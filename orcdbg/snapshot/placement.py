@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import AddressSpace, read_u64
@@ -21,6 +22,8 @@ _CR3_ROOT = 0x000F_FFFF_FFFF_E000  # also clears bit 12, which names the user ha
 _LA57 = 1 << 12
 # Where the kernel maps its interrupt table on every CPU (CPU_ENTRY_AREA_RO_IDT, arch/x86/include/asm/pgtable_areas.h).
 MAPPED_IDT = 0xFFFF_FE00_0000_0000
+LINKED_AT = KERNEL_BASE + (16 << 20)  # CONFIG_PHYSICAL_START as every distribution has it
+_LARGE_PAGE = 2 << 20
 _DIVIDE_ERROR = ("asm_exc_divide_error", "divide_error")
 
 FindAddress = Callable[[str], int | None]
@@ -124,6 +127,55 @@ def _from_options(snapshot: Snapshot, find_address: FindAddress, slide: int, phy
         raise OrcdbgError("--kaslr and --phys-base are of no use: the image has no symbol init_top_pgt")
     levels = 5 if any((cpu.cr4 or 0) & _LA57 for cpu in snapshot.cpus) else 4
     return Placement(slide, phys_base, link + slide - KERNEL_BASE + phys_base, levels, 0, "--kaslr and --phys-base")
+
+
+class Found(NamedTuple):
+    """A kernel that no file is at hand for: its place, and run-time addresses [start, end) between which it lies."""
+
+    placement: Placement
+    start: int
+    end: int
+
+
+def find_kernel(snapshot: Snapshot) -> Found:
+    """The kernel in `snapshot`, without an image: by VMCOREINFO, or by what the CPUs' registers point at.
+
+    Without VMCOREINFO the slide is counted from where nearly all kernels are linked, 16 MiB above the base.
+
+    Args:
+        snapshot: the stopped machine.
+
+    Raises:
+        OrcdbgError: nothing in the snapshot tells where it is.
+    """
+    place = _from_vmcoreinfo(snapshot.vmcoreinfo, lambda name: None)
+    if place is not None:
+        memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
+        return Found(place, *_area(memory, LINKED_AT + place.slide))
+    for cpu in snapshot.cpus:
+        if cpu.cr3 is None or cpu.idt is None:
+            continue
+        memory = KernelMemory(snapshot.physical, cpu.cr3 & _CR3_ROOT, 5 if (cpu.cr4 or 0) & _LA57 else 4)
+        try:
+            handler = _idt_handler(memory, cpu.idt)
+            start, end = _area(memory, handler)
+            base = memory.translate(handler) - (handler - KERNEL_BASE) + (start - LINKED_AT)
+        except MemoryFault:
+            continue
+        if start < end:
+            source = f"CR3 and IDT of CPU {cpu.cpu}"
+            return Found(Placement(start - LINKED_AT, base, memory.root, memory.levels, 0, source), start, end)
+    raise OrcdbgError(NO_PLACEMENT, "give the vmlinux or vmlinuz of this kernel too, with --kaslr and --phys-base")
+
+
+def _area(memory: KernelMemory, inside: int) -> tuple[int, int]:
+    """The run-time addresses around one of them that are mapped without a gap of 2 MiB."""
+    start = end = inside & -_LARGE_PAGE
+    while end < KERNEL_BASE + IMAGE_SPAN and memory.is_mapped(end):
+        end += _LARGE_PAGE
+    while start > KERNEL_BASE and memory.is_mapped(start - _LARGE_PAGE):
+        start -= _LARGE_PAGE
+    return start, end
 
 
 def find_placement(

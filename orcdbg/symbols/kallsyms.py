@@ -8,6 +8,7 @@ import numpy.typing as npt
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.formats.elf import SHF_ALLOC, SHT_NOBITS, Section
 from orcdbg.formats.kallsyms import KERNEL_BASE, Kallsyms, find_kallsyms
+from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image
 from orcdbg.symbols.table import ENTRY, PER_CPU_SECTION, Symbol, SymbolTable, image_symbols
 
@@ -75,4 +76,6 @@ def vmlinux_symbols(image: Image) -> SymbolTable:
     Raises:
         UnsupportedFormat: it has neither, or they are damaged.
     """
+    if isinstance(image, MemoryImage):
+        return KallsymsTable(image.path, image.kallsyms, image.slide)
     return image_symbols(image) if image.find_section(".symtab") is not None else image_kallsyms(image)
