@@ -147,6 +147,8 @@ class EmbeddedKernel:
         """
         key = registers["rip"], registers["rsp"]
         if is_innermost or not self._index.get(key):
+            if not self.is_text(registers["rip"]):
+                return None  # of no stack of the kernel's; what was walked stays, others will ask for it
             self._walk(registers)
         at = self._index.get(key)
         return None if at is None or self._trace is None else self._answer(self._trace, at)

@@ -86,6 +86,20 @@ def test_other_code_is_left_to_the_other_debugger(kernel: EmbeddedKernel) -> Non
     """A user's frame that no kernel frame led to."""
     assert kernel.frame({"rip": 0x401000, "rsp": 0x7FFF0000}, True) is None
     assert not kernel.is_text(0x401000)
+
+
+def test_questions_about_other_frames_lose_nothing(sample: Session, kernel: EmbeddedKernel) -> None:
+    """gdb asks about the 0 that ends a stack too, and then goes on with the frames before."""
+    found = walked(kernel, registers(sample))
+    assert kernel.frame({"rip": 0, "rsp": 0}, False) is None
+    again = kernel.frame(found[7][0], False)
+    assert again == found[7][1]
+    assert again is not None
+    assert not again.exact
+
+
+def test_a_frame_that_is_none_of_the_kernels_has_no_text(kernel: EmbeddedKernel) -> None:
+    """The error says where it is not."""
     with pytest.raises(OrcdbgError, match="not in the kernel's code"):
         kernel.frame_text({"rip": 0x401000, "rsp": 0x7FFF0000}, 0x401000, 0x7FFF0000)
 

@@ -176,7 +176,8 @@ def _info(pending: Any, answer: CallerFrame) -> Any:
     pc_type, sp_type = pending.read_register("rip").type, pending.read_register("rsp").type
     frame_id = _FrameId(gdb.Value(answer.place).cast(sp_type), gdb.Value(answer.function).cast(pc_type))
     info = pending.create_unwind_info(frame_id)
-    for name, value in (answer.caller or {"rip": 0}).items():
+    # gdb itself wants a stack pointer of every caller.
+    for name, value in (answer.caller or {"rip": 0, "rsp": answer.place}).items():
         try:
             kind = pending.read_register(name).type
         except (gdb.error, ValueError):
