@@ -56,6 +56,7 @@ def _continue_arguments(parser: argparse.ArgumentParser) -> None:
 
 def _continue(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     guest = guest_of(debugger)
+    debugger.forget()
     if arguments.background:
         guest.start()
         return Text(["the guest runs; `interrupt` stops it"])

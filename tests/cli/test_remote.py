@@ -49,7 +49,11 @@ def test_a_guest_runs_and_stops(orcdbg_run: RunProgram, words: list[str]) -> Non
 
 
 def test_a_guest_that_runs_has_no_stack(orcdbg_run: RunProgram, words: list[str]) -> None:
-    """The error says how to stop it."""
+    """The error says how to stop it; what was seen before it ran is not shown again."""
+    status, out, _ = orcdbg_run(
+        *words, "--keep-going", "-e", "bt", "-e", "continue -b", "-e", "bt", "-e", "interrupt", "-e", "bt"
+    )
+    assert (status, out.count("#6 "), out.count("stopped: ")) == (1, 2, 1)
     status, out, err = orcdbg_run(*words, "-e", "continue --background", "-e", "rd linux_banner")
     assert (status, "`interrupt` stops it" in err, out) == (1, True, "the guest runs; `interrupt` stops it\n")
 
