@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -86,3 +90,28 @@ def test_a_snapshot_does_not_run(orcdbg_run: RunProgram, line: str) -> None:
 def test_a_guest_runs_for_some_seconds(orcdbg_run: RunProgram, words: str) -> None:
     """More than none, at most a day."""
     assert orcdbg_run("demo", "-e", f"continue --for={words}")[0] == 2
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 0)])
+def test_a_signal_stops_the_run_and_lets_the_guest_go(
+    sample: Session, stub: MachineStub, tmp_path: Path, number: signal.Signals, status: int
+) -> None:
+    """A guest that runs is stopped and left running; Ctrl-C ends the command alone, and the script goes on."""
+
+    def answer(question: bytes) -> bytes | None:
+        return None if question == b"vCont;c" else stub.answer(question)
+
+    place = sample.placement
+    with StubServer(tmp_path, answering(answer)) as server:
+        words = [sample_files()[0], "--remote", f"unix:{server.path}", "--kaslr", str(place.slide),
+                 "--phys-base", str(place.phys_base), "-e", "ps -A", "-e", "continue"]  # fmt: skip
+        with subprocess.Popen([sys.executable, "-m", "orcdbg", *words], stdout=subprocess.PIPE, text=True) as program:
+            assert program.stdout is not None
+            while "cat" not in program.stdout.readline():
+                pass
+            time.sleep(0.5)
+            program.send_signal(number)
+            out = program.stdout.read()
+            assert program.wait(20) == status
+    assert ("stopped: interrupt" in out) == (number is signal.SIGINT)
+    assert stub.log[-2:] == [b"Qqemu.PhyMemMode:0", b"D"]

@@ -21,6 +21,8 @@ from orcdbg.step.server import serve
 from tests.build.stub import StubServer
 
 PLUGIN = Path(__file__).parents[2] / "plugins" / "gdb" / "orcdbg_gdb.py"
+# Every frame, the 0 that ends the stack too.
+WALK = "python f = gdb.newest_frame(); exec('while f is not None: f.pc(); f = f.older()')"
 FRAME = re.compile(r"(?m)^#(\d+) +(?:0x([0-9a-f]+) in )?(\S+) \(")
 
 
@@ -58,7 +60,16 @@ def target(sample: Session, tmp_path: Path) -> Iterator[str]:
 def test_gdb_shows_orcdbgs_stack(sample: Session, vmlinux: str, target: str) -> None:
     """With the extension, through the NMI and the patched text up to the user; without it, it loses its way."""
     out = run_gdb(
-        vmlinux, target, "bt", "echo \n--with--\n", f"source {PLUGIN}", "bt", "frame 6", "orc frame", "info threads"
+        vmlinux,
+        target,
+        "bt",
+        "echo \n--with--\n",
+        f"source {PLUGIN}",
+        "bt",
+        "frame 6",
+        "orc frame",
+        "info threads",
+        WALK,
     )
     without, _, with_it = out.partition("--with--")
     expected = sample.unwinder.trace(sample.task(135)).frames
@@ -66,6 +77,7 @@ def test_gdb_shows_orcdbgs_stack(sample: Session, vmlinux: str, target: str) -> 
     assert [int(ip, 16) for _, ip, _ in shown] == [frame.ip for frame in expected], out
     assert [name for _, _, name in shown[:-1]] == [frame.location.symbol for frame in expected if frame.location]
     assert "lock_is_held_type" not in without
+    assert "was not saved" not in out
     assert "true rule  sp+72" in with_it
     assert len(re.findall(r"(?m)^[* ] \d+ +Thread ", with_it)) == len(sample.tasks)
 
