@@ -29,17 +29,12 @@ class Debugger:
         self._task: Task | None = None
         self._traces: dict[int, StackTrace] = {}
 
-    def forget(self) -> None:
-        """Drops all that was found out: the guest is about to move, and may not come to a stop."""
-        self._task, self.frame_index, self._traces = None, 0, {}
-        vars(self).pop("panic_cpu", None)
-        self.session.move(self.session.snapshot)
-
     def move(self, cpu: int) -> None:
         """Looks at the live guest anew, which has stopped again, and selects what the CPU runs that made it stop."""
         if self.guest is None:
             raise UsageError("this is a snapshot, not a live guest", "orcdbg VMLINUX --remote HOST:PORT opens one")
-        self.forget()
+        self._task, self.frame_index, self._traces = None, 0, {}
+        vars(self).pop("panic_cpu", None)
         self.session.move(self.guest.snapshot())
         by_cpu = {number: task for task, (number, _) in self.session.unwinder.running.items()}
         if cpu in by_cpu:
@@ -87,6 +82,12 @@ class Debugger:
     def find_task(self, which: int) -> Task:
         """The task with that pid or address."""
         return self.session.task(which)
+
+    def forget(self) -> None:
+        """Drops all that was found out: the guest is about to move, and may not come to a stop."""
+        self._task, self.frame_index, self._traces = None, 0, {}
+        vars(self).pop("panic_cpu", None)
+        self.session.move(self.session.snapshot)
 
     def select(self, task: Task) -> None:
         """Makes a task the selected one, at its innermost frame."""
