@@ -212,13 +212,12 @@ def test_true_callers_are_shown_under_probes_and_tracers(kernel: str, seed: int,
         found = ensure(kernel)
     except Unavailable as error:
         pytest.skip(f"{kernel}: {error}")
-    plan = traced.choose(random)
     with locked("guest"):
         for left in reversed(range(BOOT_ATTEMPTS)):
             try:
-                run_guest(found, random, plan, tmp_path)
+                run_guest(found, random, traced.choose(random), tmp_path)
                 break
             except (GuestError, TimeoutError) as error:
                 if not left:
                     raise
-                print(f"{kernel}: {error}; booting again")
+                print(f"{kernel}: {error}; booting again, with another plan")

@@ -49,7 +49,8 @@ def choose(random: Random) -> Plan:
     returns += random.sample(returns, 2)  # a second probe on the same function
     random.shuffle(returns)
     places = [f"{name}+{random.randint(0, 12)}" for name in random.sample(PROBED, 5) for _ in range(4)]
-    filters = random.sample(FILTERS, 6) if random.random() < 0.75 else ()
+    # Of all functions at once the emulator is too slow, and a guest of 6.12 died of flags that no instruction had set.
+    filters = random.sample(FILTERS, 6)
     later = random.choice(("function_graph", "function", "nop"))
     return Plan(tuple(returns), tuple(places), tuple(filters), random.random() < 0.5, later)
 
