@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import Mismatch, NotFound, OrcdbgError, UsageError
@@ -14,18 +16,25 @@ from orcdbg.patches.audit import AuditReport
 from orcdbg.patches.module_text import audit_module
 from orcdbg.session import Session
 
+# What depmod takes for a module; debug files beside them (`x.ko.debug`) are none.
+_MODULE_FILE = re.compile(r"(.+)\.ko(?:\.(?:xz|zst|gz))?", re.DOTALL)
 _BUILD_ID = ".note.gnu.build-id"
 
 
-def files_below(folder: str) -> dict[str, Path]:
-    """The module files below a folder, by the names that the kernel gives the modules.
+def files_below(folder: str) -> dict[str, list[Path]]:
+    """The module files below a folder, by the names that the kernel gives the modules; of a name there may be several.
 
     Raises:
         UsageError: no such folder.
     """
     if not Path(folder).is_dir():
         raise UsageError(f"{folder}: not a folder")
-    return {path.name.split(".")[0].replace("-", "_"): path for path in sorted(Path(folder).rglob("*.ko*"))}
+    found: dict[str, list[Path]] = {}
+    for path in sorted(Path(folder).rglob("*.ko*")):
+        name = _MODULE_FILE.fullmatch(path.name)
+        if name is not None:
+            found.setdefault(name[1].replace("-", "_"), []).append(path)
+    return found
 
 
 def audit_modules(session: Session, folder: str | None) -> tuple[dict[str, AuditReport], dict[str, str]]:
@@ -43,14 +52,35 @@ def audit_modules(session: Session, folder: str | None) -> tuple[dict[str, Audit
     return found, without
 
 
-def _audit(session: Session, module: Module, files: dict[str, Path]) -> AuditReport:
-    if module.name not in files:
-        raise NotFound("module file", module.name)
-    file = ModuleFile(open_source(str(files[module.name])))
-    _check_build(session, module, file)
+def _audit(session: Session, module: Module, files: dict[str, list[Path]]) -> AuditReport:
+    file = matching_file(files.get(module.name, ()), module.name, lambda one: _check_build(session, module, one))
     return audit_module(
         session.build, session.names.module_symbols[module.address], file, lambda name: _resolve(session, name)
     )
+
+
+def matching_file(paths: Sequence[Path], name: str, check: Callable[[ModuleFile], None]) -> ModuleFile:
+    """The first of several files that is the module's.
+
+    Args:
+        paths: of files with the module's name.
+        name: the module's.
+        check: raises an OrcdbgError for a file of another build.
+
+    Raises:
+        NotFound: there is no file of that name.
+        OrcdbgError: what is wrong with the last one.
+    """
+    wrong: OrcdbgError = NotFound("module file", name)
+    for path in paths:
+        try:
+            file = ModuleFile(open_source(str(path)))
+            check(file)
+        except OrcdbgError as error:
+            wrong = error
+        else:
+            return file
+    raise wrong
 
 
 def _check_build(session: Session, module: Module, file: ModuleFile) -> None:
