@@ -257,6 +257,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
     audit, replay = result("patch audit")["result"], result(f"patch replay -o {tmp_path}/text.elf")["result"]
     account, check = _sample_account(audit), result("patch check")["result"]
     names, words, tasks = result("sym schedule")["result"], result("rd linux_banner")["result"], result("ps")["result"]
+    structure, translation = result("struct list_head init_task")["result"], result("vtop schedule")["result"]
     return {
         "ANSWER": good,
         "FAILURE": bad,
@@ -293,6 +294,10 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "WORD": words["words"][0],
         "TASKS": tasks,
         "TASK": tasks["tasks"][0],
+        "STRUCTURE": structure,
+        "MEMBER": structure["members"][0],
+        "TRANSLATION": translation,
+        "ENTRY": translation["mapping"][0],
         "MODULES": modules,
         "MODULE": modules["modules"][0],
         "RANGE": modules["modules"][0]["ranges"][0],

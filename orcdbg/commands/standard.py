@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from orcdbg.commands import backtrace, code, control, data, frames, live, log, machine
+from orcdbg.commands import backtrace, code, control, data, frames, live, log, machine, mapping, structures
 from orcdbg.commands.registry import Registry
 
 
 def standard_commands() -> Registry:
     """A new registry with orcdbg's own commands."""
     registry = Registry()
-    for module in (backtrace, frames, code, data, machine, log, live):
+    for module in (backtrace, frames, code, data, structures, mapping, machine, log, live):
         for command in module.COMMANDS:
             registry.add(command)
     for command in control.control_commands(registry):

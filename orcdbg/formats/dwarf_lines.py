@@ -179,6 +179,11 @@ class _Rows:
         self.files: list[int] = []
         self.lines: list[int] = []
 
+    def drop(self) -> None:
+        """Takes the last row back."""
+        for column in (self.addresses, self.files, self.lines):
+            column.pop()
+
     def add(self, address: int, file: int, line: int) -> None:
         """One row."""
         self.addresses.append(address & U64)
@@ -208,6 +213,7 @@ def _sequence(cursor: Cursor, header: _Header, rows: _Rows) -> None:
     first_special = len(header.lengths) + 1
     address, file, line = 0, 1, 1
     addresses, files, lines = rows.addresses, rows.files, rows.lines
+    begin = len(addresses)
     while at < end:
         opcode = data[at]
         at += 1
@@ -224,6 +230,8 @@ def _sequence(cursor: Cursor, header: _Header, rows: _Rows) -> None:
             size = cursor.uleb()
             body = cursor.take(size)
             if body[:1] == b"\x01":
+                while len(addresses) > begin and addresses[-1] == address & U64:
+                    rows.drop()  # rows at the end itself are of no instruction
                 rows.add(address, -1, 0)
                 return
             if body[:1] == b"\x02":

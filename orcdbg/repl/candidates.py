@@ -19,6 +19,7 @@ def make_sources(debugger: Debugger, registry: Registry, names: SymbolNames) -> 
         "frame": lambda prefix: frame_offers(debugger, prefix),
         "cpu": lambda prefix: cpu_offers(debugger, prefix),
         "setting": lambda prefix: matches(sorted(debugger.settings), prefix, debugger.settings),
+        "structure": lambda prefix: matches(structure_names(debugger), prefix),
         "command": lambda prefix: command_offers(registry, prefix),
         "mechanism": lambda prefix: mechanism_offers(debugger, prefix),
     }
@@ -49,6 +50,11 @@ def command_offers(registry: Registry, prefix: str) -> list[Offer]:
     """Command words, with what the commands do."""
     notes = {word: command.summary for word in registry.words if (command := registry.find(word))}
     return matches(sorted(notes), prefix, notes)
+
+
+def structure_names(debugger: Debugger) -> list[str]:
+    """Structures and unions by name, sorted."""
+    return debugger.session.types.btf.structure_names
 
 
 def mechanism_offers(debugger: Debugger, prefix: str) -> list[Offer]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +17,26 @@ _PHYSICAL = 0x000F_FFFF_FFFF_F000
 MAX_CACHED_TABLES = 4096
 MAX_CACHED_PAGES = 1 << 18
 _LEAF_SHIFT = 21  # addresses that agree above it share their last page table, or their large page
+
+
+class TableEntry(NamedTuple):
+    """One page table entry on the way to a page: its level as the kernel names it, where it lies physically, its value."""
+
+    level: str
+    address: int
+    value: int
+
+
+class Translation(NamedTuple):
+    """How an address was translated: the entries on the way, and the physical address, or why there is none.
+
+    `size` is that of the page.
+    """
+
+    entries: tuple[TableEntry, ...]
+    physical: int | None
+    size: int
+    why: str | None
 
 
 class KernelMemory:
@@ -135,6 +156,39 @@ class KernelMemory:
         except (BadAddress, NotInSnapshot):
             return False
         return True
+
+    def explain(self, address: int, root: int | None = None) -> Translation:
+        """What `translate` does, entry by entry.
+
+        Args:
+            address: virtual.
+            root: physical address of another top page table, as of a task's own memory.
+        """
+        top = 9 * self.levels + 12
+        if address >> top - 1 not in (0, (1 << 65 - top) - 1):
+            return Translation((), None, 0, f"not canonical with {self.levels} levels of page tables")
+        names = ("PGD", "P4D", "PUD", "PMD", "PTE") if self.levels == 5 else ("PGD", "PUD", "PMD", "PTE")
+        table = self.root if root is None else root
+        found: list[TableEntry] = []
+        for name, shift in zip(names, range(top - 9, 3, -9), strict=True):
+            index = address >> shift & 511
+            try:
+                entry = int.from_bytes(self._physical.read(table + 8 * index, 8), "little")
+            except NotInSnapshot:
+                return Translation(tuple(found), None, 0, f"the table with the {name} entry is not in the snapshot")
+            found.append(TableEntry(name, table + 8 * index, entry))
+            if not entry & _PRESENT:
+                return Translation(tuple(found), None, 0, f"the {name} entry is not present")
+            if shift == 12 or (entry & _LARGE and shift in (21, 30)):
+                low = (1 << shift) - 1
+                return Translation(tuple(found), (entry & self._mask & ~low) | (address & low), low + 1, None)
+            table = entry & self._mask
+        raise AssertionError("the last level has a page")
+
+    @property
+    def encryption_mask(self) -> int:
+        """The memory-encryption bit of page table entries, 0 without."""
+        return _PHYSICAL & ~self._mask
 
     def _physical_page(self, page: int) -> int:
         found = self._pages.get(page)

@@ -42,6 +42,20 @@ class Member(NamedTuple):
         return self.bit_offset // 8
 
 
+class RawType(NamedTuple):
+    """A type's header.
+
+    `vlen` is how many parts it has, `value` a size or another type's number, `at` the index of the first word that follows.
+    """
+
+    kind: int
+    name: str
+    vlen: int
+    flag: bool
+    value: int
+    at: int
+
+
 class Btf:
     """The types of one BTF section.
 
@@ -93,6 +107,27 @@ class Btf:
         end = self._strings.find(b"\0", offset)
         return self._strings[offset : max(end, 0)].decode("ascii", "replace")
 
+    @property
+    def name(self) -> str:
+        """The section, for messages."""
+        return self._name
+
+    def raw(self, type_id: int) -> RawType:
+        """A type's header; UnsupportedFormat for a number that no type has."""
+        kind, count, value, at = self._header(type_id)
+        name = self._words[at - 3]
+        return RawType(kind, self._string(name) if name else "", count, bool(self._words[at - 2] >> 31), value, at)
+
+    def words(self, at: int, count: int) -> list[int]:
+        """Words that follow a header; UnsupportedFormat behind the section's end."""
+        if at < 0 or at + count > len(self._words):
+            raise UnsupportedFormat(self._name, f"BTF type cut off at word {at}")
+        return self._words[at : at + count].tolist()
+
+    def string(self, offset: int) -> str:
+        """A name by its offset."""
+        return self._string(offset)
+
     def find(self, kind: int, name: str) -> int | None:
         """The number of the type of that kind and name, or None."""
         if (kind, name) not in self._named:
@@ -105,6 +140,15 @@ class Btf:
         words = np.frombuffer(self._words, dtype="<u4")
         names: npt.NDArray[np.uint32] = words[np.array(self._starts[1:], dtype=np.int64)]
         return names
+
+    @functools.cached_property
+    def structure_names(self) -> list[str]:
+        """Names of all structures and unions, sorted."""
+        words = np.frombuffer(self._words, dtype="<u4")
+        starts = np.array(self._starts[1:], dtype=np.int64)
+        kind = words[starts + 1] >> 24 & 31
+        mine = words[starts[(kind == STRUCT) | (kind == UNION)]]
+        return sorted({self._string(name) for name in mine.tolist() if name})
 
     def _search(self, kind: int, name: str) -> int | None:
         text, at = b"\0" + name.encode() + b"\0", 0
@@ -131,7 +175,8 @@ class Btf:
             kind, _, value, at = self._header(self._resolve(type_id))
             if kind != ARRAY:
                 break
-            elements, type_id = elements * self._words[at + 2], self._words[at]
+            element, _, count = self.words(at, 3)
+            elements, type_id = elements * count, element
         if kind == PTR:
             return 8 * elements
         return value * elements if kind in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT) else 0
@@ -139,7 +184,7 @@ class Btf:
     def array_length(self, type_id: int) -> int:
         """Number of elements of an array type; 1 for anything else."""
         kind, _, _, at = self._header(self._resolve(type_id))
-        return self._words[at + 2] if kind == ARRAY else 1
+        return self.words(at, 3)[2] if kind == ARRAY else 1
 
     def points_to_integer(self, type_id: int) -> bool:
         """True for a pointer to an integer type, such as `unsigned long *`."""
@@ -157,10 +202,11 @@ class Btf:
         if depth > MAX_DEPTH:
             return {}
         if kind == ARRAY:
-            return self.members(self._words[at], base, depth + 1)
+            return self.members(self.words(at, 3)[0], base, depth + 1)
         if kind not in (STRUCT, UNION):
             return {}
         bitfields = self._words[at - 2] >> 31
+        self.words(at, 3 * count)  # all of them are there
         found: dict[str, Member] = {}
         for i in range(at, at + 3 * count, 3):
             name_at, member_type, where = self._words[i], self._words[i + 1], self._words[i + 2]
@@ -180,6 +226,11 @@ class StructIndex:
         self._btf = btf
         self._members: dict[str, dict[str, Member]] = {}
         self._paths: dict[tuple[str, str], Member | None] = {}
+
+    @property
+    def btf(self) -> Btf:
+        """The section that the structures are from."""
+        return self._btf
 
     def members(self, struct_name: str) -> dict[str, Member]:
         """Members of `struct struct_name` (or the union of that name) by name.

@@ -15,6 +15,8 @@ from orcdbg.commands.lines import lookup
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
+from orcdbg.commands.mapping import AddressMapping
+from orcdbg.commands.structures import Structure
 from orcdbg.image.source_lines import Position
 from orcdbg.orc.check import Boundary
 from orcdbg.orc.overlay import PatchEffect
@@ -23,7 +25,7 @@ from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
-from orcdbg.views import live, log, log_check, saved
+from orcdbg.views import live, log, log_check, mapping, saved, structures
 from orcdbg.views.lines import position_json
 
 SCHEMA = 1
@@ -448,6 +450,15 @@ def _(result: SavedSets) -> Json:
 @encode.register
 def _(result: LogChecks) -> Json:
     return log_check.checks_json(result)
+
+
+def _(result: Structure) -> Json:
+    return structures.structure_json(result)
+
+
+@encode.register
+def _(result: AddressMapping) -> Json:
+    return mapping.mapping_json(result)
 
 
 @encode.register

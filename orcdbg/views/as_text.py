@@ -12,6 +12,9 @@ from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
 from orcdbg.views import audit, code, crash, frames, live, log, log_check, saved, stacks, static
+from orcdbg.commands.mapping import AddressMapping
+from orcdbg.commands.structures import Structure
+from orcdbg.views import audit, code, frames, live, log, log_check, mapping, saved, stacks, static, structures
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -230,6 +233,15 @@ def _(result: SavedSets, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: LogChecks, width: Width) -> Iterator[Line]:
     return log_check.checks_lines(result)
+
+
+def _(result: Structure, width: Width) -> Iterator[Line]:
+    return structures.structure_lines(result)
+
+
+@lines_of.register
+def _(result: AddressMapping, width: Width) -> Iterator[Line]:
+    return mapping.mapping_lines(result)
 
 
 @lines_of.register

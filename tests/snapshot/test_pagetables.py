@@ -80,3 +80,26 @@ def test_encryption_bits_are_not_part_of_an_address() -> None:
     builder.map(TEXT, 0x5000 | 1 << 47)
     builder.write(physical)
     assert KernelMemory(physical, builder.root, 4, 1 << 47).translate(TEXT + 1) == 0x5001
+
+
+@pytest.mark.parametrize("levels", [4, 5])
+@pytest.mark.parametrize("shift", [12, 21, 30])
+def test_an_explanation_has_an_entry_a_level_and_the_same_answer(levels: int, shift: int) -> None:
+    """Down to the page, whatever its size."""
+    memory, _ = _memory(levels, (TEXT & -1 << 30, 1 << 30, shift))
+    found = memory.explain((TEXT & -1 << 30) + 0x123)
+    assert found.physical == memory.translate((TEXT & -1 << 30) + 0x123)
+    assert found.size == 1 << shift
+    names = ["PGD", "P4D", "PUD", "PMD", "PTE"] if levels == 5 else ["PGD", "PUD", "PMD", "PTE"]
+    assert [entry.level for entry in found.entries] == names[: len(names) - (shift - 12) // 9]
+    assert all(entry.value & 1 for entry in found.entries)
+
+
+def test_an_explanation_says_where_it_ends() -> None:
+    """At an entry that is not present, at a table that is missing, at an address that cannot be."""
+    memory, physical = _memory(4, (TEXT, 0x5000, 12))
+    assert memory.explain(TEXT + 4096).why == "the PTE entry is not present"
+    assert memory.explain(0).why == "the PGD entry is not present"
+    assert memory.explain(1 << 62).why == "not canonical with 4 levels of page tables"
+    del physical.pieces[max(physical.pieces)]
+    assert memory.explain(TEXT).why == "the table with the PTE entry is not in the snapshot"

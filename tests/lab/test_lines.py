@@ -1,0 +1,98 @@
+"""Source lines and inlined functions of real kernels, against addr2line and, where the two differ on the file, gdb."""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from orcdbg.image.source_lines import Position, SourceLines
+from orcdbg.image.vmlinux import Image, open_source
+from tests.lab.apt import Unavailable
+from tests.lab.conftest import KERNELS
+from tests.lab.fetch import ensure
+
+pytestmark = pytest.mark.lab
+
+ADDRESSES = 200
+Place = tuple[str | None, str]
+
+
+def asked(vmlinux: Path, addresses: list[int]) -> dict[int, list[Place]]:
+    """What addr2line says: function and file:line, innermost first."""
+    words = ["addr2line", "-i", "-f", "-a", "-e", str(vmlinux)]
+    text = subprocess.run(
+        words, input="\n".join(map(hex, addresses)), capture_output=True, text=True, check=True
+    ).stdout
+    found: dict[int, list[Place]] = {}
+    for block in re.split(r"(?m)^(?=0x)", text)[1:]:
+        address, *lines = block.splitlines()
+        pairs = zip(lines[::2], lines[1::2], strict=True)
+        places: list[Place] = [(name, posixpath.normpath(re.sub(r" \(.*\)$", "", place))) for name, place in pairs]
+        found[int(address, 16)] = places
+    return found
+
+
+def ours(position: Position) -> list[Place]:
+    """A position in the same form; the outermost function's name is a symbol's, and not of DWARF."""
+    places: list[Place] = [(one.symbol, f"{one.at.file}:{one.at.line}" if one.at else "?") for one in position.inlined]
+    outer = position.function_line
+    return [*places, (None, f"{outer.file}:{outer.line}" if outer else "?")]
+
+
+def same(mine: list[Place], theirs: list[Place]) -> bool:
+    """Names and lines; Rust's names are mangled in one and not in the other."""
+    if len(mine) != len(theirs):
+        return False
+    for (name, place), (other, there) in zip(mine, theirs, strict=True):
+        if name not in (None, other) and not str(other).startswith("_R"):
+            return False
+        if not there.endswith(place):
+            return False
+    return True
+
+
+def gdb_line(vmlinux: Path, address: int) -> str:
+    """gdb's file:line of an address."""
+    words = ["gdb", "-nx", "-batch", "-ex", f"info line *{address:#x}", str(vmlinux)]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    found = re.search(r'Line (\d+) of "([^"]+)"', text)
+    return f"{posixpath.normpath(found[2])}:{found[1]}" if found else text
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_lines_and_inlined_functions_are_those_of_binutils(kernel: str, seed: int) -> None:
+    """At addresses chosen at random from all text. Where binutils names another file for the same line, gdb decides."""
+    if shutil.which("addr2line") is None or shutil.which("gdb") is None:
+        pytest.skip("addr2line and gdb are not installed")
+    try:
+        vmlinux = ensure(kernel).vmlinux
+    except Unavailable as error:
+        pytest.skip(f"{kernel}: {error}")
+    random = Random(seed)
+    image = Image(open_source(str(vmlinux)))
+    lines = SourceLines(image.elf)
+    text = image.find_section(".text")
+    assert text is not None
+    addresses = [random.randrange(text.address, text.end) for _ in range(ADDRESSES)]
+    compared = by_gdb = 0
+    for address, theirs in asked(vmlinux, addresses).items():
+        position = lines.at(address)
+        if position is None or position.line is None:
+            assert theirs[0][1].endswith((":0", ":?")), (hex(address), theirs)
+            continue
+        compared += 1
+        mine = ours(position)
+        if not same(mine, theirs):
+            by_gdb += 1
+            first = gdb_line(vmlinux, address)
+            assert first.endswith(mine[0][1]) or mine[0][1].endswith(first), (hex(address), mine, theirs, first)
+            assert [name for name, _ in mine[:-1]] == [name for name, _ in theirs[:-1]], (hex(address), mine, theirs)
+    print(f"{kernel}: {compared} of {ADDRESSES} addresses have a line; gdb was asked for {by_gdb}")
+    assert compared > ADDRESSES // 3
+    assert by_gdb <= compared // 10
