@@ -95,7 +95,7 @@ class RegisterFinder:
                 row = self._call_frames(frame.ip, frame.exact)
             except UnsupportedFormat:
                 row = None
-            if row is not None and self._agrees(row, frame, inner):
+            if row is not None and self._agrees(row, frame, inner) and self._is_fresh(row, frame, inner):
                 return _Found(row, _CALL_FRAMES)
         row = self._own_text(frame.ip, frame.exact)
         return _Found(row, "the function's instructions")
@@ -105,6 +105,15 @@ class RegisterFinder:
         cfa = None if row.cfa is None else self._address(row.cfa, frame, inner)
         adjust = frame.patch.adjust if frame.patch is not None else 0
         return cfa is not None and cfa + adjust & U64 == frame.cfa
+
+    def _is_fresh(self, row: Row, frame: Frame, inner: KnownRegisters) -> bool:
+        """True where no slot lies below the stack pointer, where anything may have overwritten it.
+
+        gcc's entries for split-off code (`.cold`) keep naming slots that were popped already.
+        """
+        places = [place for name, place in row.saved.items() if place is not None and name in CALLEE_SAVED]
+        addresses = [self._address(place._replace(indirect=False), frame, inner) for place in places]
+        return all(address is None or address >= frame.sp for address in addresses)
 
     def _address(self, place: Place, frame: Frame, inner: KnownRegisters) -> int | None:
         """The address that a place names, or for an indirect CFA the word there."""
