@@ -11,10 +11,9 @@ from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
-from orcdbg.views import audit, code, crash, frames, live, log, log_check, saved, stacks, static
 from orcdbg.commands.mapping import AddressMapping
 from orcdbg.commands.structures import Structure
-from orcdbg.views import audit, code, frames, live, log, log_check, mapping, saved, stacks, static, structures
+from orcdbg.views import audit, code, crash, frames, live, log, log_check, mapping, saved, stacks, static, structures
 from orcdbg.views.page import Line, line
 
 Width = int | None
