@@ -452,6 +452,7 @@ def _(result: LogChecks) -> Json:
     return log_check.checks_json(result)
 
 
+@encode.register
 def _(result: Structure) -> Json:
     return structures.structure_json(result)
 

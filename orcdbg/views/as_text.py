@@ -234,6 +234,7 @@ def _(result: LogChecks, width: Width) -> Iterator[Line]:
     return log_check.checks_lines(result)
 
 
+@lines_of.register
 def _(result: Structure, width: Width) -> Iterator[Line]:
     return structures.structure_lines(result)
 
