@@ -90,7 +90,7 @@ class Session:
         if mapped is not None:
             self.placement, self.memory = mapped
         else:
-            place = self.placement = find_placement(snapshot, self._link_address, slide, phys_base)
+            place = self.placement = find_placement(snapshot, self._link_address, slide, phys_base, self._built_banner)
             self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         self.slide = self.placement.slide
         self._check_banner()
@@ -114,6 +114,10 @@ class Session:
         theirs, ours = self.snapshot.vmcoreinfo.get("BUILD-ID"), self.image.build_id
         if theirs and ours and theirs.strip().lower() != ours:
             raise Mismatch("build-id", ours, theirs.strip())
+
+    def _built_banner(self) -> bytes:
+        link = self._link_address("linux_banner")
+        return b"" if link is None else read_cstring(self.image, link, 512)
 
     def _check_banner(self) -> None:
         """Reads the kernel's banner back from where it must be."""

@@ -16,7 +16,7 @@ from orcdbg.formats.pagecodecs import PAGE
 
 MAGIC = b"KDUMP   "
 INCOMPLETE = 8
-MAX_FRAMES = 1 << 40  # 52 bits of physical addresses
+MAX_FRAMES = 1 << 36  # 256 TiB; counting the bits of as many takes seconds
 MAX_NOTES = 64 << 20
 DESCRIPTOR = struct.Struct("<QIIQ")  # offset, size, flags, page flags
 _HEADER = struct.Struct("<8si65x65x65x65x65s65x6x16xIiiII")  # up to max_mapnr

@@ -33,9 +33,10 @@ class PageBitmap:
         self._block = functools.lru_cache(CACHED_BLOCKS)(self._read_block)
 
     def _read(self, start: int, size: int) -> bytes:
-        """Bytes of the bitmap, zeros beyond its end."""
+        """Whole blocks of the bitmap, zeros beyond its last byte; fewer than asked for at its end."""
         held = max(0, min(size, self._bytes - start))
-        return (self._source.read_at(self._offset + start, held) if held else b"").ljust(size, b"\0")
+        data = self._source.read_at(self._offset + start, held) if held else b""
+        return data + bytes(-len(data) % BLOCK)
 
     def _read_block(self, block: int) -> int:
         return int.from_bytes(self._read(block * BLOCK, BLOCK), "little")
@@ -48,9 +49,9 @@ class PageBitmap:
         """Counts the next span."""
         words = np.frombuffer(self._read(len(self._within) * SPAN, SPAN), np.uint64)
         counts = np.bitwise_count(words).reshape(-1, BLOCK // 8).sum(1, np.uint32)
-        sums = np.cumsum(counts, dtype=np.uint32)
+        sums = np.concatenate((np.zeros(1, np.uint32), np.cumsum(counts, dtype=np.uint32)))
         self._before.append(self._before[-1] + int(sums[-1]))
-        self._within.append(sums - counts)
+        self._within.append(sums)
 
     def rank(self, bit: int) -> int:
         """How many bits below `bit` are set."""

@@ -1,20 +1,22 @@
 """Where did the boot put this kernel: how far from its link addresses, at which physical address, under which page table?
 
 VMCOREINFO says it; without one, the IDT that QEMU's notes point at says it: its first handler's address is known as
-linked and as running. What was found is then checked by reading the kernel's banner and build-id back.
+linked and as running; without those, all memory is searched. What was found is then checked by reading the kernel's
+banner and build-id back.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.errors import MemoryFault, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.search import NOTE, find_marks, read_note, roots_by_banner
 from orcdbg.snapshot.vmcoreinfo import number
 
 IMAGE_SPAN = 1 << 30  # the image area of a kernel with KASLR
@@ -126,6 +128,9 @@ def _from_options(snapshot: Snapshot, find_address: FindAddress, slide: int, phy
     if link is None:
         raise OrcdbgError("--kaslr and --phys-base are of no use: the image has no symbol init_top_pgt")
     levels = 5 if any((cpu.cr4 or 0) & _LA57 for cpu in snapshot.cpus) else 4
+    text = find_address("_text")
+    if text is not None and _kernel_root(snapshot, find_address, slide, phys_base, 9 - levels, text + slide):
+        levels = 9 - levels  # no register tells, and the tables are of the other kind
     return Placement(slide, phys_base, link + slide - KERNEL_BASE + phys_base, levels, 0, "--kaslr and --phys-base")
 
 
@@ -178,8 +183,65 @@ def _area(memory: KernelMemory, inside: int) -> tuple[int, int]:
     return start, end
 
 
+def _is_at(snapshot: Snapshot, place: Placement, address: int, banner: bytes) -> bool:
+    """True where the kernel that is placed so has the image's banner."""
+    memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
+    try:
+        return memory.read(address + place.slide, len(banner)) == banner
+    except MemoryFault:
+        return False
+
+
+def _candidates(snapshot: Snapshot, find_address: FindAddress, banner: bytes, link: int) -> Iterator[Placement]:
+    """Where kernels of this build may lie, by the notes in memory and then by the banner."""
+    marks = find_marks(snapshot, {"note": NOTE, "banner": banner})
+    for mark in marks["note"]:
+        try:
+            found = _from_vmcoreinfo(read_note(snapshot, mark), find_address)
+        except UnsupportedFormat:
+            continue
+        if found is not None:
+            yield replace(found, source=f"VMCOREINFO found in memory at {mark - 12:#x}")
+    root, text = find_address("init_top_pgt"), find_address("_text")
+    if root is None or text is None:
+        return
+    for mark in marks["banner"]:
+        for slide, phys_base, table, levels in roots_by_banner(snapshot, mark, link, root, text):
+            yield Placement(slide, phys_base, table, levels, 0, f"the banner found in memory at {mark:#x}")
+
+
+def _searched(snapshot: Snapshot, find_address: FindAddress, banner: bytes) -> Placement:
+    """The place of the one kernel of this build in all memory.
+
+    Raises:
+        OrcdbgError: there is none, or there are several.
+    """
+    link = find_address("linux_banner")
+    if link is None or not banner:
+        raise OrcdbgError(NO_PLACEMENT, HINT)
+    found: dict[tuple[int, int], Placement] = {}
+    for place in _candidates(snapshot, find_address, banner, link):
+        if _is_at(snapshot, place, link, banner):
+            found.setdefault((place.slide, place.phys_base), place)
+    if not found:
+        raise OrcdbgError(f"{NO_PLACEMENT}; nor was this image's kernel found in its memory", HINT)
+    if len(found) > 1:
+        places = "; ".join(
+            f"--kaslr {one.slide:#x} --phys-base {one.phys_base:#x} ({one.source})" for one in found.values()
+        )
+        raise OrcdbgError(
+            f"{len(found)} kernels of this build are in this memory: {places}",
+            "choose one by giving its two options",
+        )
+    return next(iter(found.values()))
+
+
 def find_placement(
-    snapshot: Snapshot, find_address: FindAddress, slide: int | None = None, phys_base: int | None = None
+    snapshot: Snapshot,
+    find_address: FindAddress,
+    slide: int | None = None,
+    phys_base: int | None = None,
+    read_banner: Callable[[], bytes] = bytes,
 ) -> Placement:
     """The kernel's place in `snapshot`.
 
@@ -188,9 +250,10 @@ def find_placement(
         find_address: gives the link address of a symbol of the image.
         slide: what the user gave with `--kaslr`.
         phys_base: what the user gave with `--phys-base`.
+        read_banner: gives the image's banner, by which its kernel is known in memory that has to be searched.
 
     Raises:
-        OrcdbgError: nothing in the snapshot tells, and the user did not either.
+        OrcdbgError: nothing in the snapshot tells, or more than one kernel is in it, and the user did not say either.
     """
     if slide is not None and phys_base is not None:
         return _from_options(snapshot, find_address, slide, phys_base)
@@ -201,4 +264,4 @@ def find_placement(
         found = _from_cpu(cpu, snapshot, find_address)
         if found is not None:
             return found
-    raise OrcdbgError(NO_PLACEMENT, HINT)
+    return _searched(snapshot, find_address, read_banner())

@@ -148,14 +148,23 @@ def test_without_vmcoreinfo_the_idt_tells_where_the_kernel_is(orcdbg_run: RunPro
     assert "CR3 and IDT of CPU 0" in orcdbg_run(IMAGE, stripped, "-e", "sys")[1]
 
 
-def test_without_any_word_on_the_kernels_place_the_option_is_named(orcdbg_run: RunProgram, tmp_path: Path) -> None:
-    """One clear error; with the option the session opens."""
+def test_without_any_word_on_the_kernels_place_memory_is_searched(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """The banner tells where the kernel is; the backtrace is the same."""
     stripped = changed_core(tmp_path / "stripped.core", ["CORE"])
+    status, out, _ = orcdbg_run(IMAGE, stripped, "-e", "bt")
+    assert (status, out) == (0, orcdbg_run("demo", "-e", "bt")[1])
+    assert "the banner found in memory" in orcdbg_run(IMAGE, stripped, "-e", "sys")[1]
+
+
+def test_where_nothing_tells_the_kernels_place_the_option_is_named(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """One clear error; with the option the kernel is another one."""
+    stripped = changed_core(tmp_path / "stripped.core", ["CORE"])
+    Path(stripped).write_bytes(Path(stripped).read_bytes().replace(b"Linux version", b"linux version"))
     status, out, err = orcdbg_run(IMAGE, stripped, "-e", "bt")
     assert (status, out) == (1, "")
     assert "hint: give --kaslr SLIDE and --phys-base BASE" in err
-    status, out, _ = orcdbg_run(IMAGE, stripped, "--kaslr", "0", "--phys-base", "0", "-e", "sym linux_banner")
-    assert (status, "linux_banner" in out) == (0, True)
+    status, out, err = orcdbg_run(IMAGE, stripped, "--kaslr", "0", "--phys-base", "0", "-e", "sym linux_banner")
+    assert (status, out) == (4, "")
 
 
 def test_a_snapshot_of_another_kernel_names_both_ids(orcdbg_run: RunProgram, tmp_path: Path) -> None:
