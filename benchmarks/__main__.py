@@ -6,10 +6,12 @@ import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks.dumps import ranges
 from tests.lab.apt import Unavailable
 from tests.lab.scenes import Scene, idle
 
@@ -55,10 +57,10 @@ def compare(ours: list[str], theirs: list[str]) -> tuple[Measurement, Measuremen
     return Measurement(*medians[:2]), Measurement(*medians[2:])
 
 
-def report(what: str, ours: Measurement, theirs: Measurement) -> None:
+def report(what: str, ours: Measurement, theirs: Measurement, peer: str = "drgn") -> None:
     """One line."""
     print(
-        f"{what:<34} orcdbg {ours.seconds:6.3f} s {ours.mebibytes:6.1f} MiB   drgn {theirs.seconds:6.3f} s "
+        f"{what:<34} orcdbg {ours.seconds:6.3f} s {ours.mebibytes:6.1f} MiB   {peer} {theirs.seconds:6.3f} s "
         f"{theirs.mebibytes:6.1f} MiB   ratio {ours.seconds / theirs.seconds:.2f} time, "
         f"{ours.mebibytes / theirs.mebibytes:.2f} memory"
     )
@@ -71,6 +73,21 @@ def commands(scene: Scene) -> tuple[list[str], list[str]]:
     return [str(folder / "orcdbg"), vmlinux, snapshot, "-e"], [
         str(folder / "drgn"), "-q", "-c", snapshot, "-s", vmlinux, "-e"
     ]  # fmt: skip
+
+
+def compare_dumps(scene: Scene, pid: int) -> None:
+    """A compressed dump of a scene against the ELF core of it, and read whole against drgn with libkdumpfile."""
+    with tempfile.TemporaryDirectory() as folder:
+        dump, places = Path(folder) / "kdump", Path(folder) / "places"
+        # In a process of its own: its memory would count as that of the processes that are measured.
+        run_once([sys.executable, "-m", "benchmarks.dumps", "write", str(scene.snapshot), str(dump)])
+        places.write_text("".join(f"{start} {end}\n" for start, end in ranges(str(dump))))
+        ask = [sys.executable, "-m", "orcdbg", str(scene.vmlinux)]
+        packed, plain = compare([*ask, str(dump), "-e", f"bt {pid}"], [*ask, str(scene.snapshot), "-e", f"bt {pid}"])
+        report(f"{KERNEL}: bt of one task, kdump to ELF", packed, plain, "ELF")
+        read = [sys.executable, "-m", "benchmarks.dumps"]
+        both = compare([*read, "orcdbg", str(dump), str(places)], [*read, "drgn", str(dump), str(places)])
+        report(f"{KERNEL}: all memory of a zlib kdump", *both)
 
 
 def main() -> int:
@@ -88,6 +105,7 @@ def main() -> int:
     one_task = compare([*ours, f"bt {pid}"], [*theirs, f"print(prog.stack_trace({pid}))"])
     report(f"{KERNEL}: open and bt of one task", *one_task)
     report(f"{KERNEL}: open and bt of every task", *compare([*ours, "foreach bt"], [*theirs, ALL_TASKS]))
+    compare_dumps(small, pid)
     ours, theirs = commands(large)
     report(f"{AUDITED}: full audit, drgn only opens", *compare([*ours, "patch audit"], [*theirs, "pass"]))
     return 0

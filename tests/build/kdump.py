@@ -110,7 +110,8 @@ class Kdump:
             descriptors += struct.pack("<QIIQ", *place, flags, 0)
             self.positions[frame] = place
             data += packed
-        header = struct.pack("<8si", b"KDUMP   ", self.version) + bytes(4 * 65) + self.machine.ljust(65, b"\0")
+        names = (b"Linux", b"(none)", b"6.1.0", b"#1 SMP", self.machine) if self.machine else ()  # QEMU names nothing
+        header = struct.pack("<8si", b"KDUMP   ", self.version) + b"".join(name.ljust(65, b"\0") for name in names)
         header = header.ljust(424, b"\0")
         header += struct.pack("<IiiII", self.status, PAGE, 1, len(bitmaps) // PAGE, min(frames, (1 << 32) - 1))
         return header.ljust(PAGE, b"\0") + self._sub_header(frames, notes_at) + bitmaps + bytes(descriptors + data)

@@ -6,6 +6,8 @@ import os
 import random
 import struct
 import threading
+import time
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -197,3 +199,22 @@ def test_damaged_files_give_memory_or_named_errors(data: st.DataObject) -> None:
             assert len(snapshot.physical.read(address, 600)) == 600
         except OrcdbgError:
             continue
+
+
+def test_a_sparse_core_of_64_gibibytes_opens_like_a_small_one(tmp_path: Path) -> None:
+    """Only headers are read, and memory where somebody asks for it."""
+    whole = bytearray(core([Load(0x1000, HIGH)], note("VMCOREINFO", 0, b"OSRELEASE=6.1.0\n")))
+    size = 64 << 30
+    struct.pack_into("<QQ", whole, 64 + 56 + 32, size, size)
+    path = tmp_path / "sparse"
+    path.write_bytes(bytes(whole))
+    os.truncate(path, size + (1 << 20))
+    began = time.perf_counter()
+    tracemalloc.start()
+    snapshot = open_paths(str(path))
+    assert snapshot.physical.read(0x1000, len(HIGH)) == HIGH
+    assert snapshot.physical.read(size - PAGE, PAGE) == bytes(PAGE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.perf_counter() - began < 0.5
+    assert peak < 1 << 20
