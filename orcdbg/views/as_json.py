@@ -7,7 +7,7 @@ import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.errors import NotInSnapshot, OrcdbgError
 from orcdbg.commands import results
 from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.hunting import SavedSets
@@ -39,7 +39,8 @@ def envelope(command: str, result: results.Result) -> Json:
 
 def error_envelope(command: str, error: OrcdbgError) -> Json:
     """One failed command's line."""
-    about = {"kind": error.kind, "message": error.message, "hint": error.hint}
+    state = error.state if isinstance(error, NotInSnapshot) else None
+    about = {"kind": error.kind, "message": error.message, "hint": error.hint, "state": state}
     return {"schema": SCHEMA, "command": command, "ok": False, "error": about}
 
 

@@ -91,11 +91,8 @@ def test_a_format_that_is_not_read_is_named(orcdbg_run: RunProgram, tmp_path: Pa
     assert "hint:" in err
 
 
-@pytest.mark.parametrize("is_flattened", [False, True])
-def test_the_sample_as_a_kdump_gives_the_same_answers(
-    orcdbg_run: RunProgram, tmp_path: Path, is_flattened: bool
-) -> None:
-    """Byte for byte, in JSON."""
+def sample_kdump() -> Kdump:
+    """The sample's memory and notes, as a compressed kdump."""
     core = ElfFile(FileSource(CORE))
     loads = [(segment, core.source.read_at(segment.offset, segment.file_size)) for segment in core.segments[1:]]
     pages = {
@@ -104,7 +101,35 @@ def test_the_sample_as_a_kdump_gives_the_same_answers(
         for at in range(0, len(data), 4096)
     }
     note = core.segments[0]
-    data = Kdump(pages, notes=core.source.read_at(note.offset, note.file_size)).encode()
+    return Kdump(pages, notes=core.source.read_at(note.offset, note.file_size))
+
+
+@pytest.mark.parametrize("state", ["excluded", "absent", "cut off"])
+def test_memory_that_is_missing_has_its_word(orcdbg_run: RunProgram, tmp_path: Path, state: str) -> None:
+    """In the error's sentence and in its field; the rest of the dump is there."""
+    dump, at = sample_kdump(), int(orcdbg_run("demo", "-e", "sym linux_banner")[1].split()[0], 16)
+    frame = (at - 0xFFFFFFFF80000000) // 4096
+    if state == "cut off":
+        dump.unfinished = [frame]
+    else:
+        dump.pages = {one: page for one, page in dump.pages.items() if one != frame}
+        dump.excluded = [frame] if state == "excluded" else []
+    path = tmp_path / "dump"
+    path.write_bytes(dump.encode())
+    words = ["--keep-going", "--format", "json", "-e", "rd linux_banner", "-e", "rd init_task"]
+    status, out, _ = orcdbg_run(IMAGE, str(path), *words)
+    missing, found = map(json.loads, out.splitlines())
+    assert (status, found["ok"]) == (1, True)
+    assert (missing["error"]["kind"], missing["error"]["state"]) == ("not-in-snapshot", state)
+    assert f"({state})" in missing["error"]["message"]
+
+
+@pytest.mark.parametrize("is_flattened", [False, True])
+def test_the_sample_as_a_kdump_gives_the_same_answers(
+    orcdbg_run: RunProgram, tmp_path: Path, is_flattened: bool
+) -> None:
+    """Byte for byte, in JSON."""
+    data = sample_kdump().encode()
     dump = tmp_path / "dump"
     dump.write_bytes(flattened(data) if is_flattened else data)
     words = ["--format", "json", "-e", "bt -a", "-e", "ps", "-e", "patch audit", "-e", "foreach bt"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from random import Random
 
@@ -23,23 +23,41 @@ from tests.lab.guest import Guest, GuestError, Machine
 pytestmark = pytest.mark.lab
 
 ASKED = ("foreach bt", "ps", "patch audit", "bt -a", "mod")
+OF_MEMORY = ("mod", "patch audit")  # what needs no CPU's registers
 # makedumpfile of the newest suite that has all packings knows kernels of its own time.
 CRASHED = ("5.10", "6.1", "6.12")
 
 
-def answers(vmlinux: Path, *files: Path, piped: bool = False) -> str:
+def answers(vmlinux: Path, *files: Path | str, piped: bool = False, asked: Sequence[str] = ASKED) -> str:
     """What the program prints, in JSON, one line for each question."""
-    words = [word for question in ASKED for word in ("-e", question)]
+    words = [word for question in asked for word in ("-e", question)]
     names = ["-"] if piped else [str(file) for file in files]
     run = [sys.executable, "-m", "orcdbg", str(vmlinux), *names, "--format", "json", *words]
     if piped:
-        with files[0].open("rb") as stream, subprocess.Popen(["cat"], stdin=stream, stdout=subprocess.PIPE) as cat:
+        with (
+            Path(files[0]).open("rb") as stream,
+            subprocess.Popen(["cat"], stdin=stream, stdout=subprocess.PIPE) as cat,
+        ):
             done = subprocess.run(run, stdin=cat.stdout, capture_output=True, text=True, check=False)
     else:
         done = subprocess.run(run, stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("\n") == len(ASKED)
+    assert done.stdout.count("\n") == len(asked)
     return done.stdout
+
+
+def plain_images(home: Path) -> list[str]:
+    """A core's memory as plain images, without notes; each as it is named on the command line."""
+    core = open_paths(str(home / "core"))
+    assert core.ranges is not None
+    names = []
+    for start, end in core.ranges():
+        path = home / f"ram-{start:x}"
+        with path.open("wb") as file:
+            for at in range(start, end, 1 << 20):
+                file.write(core.physical.read(at, min(1 << 20, end - at)))
+        names.append(f"{path}@{start:#x}")
+    return names
 
 
 @pytest.fixture(scope="module")
@@ -118,3 +136,5 @@ def test_qemus_kdump_gives_the_answers_of_its_core(kernel: str, seed: int, tmp_p
     expected = answers(found.vmlinux, tmp_path / "core")
     assert answers(found.vmlinux, tmp_path / "kdump") == expected
     assert answers(found.vmlinux, tmp_path / "kdump", piped=True) == expected
+    bare = answers(found.vmlinux, *plain_images(tmp_path), asked=OF_MEMORY)
+    assert bare == answers(found.vmlinux, tmp_path / "core", asked=OF_MEMORY)
