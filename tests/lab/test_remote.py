@@ -73,7 +73,8 @@ def hit(session: Session, live: LiveGuest, address: int) -> None:
     debugger = Debugger(session, live)
     debugger.move(stop.cpu)
     frame = debugger.frame(0)
-    assert (frame.ip, frame.mark) == (address, "~")
+    # 5.10 has no row for the state between the two instructions, later kernels do: corrected or not, it must be sure.
+    assert (frame.ip, frame.doubt, frame.mark in " ~") == (address, None, True)
     assert debugger.trace().end != "stopped" or debugger.trace().end_reason
 
 
