@@ -11,6 +11,7 @@ from orcdbg.kernel.stacks import Stack, cpu_stacks, task_stack
 from orcdbg.kernel.tasks import current_task
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import RegisterValue
+from orcdbg.unwind.stopped_cpus import hidden_registers
 from orcdbg.unwind.walker import NEW_TASK, State
 
 # struct inactive_task_frame, arch/x86/include/asm/switch_to.h, for kernels whose BTF lacks it.
@@ -70,7 +71,7 @@ def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, 
     """Which note is of which CPU.
 
     QEMU writes a note a CPU, in order. kdump leaves out CPUs that saved none, so its notes are told by the stack that
-    their rsp is on, else by the pid they name.
+    their rsp is on, else by the pid they name. A CPU without a note may have its registers in memory.
     """
     if cpus and all(state.cr3 is not None for state in cpus):
         return {state.cpu: state for state in cpus}
@@ -84,6 +85,9 @@ def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, 
         for state in by_stack or by_pid:
             found[cpu] = state
             break
+        hidden = None if cpu in found else hidden_registers(linux, cpu, task)
+        if hidden is not None:
+            found[cpu] = hidden
     return found
 
 

@@ -128,6 +128,25 @@ def test_an_interrupt_crosses_to_the_interrupted_stack() -> None:
     assert walk.frames[1].location.symbol == "f1"
 
 
+@pytest.mark.parametrize("below", [8, 0x800, 0x1000, 0x1008])
+def test_an_overflown_stack_is_walked_from_the_double_fault(below: int) -> None:
+    """The interrupted stack pointer is in the page below the stack; further down it is nobody's."""
+    fault = Stack("df", 0xFFFFFE0000001000, 0xFFFFFE0000003000)
+    world = World(
+        {0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: call(0x2000), 2: call(0x2000), 3: END}, (STACK, fault)
+    )
+    at, sp = fault.end - 168, STACK.begin - below
+    values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": sp, "ss": 0x18}
+    world.words |= {at + PT_REGS[name]: value for name, value in values.items()}
+    world.words |= {sp + 0x2000 - 8: TEXT + 2 * FUNCTION + 5, sp + 0x4000 - 8: TEXT + 3 * FUNCTION + 5}
+    walk = world.walk(TEXT + 4, at)
+    names = [frame.location.symbol for frame in walk.frames if frame.location]
+    assert names == (["f0", "f1", "f2", "ret_from_fork"] if below <= 0x1000 else ["f0"])
+    if below > 0x1000:
+        assert walk.end_reason is not None
+        assert "on none of this task's stacks" in walk.end_reason
+
+
 def test_a_walk_ends_at_user_registers() -> None:
     """A code segment of privilege 3 is the user's; no rule is looked up beyond."""
     world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True)})
