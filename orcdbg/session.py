@@ -41,7 +41,7 @@ from orcdbg.snapshot.placement import Placement, find_placement
 from orcdbg.symbols.btf import Btf, StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
-from orcdbg.unwind.calls import Calls
+from orcdbg.unwind.calls import AsLinked, Calls
 from orcdbg.unwind.evidence import Evidence
 from orcdbg.unwind.registers import RegisterFinder
 from orcdbg.unwind.saves import FunctionSaves
@@ -343,7 +343,8 @@ class Session:
     @property
     def _code_spaces(self) -> tuple[AddressSpace, AddressSpace]:
         """Text as run and as built. In memory without an image init text is neither: the boot has given it back."""
-        return (self.built, self.built) if self.image.is_memory else (self.memory, self.built)
+        as_linked = AsLinked(self.image, self.slide)
+        return (as_linked if self.image.is_memory else self.memory, as_linked)
 
     def follows_call(self, address: int) -> bool | None:
         """Whether a call instruction, as run or as built, ends at `address`; None where neither text is to be had."""

@@ -27,6 +27,18 @@ _PADDING = ("nop", "int3", "xchgw", "data16")
 _ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "eret")
 
 
+class AsLinked:
+    """An image's text at run-time addresses, not relocated: direct calls and jumps are the same either way."""
+
+    def __init__(self, image: AddressSpace, slide: int) -> None:
+        self._image = image
+        self._slide = slide
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes as linked; BadAddress where the image has none."""
+        return self._image.read(address - self._slide, size)
+
+
 class Calls:
     """Answers from the text of one kernel, kept for the next time.
 
@@ -180,7 +192,10 @@ class Calls:
         """The start of the function that a jump enters; its own where it stays or returns; None where that is open."""
         if not operands.startswith("0x"):
             return None
-        place = self._locate(int(operands, 16))
+        target = int(operands, 16)
+        if function.start <= target < function.start + function.size:
+            return function.start
+        place = self._locate(target)
         if place is None:
             return None
         if is_thunk(place):
