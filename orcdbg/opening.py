@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
-from orcdbg.base.reading import ByteSource, FileSource
+from orcdbg.base.reading import AddressSpace, ByteSource, FileSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
@@ -165,6 +165,7 @@ def open_session(
     phys_base: int | None = None,
     readers: Sequence[SnapshotReader] = (),
     extra_passes: Sequence[MakePasses] = (),
+    through: Callable[[AddressSpace], AddressSpace] | None = None,
 ) -> Session:
     """Opens an image and a snapshot, in any order.
 
@@ -174,6 +175,7 @@ def open_session(
         phys_base: the physical address that link address 0xffffffff80000000 has, likewise.
         readers: further kinds of snapshots, asked before the built-in ones.
         extra_passes: further patch mechanisms, run after the built-in ones.
+        through: wraps the snapshot's physical memory, for who wants to see what is read of it.
 
     Raises:
         UnsupportedFormat: a file is unreadable or of a format that is not supported.
@@ -182,5 +184,7 @@ def open_session(
     """
     image_paths, snapshots = sort_files([str(path) for path in paths], readers)
     snapshot = _open_snapshot(snapshots)
+    if through is not None:
+        snapshot = replace(snapshot, physical=through(snapshot.physical))
     image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)
     return Session(image, snapshot, slide, phys_base, extra_passes)

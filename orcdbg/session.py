@@ -90,7 +90,7 @@ class Session:
         if mapped is not None:
             self.placement, self.memory = mapped
         else:
-            place = self.placement = find_placement(snapshot, self._link_address, slide, phys_base, self._built_banner)
+            place = self.placement = find_placement(snapshot, self.link_address, slide, phys_base, self._built_banner)
             self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         self.slide = self.placement.slide
         self._check_banner()
@@ -105,7 +105,8 @@ class Session:
             if isinstance(made, functools.cached_property) and name not in _OF_IMAGE:
                 vars(self).pop(name, None)
 
-    def _link_address(self, name: str) -> int | None:
+    def link_address(self, name: str) -> int | None:
+        """The link address of a symbol of the image, None where it has none of that name."""
         symbol = self.symbols.find(name)
         return None if symbol is None else symbol.address
 
@@ -116,7 +117,7 @@ class Session:
             raise Mismatch("build-id", ours, theirs.strip())
 
     def _built_banner(self) -> bytes:
-        link = self._link_address("linux_banner")
+        link = self.link_address("linux_banner")
         return b"" if link is None else read_cstring(self.image, link, 512)
 
     def _check_banner(self) -> None:

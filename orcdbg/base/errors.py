@@ -75,6 +75,7 @@ class NotInSnapshot(MemoryFault):
       pages that it left out; so no byte of it is taken for what was there.
     - cut off: the file ends before the page, or the dump was stopped half-way.
     - damaged: the page's data do not unpack to a page.
+    - trimmed: `orcdbg trim` left it out.
     """
 
     kind = "not-in-snapshot"

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.cli.options import parser
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
+from orcdbg.cli.subcommands import find_subcommand
 
 if TYPE_CHECKING:
     from orcdbg.commands.debugger import Debugger
@@ -110,6 +111,9 @@ def run(arguments: list[str] | None = None) -> int:
     words = sys.argv[1:] if arguments is None else arguments
     is_debug = "--debug" in words
     try:
+        subcommand = find_subcommand(words)
+        if subcommand is not None:
+            return subcommand([word for word in words[1:] if word != "--debug"])
         options = parser().parse_args(words)
         if options.files == [GDB_PLUGIN]:
             return _show_gdb_plugin(options)

@@ -36,8 +36,11 @@ class _InOrder(argparse.Action):
         namespace.steps = [*(namespace.steps or []), (self.const, str(values))]
 
 
-class _Parser(argparse.ArgumentParser):
+class Parser(argparse.ArgumentParser):
+    """A parser whose complaints are errors as all others are."""
+
     def error(self, message: str) -> NoReturn:
+        """Raises what argparse would print."""
         raise UsageError(message, "orcdbg --help shows the options")
 
 
@@ -47,7 +50,7 @@ def _number(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of orcdbg's own options."""
-    made = _Parser(
+    made = Parser(
         prog="orcdbg",
         description=DESCRIPTION,
         epilog=EPILOG,

@@ -58,6 +58,20 @@ def decompressed(source: ByteSource, limit: int = MAX_OUTPUT) -> ByteSource:
         raise UnsupportedFormat(source.name, f"damaged compressed data: {error}") from error
 
 
+def unpacked_head(source: ByteSource, size: int) -> bytes:
+    """The first bytes of what a compressed file holds, at most `size`; fewer where they are damaged."""
+    data = source.read_at(0, min(source.size, 2 * _LZ4_BLOCK))
+    head = b""
+    try:
+        for piece in _pieces(data, source.name):
+            head += piece[:size]
+            if len(head) >= size:
+                break
+    except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError, UnsupportedFormat):
+        return head[:size]  # who unpacks all of it says what is wrong
+    return head[:size]
+
+
 def _pieces(data: bytes, name: str) -> Iterator[bytes]:
     if data.startswith(GZIP):
         return _inflated(data)

@@ -15,6 +15,7 @@ class FileKind(enum.Enum):
     ELF_IMAGE = "an ELF image"
     ELF_CORE = "an ELF core"
     COMPRESSED = "a compressed file"
+    COMPRESSED_CORE = "a compressed ELF core"
     KDUMP = "a compressed kdump"
     LIME = "a LiME or AVML memory image"
     VMWARE = "a VMware snapshot"
@@ -34,13 +35,17 @@ _MAGICS = (
 )
 
 
+def _is_core(head: bytes) -> bool:
+    return head.startswith(MAGIC) and head[16:18] == ET_CORE.to_bytes(2, "little")
+
+
 def file_kind(source: ByteSource) -> FileKind:
     """The kind of `source` by its first bytes."""
     head = source.read_at(0, min(source.size, 0x206))
     if head.startswith(MAGIC):
-        return FileKind.ELF_CORE if head[16:18] == ET_CORE.to_bytes(2, "little") else FileKind.ELF_IMAGE
+        return FileKind.ELF_CORE if _is_core(head) else FileKind.ELF_IMAGE
     if codecs.is_compressed(head):
-        return FileKind.COMPRESSED
+        return FileKind.COMPRESSED_CORE if _is_core(codecs.unpacked_head(source, 18)) else FileKind.COMPRESSED
     for magic, kind in _MAGICS:
         if head.startswith(magic):
             return kind

@@ -10,6 +10,7 @@ from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.formats.elf import PT_LOAD, ElfFile
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
+from orcdbg.snapshot.kept import KeptMemory, is_list_of_kept, parse_kept
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.notes import cpu_states, is_qemu, vmcoreinfo_of
 
@@ -29,8 +30,13 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
     extents = [Extent(one.physical, source, one.offset, one.file_size, one.memory_size) for one in loads]
     if not any(one.size for one in extents):
         raise UnsupportedFormat(source.name, "an ELF core without memory (no PT_LOAD)")
-    memory, notes = ExtentMemory(extents), list(elf.notes())
+    held, notes = ExtentMemory(extents), list(elf.notes())
     by_whom = "QEMU" if any(map(is_qemu, notes)) else "kdump"
+    memory: ExtentMemory | KeptMemory = held
+    kept = next((note for note in notes if is_list_of_kept(note)), None)
+    if kept is not None:
+        by_whom += ", trimmed"
+        memory = KeptMemory(held, parse_kept(kept, source.name))
     return Snapshot(
         source.name,
         "live memory" if is_live else f"ELF core ({by_whom})",
@@ -39,4 +45,5 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
         vmcoreinfo_of(notes),
         [LIVE_WARNING] if is_live else cut_off_warnings(source, extents),
         memory.ranges,
+        notes,
     )

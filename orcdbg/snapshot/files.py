@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import ByteSource, FileSource
+from orcdbg.formats import codecs
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.formats.flattened import FlattenedSource
 from orcdbg.snapshot.elfcore import open_elf_core
@@ -62,8 +63,10 @@ def recognise(name: str) -> SnapshotFile | None:
 
 
 def _unwrapped(file: ByteSource) -> tuple[ByteSource, FileKind]:
-    """The contents with flattening undone, and what they are."""
+    """The contents with flattening or compression undone, and what they are."""
     kind = file_kind(file)
+    if kind is FileKind.COMPRESSED_CORE:
+        return codecs.decompressed(file), FileKind.ELF_CORE
     if kind is not FileKind.FLATTENED:
         return file, kind
     inner = FlattenedSource(file)

@@ -8,12 +8,12 @@ from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
-from orcdbg.formats.elf import parse_notes
+from orcdbg.formats.elf import Note, parse_notes
 from orcdbg.formats.kdump import DESCRIPTOR, INCOMPLETE, MAX_NOTES, KdumpHeader, parse_kdump
 from orcdbg.formats.pagecodecs import PAGE, DamagedPage, unpack_page
 from orcdbg.snapshot.bitmap import PageBitmap
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.notes import cpu_states, is_qemu, vmcoreinfo_of
+from orcdbg.snapshot.notes import VMCOREINFO, cpu_states, is_qemu, vmcoreinfo_of
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 
 CACHED_PAGES = 2048
@@ -187,4 +187,5 @@ def open_kdump(sources: Sequence[ByteSource]) -> Snapshot:
         parse_vmcoreinfo(info) if info else vmcoreinfo_of(notes),
         list(_warnings(parts)),
         memory.ranges,
+        [*(note for note in notes if note.name != VMCOREINFO), Note(VMCOREINFO, 0, info)] if info else notes,
     )

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orcdbg.base.reading import AddressSpace
+from orcdbg.formats.elf import Note
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,8 @@ class Snapshot:
     """A stopped machine: what every reader of snapshot files makes, those of plug-ins too.
 
     `physical` reads by physical address; `warnings` are for the user to see once. `ranges`, where a reader can tell, gives
-    [start, end) of all memory that the snapshot holds, in order.
+    [start, end) of all memory that the snapshot holds, in order. `notes` are the ELF notes that it was made from, for who
+    writes another snapshot of the same machine.
     """
 
     path: str
@@ -42,3 +44,4 @@ class Snapshot:
     vmcoreinfo: Mapping[str, str]
     warnings: Sequence[str] = field(default=())
     ranges: Callable[[], Iterator[tuple[int, int]]] | None = None
+    notes: Sequence[Note] = field(default=())

@@ -10,6 +10,7 @@ from orcdbg.formats.elf import Note
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 
+VMCOREINFO = "VMCOREINFO"
 NT_PRSTATUS = 1
 _PRSTATUS_SIZE, _PR_PID, _PR_REG = 336, 32, 112
 # Order of pr_reg, struct user_regs_struct in arch/x86/include/asm/user_64.h.
@@ -61,4 +62,4 @@ def cpu_states(notes: Sequence[Note]) -> list[CpuState]:
 
 def vmcoreinfo_of(notes: Sequence[Note]) -> dict[str, str]:
     """The VMCOREINFO among the notes; empty without."""
-    return next((parse_vmcoreinfo(note.data) for note in notes if note.name == "VMCOREINFO"), {})
+    return next((parse_vmcoreinfo(note.data) for note in notes if note.name == VMCOREINFO), {})

@@ -38,7 +38,7 @@ HINT = (
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """The kernel's place: run-time address = link address + `slide`; physical = link - KERNEL_BASE + `phys_base`.
+    """The kernel's place: run-time address = link address + `slide`; physical = run-time - KERNEL_BASE + `phys_base`.
 
     `root` is the physical address of the top page table, `levels` 4 or 5, `source` says who told.
     """

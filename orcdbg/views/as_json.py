@@ -17,6 +17,7 @@ from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
 from orcdbg.commands.mapping import AddressMapping
 from orcdbg.commands.structures import Structure
+from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.image.source_lines import Position
 from orcdbg.orc.check import Boundary
 from orcdbg.orc.overlay import PatchEffect
@@ -25,7 +26,15 @@ from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
-from orcdbg.views import live, log, log_check, mapping, saved, structures
+from orcdbg.views import (
+    live,
+    log,
+    log_check,
+    mapping,
+    saved,
+    structures,
+    trim,
+)
 from orcdbg.views.lines import position_json
 
 SCHEMA = 1
@@ -484,3 +493,13 @@ def _(result: results.Settings) -> Json:
         "cpu": result.cpu,
         "frame": result.frame,
     }
+
+
+@encode.register
+def _(result: Trimmed) -> Json:
+    return trim.trimmed_json(result)
+
+
+@encode.register
+def _(result: TrimmedImage) -> Json:
+    return {"path": result.path, "size": result.size}

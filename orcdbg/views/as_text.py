@@ -13,7 +13,22 @@ from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
 from orcdbg.commands.mapping import AddressMapping
 from orcdbg.commands.structures import Structure
-from orcdbg.views import audit, code, crash, frames, live, log, log_check, mapping, saved, stacks, static, structures
+from orcdbg.commands.trim import Trimmed, TrimmedImage
+from orcdbg.views import (
+    audit,
+    code,
+    crash,
+    frames,
+    live,
+    log,
+    log_check,
+    mapping,
+    saved,
+    stacks,
+    static,
+    structures,
+    trim,
+)
 from orcdbg.views.page import Line, line
 
 Width = int | None
@@ -271,3 +286,13 @@ def _(result: results.Settings, width: Width) -> Iterator[Line]:
         yield line(("   FRAME: ", "label"), str(result.frame))
     for name, value in sorted(result.values.items()):
         yield line((f"{name:>8}: ", "label"), value)
+
+
+@lines_of.register
+def _(result: Trimmed, width: Width) -> Iterator[Line]:
+    return trim.trimmed_lines(result)
+
+
+@lines_of.register
+def _(result: TrimmedImage, width: Width) -> Iterator[Line]:
+    yield line(f"{result.path}: {result.size} bytes")
