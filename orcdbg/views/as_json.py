@@ -26,15 +26,7 @@ from orcdbg.orc.union import UnionRow
 from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
-from orcdbg.views import (
-    live,
-    log,
-    log_check,
-    mapping,
-    saved,
-    structures,
-    trim,
-)
+from orcdbg.views import live, log, log_check, mapping, saved, structures, trim
 from orcdbg.views.lines import position_json
 
 SCHEMA = 1
