@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -19,14 +18,20 @@ from orcdbg.commands.mapping import AddressMapping
 from orcdbg.commands.structures import Structure
 from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.image.source_lines import Position
-from orcdbg.orc.check import Boundary
 from orcdbg.orc.overlay import PatchEffect
-from orcdbg.orc.table import OrcEntry
-from orcdbg.orc.union import UnionRow
-from orcdbg.patches.audit import AuditReport, Difference
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
-from orcdbg.views import live, log, log_check, mapping, saved, structures, trim
+from orcdbg.views import (
+    audit_json,
+    live,
+    log,
+    log_check,
+    mapping,
+    saved,
+    structures,
+    trim,
+)
+from orcdbg.views.audit_json import hexadecimal
 from orcdbg.views.lines import position_json
 
 SCHEMA = 1
@@ -45,10 +50,6 @@ def error_envelope(command: str, error: OrcdbgError) -> Json:
     return {"schema": SCHEMA, "command": command, "ok": False, "error": about}
 
 
-def _hex(value: int | None) -> str | None:
-    return None if value is None else f"{value:#x}"
-
-
 @functools.singledispatch
 def encode(result: results.Result) -> Any:
     """The JSON value of a result; one of a plug-in encodes itself."""
@@ -65,138 +66,12 @@ def _(result: results.Text) -> Json:
     return {"lines": list(result.lines)}
 
 
-def _difference(found: Difference, symbol: str | None) -> Json:
-    return {
-        "address": _hex(found.address),
-        "size": len(found.memory),
-        "symbol": symbol,
-        "mechanism": found.mechanism,
-        "image": found.image.hex(),
-        "expected": found.expected.hex(),
-        "memory": found.memory.hex(),
-    }
-
-
-def _audit(report: AuditReport, symbols: Mapping[int, str | None]) -> Json:
-    """The figures of one text."""
-    return {
-        "text_bytes": report.end - report.start,
-        "differing_bytes": report.differing,
-        "explained_bytes": report.explained,
-        "unexplained_bytes": report.unexplained,
-        "mismatched_bytes": report.mismatched,
-        "undecided_bytes": report.undecided,
-        "missing_pages": report.missing_pages,
-        "by_mechanism": {name: dataclasses.asdict(count) for name, count in report.mechanisms.items()},
-        "unexplained": [_difference(found, symbols.get(found.address)) for found in report.unexplained_ranges],
-        "mismatched": [_difference(found, symbols.get(found.address)) for found in report.mismatched_ranges],
-        "problems": list(report.problems),
-        "notes": list(report.notes),
-    }
-
-
-def _hazard(found: Boundary, symbol: str | None, mechanism: str, name: str, site: int) -> Json:
-    """A HAZARD of the contract."""
-    return {
-        "address": _hex(found.address),
-        "symbol": symbol,
-        "mechanism": mechanism,
-        "name": name,
-        "site": _hex(site),
-        "after": found.after,
-        "orc_rule": str(found.stated),
-        "true_rule": str(found.true),
-        "adjust": found.true.offset - found.stated.offset,
-    }
-
-
-@encode.register
-def _(result: results.Check) -> Json:
-    hazards = [
-        _hazard(h.boundary, result.symbols[h.boundary.address], h.site.mechanism, h.site.name, h.site.address)
-        for h in result.report.hazards
-    ]
-    report = result.report
-    counts = {"sites_checked": report.sites, "boundaries_checked": report.boundaries, "sites_unread": report.unread}
-    return {"hazards": hazards, **counts}
-
-
-def _union_row(row: UnionRow, symbols: Mapping[int, str | None]) -> Json:
-    rules = [{"rule": str(rule), "variants": list(names)} for rule, names in row.rules.items()]
-    return {
-        "address": _hex(row.address),
-        "symbol": symbols.get(row.address),
-        "site": _hex(row.site),
-        "orc_rule": str(row.stated),
-        "rules": rules,
-    }
-
-
-@encode.register
-def _(result: results.StaticCheck) -> Json:
-    hazards = [
-        _hazard(h.boundary, result.symbols.get(h.boundary.address), h.variant.mechanism, h.variant.name, h.site)
-        for h in result.union.hazards
-    ]
-    return {
-        "hazards": hazards,
-        "conflicts": [_union_row(row, result.symbols) for row in result.union.conflicts],
-        "sites_checked": result.union.sites,
-        "variants_checked": result.union.variants,
-        "boundaries_checked": sum(len(names) for row in result.union.rows.values() for names in row.rules.values()),
-        "problems": list(result.union.problems),
-    }
-
-
-@encode.register
-def _(result: results.Union) -> Json:
-    rows = [_union_row(row, result.symbols) for _, row in sorted(result.union.rows.items())]
-    return {"rows": rows, "problems": list(result.union.problems)}
-
-
-@encode.register
-def _(result: results.OrcDump) -> Json:
-    rows = [_orc(result.table.entry(index)) for index in range(len(result.table))]
-    return {"layout": result.layout, "rows": rows}
-
-
-@encode.register
-def _(result: results.Audit) -> Json:
-    modules = {name: _audit(report, result.symbols) for name, report in result.modules.items()}
-    return {**_audit(result.kernel, result.symbols), "modules": modules, "modules_not_audited": dict(result.unaudited)}
-
-
-@encode.register
-def _(result: results.Replay) -> Json:
-    return {
-        "file": result.path,
-        "address": _hex(result.address),
-        "size": result.size,
-        "symbols": result.symbols,
-        "problems": list(result.problems),
-    }
-
-
-def _orc(entry: OrcEntry | None) -> Json | None:
-    if entry is None:
-        return None
-    row = entry.row
-    return {
-        "table": entry.table,
-        "index": entry.number,
-        "entry_ip": _hex(entry.entry_ip),
-        "address": _hex(entry.address),
-        "raw": entry.raw.hex(),
-        **row._asdict(),
-    }
-
-
 def _patch(patch: PatchEffect | None) -> Json | None:
     if patch is None:
         return None
     return {
         "mechanism": patch.site.mechanism,
-        "site": _hex(patch.site.address),
+        "site": hexadecimal(patch.site.address),
         "name": patch.site.name,
         "adjust": patch.adjust,
         "instructions": list(patch.instructions),
@@ -208,7 +83,7 @@ def _patch(patch: PatchEffect | None) -> Json | None:
 
 def registers(values: Registers) -> Json:
     """Register values by name, each with its source."""
-    return {name: {"value": _hex(found.value), "source": found.source} for name, found in values.items()}
+    return {name: {"value": hexadecimal(found.value), "source": found.source} for name, found in values.items()}
 
 
 def frame(found: Frame, position: Position | None = None) -> Json:
@@ -219,20 +94,20 @@ def frame(found: Frame, position: Position | None = None) -> Json:
         "index": found.index,
         "kind": found.kind,
         "stack": found.stack,
-        "ip": _hex(found.ip),
+        "ip": hexadecimal(found.ip),
         "symbol": place.symbol if place else None,
         "offset": found.ip - place.start if place else None,
         "size": place.size if place else None,
         "module": place.module if place else None,
-        "sp": _hex(found.sp),
-        "bp": _hex(found.bp),
-        "cfa": _hex(found.cfa),
+        "sp": hexadecimal(found.sp),
+        "bp": hexadecimal(found.bp),
+        "cfa": hexadecimal(found.cfa),
         "rule": found.rule,
         "source": found.source,
-        "orc": _orc(found.entry),
+        "orc": audit_json.orc_json(found.entry),
         "patch": _patch(found.patch),
-        "return_slot": _hex(found.return_slot),
-        "recovered": {"by": recovered.by, "trampoline": _hex(recovered.trampoline)} if recovered else None,
+        "return_slot": hexadecimal(found.return_slot),
+        "recovered": {"by": recovered.by, "trampoline": hexadecimal(recovered.trampoline)} if recovered else None,
         "reliable": found.reliable and found.doubt is None,
         "doubt": found.doubt,
         "notes": list(found.notes),
@@ -247,7 +122,7 @@ def stack(
     if frames is None:
         frames = [frame(found, positions.get(lookup(found))) for found in trace.frames]
     return {
-        "task": _hex(trace.task),
+        "task": hexadecimal(trace.task),
         "pid": trace.pid,
         "comm": trace.comm,
         "cpu": trace.cpu,
@@ -290,7 +165,7 @@ def _(result: results.FrameDetail) -> Json:
     base = result.frame.registers.get(result.base_register or "")
     return {
         "frame": frame(result.frame, result.position),
-        "base_register": {"name": result.base_register, "value": _hex(base.value), "source": base.source}
+        "base_register": {"name": result.base_register, "value": hexadecimal(base.value), "source": base.source}
         if base
         else None,
         "bp_rule": result.bp_rule,
@@ -316,9 +191,9 @@ def _(result: results.OrcAnswer) -> Json:
     source = "none" if effective.entry is None else "patch" if patched else "orc"
     source = "trampoline" if effective.thunk is not None else source
     return {
-        "address": _hex(result.address),
+        "address": hexadecimal(result.address),
         "symbol": result.symbol,
-        "orc": _orc(result.entry),
+        "orc": audit_json.orc_json(result.entry),
         "effective": {
             "rule": str(effective.rule) if effective.rule else None,
             "bp_rule": result.bp_rule,
@@ -332,7 +207,7 @@ def _(result: results.OrcAnswer) -> Json:
 def _site(site: PatchSite, memory: bytes | None) -> Json:
     return {
         "mechanism": site.mechanism,
-        "site": _hex(site.address),
+        "site": hexadecimal(site.address),
         "size": site.size,
         "name": site.name,
         "image": site.image.hex(),
@@ -353,13 +228,13 @@ def _instruction(line: results.Instruction, position: Position | None = None) ->
     if line.site is not None and line.image is not None:
         patch = {
             "mechanism": line.site.mechanism,
-            "site": _hex(line.site.address),
+            "site": hexadecimal(line.site.address),
             "name": line.site.name,
             "adjust": line.adjust,
             "stated_rule": line.stated_rule,
         }
     return {
-        "address": _hex(line.address),
+        "address": hexadecimal(line.address),
         "bytes": line.raw.hex(),
         "mnemonic": line.mnemonic,
         "operands": line.operands,
@@ -382,7 +257,7 @@ def _(result: results.Disassembly) -> Json:
 def _(result: results.Symbols) -> Json:
     def one(line: results.SymbolLine) -> Json:
         return {
-            "address": _hex(line.address),
+            "address": hexadecimal(line.address),
             "type": line.letter,
             "name": line.name,
             "offset": line.offset,
@@ -400,7 +275,7 @@ def _(result: results.Words) -> Json:
     for i in range(0, len(result.data), step):
         value = int.from_bytes(result.data[i : i + step], "little")
         symbol = names[i // step] if names is not None else None
-        words.append({"address": _hex(result.address + i), "value": _hex(value), "symbol": symbol})
+        words.append({"address": hexadecimal(result.address + i), "value": hexadecimal(value), "symbol": symbol})
     return {"width": step, "words": words}
 
 
@@ -408,14 +283,14 @@ def _(result: results.Words) -> Json:
 def _(result: results.Tasks) -> Json:
     def one(task: Any) -> Json:
         return {
-            "task": _hex(task.address),
+            "task": hexadecimal(task.address),
             "pid": task.pid,
             "tgid": task.tgid,
             "cpu": task.cpu,
             "state": task.state,
             "running": task.address in result.running,
             "kernel_thread": task.is_kernel_thread,
-            "parent": _hex(task.parent),
+            "parent": hexadecimal(task.parent),
             "comm": task.comm,
         }
 
@@ -427,46 +302,16 @@ def _(result: results.Tasks) -> Json:
 def _(result: results.Modules) -> Json:
     modules = [
         {
-            "module": _hex(module.address),
+            "module": hexadecimal(module.address),
             "name": module.name,
             "size": module.size,
-            "text": _hex(module.text[0]),
+            "text": hexadecimal(module.text[0]),
             "text_size": module.text[1],
-            "ranges": [{"address": _hex(start), "size": size} for start, size in module.ranges],
+            "ranges": [{"address": hexadecimal(start), "size": size} for start, size in module.ranges],
         }
         for module in result.modules
     ]
     return {"modules": modules, "problems": list(result.problems)}
-
-
-@encode.register
-def _(result: Stopped) -> Json:
-    return live.stopped_json(result)
-
-
-@encode.register
-def _(result: SavedSets) -> Json:
-    return saved.saved_json(result)
-
-
-@encode.register
-def _(result: LogChecks) -> Json:
-    return log_check.checks_json(result)
-
-
-@encode.register
-def _(result: Structure) -> Json:
-    return structures.structure_json(result)
-
-
-@encode.register
-def _(result: AddressMapping) -> Json:
-    return mapping.mapping_json(result)
-
-
-@encode.register
-def _(result: Log) -> Json:
-    return log.log_json(result)
 
 
 @encode.register
@@ -480,18 +325,25 @@ def _(result: results.Settings) -> Json:
     task = result.task
     return {
         "settings": dict(result.values),
-        "task": _hex(task.address) if task else None,
+        "task": hexadecimal(task.address) if task else None,
         "pid": task.pid if task else None,
         "cpu": result.cpu,
         "frame": result.frame,
     }
 
 
-@encode.register
-def _(result: Trimmed) -> Json:
-    return trim.trimmed_json(result)
-
-
-@encode.register
-def _(result: TrimmedImage) -> Json:
-    return {"path": result.path, "size": result.size}
+# Results whose two forms stand together in a file of their own.
+encode.register(Stopped, live.stopped_json)
+encode.register(SavedSets, saved.saved_json)
+encode.register(LogChecks, log_check.checks_json)
+encode.register(Structure, structures.structure_json)
+encode.register(AddressMapping, mapping.mapping_json)
+encode.register(Log, log.log_json)
+encode.register(Trimmed, trim.trimmed_json)
+encode.register(TrimmedImage, trim.image_json)
+encode.register(results.Check, audit_json.check_json)
+encode.register(results.StaticCheck, audit_json.static_check_json)
+encode.register(results.Union, audit_json.union_json)
+encode.register(results.OrcDump, audit_json.dump_json)
+encode.register(results.Audit, audit_json.audit_json)
+encode.register(results.Replay, audit_json.replay_json)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orcdbg.commands.trim import Trimmed
+from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.views.page import Line, line
 
 
@@ -25,3 +25,8 @@ def trimmed_json(result: Trimmed) -> dict[str, Any]:
         "stacks": result.stacks,
         "missing_pages": result.missing,
     }
+
+
+def image_json(result: TrimmedImage) -> dict[str, Any]:
+    """A trimmed vmlinux for programs."""
+    return {"path": result.path, "size": result.size}
