@@ -11,6 +11,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
+from benchmarks import stepping
 from benchmarks.dumps import ranges
 from tests.lab.apt import Unavailable
 from tests.lab.scenes import Scene, idle
@@ -108,6 +109,7 @@ def main() -> int:
     compare_dumps(small, pid)
     ours, theirs = commands(large)
     report(f"{AUDITED}: full audit, drgn only opens", *compare([*ours, "patch audit"], [*theirs, "pass"]))
+    stepping.report(small, KERNEL)
     return 0
 
 

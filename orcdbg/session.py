@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
@@ -318,11 +319,14 @@ class Session:
     @functools.cached_property
     def overlay(self) -> OrcOverlay:
         """ORC rows corrected for patched text."""
+        return self._overlay_over(self.memory)
+
+    def _overlay_over(self, memory: AddressSpace) -> OrcOverlay:
         adds_last = sp_indirect_adds_last(self.linux)
         return OrcOverlay(
             self.find_orc,
             self._stack_cluster,
-            self.memory,
+            memory,
             adds_last,
             self.names.at,
             self.linux.find_address("error_entry"),
@@ -382,6 +386,24 @@ class Session:
             rewritten,
             evidence=Evidence(Calls(*self._code_spaces, self.names.at)),
         )
+
+    def terrain_over(self, memory: AddressSpace) -> Terrain:
+        """What walks go over where memory, text included, is another: that of an emulated CPU."""
+
+        def follows_call(address: int) -> bool | None:
+            try:
+                return ends_with_call(memory.read(address - 8, 8)) or self.follows_call(address)
+            except MemoryFault:
+                return self.follows_call(address)
+
+        evidence = Evidence(Calls(memory, self.built, self.names.at))
+        overlay = self._overlay_over(memory)
+        return replace(self.terrain, memory=memory, overlay=overlay, follows_call=follows_call, evidence=evidence)
+
+    def unwinder_over(self, memory: AddressSpace, terrain: Terrain) -> Unwinder:
+        """Walks stacks in another memory, with that memory's tasks."""
+        linux = Linux(memory, self.symbols, self.types, self.slide)
+        return Unwinder(linux, terrain, self.snapshot.cpus, self.return_trampolines)
 
     @functools.cached_property
     def unwinder(self) -> Unwinder:

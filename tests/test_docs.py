@@ -258,7 +258,28 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
     account, check = _sample_account(audit), result("patch check")["result"]
     names, words, tasks = result("sym schedule")["result"], result("rd linux_banner")["result"], result("ps")["result"]
     structure, translation = result("struct list_head init_task")["result"], result("vtop schedule")["result"]
+    start = "--frame 6 --args rip-=1 rsp+=8"
+    steps, context = (
+        result(f"step 2 {start} --trace")["result"],
+        json.loads(orcdbg_run("demo", "--format", "json", "-e", f"step 0 {start}", "-e", "context")[1].splitlines()[1])[
+            "result"
+        ],
+    )
+    what_if = result(f"step {start} --text image")["result"]["what_if"]
+    stops = json.loads(
+        orcdbg_run("demo", "--format", "json", "-e", f"step 0 {start}", "-e", "break schedule")[1].splitlines()[1]
+    )["result"]
     return {
+        "STEPS": steps,
+        "STEP": steps["trace"][0],
+        "SKIPPED": result("step 2 --frame 6 --at native_read_cr0 --skip")["result"]["skipped"][0],
+        "WHATIF": what_if,
+        "VERSION": what_if["other"],
+        "BOUNDARY": what_if["other"]["boundaries"][0],
+        "CONTEXT": context,
+        "STACKWORD": context["stack"][0],
+        "STOPS": stops,
+        "STOP": stops["stops"][0],
         "ANSWER": good,
         "FAILURE": bad,
         "ERROR": bad["error"],

@@ -12,9 +12,10 @@ from orcdbg.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
 if TYPE_CHECKING:
+    from orcdbg.commands.emulation import Emulation
     from orcdbg.step.guest import Guest
 
-DEFAULTS = {"scroll": "on"}
+DEFAULTS = {"scroll": "on", "step-instructions": "10000000", "step-pages": "16384", "step-seconds": "20"}
 _CHOICES = {"scroll": ("on", "off")}
 
 
@@ -26,6 +27,7 @@ class Debugger:
         self.guest = guest
         self.frame_index = 0
         self.settings = dict(DEFAULTS)
+        self.emulation: Emulation | None = None
         self._task: Task | None = None
         self._traces: dict[int, StackTrace] = {}
 
@@ -33,7 +35,7 @@ class Debugger:
         """Looks at the live guest anew, which has stopped again, and selects what the CPU runs that made it stop."""
         if self.guest is None:
             raise UsageError("this is a snapshot, not a live guest", "orcdbg VMLINUX --remote HOST:PORT opens one")
-        self._task, self.frame_index, self._traces = None, 0, {}
+        self._task, self.frame_index, self._traces, self.emulation = None, 0, {}, None
         vars(self).pop("panic_cpu", None)
         self.session.move(self.guest.snapshot())
         by_cpu = {number: task for task, (number, _) in self.session.unwinder.running.items()}

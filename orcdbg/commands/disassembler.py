@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.results import Instruction
+from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.patches import decode
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
@@ -31,7 +33,7 @@ def _site(cluster: Cluster | None, address: int) -> PatchSite | None:
     return covering[-1] if covering else None
 
 
-def _line(session: Session, insn: decode.Instruction) -> Instruction:
+def _line(session: Session, insn: decode.Instruction, overlay: OrcOverlay) -> Instruction:
     location = session.names.at(insn.address)
     try:
         built: bytes | None = session.built.read(insn.address, insn.size)
@@ -39,7 +41,7 @@ def _line(session: Session, insn: decode.Instruction) -> Instruction:
         built = None
     site = _site(session.ledger.find(insn.address), insn.address)
     changed = built is not None and built != insn.raw
-    effective = session.overlay.at(insn.address, True)
+    effective = overlay.at(insn.address, True)
     patch = effective.patch
     return Instruction(
         address=insn.address,
@@ -66,19 +68,23 @@ def disassemble(session: Session, start: int, end: int, count: int | None) -> li
     lines: list[Instruction] = []
     at = start
     while at < min(end, start + MAX_LENGTH) and (count is None or len(lines) < count):
-        raw = _bytes_at(session, at)
-        insn = decode.decode_one(raw, at) or _bad(raw, at)
-        lines.append(_line(session, insn))
-        at = insn.end
+        lines.append(line_at(session, session.text, at, session.overlay))
+        at += len(lines[-1].raw)
     return lines
 
 
-def _bytes_at(session: Session, address: int) -> bytes:
+def line_at(session: Session, text: AddressSpace, address: int, overlay: OrcOverlay) -> Instruction:
+    """The instruction at an address of `text`, with the rule that `overlay` has for it."""
+    raw = _bytes_at(text, address)
+    return _line(session, decode.decode_one(raw, address) or _bad(raw, address), overlay)
+
+
+def _bytes_at(text: AddressSpace, address: int) -> bytes:
     """Up to fifteen bytes of text, fewer before a page that cannot be had."""
     try:
-        return session.text.read(address, 15)
+        return text.read(address, 15)
     except MemoryFault:
-        return session.text.read(address, min(15, -address % 4096 or 1))
+        return text.read(address, min(15, -address % 4096 or 1))
 
 
 def _bad(raw: bytes, address: int) -> decode.Instruction:

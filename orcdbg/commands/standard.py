@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from orcdbg.commands import backtrace, code, control, data, frames, live, log, machine, mapping, structures
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.stepping import COMMANDS as STEPPING
 
 
 def standard_commands() -> Registry:
@@ -12,6 +13,6 @@ def standard_commands() -> Registry:
     for module in (backtrace, frames, code, data, structures, mapping, machine, log, live):
         for command in module.COMMANDS:
             registry.add(command)
-    for command in control.control_commands(registry):
+    for command in (*STEPPING, *control.control_commands(registry)):
         registry.add(command)
     return registry

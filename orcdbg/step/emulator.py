@@ -54,6 +54,7 @@ class _Block:
     addresses: tuple[int, ...]
     members: frozenset[int]
     safe: bool
+    repeats: bool
 
 
 COUNT = Stop("count")
@@ -68,6 +69,7 @@ class Emulator:
         registers: all of `engine.REGISTERS`.
         gs_base: address of the CPU's own data.
         limits: how far it may go.
+        words: what 64-bit words of memory hold before the first instruction, by address.
     """
 
     def __init__(
@@ -77,15 +79,19 @@ class Emulator:
         registers: Mapping[str, int],
         gs_base: int,
         limits: Limits | None = None,
+        words: Mapping[int, int] | None = None,
     ) -> None:
         self.limits = limits or Limits()
         self.memory = Engine(page, is_text, gs_base, self.limits.pages)
         self.memory.set_registers(registers)
+        for address, word in (words or {}).items():
+            self.memory.poke(address, word.to_bytes(8, "little"))
         self.ip = registers["rip"]
         self.executed = 0
         self._instructions: dict[int, Instruction | None] = {}
         self._blocks: dict[tuple[int, int], _Block] = {}
         self._careful = 0
+        self._skipped: dict[int, int] = {}  # where to, by position
         self._checkpoints = [_Checkpoint(0, self.registers())]
 
     def registers(self) -> dict[str, int]:
@@ -133,9 +139,21 @@ class Emulator:
             self.memory.step(self.ip)
         except (Fault, OutOfFrames) as error:
             return self._failed(error)
-        self.ip = self.memory.registers()["rip"]
+        except KeyboardInterrupt:
+            self._restore()
+            raise
+        registers = self.memory.registers()
         self.executed += 1
+        if registers["rip"] == self.ip and registers["rcx"] == 0 and self._repeats(self.ip):
+            # A CPU goes on from the last repetition to the next instruction; unicorn comes by once more for that.
+            self.memory.step(self.ip)
+            registers = self.memory.registers()
+        self.ip = registers["rip"]
         return None
+
+    def _repeats(self, address: int) -> bool:
+        insn = self.instruction(address)
+        return insn is not None and insn.mnemonic.startswith("rep")
 
     def _failed(self, error: OrcdbgError) -> Stop:
         if isinstance(error, OutOfFrames):
@@ -147,10 +165,13 @@ class Emulator:
 
     def run(self, count: int, until: Collection[int] = ()) -> Stop:
         """Runs `count` instructions, or up to one of the addresses `until`; the instruction it begins with is run anyway."""
-        too_many = Stop("limit", f"more than {self.limits.instructions} instructions")
-        end = COUNT if count <= self.limits.instructions else too_many
-        first, goal = self.executed, self.executed + min(count, self.limits.instructions)
-        wanted, deadline = frozenset(until), time.monotonic() + self.limits.seconds
+        most = self.limits.instructions
+        stop = self._run(min(count, most), frozenset(until))
+        return stop if stop != COUNT or count <= most else Stop("limit", f"more than {most} instructions")
+
+    def _run(self, count: int, wanted: frozenset[int]) -> Stop:
+        first, goal = self.executed, self.executed + count
+        deadline = time.monotonic() + self.limits.seconds
         self._careful = 1
         while self.executed < goal:
             if self.ip in wanted and self.executed > first:
@@ -164,7 +185,7 @@ class Emulator:
                 stop = self._run_blocks(goal, wanted, deadline)
             if stop is not None:
                 return stop
-        return Stop("breakpoint") if self.ip in wanted and self.executed > first else end
+        return Stop("breakpoint") if self.ip in wanted and self.executed > first else COUNT
 
     def _run_blocks(self, goal: int, wanted: frozenset[int], deadline: float) -> Stop | None:
         """Runs whole blocks up to one that must be gone through with care, or a checkpoint, or the deadline."""
@@ -175,6 +196,8 @@ class Emulator:
         def before(address: int, size: int) -> bool:
             nonlocal current, asked
             block = self._block(address, size)
+            if block.repeats and address == current.addresses[-1] and self.memory.register("rcx") == 0:
+                return True  # only goes on behind the last repetition, see `step`
             count, asked = len(block.addresses), asked + 1
             is_late = asked % _CLOCK_EVERY == 0 and time.monotonic() > deadline
             careful = not block.safe or self.executed + count > goal or not wanted.isdisjoint(block.members)
@@ -192,6 +215,9 @@ class Emulator:
             if self.ip in current.members:
                 self.executed -= len(current.addresses) - current.addresses.index(self.ip)
             return self._failed(error)
+        except KeyboardInterrupt:
+            self._restore()
+            raise
         return None
 
     def _block(self, address: int, size: int) -> _Block:
@@ -208,9 +234,9 @@ class Emulator:
             insn = self.instruction(at)
             addresses.append(at)
             if insn is None or refusal(insn) is not None:
-                return _Block(tuple(addresses), frozenset(addresses), False)
+                return _Block(tuple(addresses), frozenset(addresses), False, False)
             at = insn.end
-        return _Block(tuple(addresses), frozenset(addresses), True)
+        return _Block(tuple(addresses), frozenset(addresses), True, self._repeats(address))
 
     def skip(self) -> str | None:
         """Goes past an instruction that is not run, as if it did nothing, and gives its text; None where it has no length.
@@ -220,10 +246,13 @@ class Emulator:
         insn = self.instruction(self.ip)
         if insn is None:
             return None
-        self.ip = insn.end
-        self.executed += 1
-        self._checkpoint()
+        self._skipped[self.executed] = insn.end
+        self._go_past(insn.end)
         return insn.text
+
+    def _go_past(self, end: int) -> None:
+        self.ip = end
+        self.executed += 1
 
     def _checkpoint_if_due(self) -> None:
         if self.executed - self._checkpoints[-1].executed >= CHECKPOINT_EVERY:
@@ -239,17 +268,28 @@ class Emulator:
                 one.journal = {**dropped.journal, **one.journal}
             self._checkpoints = kept
 
-    def back(self, count: int) -> Stop:
-        """Goes back `count` instructions, at most to where the emulation began."""
-        target = max(self.executed - count, 0)
-        end = COUNT if target == self.executed - count else Stop("start", "this is where the emulation began")
+    def _restore(self) -> None:
+        """Goes back to the last checkpoint; also after Ctrl-C, which leaves the emulator between two instructions."""
         self.memory.put_back(self.memory.take_journal())
-        while len(self._checkpoints) > 1 and self._checkpoints[-1].executed > target:
-            self._checkpoints.pop()
-            self.memory.put_back(self._checkpoints[-1].journal)
         found = self._checkpoints[-1]
         found.journal = {}
         self.memory.set_registers(found.registers)
         self.ip, self.executed = found.registers["rip"], found.executed
-        stop = self.run(target - self.executed)
-        return stop if stop.by != "count" else end
+
+    def back(self, count: int) -> Stop:
+        """Goes back `count` instructions, at most to where the emulation began."""
+        target = max(self.executed - count, 0)
+        end = COUNT if target == self.executed - count else Stop("start", "this is where the emulation began")
+        self._restore()
+        while len(self._checkpoints) > 1 and self._checkpoints[-1].executed > target:
+            self._checkpoints.pop()
+            self.memory.put_back(self._checkpoints[-1].journal)
+            self._restore()
+        self._skipped = {at: past for at, past in self._skipped.items() if at < target}
+        while self.executed < target:
+            stop = self._run(target - self.executed, frozenset())
+            if stop.by == "unsupported" and self.executed in self._skipped:
+                self._go_past(self._skipped[self.executed])
+            elif stop.by != "count":
+                return stop
+        return end

@@ -78,6 +78,10 @@ class Engine:
         """All registers; `rip` is right after `step`, and for the caller to know after `run`."""
         return dict(zip(REGISTERS, self._uc.reg_read_batch(_NUMBERS), strict=True))
 
+    def register(self, name: str) -> int:
+        """One register, in a hook too."""
+        return int(self._uc.reg_read(_NUMBERS[REGISTERS.index(name)]))
+
     def set_registers(self, values: Mapping[str, int]) -> None:
         """Sets registers by name."""
         for name, number in zip(REGISTERS, _NUMBERS, strict=True):
@@ -109,6 +113,12 @@ class Engine:
             out += bytes(self._uc.mem_read(frame + offset, length))
             address, size = address + length, size - length
         return out
+
+    def poke(self, address: int, data: bytes) -> None:
+        """Writes a word of memory before anything is run; MemoryFault where there is none."""
+        for offset, byte in enumerate(data):
+            frame = self._frame((address + offset) // PAGE * PAGE)
+            self._uc.mem_write(frame + (address + offset) % PAGE, bytes((byte,)))
 
     def _fill(self, _uc: object, address: int, access: int, entry: Any, _data: object) -> bool:
         """unicorn's question which frame a page is in. An exception would be lost in its C code: it is kept for later."""

@@ -26,7 +26,17 @@ from orcdbg.unwind.starts import (
     stacks_of,
     tasks_on_cpus,
 )
-from orcdbg.unwind.walker import PT_REGS, PT_REGS_SIZE, State, Terrain, Walk, Walker, is_user, saved_registers
+from orcdbg.unwind.walker import (
+    MAX_FRAMES,
+    PT_REGS,
+    PT_REGS_SIZE,
+    State,
+    Terrain,
+    Walk,
+    Walker,
+    is_user,
+    saved_registers,
+)
 
 _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
 
@@ -103,34 +113,34 @@ class Unwinder:
         source = "inactive_task_frame"
         return StackTrace(task.address, task.pid, task.comm, task.cpu, False, source, found.frames, found.end, None)
 
-    def from_state(self, task: Task, state: State, source: str) -> StackTrace:
-        """The stack from registers that the user gave, over the stacks of `task` and its CPU."""
+    def from_state(self, task: Task, state: State, source: str, most: int = MAX_FRAMES) -> StackTrace:
+        """The stack from registers that the user gave, over the stacks of `task` and its CPU, or its innermost frames."""
         cpu, _ = self.running.get(task.address, (task.cpu, None))
-        walk = self._walk(task, cpu, state)
+        walk = self._walk(task, cpu, state, most)
         end = self._end_word(task, walk)
         frames = tuple(walk.frames)
         return StackTrace(task.address, task.pid, task.comm, cpu, False, source, frames, end, walk.end_reason)
 
-    def _walk(self, task: Task, cpu: int | None, start: State) -> Walk:
+    def _walk(self, task: Task, cpu: int | None, start: State, most: int = MAX_FRAMES) -> Walk:
         stacks = stacks_of(self._linux, task.address, cpu)
         sp = start.registers["rsp"].value
         if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
-        walk = self._judged(task, stacks, start)
-        if walk.end == "stopped":
+        walk = self._judged(task, stacks, start, most)
+        if walk.end == "stopped" and len(walk.frames) < most:
             walk.frames += self._beyond(task, stacks, walk.frames[-1].sp if walk.frames else sp, len(walk.frames))
         own = task_stack(self._linux, task.address)
         if walk.end == "end" and own is not None and not task.is_kernel_thread:
             self._add_first_user_frame(walk, task_registers(self._linux, own))
         return walk
 
-    def _judged(self, task: Task, stacks: Sequence[Stack], start: State) -> Walk:
+    def _judged(self, task: Task, stacks: Sequence[Stack], start: State, most: int = MAX_FRAMES) -> Walk:
         """A walk whose frames were held against each other."""
         returns = TrueReturns(self._linux, self._trampolines, task.address)
-        walk = Walker(self._terrain, stacks, task.pid == 0, returns).walk(start)
+        walk = Walker(self._terrain, stacks, task.pid == 0, returns).walk(start, most)
         if self._terrain.evidence is not None:
-            broke_off = walk.end == "stopped" and not walk.is_missing
+            broke_off = walk.end == "stopped" and not walk.is_missing and len(walk.frames) < most
             walk.frames = self._terrain.evidence.judge(walk.frames, stacks, broke_off)
         return walk
 

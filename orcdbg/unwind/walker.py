@@ -111,18 +111,18 @@ class Walker:
         self._stacks = stacks
         self._left: set[tuple[str, int]] = set()
 
-    def walk(self, start: State) -> Walk:
-        """All frames from `start` on."""
+    def walk(self, start: State, most: int = MAX_FRAMES) -> Walk:
+        """All frames from `start` on, at most so many."""
         result, state = Walk(self._frames), start
         try:
-            for index in range(MAX_FRAMES):
+            for index in range(most):
                 if is_user(state.registers):
                     result.frames.append(self._user_frame(index, state))
                     raise _Stop(None, "user")
                 frame = self._frame(index, state)
                 result.frames.append(frame)
                 state, result.frames[-1] = self._step(frame, state)
-            raise _Stop(f"more than {MAX_FRAMES} frames")
+            raise _Stop(f"more than {most} frames")
         except _Stop as stop:
             result.end, result.end_reason = stop.end, stop.reason
             result.is_missing = isinstance(stop.__cause__, MemoryFault)

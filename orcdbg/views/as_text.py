@@ -30,6 +30,7 @@ from orcdbg.views import (
     trim,
 )
 from orcdbg.views.page import Line, line
+from orcdbg.views.steps import Context, Steps, Stops, context_lines, steps_lines, stops_lines
 
 Width = int | None
 
@@ -296,3 +297,15 @@ def _(result: Trimmed, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: TrimmedImage, width: Width) -> Iterator[Line]:
     yield line(f"{result.path}: {result.size} bytes")
+def _(result: Steps, width: Width) -> Iterator[Line]:
+    return steps_lines(result, width)
+
+
+@lines_of.register
+def _(result: Context, width: Width) -> Iterator[Line]:
+    return context_lines(result, width)
+
+
+@lines_of.register
+def _(result: Stops, width: Width) -> Iterator[Line]:
+    return stops_lines(result)

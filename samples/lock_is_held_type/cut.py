@@ -42,6 +42,9 @@ COMMANDS = (
     "patch list",
     "dis",
     "rd linux_banner 64",
+    "step 9 --frame 6 --args rip-=1 rsp+=8 --trace --text image",
+    "step 9 --frame 6 --args rip-=1 rsp+=8 --trace",
+    "finish",
     "log",
 )
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import pytest
 
 from orcdbg.base.errors import BadAddress
-from orcdbg.patches.decode import decode_one
+from orcdbg.patches.decode import Instruction, decode_one
 from orcdbg.step.emulator import CHECKPOINT_EVERY, Emulator, Limits
 from orcdbg.step.engine import REGISTERS
 from orcdbg.step.pages import PAGE, Page
@@ -190,3 +190,68 @@ def test_the_snapshot_is_never_written() -> None:
     machine.run(40)
     assert machine.memory.read(DATA, PAGE) != given
     assert emulator(LOOP).memory.read(DATA, PAGE) == given
+
+
+def test_backwards_goes_past_what_was_skipped() -> None:
+    """Over many skips and checkpoints, the state is that which was."""
+    machine = emulator(bytes.fromhex("f4 48ffc0 480107 ebf7"))
+
+    def on(count: int) -> None:
+        goal = machine.executed + count
+        while machine.executed < goal:
+            if machine.run(goal - machine.executed).by == "unsupported":
+                assert machine.skip() == "hlt"
+
+    on(1000)
+    before = state(machine)
+    on(2 * CHECKPOINT_EVERY)
+    assert machine.back(2 * CHECKPOINT_EVERY).by == "count"
+    assert state(machine) == before
+
+
+@pytest.mark.parametrize(("code", "count", "executed"), [("f3aa", 5, 5), ("f3aa", 0, 1), ("48ffc0 f3aa", 3, 4)])
+def test_each_repetition_counts_and_the_last_one_goes_on(code: str, count: int, executed: int) -> None:
+    """rep stos with a count of 0 is one instruction that does nothing; single steps and long runs agree."""
+    text, end = bytes.fromhex(code + "90cc"), TEXT + len(bytes.fromhex(code))
+    one, other = emulator(text, rcx=count), emulator(text, rcx=count)
+    while one.ip != end:
+        assert one.step() is None
+    assert one.executed == executed
+    assert other.run(100).by == "unsupported"
+    assert (other.ip, other.executed) == (end + 1, executed + 1)
+    assert one.step() is None
+    assert state(one) == state(other)
+    other.back(2)
+    assert other.executed == executed - 1
+
+
+def test_ctrl_c_leaves_a_state_that_can_be_gone_on_from() -> None:
+    """The last checkpoint's: what comes after is what would have come."""
+    machine, other = emulator(LOOP, rsi=1 << 40), emulator(LOOP, rsi=1 << 40)
+    before = machine.instruction
+    calls = 0
+
+    def interrupted(address: int) -> Instruction | None:
+        nonlocal calls
+        calls += 1
+        if calls == 9:
+            raise KeyboardInterrupt
+        return before(address)
+
+    machine.instruction = interrupted  # type: ignore[method-assign]
+    with pytest.raises(KeyboardInterrupt):
+        machine.run(50)
+    machine.run(50 - machine.executed)
+    other.run(50)
+    assert state(machine) == state(other)
+
+
+def test_the_way_back_is_not_limited() -> None:
+    """It is as long as the way there was."""
+    machine = emulator(LOOP, Limits(instructions=100), rsi=1 << 40)
+    for _ in range(5):
+        machine.run(100)
+    before = state(machine)
+    machine.run(10)
+    assert machine.back(10).by == "count"
+    assert (state(machine), machine.executed) == (before, 500)
