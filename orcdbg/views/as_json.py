@@ -33,7 +33,7 @@ from orcdbg.views import (
 )
 from orcdbg.views.audit_json import hexadecimal
 from orcdbg.views.lines import position_json
-from orcdbg.views.steps import Context, Steps, Stops, context_json, steps_json, stops_json
+from orcdbg.views.steps import Context, Steps, Stops, stepping_json
 
 SCHEMA = 1
 Json = dict[str, Any]
@@ -348,23 +348,13 @@ encode.register(results.Union, audit_json.union_json)
 encode.register(results.OrcDump, audit_json.dump_json)
 encode.register(results.Audit, audit_json.audit_json)
 encode.register(results.Replay, audit_json.replay_json)
-@encode.register
-def _(result: Trimmed) -> Json:
-    return trim.trimmed_json(result)
 
 
 @encode.register
-def _(result: TrimmedImage) -> Json:
-    return {"path": result.path, "size": result.size}
-def _(result: Steps) -> Json:
-    return steps_json(result, frame)
+def _(result: Trimmed | TrimmedImage) -> Json:
+    return trim.trimmed_json(result) if isinstance(result, Trimmed) else {"path": result.path, "size": result.size}
 
 
 @encode.register
-def _(result: Context) -> Json:
-    return context_json(result, frame, [_instruction(line) for line in result.code])
-
-
-@encode.register
-def _(result: Stops) -> Json:
-    return stops_json(result)
+def _(result: Steps | Context | Stops) -> Json:
+    return stepping_json(result, frame, _instruction)

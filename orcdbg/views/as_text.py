@@ -297,6 +297,9 @@ def _(result: Trimmed, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: TrimmedImage, width: Width) -> Iterator[Line]:
     yield line(f"{result.path}: {result.size} bytes")
+
+
+@lines_of.register
 def _(result: Steps, width: Width) -> Iterator[Line]:
     return steps_lines(result, width)
 

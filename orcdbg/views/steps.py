@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+from orcdbg.commands.results import Instruction
 from orcdbg.commands.stepped import Comparison, Place, VersionRun
 from orcdbg.commands.stepped import Context as Context
 from orcdbg.commands.stepped import Steps as Steps
@@ -279,3 +280,14 @@ def stops_json(result: Stops) -> dict[str, Any]:
             for number, address, size, name in result.stops
         ]
     }
+
+
+def stepping_json(
+    result: Steps | Context | Stops, frame: EncodeFrame, instruction: Callable[[Instruction], dict[str, Any]]
+) -> dict[str, Any]:
+    """STEPS, CONTEXT or STOPS; the other two encode a FRAME and an INSTRUCTION."""
+    if isinstance(result, Steps):
+        return steps_json(result, frame)
+    if isinstance(result, Context):
+        return context_json(result, frame, [instruction(line) for line in result.code])
+    return stops_json(result)

@@ -21,13 +21,16 @@ _RENAMED = {"eflags": "rflags"}
 
 
 class StubMemory:
-    """Guest-physical memory through the stub: an AddressSpace."""
+    """Guest-physical memory through the stub: an AddressSpace. What lies behind its `size` bytes is devices, left alone."""
 
-    def __init__(self, stub: GdbStub) -> None:
+    def __init__(self, stub: GdbStub, size: int) -> None:
         self._stub = stub
+        self._size = size
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a physical address, as they are now."""
+        if address + size > self._size:
+            raise NotInSnapshot("physical", address, size)
         out = b""
         while len(out) < size:
             try:
@@ -61,11 +64,11 @@ class LiveKernel:
         return unwinder.trace(read_task(linux, task))
 
 
-def open_live(stub: GdbStub, vmlinux: Path, text: int) -> LiveKernel:
-    """The session over a stopped guest whose `_text` runs at address `text`."""
+def open_live(stub: GdbStub, vmlinux: Path, text: int, mebibytes: int = 256) -> LiveKernel:
+    """The session over a stopped guest with so much memory whose `_text` runs at address `text`."""
     image = Image(open_source(str(vmlinux)))
     registers = stub.read_registers()
-    empty = Snapshot("guest", "GDB stub", StubMemory(stub), (cpu_state(registers),), {})
+    empty = Snapshot("guest", "GDB stub", StubMemory(stub, mebibytes << 20), (cpu_state(registers),), {})
     symbols = image_symbols(image)
     slide = text - symbols.get("_text").address
     phys_base = int.from_bytes(stub.read_memory(symbols.get("phys_base").address + slide, 8), "little", signed=True)
