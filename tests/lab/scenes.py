@@ -89,17 +89,17 @@ SCENES: dict[str, Callable[[str, int], Scene]] = {"idle": idle, "nmi": nmi}
 _Make = Callable[[Path, Kernel, Random], Scene]
 
 
-def cached(kernel: str, name: str, seed: int, make: _Make, kept: int = KEPT_SEEDS) -> Scene:
-    """Return the scene of that name and seed, made where the cache has none; `kept` is how many seeds of it stay."""
+def cached(kernel: str, name: str, seed: int, make: _Make) -> Scene:
+    """Return the scene of that name and seed, made where the cache has none."""
     found = ensure(kernel)
     home = cache_dir() / "scenes" / f"{kernel}-{name}-{seed}"
     with locked("guest"):  # one guest at a time: two would starve each other past their timeouts
         if not (home / "scene.json").exists():
-            _make_in(home, lambda scratch: make(scratch, found, Random(f"{kernel} {name} {seed}")), seed, kept)
+            _make_in(home, lambda scratch: make(scratch, found, Random(f"{kernel} {name} {seed}")), seed)
     return _load(home, found)
 
 
-def _make_in(home: Path, make: Callable[[Path], Scene], seed: int, kept: int) -> None:
+def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
     home.parent.mkdir(exist_ok=True)
     shutil.rmtree(home, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix="making-", dir=home.parent))
@@ -110,7 +110,7 @@ def _make_in(home: Path, make: Callable[[Path], Scene], seed: int, kept: int) ->
         scratch.rename(home)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    _prune(home, kept)
+    _prune(home)
 
 
 def attempt(make: Callable[[], Scene]) -> Scene:
@@ -123,11 +123,11 @@ def attempt(make: Callable[[], Scene]) -> Scene:
     raise AssertionError("unreachable")
 
 
-def _prune(newest: Path, kept: int) -> None:
+def _prune(newest: Path) -> None:
     stem = newest.name.rpartition("-")[0]
     homes = [path for path in newest.parent.glob(f"{stem}-*") if path.name.rpartition("-")[0] == stem]
     homes.sort(key=lambda path: path.stat().st_mtime, reverse=True)
-    for old in homes[kept:]:
+    for old in homes[KEPT_SEEDS:]:
         shutil.rmtree(old)
 
 
