@@ -20,6 +20,7 @@ from orcdbg.session import Session
 from orcdbg.unwind.frame import StackTrace
 from tests.lab import scripts, traced
 from tests.lab.apt import Unavailable
+from tests.lab.bpf_program import NAME, filter_program
 from tests.lab.conftest import KERNELS
 from tests.lab.fetch import Kernel, ensure, locked
 from tests.lab.guest import Guest, GuestError, Machine
@@ -79,9 +80,10 @@ def check_marks(session: Session, trace: StackTrace) -> None:
 
 
 def entries(live: LiveKernel, names: list[str], random: Random) -> Iterator[int]:
-    """Stops the guest at the entry of one probed function after another; each is met at most twice."""
+    """Stops the guest at the entry of a BPF program, and of one probed function after another, each twice at most."""
     left = [address for name in names if (address := live.session.linux.find_address(name)) is not None] * 2
     random.shuffle(left)
+    left = [one.start for one in live.session.names.made.all if one.name.startswith("bpf_prog_")][:1] + left
     while left:
         chosen = list(dict.fromkeys(left))[:4]
         for address in chosen:
@@ -184,7 +186,8 @@ def step_through(live: LiveKernel, names: list[str], random: Random) -> tuple[in
 
 def run_guest(kernel: Kernel, random: Random, plan: traced.Plan, home: Path) -> None:
     """One boot: the snapshot, then the stepping."""
-    initrd = write_initrd(home, kernel, traced.write_traced(random, plan), random)
+    files = {f"bin/{NAME}": filter_program()}
+    initrd = write_initrd(home, kernel, traced.write_traced(random, plan), random, files)
     with Guest(Machine(kernel.vmlinuz, initrd), home / "serial.log") as guest:
         guest.wait_for(scripts.READY, BOOT_SECONDS)
         time.sleep(0.3)
@@ -202,6 +205,7 @@ def run_guest(kernel: Kernel, random: Random, plan: traced.Plan, home: Path) -> 
         f"{kernel.name}: {judged} stops judged, inside {dict(inside)}, {len(unknown)} lost: {sorted(set(unknown))[:12]}"
     )
     assert judged > 0
+    assert any(name.startswith("bpf_prog_") for name in inside), "no BPF program ran"
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

@@ -7,6 +7,7 @@ from random import Random
 
 from tests.lab import scripts
 from tests.lab.boots import ENABLE, TRACING
+from tests.lab.bpf_program import NAME
 from tests.lab.program import SLEEPERS
 
 SLEEPS = ("do_nanosleep", "hrtimer_nanosleep")
@@ -76,7 +77,7 @@ def write_traced(random: Random, plan: Plan) -> str:
             "show_stacks 1; sleep 1; show_stacks 2; sleep 1",
             f"echo {scripts.READY}; sleep 3; show_stacks 3; echo {scripts.DONE}",
             "cd /sys/kernel/tracing; [ -f current_tracer ] || cd /sys/kernel/debug/tracing",
-            f"echo {plan.later} > current_tracer; cd /; echo {STEPPED}",
+            f"echo {plan.later} > current_tracer; cd /; {NAME} & usleep 500000; echo {STEPPED}",
             f"while :; do\n{work}\ndone\n",
         ]
     )
