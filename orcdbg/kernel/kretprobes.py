@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.base.errors import Corrupt
+from orcdbg.base.errors import Corrupt, MemoryFault
 from orcdbg.base.reading import read_u64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.ret_stack import ReplacedReturn
@@ -45,7 +45,23 @@ def _of_task(linux: Linux, task: int, head: str, struct: str, slot: str) -> Iter
     offset = linux.types.offset(struct, "llist")
     for node in _chain(linux, first, f"the list of {struct} of task {task:#x}"):
         record = node - offset
-        yield ReplacedReturn(linux.member(struct, "ret_addr", record), linux.member(struct, slot, record), record)
+        address, place = linux.member(struct, "ret_addr", record), linux.member(struct, slot, record)
+        yield ReplacedReturn(address, place, record, owner=_owner(linux, struct, record))
+
+
+def _owner(linux: Linux, struct: str, record: int) -> str | None:
+    """Whose a node of rethook is, which fprobes use too in some versions: a kretprobe's is told by the handler.
+
+    One that was taken away meanwhile has no handler any more (rethook_free), and counts as rethook's.
+    """
+    if not linux.types.has(struct, "rethook") or not linux.types.has("rethook", "handler"):
+        return None
+    handler = linux.find_address("kretprobe_rethook_handler")
+    try:
+        found = linux.member("rethook", "handler", linux.member(struct, "rethook", record))
+    except MemoryFault:
+        return None
+    return "kretprobe" if found and found == handler else None
 
 
 def _chain(linux: Linux, node: int, what: str) -> Iterator[int]:

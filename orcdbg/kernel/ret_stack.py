@@ -23,13 +23,15 @@ class ReplacedReturn(NamedTuple):
 
     `address` is what stood in the slot before: the true address, or another trampoline. `slot` is where, None where the
     kernel does not keep that. `record` is the address of the structure that says so. `is_taken_back` is True for the entry
-    that was last given back: the trampoline may still be on its way with it.
+    that was last given back: the trampoline may still be on its way with it. `owner` is the JSON contract's word for what
+    replaced it, where its trampoline serves more than one.
     """
 
     address: int
     slot: int | None
     record: int
     is_taken_back: bool = False
+    owner: str | None = None
 
 
 def graph_returns(linux: Linux, task: int) -> list[ReplacedReturn]:

@@ -76,7 +76,7 @@ class TrueReturns:
 
     def _recover(self, frames: Sequence[Frame], slot: int, first: ReturnTrampoline, inside: bool) -> TrueReturn:
         """Follows the entries that name the slot until one holds no trampoline's address."""
-        trampoline, sources = first, list[str]()
+        trampoline, sources, by = first, list[str](), first.by
         for _ in range(MAX_LAYERS):
             entry, problem = self._next(trampoline, slot, inside)
             if entry is None:
@@ -84,13 +84,12 @@ class TrueReturns:
                     0, "", None, f"the return address in {slot:#x} was replaced by {first.name}, {problem}"
                 )
             self._used.add(entry.record)
+            by = by if sources else entry.owner or by
             sources.append(f"{_STRUCTURE[trampoline.by]} {entry.record:#x}")
             outer = self._trampolines.by_start.get(entry.address)
             if outer is None:
                 source = f"{', '.join(sources)} (return slot {slot:#x} holds {first.name})"
-                return TrueReturn(
-                    entry.address, source, Recovered(first.by, first.start), None, self._doubt(frames, slot)
-                )
+                return TrueReturn(entry.address, source, Recovered(by, first.start), None, self._doubt(frames, slot))
             trampoline = outer
         return TrueReturn(0, "", None, f"the return address in {slot:#x} was replaced more than {MAX_LAYERS} times")
 

@@ -178,3 +178,19 @@ def test_the_table_of_all_instances_gives_those_of_the_task() -> None:
 def test_a_kernel_without_kretprobes_has_none() -> None:
     """No list and no table."""
     assert kretprobe_returns(made_linux(SparseMemory(), {}), TASK) == []
+
+
+@pytest.mark.parametrize(
+    ("handler", "owner"), [(0xFFFFFFFF81000000, "kretprobe"), (0xFFFFFFFF81000040, None), (0, None), (None, None)]
+)
+def test_whose_a_node_of_rethook_is_follows_from_its_handler(handler: int | None, owner: str | None) -> None:
+    """A kretprobe's, another's, that of one that was taken away, and one that is not in the snapshot."""
+    memory = SparseMemory()
+    memory.put_words(TASK, RECORDS + 16)
+    memory.put_words(RECORDS, 0, 0, 0, OTHER, 1, 2)
+    if handler is not None:
+        memory.put_words(OTHER, 0, handler)
+    node: Structure = (48, {**NODE[1], "rethook": (24, POINTER)})
+    types = {"task_struct": (8, {"rethooks": (0, U64)}), "rethook_node": node, "rethook": (16, {"handler": (8, U64)})}
+    symbols = {"kretprobe_rethook_handler": (0xFFFFFFFF81000000, 64)}
+    assert kretprobe_returns(made_linux(memory, types, symbols), TASK) == [ReplacedReturn(1, 2, RECORDS, owner=owner)]

@@ -23,13 +23,15 @@ TOP = 0xFFFFC90000014000
 STACK = Stack("task", TOP - 0x4000, TOP)
 SP = TOP - 0x400
 TASK, SHADOW, NODES = (0xFFFF888000000000 + 0x100000 * i for i in range(3))
-GRAPH, RETHOOK, HANDLER = TEXT + 0x8000, TEXT + 0x9000, TEXT + 0xA000
+GRAPH, RETHOOK, HANDLER, PROBE_HANDLER = TEXT + 0x8000, TEXT + 0x9000, TEXT + 0xA000, TEXT + 0xB000
+PROBE = NODES + 0x8000  # the struct rethook of a kretprobe
 A, B, C = (TEXT + 0x100 * i + 0x20 for i in range(3))  # A is called by B, B by C; C is where new tasks begin
 
 TYPES: dict[str, Structure] = {
     "task_struct": (32, {"curr_ret_stack": (0, U32), "ret_stack": (8, WORD_POINTER), "rethooks": (16, U64)}),
     "ftrace_ret_stack": (24, {"ret": (0, U64), "func": (8, U64), "retp": (16, POINTER)}),
-    "rethook_node": (48, {"llist": (16, U64), "ret_addr": (32, U64), "frame": (40, U64)}),
+    "rethook_node": (48, {"llist": (16, U64), "rethook": (24, U64), "ret_addr": (32, U64), "frame": (40, U64)}),
+    "rethook": (16, {"handler": (8, U64)}),
 }
 
 
@@ -58,6 +60,7 @@ class Kernel:
     names: dict[int, str] = field(default_factory=dict)
     is_new: bool = False
     outer: int = C
+    owner: int = 0
 
     def walk(self, ip: int = A, sp: int = SP, **registers: int) -> Walk:
         """The walk from an interrupted ip."""
@@ -66,6 +69,7 @@ class Kernel:
         symbols = {
             "return_to_handler": (GRAPH, len(GRAPH_CODE)),
             "arch_rethook_trampoline": (RETHOOK, len(RETHOOK_CODE)),
+            "kretprobe_rethook_handler": (PROBE_HANDLER, 16),
         } | ({"ftrace_graph_func": (HANDLER, 16)} if self.is_new else {})
         linux = made_linux(memory, TYPES, symbols)
         trampolines = ReturnTrampolines(linux, memory)
@@ -85,7 +89,8 @@ class Kernel:
         memory.put_words(SHADOW, *words, *above, *[0] * (509 - len(words)))
         for index, (ret, frame) in enumerate(self.rethooks):
             following = NODES + 64 * (index + 1) + 16 if index + 1 < len(self.rethooks) else 0
-            memory.put_words(NODES + 64 * index, 0, 0, following, 0, ret, frame)
+            memory.put_words(NODES + 64 * index, 0, 0, following, self.owner, ret, frame)
+        memory.put_words(PROBE, 0, PROBE_HANDLER)
         memory.put(GRAPH, GRAPH_CODE.ljust(256, b"\xcc"))
         memory.put(RETHOOK, RETHOOK_CODE.ljust(256, b"\xcc"))
         stack = dict.fromkeys(range(SP - 0x40, TOP, 8), 0) | {SP + 8: self.slot, SP + 24: self.outer}
@@ -118,10 +123,11 @@ def test_the_caller_that_function_graph_keeps_is_shown() -> None:
     assert "holds return_to_handler" in caller.registers["rip"].source
 
 
-def test_the_caller_that_a_kretprobe_keeps_is_shown() -> None:
-    """Several on one function, and the same function further out."""
-    walk = Kernel(RETHOOK, rethooks=[(RETHOOK, SP + 8), (B, SP + 8), (C, TOP)]).walk()
-    assert (ips(walk), walk.frames[1].recovered) == ([B, C], Recovered("rethook", RETHOOK))
+@pytest.mark.parametrize(("owner", "by"), [(PROBE, "kretprobe"), (0, "rethook")])
+def test_the_caller_that_a_rethook_keeps_is_shown(owner: int, by: str) -> None:
+    """Several on one function, and the same function further out; a kretprobe is called one."""
+    walk = Kernel(RETHOOK, rethooks=[(RETHOOK, SP + 8), (B, SP + 8), (C, TOP)], owner=owner).walk()
+    assert (ips(walk), walk.frames[1].recovered) == ([B, C], Recovered(by, RETHOOK))
 
 
 @pytest.mark.parametrize(
