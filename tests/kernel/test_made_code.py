@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import orcdbg
+from orcdbg.cli.main import sample_files
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.made_code import MAX_SIZE, MadeCode, MadeCodes
+from orcdbg.snapshot.pagetables import KernelMemory
 from tests.build.kernel import U8, U32, U64, Structure, made_linux
 from tests.build.memory import SparseMemory
 
@@ -133,3 +136,37 @@ def test_a_list_that_breaks_off_leaves_a_problem_and_the_others() -> None:
 def test_a_kernel_without_these_lists_has_no_made_code() -> None:
     """Nothing is asked of memory."""
     assert MadeCodes(made_linux(SparseMemory(), {})).all == []
+
+
+class Running(KernelMemory):
+    """A snapshot's memory in which words become others, as they do while a guest runs."""
+
+    def __init__(self, memory: KernelMemory) -> None:
+        self._memory = memory
+        self.words: dict[int, int] = {}
+
+    def read(self, address: int, size: int) -> bytes:
+        """As the memory behind it, but for whole words that are others by now."""
+        word = self.words.get(address & -8)
+        return self._memory.read(address, size) if word is None else word.to_bytes(8, "little")[address & 7 :][:size]
+
+    def forget(self) -> None:
+        """Nothing is kept here."""
+
+
+def test_what_a_guest_made_since_the_last_stop_is_seen_at_the_next() -> None:
+    """A trampoline that appears, and one that is gone again: names, rules, what counts as text."""
+    session = orcdbg.open(*sample_files())
+    memory = session.memory = Running(session.memory)
+    operations, code, name = session.linux.address("ftrace_ops_list"), 0xFFFFFFFFA0000000, "ftrace_trampoline"
+    end, types = session.linux.address("ftrace_list_end"), session.types
+    new = {"next": end, "flags": 1 << 11, "trampoline": code, "trampoline_size": 80}
+    for is_there in (False, True, False):
+        memory.words = {operations: OPS if is_there else end}
+        memory.words |= {OPS + types.offset("ftrace_ops", key): value for key, value in new.items()}
+        session.move(session.snapshot)
+        assert [one.start for one in session.names.made.all] == ([code] if is_there else [])
+        assert session.names.describe(code + 8) == (f"{name}+0x8/0x50 [__builtin__ftrace]" if is_there else None)
+        assert session.is_text(code + 8) is is_there
+        assert (session.overlay.at(code, True).rule is not None) is is_there
+        assert (session.terrain.locate(code) is not None) is is_there
