@@ -87,7 +87,7 @@ class Debugger:
 
     def forget(self) -> None:
         """Drops all that was found out: the guest is about to move, and may not come to a stop."""
-        self._task, self.frame_index, self._traces = None, 0, {}
+        self._task, self.frame_index, self._traces, self.emulation = None, 0, {}, None
         vars(self).pop("panic_cpu", None)
         self.session.move(self.session.snapshot)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from orcdbg.commands import backtrace, code, control, data, frames, live, log, machine, mapping, structures
+from orcdbg.commands.live_stepping import for_live_guests
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.stepping import COMMANDS as STEPPING
 
@@ -13,6 +14,6 @@ def standard_commands() -> Registry:
     for module in (backtrace, frames, code, data, structures, mapping, machine, log, live):
         for command in module.COMMANDS:
             registry.add(command)
-    for command in (*STEPPING, *control.control_commands(registry)):
+    for command in (*map(for_live_guests, STEPPING), *control.control_commands(registry)):
         registry.add(command)
     return registry

@@ -117,6 +117,11 @@ class Guest:
         return self._client.is_running
 
     @property
+    def breakpoints(self) -> frozenset[tuple[str, int, int]]:
+        """What is set: kind, address and size of each breakpoint and watchpoint."""
+        return frozenset(self._breakpoints)
+
+    @property
     def cpus(self) -> int:
         """How many CPUs there are."""
         return len(self._threads)

@@ -1,0 +1,198 @@
+"""The words of stepping on a live guest: there the guest moves, and not a copy of it."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
+from orcdbg.base.reading import U64
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.disassembler import line_at
+from orcdbg.commands.live import guest_of
+from orcdbg.commands.registry import Command
+from orcdbg.commands.results import Result
+from orcdbg.commands.stepped import Place, Steps, Stops
+
+if TYPE_CHECKING:
+    from orcdbg.step.guest import Guest, Stop
+
+MAX_STEPS = 100_000
+MAX_PASSES = 1000  # times that others may come by a place before the one that is waited for
+_EMULATED = ("at", "args", "restart", "frame", "zero", "text", "site", "skip")
+Move = Callable[["_Moving", argparse.Namespace], "Stop"]
+_WORDS = {"breakpoint": "breakpoint", "watchpoint": "watchpoint", "step": "count"}
+
+
+class _Moving:
+    """A guest on its way: the CPU that is stepped, how far it came, and what it went past."""
+
+    def __init__(self, debugger: Debugger, traced: bool) -> None:
+        self.debugger = debugger
+        self.guest: Guest = guest_of(debugger)
+        running = debugger.session.unwinder.running.get(debugger.task.address)
+        self.cpu = running[0] if running and running[0] < self.guest.cpus else self.guest.stop.cpu
+        self.traced = traced
+        self.steps = 0
+        self.places: list[Place] = []
+
+    def registers(self) -> dict[str, int]:
+        """The CPU's registers, by the names of snapshots."""
+        return dict(self.guest.cpu_state(self.cpu).registers)
+
+    def place(self, changed: Mapping[str, int]) -> Place:
+        """Where the CPU stands."""
+        self.debugger.move(self.cpu)
+        session, frames = self.debugger.session, self.debugger.trace().frames
+        if not frames:
+            raise OrcdbgError("no frame is known where the guest stands")
+        try:
+            line = line_at(session, session.memory, frames[0].ip, session.overlay)
+        except MemoryFault as error:
+            raise OrcdbgError(f"the guest stands where no kernel memory is mapped: {error}") from error
+        return Place(line, frames[0], frames[1] if len(frames) > 1 else None, changed)
+
+    def step(self) -> Stop:
+        """Runs one instruction."""
+        before = self.registers()
+        if self.traced:
+            self.places.append(self.place({}))
+        stop = self.guest.step(self.cpu)
+        self.steps += 1
+        if self.traced:
+            self.places[-1] = replace(self.places[-1], changed=changes(before, self.registers()))
+        return stop
+
+    def run_to(self, address: int, sp: int | None) -> Stop:
+        """Runs on until this CPU comes to an address, with that stack pointer if one is given, or something else stops it."""
+        own = ("hardware", address, 1) not in self.guest.breakpoints
+        if own:
+            self.guest.set_breakpoint(address)
+        try:
+            for _ in range(MAX_PASSES):
+                stop = self.guest.resume()
+                self.steps += 1
+                if stop.reason != "breakpoint" or stop.ip != address or not own:
+                    return stop
+                if sp is None or self.guest.registers(stop.cpu)["rsp"] == sp:
+                    return stop
+            raise OrcdbgError(f"others came by {address:#x} {MAX_PASSES} times")
+        finally:
+            if own:
+                self.guest.clear_breakpoint(address)
+
+
+def changes(before: Mapping[str, int], now: Mapping[str, int]) -> dict[str, int]:
+    """The registers that are not as they were, rip aside."""
+    return {name: value for name, value in now.items() if value != before.get(name) and name != "rip"}
+
+
+def _steps(debugger: Debugger, arguments: argparse.Namespace, move: Move) -> Steps:
+    """Moves the guest, and says how far it came and where it stands."""
+    moving = _Moving(debugger, arguments.trace)
+    before = moving.registers()
+    try:
+        stop = move(moving, arguments)
+    finally:
+        debugger.move(moving.cpu)  # whatever happened on the way, nothing of what was known holds
+    moving.cpu = stop.cpu
+    now = moving.registers()
+    here = moving.place({} if arguments.trace else changes(before, now))
+    word, why = _WORDS.get(stop.reason, "limit"), None
+    if word == "limit" or stop.watched is not None:
+        why = stop.reason if stop.watched is None else f"{stop.watched:#x} was accessed"
+    places, trace = [*moving.places, here], debugger.trace()
+    return Steps(word, why, moving.steps, moving.steps, places, now, trace, "the live guest", traced=arguments.trace)
+
+
+def _count(arguments: argparse.Namespace) -> int:
+    count = 1 if arguments.count is None else int(arguments.count)
+    if not 0 <= count <= MAX_STEPS:
+        raise UsageError(f"not a count of instructions: {count}", f"at most {MAX_STEPS} on a live guest")
+    return count
+
+
+def _step(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+    stop = replace(moving.guest.stop, reason="step", cpu=moving.cpu, ip=moving.registers()["rip"])
+    for _ in range(_count(arguments)):
+        stop = moving.step()
+        if stop.reason != "step":
+            break
+    return stop
+
+
+def _next(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+    stop = replace(moving.guest.stop, reason="step", cpu=moving.cpu, ip=moving.registers()["rip"])
+    for _ in range(_count(arguments)):
+        registers = moving.registers()
+        session = moving.debugger.session
+        session.move(moving.guest.snapshot())
+        line = line_at(session, session.memory, registers["rip"], session.overlay)
+        if line.mnemonic.startswith("call"):
+            stop = moving.run_to(registers["rip"] + len(line.raw) & U64, registers["rsp"])
+            stop = replace(stop, reason="step") if stop.ip == registers["rip"] + len(line.raw) else stop
+        else:
+            stop = moving.step()
+        if stop.reason != "step":
+            break
+    return stop
+
+
+def _until(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+    return moving.run_to(moving.debugger.address(arguments.where), None)
+
+
+def _finish(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+    moving.debugger.move(moving.cpu)
+    frames = moving.debugger.trace().frames
+    if len(frames) < 2 or frames[0].cfa is None or frames[1].kind != "call" or frames[1].doubt:
+        raise OrcdbgError("where this function returns to is not known", "`bt` shows what is known of its callers")
+    return moving.run_to(frames[1].ip, frames[0].cfa)
+
+
+def _stops(debugger: Debugger) -> Stops:
+    names, guest = debugger.session.names, guest_of(debugger)
+    found = sorted(guest.breakpoints, key=lambda one: (one[0] == "write", one[1]))
+    rows = [(at, size if kind == "write" else 0) for kind, at, size in found]
+    return Stops([(number, at, size, names.describe(at)) for number, (at, size) in enumerate(rows, 1)])
+
+
+def _break(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    if arguments.where:
+        guest_of(debugger).set_breakpoint(debugger.address(arguments.where))
+    return _stops(debugger)
+
+
+def _watch(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    if arguments.size not in (1, 2, 4, 8):
+        raise UsageError(f"not a size that a CPU watches: {arguments.size}", "1, 2, 4 or 8 bytes")
+    guest_of(debugger).set_breakpoint(debugger.address(arguments.where), "write", arguments.size)
+    return _stops(debugger)
+
+
+def _delete(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    chosen = [one for one in _stops(debugger).stops if arguments.number in (None, one[0])]
+    if not chosen and arguments.number is not None:
+        raise NotFound("breakpoint", str(arguments.number), "`break` lists them")
+    for _, address, size, _ in chosen:
+        guest_of(debugger).clear_breakpoint(address, "write" if size else "hardware", size or 1)
+    return _stops(debugger)
+
+
+_MOVES: dict[str, Move] = {"step": _step, "next": _next, "until": _until, "finish": _finish}
+_OTHERS = {"break": _break, "watch": _watch, "delete": _delete}
+
+
+def for_live_guests(command: Command) -> Command:
+    """A command of stepping that moves the guest where there is one; with a word about the emulator it runs that."""
+
+    def run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+        if debugger.guest is None or any(getattr(arguments, name, None) for name in _EMULATED):
+            return command.run(debugger, arguments)
+        if command.name in _OTHERS:
+            return _OTHERS[command.name](debugger, arguments)
+        return _steps(debugger, arguments, _MOVES[command.name])
+
+    return replace(command, run=run) if command.name in _MOVES or command.name in _OTHERS else command
