@@ -351,10 +351,5 @@ encode.register(results.Replay, audit_json.replay_json)
 
 
 @encode.register
-def _(result: Trimmed | TrimmedImage) -> Json:
-    return trim.trimmed_json(result) if isinstance(result, Trimmed) else {"path": result.path, "size": result.size}
-
-
-@encode.register
 def _(result: Steps | Context | Stops) -> Json:
     return stepping_json(result, frame, _instruction)

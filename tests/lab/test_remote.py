@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -78,6 +79,18 @@ def hit(session: Session, live: LiveGuest, address: int) -> None:
     assert debugger.trace().end != "stopped" or debugger.trace().end_reason
 
 
+def assert_stepped(run: RunProgram, words: list[str]) -> None:
+    """From a function's entry, stepped and finished, the guest comes to where its caller's frame said."""
+    commands = (f"break {SYMBOL}", f"continue --for {HIT_SECONDS:.0f}", "bt", "si 3 --trace", "bt", "finish", "delete")
+    status, out, err = run(*words, "--format", "json", *(word for one in commands for word in ("-e", one)))
+    assert (status, err) == (0, "")
+    _, _, entry, stepped, inside, finished, _ = (json.loads(line)["result"] for line in out.splitlines())
+    first, later = entry["stacks"][0]["frames"], inside["stacks"][0]["frames"]
+    assert (first[0]["symbol"], first[0]["offset"], stepped["instructions"]) == (SYMBOL, 0, 3)
+    assert [(one["ip"], one["sp"]) for one in later[1:]] == [(one["ip"], one["sp"]) for one in first[1:]]
+    assert finished["registers"]["rip"] == first[1]["ip"]
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_a_live_guest_is_what_its_dump_is(kernel: str, seed: int, tmp_path: Path, orcdbg_run: RunProgram) -> None:
     """At one stop where it happened to be, at one in patched text; and it runs on afterwards, also after an error."""
@@ -95,6 +108,8 @@ def test_a_live_guest_is_what_its_dump_is(kernel: str, seed: int, tmp_path: Path
         assert guest.is_running()
         words = [str(found.vmlinux), "--remote", f"unix:{guest.gdb_socket}"]
         assert orcdbg_run(*words, "-e", "continue --for 0.1", "-e", "bt", "-e", "foreach bt", "-e", "ps")[0] == 0
+        assert guest.is_running()
+        assert_stepped(orcdbg_run, words)
         assert guest.is_running()
         assert orcdbg_run(*words, "-e", "bt 999999")[0] == 1
         assert guest.is_running()
