@@ -46,4 +46,5 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
         [LIVE_WARNING] if is_live else cut_off_warnings(source, extents),
         memory.ranges,
         notes,
+        memory.left_out,
     )

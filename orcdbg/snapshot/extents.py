@@ -81,6 +81,11 @@ class ExtentMemory:
                 continue
         return found
 
+    def left_out(self) -> dict[str, int]:
+        """Bytes that the files name and do not hold, by why."""
+        zeros = sum(max(one.memory_size - one.size, 0) for one in self.extents)
+        return {"zero-filled": zeros, "cut off": sum(one.size - one.held for one in self.extents)}
+
     def ranges(self) -> Iterator[tuple[int, int]]:
         """[start, end) of all memory that can be read, in order."""
         for one in self._held:

@@ -113,6 +113,14 @@ class KdumpMemory:
         except NotInSnapshot as error:
             raise NotInSnapshot("physical", max(address, error.address), size, error.state) from error
 
+    def left_out(self) -> dict[str, int]:
+        """Bytes that exist and were not dumped."""
+        count = 0
+        for part in self._parts:
+            for bitmap, sign in ((part.existing, 1), (part.dumped, -1)):
+                count += sign * (bitmap.rank(part.end) - bitmap.rank(part.start))
+        return {"excluded": max(count, 0) * PAGE}
+
     def ranges(self) -> Iterator[tuple[int, int]]:
         """[start, end) of all memory that was dumped, in order."""
         for part in self._parts:
@@ -188,4 +196,5 @@ def open_kdump(sources: Sequence[ByteSource]) -> Snapshot:
         list(_warnings(parts)),
         memory.ranges,
         [*(note for note in notes if note.name != VMCOREINFO), Note(VMCOREINFO, 0, info)] if info else notes,
+        memory.left_out,
     )

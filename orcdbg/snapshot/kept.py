@@ -157,6 +157,11 @@ class KeptMemory:
         """The kept ranges."""
         return zip(self._starts.tolist(), self._ends.tolist(), strict=True)
 
+    def left_out(self) -> dict[str, int]:
+        """Bytes of the file's pages that were not kept."""
+        kept = list(self.ranges())
+        return {"trimmed": sum(1 for _ in pages_of(kept)) * PAGE - sum(end - start for start, end in kept)}
+
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a physical address; NotInSnapshot where one of them was left out."""
         index = int(np.searchsorted(self._starts, np.uint64(max(0, min(address, (1 << 64) - 1))), side="right")) - 1

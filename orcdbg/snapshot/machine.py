@@ -34,7 +34,8 @@ class Snapshot:
 
     `physical` reads by physical address; `warnings` are for the user to see once. `ranges`, where a reader can tell, gives
     [start, end) of all memory that the snapshot holds, in order. `notes` are the ELF notes that it was made from, for who
-    writes another snapshot of the same machine.
+    writes another snapshot of the same machine. `left_out`, likewise, counts bytes that the file names but does not hold, by
+    the words of `NotInSnapshot`.
     """
 
     path: str
@@ -45,3 +46,4 @@ class Snapshot:
     warnings: Sequence[str] = field(default=())
     ranges: Callable[[], Iterator[tuple[int, int]]] | None = None
     notes: Sequence[Note] = field(default=())
+    left_out: Callable[[], Mapping[str, int]] | None = None

@@ -8,6 +8,7 @@ from typing import Any
 
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError
 from orcdbg.commands import results
+from orcdbg.commands.checkup import Checkup
 from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.lines import lookup
@@ -23,6 +24,7 @@ from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
 from orcdbg.views import (
     audit_json,
+    checkup,
     live,
     log,
     log_check,
@@ -340,6 +342,7 @@ encode.register(LogChecks, log_check.checks_json)
 encode.register(Structure, structures.structure_json)
 encode.register(AddressMapping, mapping.mapping_json)
 encode.register(Log, log.log_json)
+encode.register(Checkup, checkup.checkup_json)
 encode.register(Trimmed, trim.trimmed_json)
 encode.register(TrimmedImage, trim.image_json)
 encode.register(results.Check, audit_json.check_json)

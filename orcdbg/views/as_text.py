@@ -6,6 +6,7 @@ import functools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.commands import results
+from orcdbg.commands.checkup import Checkup
 from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.live import Stopped
@@ -16,6 +17,7 @@ from orcdbg.commands.structures import Structure
 from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.views import (
     audit,
+    checkup,
     code,
     crash,
     frames,
@@ -287,6 +289,11 @@ def _(result: results.Settings, width: Width) -> Iterator[Line]:
         yield line(("   FRAME: ", "label"), str(result.frame))
     for name, value in sorted(result.values.items()):
         yield line((f"{name:>8}: ", "label"), value)
+
+
+@lines_of.register
+def _(result: Checkup, width: Width) -> Iterator[Line]:
+    return checkup.checkup_lines(result)
 
 
 @lines_of.register
