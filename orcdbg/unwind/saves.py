@@ -24,8 +24,16 @@ MAX_FUNCTION, MAX_PARTS, MAX_VISITS = 1 << 16, 4, 1 << 17
 IN_REGISTER = 0  # as a place; slots are negative: offsets from the CFA
 
 _MEMORY = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))?\(%(rsp|rbp)\)")
-_SIZED = re.compile(r"(?:lock )?(?:mov|add|sub|and|or|xor|inc|dec|neg|not|xchg)([bwlq])")
-_NO_STORE = ("cmp", "test", "bt", "push", "call", "jmp", "nop", "lea", "prefetch", "fld")
+_SIZED = re.compile(
+    r"(?:lock )?(?:mov|add|adc|sub|sbb|and|or|xor|inc|dec|neg|not|xchg|xadd|cmpxchg|sh[lr]|sa[lr]|ro[lr])([bwlq])"
+)
+_SET = re.compile(r"setn?(?:[abglopsez]|[abgl]e|[cp]|p[eo])")
+_OTHER_SIZES = {"sgdt": 10, "sidt": 10, "movaps": 16, "movups": 16, "movdqa": 16, "movdqu": 16, "stmxcsr": 4}
+_MORE_THAN_ANY_FRAME = 1 << 31
+# Instructions whose one or last operand in memory is only read.
+_NO_STORE = re.compile(
+    r"(?:cmp|test|bt|push|call|i?mul|i?div)[bwlq]?|(?:jmp|nop|lea|prefetch|fld|fild|lgdt|lidt|verw|ldmxcsr|invlpg|clflush).*"
+)
 _MAY_BE_WARNING = "ud2"
 
 Places = frozenset[int]
@@ -137,7 +145,7 @@ class _Step:
             self._places = (frozenset(),) * len(CALLEE_SAVED)
             return
         slot = self._slot(last)
-        if slot is not None and not name.startswith(_NO_STORE):
+        if slot is not None and not _NO_STORE.fullmatch(name):
             self._store(slot, self._register(0) if name == "mov" else "", _stored(self._insn.mnemonic))
         target = self._register(len(operands) - 1) if operands else ""
         if name == "mov" and target and self._slot(operands[0]) is not None:
@@ -164,9 +172,12 @@ class _Step:
 
 
 def _stored(mnemonic: str) -> int:
-    """Bytes that an instruction with a destination in memory writes, at most."""
+    """Bytes that an instruction with a destination in memory writes, at most: more than any frame has where not known."""
+    name = mnemonic.removesuffix("q")
     found = _SIZED.fullmatch(mnemonic)
-    return 64 if found is None else {"b": 1, "w": 2, "l": 4, "q": 8}[found[1]]
+    if found is not None:
+        return {"b": 1, "w": 2, "l": 4, "q": 8}[found[1]]
+    return 1 if _SET.fullmatch(mnemonic) else _OTHER_SIZES.get(name, _MORE_THAN_ANY_FRAME)
 
 
 def _split(operands: str) -> list[str]:

@@ -189,6 +189,34 @@ def test_a_slot_that_was_overwritten_no_longer_counts() -> None:
     assert row.saved["rbx"] is None
 
 
+@pytest.mark.parametrize(
+    ("code", "is_kept"),
+    [
+        (b"\x0f\x95\x44\x24\x0f", True),  # setne 0xf(%rsp): one byte
+        (b"\x0f\x95\x44\x24\x10", False),
+        (b"\x0f\x01\x44\x24\x06", True),  # sgdt 6(%rsp): ten bytes
+        (b"\x0f\x01\x44\x24\x07", False),
+        (b"\x48\xf7\x64\x24\x10", True),  # mulq 0x10(%rsp): only read
+        (b"\x48\x39\x44\x24\x10", True),  # cmp %rax, 0x10(%rsp)
+        (b"\xf0\x0f\xb1\x54\x24\x0c", True),  # lock cmpxchg %edx, 0xc(%rsp)
+        (b"\xf0\x0f\xb1\x54\x24\x0d", False),
+        (b"\xf0\x0f\xba\x6c\x24\x10\x05", False),  # lock btsl $5, 0x10(%rsp)
+        (b"\x0f\xae\x04\x24", False),  # fxsave (%rsp): more than is known here
+    ],
+)
+def test_a_store_beside_a_slot_is_as_long_as_it_is(code: bytes, is_kept: bool) -> None:
+    """A slot is lost by a store that reaches into it, and by no other."""
+    made = Made()
+    made.add(push("rbx"), 8)
+    made.add(b"\x48\x83\xec\x10", 16)  # sub $16, %rsp: the slot is at 16(%rsp)
+    made.add(set_to("rbx", 1))
+    made.add(code)
+    made.add(b"\x90")
+    row = saves_of(made).row(CODE + len(made.text) - 1, True)
+    assert row is not None
+    assert row.saved["rbx"] == (Place("cfa", -16) if is_kept else None)
+
+
 def test_a_boundary_whose_orc_row_contradicts_is_not_passed() -> None:
     """As behind a call that does not return, where other code with another stack begins."""
     made = Made()
