@@ -166,6 +166,7 @@ def open_session(
     readers: Sequence[SnapshotReader] = (),
     extra_passes: Sequence[MakePasses] = (),
     through: Callable[[AddressSpace], AddressSpace] | None = None,
+    debug_folders: Sequence[str] = (),
 ) -> Session:
     """Opens an image and a snapshot, in any order.
 
@@ -175,6 +176,7 @@ def open_session(
         phys_base: the physical address that link address 0xffffffff80000000 has, likewise.
         readers: further kinds of snapshots, asked before the built-in ones.
         extra_passes: further patch mechanisms, run after the built-in ones.
+        debug_folders: where debugging information is looked for that was split off, before the usual places.
         through: wraps the snapshot's physical memory, for who wants to see what is read of it.
 
     Raises:
@@ -187,4 +189,5 @@ def open_session(
     if through is not None:
         snapshot = replace(snapshot, physical=through(snapshot.physical))
     image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)
+    image.debug_folders = tuple(debug_folders)
     return Session(image, snapshot, slide, phys_base, extra_passes)

@@ -9,10 +9,12 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
+from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
 from orcdbg.formats.callframe import CallFrames, Row
-from orcdbg.formats.elf import SHF_EXECINSTR
+from orcdbg.formats.dwarf_bytes import DebugSection
+from orcdbg.formats.elf import SHF_EXECINSTR, ElfFile
+from orcdbg.image.debug_files import find_debug_file
 from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
@@ -55,7 +57,17 @@ _NO_IMAGE = (
 )
 MakePasses = Callable[[Build], Sequence[PatchPass]]
 # What stays, whatever memory does.
-_OF_IMAGE = {"symbols", "types", "built", "text_ranges", "orc_layout", "orc_table", "call_frames", "source_lines"}
+_OF_IMAGE = {
+    "symbols",
+    "types",
+    "built",
+    "text_ranges",
+    "orc_layout",
+    "orc_table",
+    "call_frames",
+    "source_lines",
+    "debug_file",
+}
 
 
 class Session:
@@ -431,13 +443,25 @@ class Session:
     @functools.cached_property
     def call_frames(self) -> CallFrames | None:
         """The image's call frame information, None where it has none."""
-        data = self.image.section_data(".debug_frame")
-        return CallFrames(data, f"{self.image.path}: .debug_frame") if data else None
+        if self.debug_file is None:
+            return None
+        try:
+            section = DebugSection(self.debug_file, ".debug_frame")
+            data = section.read(0, section.size)
+        except UnsupportedFormat as error:
+            self.warnings.append(error.message)
+            return None
+        return CallFrames(data, section.name) if data else None
+
+    @functools.cached_property
+    def debug_file(self) -> ElfFile | None:
+        """The file with the image's DWARF, None where there is none."""
+        return find_debug_file(self.image, self.image.debug_folders, self.warnings.append)
 
     @functools.cached_property
     def source_lines(self) -> SourceLines:
         """The image's line information, at link addresses."""
-        return SourceLines(self.image.elf)
+        return SourceLines(self.debug_file)
 
     @functools.cached_property
     def register_finder(self) -> RegisterFinder:

@@ -87,6 +87,7 @@ def _run(options: Namespace) -> int:
         phys_base=options.phys_base,
         readers=plugins.readers,
         extra_passes=plugins.passes,
+        debug_folders=options.debug_dir,
     )
     return _converse(options, registry, Debugger(session))
 

@@ -78,6 +78,9 @@ def parser() -> argparse.ArgumentParser:
         "--remote", metavar="HOST:PORT|unix:PATH", help="a live guest in place of a snapshot: where QEMU's -gdb listens"
     )
     made.add_argument("--listen", metavar="HOST:PORT|unix:PATH", help="for serve: where to (default: 127.0.0.1:1234)")
+    made.add_argument(
+        "--debug-dir", action="append", default=[], metavar="DIR", help="where debug files that were split off are"
+    )
     made.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plug-in; repeatable")
     made.add_argument("--no-plugins", action="store_true", help="do not load installed plug-ins")
     made.add_argument("--debug", action="store_true", help="show tracebacks of errors")

@@ -21,9 +21,11 @@ def positions_of(session: Session, addresses: Iterable[int]) -> tuple[dict[int, 
     Addresses that the image has no line for, as those of modules, are left out.
     """
     lines = session.source_lines
-    if not lines.is_there:
-        why = "its debugging information is compressed" if lines.is_packed else "it has no debugging information"
-        return {}, [f"no source lines: {session.image.path}: {why}"]
+    try:
+        if not lines.is_there:
+            return {}, [f"no source lines: {session.image.path}: it has no debugging information"]
+    except UnsupportedFormat as error:
+        return {}, [f"no source lines: {error.message}"]
     found: dict[int, Position] = {}
     problems: dict[str, None] = {}
     for address in addresses:

@@ -58,6 +58,32 @@ def decompressed(source: ByteSource, limit: int = MAX_OUTPUT) -> ByteSource:
         raise UnsupportedFormat(source.name, f"damaged compressed data: {error}") from error
 
 
+def unpacked_zlib(name: str, data: bytes, size: int) -> ByteSource:
+    """What a section packed by zlib holds, `size` bytes as its header says; for zstd `unpacked_zstd`.
+
+    Raises:
+        UnsupportedFormat: damaged, cut off, or of another size.
+    """
+    return _of_size(name, _inflated(data, zlib.MAX_WBITS), size)
+
+
+def unpacked_zstd(name: str, data: bytes, size: int) -> ByteSource:
+    """The same for zstd."""
+    return _of_size(name, _from_zstd(data), size)
+
+
+def _of_size(name: str, pieces: Iterator[bytes], size: int) -> ByteSource:
+    if size > MAX_OUTPUT:
+        raise UnsupportedFormat(name, f"{size} bytes unpacked are more than {MAX_OUTPUT >> 20} MiB")
+    try:
+        found = _collected(name, pieces, size)
+    except (zlib.error, OSError, ValueError, EOFError) as error:
+        raise UnsupportedFormat(name, f"damaged compressed data: {error}") from error
+    if found.size != size:
+        raise UnsupportedFormat(name, f"unpacks to {found.size} bytes, its header says {size}")
+    return found
+
+
 def unpacked_head(source: ByteSource, size: int) -> bytes:
     """The first bytes of what a compressed file holds, at most `size`; fewer where they are damaged."""
     data = source.read_at(0, min(source.size, 2 * _LZ4_BLOCK))
@@ -113,8 +139,8 @@ def _spooled(name: str, held: list[bytes], pieces: Iterator[bytes], limit: int) 
         return MappedSource(name, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
 
 
-def _inflated(data: bytes) -> Iterator[bytes]:
-    inflate, view = zlib.decompressobj(wbits=31), data
+def _inflated(data: bytes, form: int = 31) -> Iterator[bytes]:
+    inflate, view = zlib.decompressobj(wbits=form), data
     while not inflate.eof:
         piece = inflate.decompress(view, _STEP)
         view = inflate.unconsumed_tail

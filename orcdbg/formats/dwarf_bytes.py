@@ -2,12 +2,28 @@
 
 from __future__ import annotations
 
-from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64, signed
-from orcdbg.formats.elf import SHF_COMPRESSED, SHT_NOBITS, ElfFile
+import struct
+from typing import NamedTuple
 
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import U64, signed, unpack
+from orcdbg.formats import codecs
+from orcdbg.formats.elf import SHF_COMPRESSED, SHT_NOBITS, ElfFile, Section
+
+_CHDR, _ZDEBUG = struct.Struct("<IIQQ"), struct.Struct(">IQ")
+_ZLIB, _ZSTD = 1, 2
+_OLD_MAGIC = int.from_bytes(b"ZLIB", "big")
 MAX_UNIT = 256 << 20
 _STRING_STEP, MAX_STRING = 256, 1 << 16
+
+
+class _Packed(NamedTuple):
+    """Where a section's packed data are in the file, and how many bytes its header says they hold."""
+
+    kind: int
+    offset: int
+    size: int
+    unpacked: int
 
 
 class Cursor:
@@ -56,23 +72,53 @@ class Cursor:
 class DebugSection:
     """A section that is read in pieces: those of a kernel have hundreds of megabytes.
 
+    One that is packed (SHF_COMPRESSED, or `.zdebug_`) is unpacked whole when it is first read.
+
     Raises:
-        UnsupportedFormat: from `read`, for a piece that leaves the section, or a section that is packed.
+        UnsupportedFormat: a header that is damaged; from `read`, a piece that leaves the section, or packed data that do
+            not unpack to what the header says.
     """
 
     def __init__(self, elf: ElfFile, name: str) -> None:
-        section = elf.by_name.get(name)
+        old = elf.by_name.get(name.replace(".debug_", ".zdebug_"))
+        found = elf.by_name.get(name) or old
         self.name = f"{elf.source.name}: {name}"
-        self.is_packed = section is not None and bool(section.flags & SHF_COMPRESSED)
-        present = section is not None and section.type != SHT_NOBITS and not self.is_packed
         self._source = elf.source
-        self._offset = section.offset if section is not None else 0
-        self.size = section.size if section is not None and present else 0
+        self._offset = self.size = 0
+        self._packed: _Packed | None = None
+        if found is None or found.type == SHT_NOBITS:
+            return
+        self._offset, self.size = found.offset, found.size
+        if found is old or found.flags & SHF_COMPRESSED:
+            self._packed = self._old_header(found) if found is old else self._header(found)
+            self.size = self._packed.unpacked
+
+    def _header(self, section: Section) -> _Packed:
+        """The gABI's Elf64_Chdr before the packed data."""
+        kind, _, size, _ = unpack(self._source, section.offset, _CHDR)
+        if kind not in (_ZLIB, _ZSTD):
+            raise UnsupportedFormat(self.name, f"compressed in a way not known: {kind}")
+        return _Packed(kind, section.offset + _CHDR.size, max(section.size - _CHDR.size, 0), size)
+
+    def _old_header(self, section: Section) -> _Packed:
+        """That of GNU tools before: the word ZLIB, and the size in the other byte order."""
+        magic, size = unpack(self._source, section.offset, _ZDEBUG)
+        if magic != _OLD_MAGIC:
+            raise UnsupportedFormat(self.name, "a .zdebug section that is not by zlib")
+        return _Packed(_ZLIB, section.offset + _ZDEBUG.size, max(section.size - _ZDEBUG.size, 0), size)
+
+    def _unpack(self, packed: _Packed) -> None:
+        if packed.size > codecs.MAX_INPUT:
+            raise UnsupportedFormat(self.name, f"{packed.size} bytes of compressed data")
+        data = self._source.read_at(packed.offset, packed.size)
+        unpacked = codecs.unpacked_zlib if packed.kind == _ZLIB else codecs.unpacked_zstd
+        self._source, self._offset = unpacked(self.name, data, packed.unpacked), 0
+        self._packed = None
 
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes at an offset."""
-        if self.is_packed:
-            raise UnsupportedFormat(self.name, "the section is compressed")
+        if self._packed is not None:
+            self._unpack(self._packed)
         if offset < 0 or size < 0 or offset + size > self.size or size > MAX_UNIT:
             raise UnsupportedFormat(self.name, f"{size} bytes at offset {offset:#x} of {self.size:#x}")
         return self._source.read_at(self._offset + offset, size)

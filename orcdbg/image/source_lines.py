@@ -106,21 +106,21 @@ class _Loaded:
 
 
 class SourceLines:
-    """The line information of one image."""
+    """The line information of one image, in the file that has its DWARF; None is one without."""
 
-    def __init__(self, elf: ElfFile) -> None:
-        self._sections = DebugSections(elf)
+    def __init__(self, elf: ElfFile | None) -> None:
+        self._elf = elf
         self._units: dict[int, _Loaded] = {}
+
+    @functools.cached_property
+    def _sections(self) -> DebugSections:
+        assert self._elf is not None
+        return DebugSections(self._elf)
 
     @property
     def is_there(self) -> bool:
-        """True for an image with DWARF that can be read."""
-        return bool(self._sections.info.size and self._sections.lines.size)
-
-    @property
-    def is_packed(self) -> bool:
-        """True for an image whose DWARF is compressed, which is not read."""
-        return self._sections.info.is_packed
+        """True for an image with DWARF; UnsupportedFormat where that has a damaged header."""
+        return self._elf is not None and bool(self._sections.info.size and self._sections.lines.size)
 
     def at(self, address: int) -> Position | None:
         """The source position of a link address; None where the image does not say.

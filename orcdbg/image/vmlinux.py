@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import functools
+from collections.abc import Sequence
 
 from orcdbg.base.errors import BadAddress, UnsupportedFormat
 from orcdbg.base.reading import ByteSource, FileSource
@@ -19,7 +20,8 @@ MAX_TABLE = 512 << 20
 class Image:
     """A vmlinux: an AddressSpace over the link addresses of its allocated sections, and its sections by name.
 
-    `boot_relocations` is the list of what the boot moves, where the kernel came as a bzImage.
+    `boot_relocations` is the list of what the boot moves, where the kernel came as a bzImage; `debug_folders` are where the
+    user keeps debugging information that was split off.
 
     Args:
         source: the vmlinux.
@@ -31,6 +33,7 @@ class Image:
 
     boot_relocations: BootRelocations | None = None
     is_memory = False  # see MemoryImage
+    debug_folders: Sequence[str] = ()
 
     def __init__(self, source: ByteSource, boot_relocations: BootRelocations | None = None) -> None:
         self.boot_relocations = boot_relocations
