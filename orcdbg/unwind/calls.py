@@ -22,6 +22,8 @@ CALL_SIZE = 5
 MAX_INSTRUCTION = 15
 NEAR = 16  # bytes by which a patched call may miss a function's start: padding before it, ENDBR at it
 _OPEN = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
+_STANDS_IN = ("__SCT__", "__fentry__")
+_INT3 = 0xCC
 _RETURN = "return_thunk"
 _PADDING = ("nop", "int3", "xchgw", "data16")
 _ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "eret")
@@ -54,26 +56,34 @@ class Calls:
         self._locate = locate
         self._verdicts: dict[tuple[int, int], bool | None] = {}
         self._exits: dict[int, frozenset[int] | None] = {}
-        self._boundaries: dict[tuple[int, bool], bool | None] = {}
+        self._boundaries: dict[tuple[int, str], bool | None] = {}
 
     def is_boundary(self, address: int) -> bool | None:
         """Whether an instruction begins at `address`, in the text as it is or as built; None where that is open."""
-        return self._ask(address, address, False)
+        return self._ask(address, address, "")
 
-    def ends_call(self, return_address: int) -> bool | None:
-        """Whether an instruction that calls ends at `return_address`, likewise."""
-        return self._ask(return_address, return_address - 1, True)
+    def ends_call(self, return_address: int, word: str = "call") -> bool | None:
+        """Whether an instruction that calls ends at `return_address`, likewise; or another whose name holds `word`."""
+        return self._ask(return_address, return_address - 1, word)
 
-    def _ask(self, address: int, inside: int, is_call: bool) -> bool | None:
-        """Whether an instruction, of the function that holds `inside`, ends at `address`; `is_call`: one that calls."""
-        key = (address, is_call)
+    def may_begin(self, ip: int) -> bool:
+        """False where a stack cannot begin with `ip` as a return address that was put there.
+
+        That is a function's start, or what start-up code makes its own far return to.
+        """
+        place = self._locate(ip)
+        return place is None or place.start == ip or self.ends_call(ip, "lret") is not False
+
+    def _ask(self, address: int, inside: int, word: str) -> bool | None:
+        """Whether an instruction with `word` in its name, of the function that holds `inside`, ends at `address`."""
+        key = (address, word)
         if key not in self._boundaries:
             place = self._locate(inside)
             known = place is not None and place.is_text and 0 < place.size <= MAX_FUNCTION_SIZE
-            self._boundaries[key] = self._search(place, address, is_call) if place and known else None
+            self._boundaries[key] = self._search(place, address, word) if place and known else None
         return self._boundaries[key]
 
-    def _search(self, place: Location, address: int, is_call: bool) -> bool | None:
+    def _search(self, place: Location, address: int, wanted: str) -> bool | None:
         if address == place.start:
             return True
         answers = []
@@ -84,7 +94,7 @@ class Calls:
                 continue
             end, is_found = place.start, False
             for start, size, word, _ in outline(code, place.start):
-                end, is_found = start + size, not is_call or "call" in word
+                end, is_found = start + size, wanted in word
                 if end >= address:
                     break
             if end == address and is_found:
@@ -103,9 +113,32 @@ class Calls:
         now, built = (self._target(space, return_address) for space in (self._memory, self._built))
         if any(target is not None and callee.start - NEAR <= target <= callee.start + NEAR for target in (now, built)):
             return True
-        if now is None or built is None or not -NEAR <= now - built <= NEAR or is_thunk(callee):
+        if is_thunk(callee):
             return None
-        return self._is_reached(built, callee)
+        if now is None:
+            return self._is_gone(return_address, built, callee)
+        if built is not None and -NEAR <= now - built <= NEAR:
+            return self._is_reached(built, callee)  # call depth tracking calls into the padding before the function
+        # a patched call leads where it does now, or did as built: the trampoline of a static call only stands in for
+        # what is patched in, and an indirect call that is a direct one now has been patched once, at boot
+        targets = {now, now if built is None or self._is_patched_in(built) else built}
+        answers = {self._is_reached(target, callee) for target in targets}
+        return True if True in answers else None if None in answers else False
+
+    def _is_patched_in(self, built: int) -> bool:
+        """True where a call as built goes to what stands in for a call that is patched in."""
+        place = self._locate(built)
+        return place is not None and place.symbol.startswith(_STANDS_IN)
+
+    def _is_gone(self, return_address: int, built: int | None, callee: Location) -> bool | None:
+        """False where the call of a stand-in is no call now, and `callee` is none of those that trace functions."""
+        if built is None or not self._is_patched_in(built) or callee.module is not None or _OPEN.match(callee.symbol):
+            return None
+        try:
+            code = self._memory.read(return_address - CALL_SIZE, CALL_SIZE)
+        except MemoryFault:
+            return None
+        return None if code[0] == _INT3 else False  # being patched at this moment
 
     def _target(self, space: AddressSpace, return_address: int) -> int | None:
         """Where the direct call that ends there goes; None where there is none."""

@@ -59,19 +59,21 @@ class Evidence:
             gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
         """
         is_placed = gap is None or gap in _PADDINGS
-        return is_placed and all(self._call(a, b) is None for a, b in itertools.pairwise(frames) if not _begins(b))
+        return is_placed and all(self._call(a, b) is None for a, b in itertools.pairwise(frames))
 
     def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
         """Why the step from `below` to `frame` cannot be right, or None."""
         if frame.kind == "call":
             if not frame.reliable and frame.doubt is not None:
                 return frame.doubt  # the walk itself found it
-            return None if frame.recovered is not None or _begins(frame) else self._call(below, frame)
+            return None if frame.recovered is not None else self._call(below, frame)
         if frame.kind == "user":
             return _user_registers(below, stacks)
         return self._interrupt(below, frame, stacks)
 
     def _call(self, below: Frame, frame: Frame) -> str | None:
+        if _begins(frame) and not self.calls.ends_call(frame.ip):
+            return None if self.calls.may_begin(frame.ip) else f"nothing puts {frame.ip:#x} at the beginning of a stack"
         callee = below.location
         verdict = None if callee is None else self.calls.leads_to(frame.ip, callee)
         if verdict is False and callee is not None:
@@ -94,7 +96,7 @@ class Evidence:
 
 
 def _begins(frame: Frame) -> bool:
-    """True for the first frame of a stack, which no call need have led from."""
+    """True for the first frame of a stack, which no call need have led from: its return address was put there."""
     return frame.entry is not None and frame.entry.row.type == "end_of_stack"
 
 

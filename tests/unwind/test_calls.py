@@ -15,7 +15,7 @@ from orcdbg.unwind.calls import Calls
 TEXT = 0xFFFFFFFF81000000
 SIZE = 0x40  # bytes that each made-up function has
 RET, UD2, INT3, NOP5 = b"\xc3", b"\x0f\x0b", b"\xcc", b"\x0f\x1f\x44\x00\x00"
-NAMES = ("caller", "f", "g", "h", "f.cold", "__x86_return_thunk")
+NAMES = ("caller", "f", "g", "h", "f.cold", "__x86_return_thunk", "__SCT__s", "__fentry__")
 
 
 def start_of(name: str) -> int:
@@ -86,10 +86,30 @@ def test_a_call_leads_where_its_text_says(name: str) -> None:
     assert verdict(make(bodies), callee) is expected
 
 
-def test_a_call_that_was_patched_is_not_proof() -> None:
-    """A static call may have gone elsewhere when it was made; where it goes now is a yes all the same."""
+def test_a_patched_call_leads_where_it_does_now_or_as_built() -> None:
+    """Both are a yes; to anywhere else it never led."""
     calls = make({}, {"caller": to("h", "caller", 0, b"\xe8") + RET})
-    assert (verdict(calls, "f"), verdict(calls, "h"), verdict(calls, "g")) == (True, True, None)
+    assert (verdict(calls, "f"), verdict(calls, "h"), verdict(calls, "g")) == (True, True, False)
+    indirect = make({}, {"caller": b"\x3e\xff\x14\x25\x00" + RET})
+    assert (verdict(indirect, "f"), verdict(indirect, "g")) == (True, False)  # paravirt: patched once, at boot
+
+
+@pytest.mark.parametrize("now", [to("f", "caller", 0, b"\xe8"), NOP5, INT3 + NOP5[1:]])
+@pytest.mark.parametrize("name", ["__SCT__s", "__fentry__"])
+def test_what_stands_in_for_a_patched_call_leads_nowhere_itself(name: str, now: bytes) -> None:
+    """Its call in memory decides; where that is none now, there is nothing to return from."""
+    calls = make({"caller": now + RET}, {"caller": to(name, "caller", 0, b"\xe8") + RET})
+    is_call, is_being_patched = now[0] == 0xE8, now[0] == 0xCC
+    assert verdict(calls, "f") is (True if is_call else None if is_being_patched else False)
+    assert verdict(calls, "g") is (None if is_being_patched else False)
+    traced = Location("ftrace_caller", start_of("h"), SIZE, None, True)
+    assert calls.leads_to(TEXT + 5, traced) is (False if is_call else None)  # tracing may have ended meanwhile
+
+
+def test_a_stack_begins_at_a_function_or_behind_a_far_return() -> None:
+    """Such addresses are put there, not called from."""
+    calls = make({"caller": b"\x48\xcb" + NOP5 + RET})
+    assert [calls.may_begin(TEXT + at) for at in (0, 2, 7)] == [True, True, False]
 
 
 def test_a_call_into_the_padding_before_a_function_is_a_call_of_it() -> None:
