@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # Two-byte-opcode group 0f 01 with a register form, e.g. CLAC, WRMSRNS, ERETS, is always three bytes; capstone 5 knows some.
 _PREFIXES = b"\x66\xf2\xf3\x2e\x3e\x26\x64\x65\x36"
 _GROUP_7 = b"\x0f\x01"
+_UD1 = b"\x0f\xb9"  # with a modrm byte, which capstone 5 takes for the next instruction; WARN has it since 7.0
 
 
 class Operand(NamedTuple):
@@ -164,13 +165,34 @@ def _group_7(raw: bytes, address: int) -> Instruction | None:
     return Instruction(address, size, raw[:size], name, "", None, 0, False, False, False)
 
 
+def _ud1_size(raw: bytes) -> int | None:
+    """Bytes of a UD1 at the start of `raw`, its operand included; None where there is none."""
+    start = 0
+    while start < len(raw) and (raw[start] in _PREFIXES or raw[start] == 0x67):
+        start += 1
+    start += start < len(raw) and raw[start] & 0xF0 == 0x40
+    if raw[start : start + 2] != _UD1 or len(raw) < start + 3:
+        return None
+    mode, rest = raw[start + 2] >> 6, raw[start + 2] & 7
+    size = start + 3 + (0, 1, 4, 0)[mode]
+    if mode != 3 and rest == 4:  # an SIB byte, of which a base of 5 means four bytes more where mode is 0
+        size += 1 + (4 if mode == 0 and raw[start + 3 : start + 4] and raw[start + 3] & 7 == 5 else 0)
+    elif mode == 0 and rest == 5:
+        size += 4
+    return size if size <= len(raw) else None
+
+
 def decode_one(raw: bytes, address: int) -> Instruction | None:
     """The instruction at the start of `raw`; None where the bytes are none."""
     known = _group_7(raw[:15], address)
     if known is not None:
         return known
     found = _decoder().first(raw, address)
-    return None if found is None else _decoder().convert(found)
+    if found is None:
+        return None
+    size = _ud1_size(raw[:15]) if found.mnemonic == "ud1" else None
+    insn = _decoder().convert(found)
+    return insn if size is None else insn._replace(size=size, raw=raw[:size], operands="")
 
 
 def decode(raw: bytes, address: int) -> Iterator[Instruction]:
@@ -230,4 +252,14 @@ def outline(raw: bytes, address: int) -> Iterator[tuple[int, int, str, str]]:
 
     Many times quicker than `decode`: for looking through whole functions.
     """
-    yield from _brief().disasm_lite(raw, address)
+    offset: int | None = 0
+    while offset is not None:
+        begin, offset = offset, None
+        for found in _brief().disasm_lite(raw[begin:], address + begin):
+            at = found[0] - address
+            size = _ud1_size(raw[at : at + 15]) if found[2].startswith("ud1") else None
+            if size is not None and size != found[1]:
+                yield found[0], size, found[2], ""
+                offset = at + size
+                break
+            yield found

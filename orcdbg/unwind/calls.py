@@ -183,19 +183,19 @@ class Calls:
         if is_open or not 0 < function.size <= MAX_FUNCTION_SIZE:
             return None
         found: set[int] = set()
-        for space in (self._memory, self._built):
-            try:
-                code = space.read(function.start, function.size)
-            except MemoryFault:
-                return None
-            exits = self._exits_in(code, function, space is self._memory)
+        try:
+            now, built = (space.read(function.start, function.size) for space in (self._memory, self._built))
+        except MemoryFault:
+            return None
+        for code, is_running in ((now, True), (built, False)):
+            exits = self._exits_in(code, function, built if is_running else None)
             if exits is None:
                 return None
             found |= exits
         return frozenset(found)
 
-    def _exits_in(self, code: bytes, function: Location, is_running: bool) -> set[int] | None:
-        """The same of one version of the function's text."""
+    def _exits_in(self, code: bytes, function: Location, built: bytes | None) -> set[int] | None:
+        """The same of one version of the function's text; `built` for comparison where it is the one that runs."""
         found: set[int] = set()
         at, ended, first = function.start, False, True
         for address, size, mnemonic, operands in outline(code, function.start):
@@ -203,8 +203,11 @@ class Calls:
             if mnemonic.startswith("endbr"):
                 continue
             if mnemonic.startswith("int3") and not ended:
-                return None  # a probe may send the CPU anywhere
-            if mnemonic.startswith("call") and first and is_running:
+                if self._memory is self._built or (built is not None and built[address - function.start] != _INT3):
+                    return None  # a probe may send the CPU anywhere
+                ended = True  # padding, behind a call that does not return
+                continue
+            if mnemonic.startswith("call") and first and built is not None:
                 return None  # ftrace: a handler may send the CPU into another function
             first = False
             ended = mnemonic.startswith(_ENDS) or (ended and mnemonic.startswith(_PADDING))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.patches.decode import decode, decode_one
+from orcdbg.patches.decode import decode, decode_one, outline
 from orcdbg.patches.effects import call_before, stack_boundaries
 
 BASE = 0xFFFFFFFF81000000
@@ -75,6 +75,12 @@ def test_the_call_that_a_return_address_belongs_to_is_found() -> None:
         ("0f01c6", 3, "(0f 01 group)"),  # WRMSRNS
         ("f30faee8", 4, "incsspd"),
         ("66666666669090", 6, "nop"),
+        ("67480fb93a", 5, "ud1"),  # WARN: capstone 5 leaves the operand out
+        ("0fb9c0", 3, "ud1"),
+        ("0fb98424f0000000", 8, "ud1"),
+        ("0fb90425f0000000", 8, "ud1"),
+        ("0fb905f0000000", 7, "ud1"),
+        ("0fb94008", 4, "ud1"),
     ],
 )
 def test_opcodes_that_alternatives_use_have_the_length_objdump_gives(code: str, size: int, name: str) -> None:
@@ -83,6 +89,11 @@ def test_opcodes_that_alternatives_use_have_the_length_objdump_gives(code: str, 
     assert found is not None
     assert found.size == size
     assert found.mnemonic.startswith(name)
+
+
+def test_a_look_through_a_function_goes_on_behind_a_ud1() -> None:
+    """Its operand, 3a, is not the beginning of a comparison."""
+    assert [(it[1], it[2]) for it in outline(bytes.fromhex("67480fb93ac3"), BASE)] == [(5, "ud1"), (1, "retq")]
 
 
 def test_decoding_stops_where_bytes_are_no_instruction() -> None:

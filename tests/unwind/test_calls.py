@@ -71,7 +71,7 @@ CASES: dict[str, tuple[dict[str, bytes], str, bool | None]] = {
     "one that ends in a call that may not return": ({"f": to("h", "f", 0, b"\xe8").rjust(SIZE, b"\x90")}, "g", True),
     "padding after a return": ({"f": RET + INT3 * 3 + NOP5}, "g", False),
     "the cold part of a function": ({}, "f.cold", True),
-    "a breakpoint": ({"f": INT3 + RET}, "g", None),
+    "padding as built": ({"f": to("h", "f", 0, b"\xe8").rjust(SIZE - 3, b"\x90") + INT3 * 3}, "g", False),
     "a function that is traced": ({"f": to("h", "f", 0, b"\xe8") + RET}, "g", None),
     "a traced function with ENDBR": ({"f": b"\xf3\x0f\x1e\xfa" + to("h", "f", 4, b"\xe8") + RET}, "g", None),
     "bytes that are no instructions": ({"f": b"\x06" * SIZE}, "g", None),
@@ -84,6 +84,11 @@ def test_a_call_leads_where_its_text_says(name: str) -> None:
     """No only where it is proved."""
     bodies, callee, expected = CASES[name]
     assert verdict(make(bodies), callee) is expected
+
+
+def test_a_probe_may_send_the_cpu_anywhere() -> None:
+    """A breakpoint that was not there as built; padding is what was."""
+    assert verdict(make({"f": INT3 + RET}, {}), "g") is None
 
 
 def test_a_patched_call_leads_where_it_does_now_or_as_built() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import BadAddress
@@ -84,6 +84,7 @@ def call(offset: int, base: str = "sp", bp: tuple[str, int] = ("undefined", 0)) 
     return OrcRow(base, offset, *bp, "call", False)
 
 
+@settings(deadline=None)  # the first call of all may wait for a busy machine
 @given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
 def test_a_generated_call_chain_unwinds_to_itself(sizes: list[int]) -> None:
     """Functions with frames of any size, each calling the next: every caller is found at its slot."""
