@@ -18,7 +18,7 @@ from orcdbg.orc.rules import CfaRule
 from orcdbg.patches.decode import Instruction, decode
 from orcdbg.patches.effects import stack_boundaries
 
-_FRAME_ROW = OrcRow("bp", 16, "prev_sp", -16, "call", False)
+FRAME_ROW = OrcRow("bp", 16, "prev_sp", -16, "call", False)
 _PUSHED_ROW = OrcRow("sp", 16, "undefined", 0, "call", False)
 _MAX_PROLOGUE = 48
 # Reasons, for people.
@@ -106,7 +106,7 @@ def _bpf(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule |
 
 def _bpf_rule(before: Instruction | None, pushed_at: int | None, moved_at: int | None) -> MadeRule:
     if moved_at is not None and before is not None and not _is_epilogue(before):
-        return MadeRule(BPF_WHY, row=_FRAME_ROW, rule=CfaRule("bp", 16), by_frame_pointer=True)
+        return MadeRule(BPF_WHY, row=FRAME_ROW, rule=CfaRule("bp", 16), by_frame_pointer=True)
     if pushed_at is not None and moved_at is None:
         return MadeRule(BPF_WHY, row=_PUSHED_ROW, rule=CfaRule("sp", 16))
     return MadeRule(BPF_WHY, row=FUNCTION_ENTRY, rule=CfaRule("sp", 8))

@@ -13,6 +13,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack
+from orcdbg.orc.made_rules import FRAME_ROW
 from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
 from orcdbg.orc.rules import CfaRule, bp_rule
@@ -32,6 +33,8 @@ MAX_FRAMES = 1024
 GUARD = 4096  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
 OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its stack
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
+_UNLISTED = "code that the kernel has no list of, as of classic socket filters: by frame pointer, which is a guess"
+_LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
 NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
 _NOT_OUTERMOST = "ORC has no caller here, and this is not the first frame of a stack (entry or exit code)"
 REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
@@ -163,6 +166,9 @@ class Walker:
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
         """The caller's state, and the frame completed with how it was found."""
         effective = self._terrain.overlay.at(frame.ip, frame.exact)
+        is_unlisted = effective.entry is None and effective.rule is None and self._is_unlisted(frame.ip, frame.exact)
+        if is_unlisted:
+            effective = Effective(None, CfaRule("bp", 16), None, None, (), FRAME_ROW, _UNLISTED, True)
         frame = self._outermost(explained(frame, effective))
         try:
             row, rule = _row_and_rule(effective, frame)
@@ -170,10 +176,26 @@ class Walker:
             take = self._call if row.type == "call" else self._interrupted
             following, slot = take(frame, row, state)
             frame = replace(frame, notes=frame.notes + self._evidence(frame, slot))
+            if is_unlisted and following.reliable:
+                following.reliable, following.doubt = False, _UNLISTED
         except _Stop as stop:
             stop.frame = frame
             raise
         return following, replace(frame, return_slot=slot)
+
+    def _is_unlisted(self, ip: int, exact: bool) -> bool:
+        """Whether code that no list names may be at an ip: memory where such code lies, and a call before a return address.
+
+        The kernel's unwinder believes any such ip and goes on by frame pointer (orc_fp_entry), no longer reliable.
+        """
+        terrain, inside = self._terrain, ip if exact else ip - 1
+        if inside < _LISTED_ABOVE or terrain.is_text(inside) or terrain.locate(inside) is not None:
+            return False
+        try:
+            terrain.memory.read(inside, 1)
+        except MemoryFault:
+            return False
+        return exact or terrain.follows_call(ip) is True
 
     def _outermost(self, frame: Frame) -> Frame:
         """Judges a frame whose row says end of stack: it is a first frame only where first frames are.
@@ -240,7 +262,8 @@ class Walker:
         if true is None and ip in self._terrain.rewritten:
             raise _Stop(f"the return address in {slot:#x} was replaced by a trampoline; the true one is kept elsewhere")
         ip, source = (ip, f"return slot {slot:#x} of frame #{frame.index}") if true is None else true[:2]
-        if not self._terrain.is_text(ip) and not self._terrain.is_text(ip - 1):
+        is_unlisted = not self._terrain.is_text(ip) and not self._terrain.is_text(ip - 1)
+        if is_unlisted and not self._is_unlisted(ip, False):
             raise _Stop(f"the word in return slot {slot:#x}, {ip:#x}, is not an address of kernel text")
         registers = {
             "rip": RegisterValue(ip, source),
@@ -254,6 +277,8 @@ class Walker:
             reliable, doubt = False, _no_call(ip)
         elif not reliable:
             doubt = f"reached through frame #{frame.index}, which is in doubt"
+        if is_unlisted and reliable:
+            reliable, doubt = False, f"{ip:#x} is in {_UNLISTED}"
         if true is not None and true.doubt and reliable:
             reliable, doubt = False, true.doubt
         recovered = None if true is None else true.recovered
@@ -282,7 +307,7 @@ class Walker:
         ip, sp = registers["rip"].value, registers["rsp"].value
         if not is_user(registers):
             self._check_switch(frame, sp, slot)
-            if not self._terrain.is_text(ip) and ip:
+            if not self._terrain.is_text(ip) and ip and not self._is_unlisted(ip, row.signal):
                 raise _Stop(f"the interrupted ip in {slot:#x}, {ip:#x}, is not an address of kernel text")
         reliable = frame.reliable and frame.doubt is None
         doubt = None if reliable else f"reached through frame #{frame.index}, which is in doubt"

@@ -20,7 +20,7 @@ from orcdbg.session import Session
 from orcdbg.unwind.frame import StackTrace
 from tests.lab import scripts, traced
 from tests.lab.apt import Unavailable
-from tests.lab.bpf_program import NAME, filter_program
+from tests.lab.bpf_program import CALLED, NAME, filter_program
 from tests.lab.conftest import KERNELS
 from tests.lab.fetch import Kernel, ensure, locked
 from tests.lab.gdbstub import StubError
@@ -134,6 +134,33 @@ def entries(live: LiveKernel, names: list[str], random: Random) -> Iterator[int]
         yield ip
 
 
+def check_classic_filter(live: LiveKernel) -> None:
+    """A classic socket filter is on no list: what is found through it is a guess, and here a right one, at every stop."""
+    called = live.session.linux.find_address(CALLED)
+    assert called is not None
+    assert hunt(live, [called], PROGRAM_ATTEMPTS * WAIT) == called, "no classic filter runs"
+    first = live.trace()
+    filter_frame, *others = first.frames[1:]
+    assert (filter_frame.location, filter_frame.source, filter_frame.mark) == (None, "frame-pointer", "?")
+    known = [(frame.ip, frame.sp) for frame in others]
+    was_inside = False
+    for _ in range(STEPS):
+        live.stub.step()
+        registers = live.stub.read_registers()
+        if (registers["rip"], registers["rsp"]) == known[0]:
+            break
+        if live.session.names.at(registers["rip"]) is not None:
+            continue
+        trace = live.trace()
+        guessed = trace.frames[1:]
+        was_inside = was_inside or [(frame.ip, frame.sp) for frame in guessed] == known
+        assert not any(frame.mark in " ~" for frame in guessed), shown(live, trace)
+    else:
+        raise AssertionError("the filter does not return to its caller")
+    assert was_inside
+    assert [(frame.ip, frame.sp) for frame in live.trace().frames] == known, shown(live, first)
+
+
 def is_interesting(live: LiveKernel, ip: int, entry: int) -> bool:
     """True in the function itself, in return trampolines, and in code that the kernel made."""
     session = live.session
@@ -234,6 +261,7 @@ def run_guest(kernel: Kernel, random: Random, plan: traced.Plan, home: Path) -> 
         assert recovered > 5, "no task slept below a probe"
         with guest.stub() as stub:
             live = open_live(stub, kernel.vmlinux, scripts.parse_symbols(console)["_text"])
+            check_classic_filter(live)
             judged, inside, unknown = step_through(live, plan.functions, random)
     print(f"{kernel.name}: {recovered} recovered frames; {plan}")
     print(

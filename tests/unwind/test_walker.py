@@ -205,6 +205,46 @@ def test_text_without_a_row_stops_the_walk() -> None:
     assert "no ORC row covers" in stopped(World({}))
 
 
+UNLISTED = 0xFFFFFFFFC0001000
+
+
+def in_unlisted(world: World, sp: int) -> int:
+    """A frame of code that no list names, which f0 called and f1 called; returns its frame pointer."""
+    bp = sp + 0x40
+    world.memory.put(UNLISTED, bytes(64))
+    world.words |= {sp: UNLISTED + 20, bp: 0x1234, bp + 8: TEXT + FUNCTION + 5, bp + 16: TEXT + 2 * FUNCTION + 5}
+    return bp
+
+
+def test_code_that_no_list_names_is_walked_by_frame_pointer_as_a_guess() -> None:
+    """As the kernel does; the frames are marked, whether it called or was interrupted."""
+    world, sp = World({0: call(8), 1: call(8), 2: END}), TOP - 0x400
+    bp = in_unlisted(world, sp)
+    walk = world.walk(TEXT + 4, sp, rbp=bp)
+    assert [frame.ip for frame in walk.frames[1:]] == [UNLISTED + 20, TEXT + FUNCTION + 5, TEXT + 2 * FUNCTION + 5]
+    assert [frame.mark for frame in walk.frames] == [" ", "?", "?", "?"]
+    assert (walk.frames[1].source, walk.frames[1].rule) == ("frame-pointer", "bp+16")
+    assert "by frame pointer, which is a guess" in (walk.frames[1].doubt or "")
+    inside = world.walk(UNLISTED + 20, sp + 8, rbp=bp)
+    assert [frame.ip for frame in inside.frames] == [frame.ip for frame in walk.frames[1:]]
+    assert all(frame.mark == "?" for frame in inside.frames[1:])
+
+
+@pytest.mark.parametrize("missing", ["memory", "a call", "the frame pointer", "place"])
+def test_what_cannot_be_such_code_stops_the_walk(missing: str) -> None:
+    """Nothing mapped there, no call before it, where code of the kernel never lies; or rbp is not known."""
+    world, sp = World({0: call(8), 1: call(8), 2: END}), TOP - 0x400
+    bp = in_unlisted(world, sp)
+    if missing == "memory":
+        del world.memory.pieces[UNLISTED]
+    if missing == "place":
+        world.words[sp] = bp
+    world.follows_call = missing != "a call"
+    walk = world.walk(TEXT + 4, sp, **({} if missing == "the frame pointer" else {"rbp": bp}))
+    assert walk.end == "stopped"
+    assert [frame.mark for frame in walk.frames] == ([" ", "?"] if missing == "the frame pointer" else [" "])
+
+
 def test_an_undefined_row_stops_the_walk() -> None:
     """The kernel's own unwinder gives up there too."""
     assert "undefined" in stopped(World({0: OrcRow("undefined", 0, "undefined", 0, "undefined", False)}))
