@@ -210,7 +210,7 @@ class Follower:
         ):
             return False
         self.judged += 1
-        where = self.live.session.names.describe(trace.frames[0].ip) or hex(trace.frames[0].ip)
+        where = self.live.session.names.describe(trace.frames[0].ip) or "code on no list"
         if interesting:
             self.inside[where.partition("+")[0]] += 1
         assert self._contradictions(trace) == [], (where, self.first.frames[0].location, shown(self.live, trace))
