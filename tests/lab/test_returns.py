@@ -37,6 +37,7 @@ EVERY = 11  # stops in code of no interest that are judged: one of so many
 WAIT = 3.0
 PROGRAM_ATTEMPTS = 5
 BOOT_ATTEMPTS = 3
+DIES_AT_ONCE = "panic=-1 oops=panic"  # an oops reboots, which ends QEMU
 # What a guest prints, or QEMU, when the emulator ran it wrongly: seen with 6.12 under function_graph.
 DEATHS = (
     "Kernel panic",
@@ -250,7 +251,7 @@ def run_guest(kernel: Kernel, random: Random, plan: traced.Plan, home: Path) -> 
     """One boot: the snapshot, then the stepping."""
     files = {f"bin/{NAME}": filter_program()}
     initrd = write_initrd(home, kernel, traced.write_traced(random, plan), random, files)
-    with Guest(Machine(kernel.vmlinuz, initrd), home / "serial.log") as guest:
+    with Guest(Machine(kernel.vmlinuz, initrd, DIES_AT_ONCE), home / "serial.log") as guest:
         guest.wait_for(scripts.READY, BOOT_SECONDS)
         time.sleep(0.3)
         guest.dump(home / "core")
