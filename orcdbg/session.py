@@ -29,6 +29,7 @@ from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.return_trampolines import ReturnTrampolines
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.unlisted import UnlistedPatches
+from orcdbg.orc.unstated import UnstatedFunctions
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.jump_labels import JumpLabelsPass
@@ -335,6 +336,9 @@ class Session:
 
     def _overlay_over(self, memory: AddressSpace) -> OrcOverlay:
         adds_last = sp_indirect_adds_last(self.linux)
+        unstated = UnstatedFunctions(
+            memory, self.built, self.names.at, self.find_orc, self.linux.find_address("__fentry__"), self._call_frame
+        )
         return OrcOverlay(
             self.find_orc,
             self._stack_cluster,
@@ -345,6 +349,7 @@ class Session:
             self.return_trampolines,
             self.names.made.at,
             UnlistedPatches(self.memory, self._is_lasting_text) if self.image.is_memory else None,
+            unstated,
         )
 
     @functools.cached_property
@@ -458,6 +463,11 @@ class Session:
         """The file with the image's DWARF, None where there is none."""
         return find_debug_file(self.image, self.image.debug_folders, self.warnings.append)
 
+    def _call_frame(self, address: int) -> Row | None:
+        """Call frame information for a run-time address; None where the image has none."""
+        table = self.call_frames if self.is_image_text(address) else None
+        return None if table is None else table.row(address - self.slide)
+
     @functools.cached_property
     def source_lines(self) -> SourceLines:
         """The image's line information, at link addresses."""
@@ -466,10 +476,8 @@ class Session:
     @functools.cached_property
     def register_finder(self) -> RegisterFinder:
         """Restores callee-saved registers of stacks that were walked."""
-        table = self.call_frames
 
         def by_table(ip: int, exact: bool) -> Row | None:
-            address = ip if exact else ip - 1
-            return table.row(address - self.slide) if table is not None and self.is_image_text(address) else None
+            return self._call_frame(ip if exact else ip - 1)
 
-        return RegisterFinder(self.memory, by_table if table is not None else None, self.function_saves.row)
+        return RegisterFinder(self.memory, by_table if self.call_frames is not None else None, self.function_saves.row)

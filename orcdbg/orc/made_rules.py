@@ -32,7 +32,7 @@ class MadeRule(NamedTuple):
     """What holds at an ip in made code, and why.
 
     Either the ip in other text that stands for this one, `alike`, looked up as `exact` says, whose stack pointer was `pushed`
-    bytes higher; or a `row` and `rule` of its own, `by_frame_pointer` where rbp decides.
+    bytes higher; or a `row` and `rule` of its own; `by` is the contract's word for it.
     """
 
     why: str
@@ -41,7 +41,7 @@ class MadeRule(NamedTuple):
     pushed: int = 0
     row: OrcRow | None = None
     rule: CfaRule | None = None
-    by_frame_pointer: bool = False
+    by: str = "trampoline"
     instructions: tuple[str, ...] = ()
 
 
@@ -106,7 +106,7 @@ def _bpf(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule |
 
 def _bpf_rule(before: Instruction | None, pushed_at: int | None, moved_at: int | None) -> MadeRule:
     if moved_at is not None and before is not None and not _is_epilogue(before):
-        return MadeRule(BPF_WHY, row=FRAME_ROW, rule=CfaRule("bp", 16), by_frame_pointer=True)
+        return MadeRule(BPF_WHY, row=FRAME_ROW, rule=CfaRule("bp", 16), by="frame-pointer")
     if pushed_at is not None and moved_at is None:
         return MadeRule(BPF_WHY, row=_PUSHED_ROW, rule=CfaRule("sp", 16))
     return MadeRule(BPF_WHY, row=FUNCTION_ENTRY, rule=CfaRule("sp", 8))

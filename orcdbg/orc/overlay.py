@@ -23,6 +23,7 @@ from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.thunks import THUNK_WHY, is_thunk, thunk_rule
 from orcdbg.orc.unlisted import MECHANISM, Moved, UnlistedPatches
+from orcdbg.orc.unstated import UnstatedFunctions
 from orcdbg.patches import effects
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
@@ -52,6 +53,7 @@ class Effective:
 
     `thunk` holds the instructions that the rule was derived from where no row describes the code (see `thunks` and
     `entry_code`); `row` then stands for the one as built where that is of another type, and `why` says so in words.
+    `by` is the contract's word for such a rule where that is not `trampoline`.
     """
 
     entry: OrcEntry | None
@@ -61,7 +63,7 @@ class Effective:
     thunk: tuple[str, ...] | None = None
     row: OrcRow | None = None
     why: str | None = None
-    by_frame_pointer: bool = False
+    by: str = "trampoline"
 
 
 class OrcOverlay:
@@ -77,6 +79,7 @@ class OrcOverlay:
         returns: the code that replaced return addresses lead to.
         find_made: the code that the kernel made at an address.
         unlisted: finds stack movement that no table tells of, where the kernel's own tables are lost.
+        unstated: finds rules in compiled functions whose rows are undefined.
     """
 
     def __init__(
@@ -90,7 +93,9 @@ class OrcOverlay:
         returns: ReturnTrampolines | None = None,
         find_made: Callable[[int], MadeCode | None] | None = None,
         unlisted: UnlistedPatches | None = None,
+        unstated: UnstatedFunctions | None = None,
     ) -> None:
+        self._unstated = unstated
         self._unlisted = unlisted
         self._find_made = find_made
         self._error_entry = error_entry
@@ -130,6 +135,10 @@ class OrcOverlay:
         partial = entry is not None and entry.row.type == "regs_partial"
         if exact and partial and is_after_error_entry(ip, self._memory, self._error_entry):
             return Effective(entry, CfaRule("ax", 0), None, None, ("call error_entry",), REGISTERS_AT_RAX, WHY)
+        if self._unstated is not None and entry is not None and entry.row.type == "undefined":
+            own = self._unstated.rule(ip, exact)
+            if own is not None:
+                return Effective(entry, own.rule, None, None, own.instructions, own.row, own.why, own.source)
         cluster = self._find_cluster(address)
         if cluster is None and entry is not None and self._unlisted is not None:
             return self._without_tables(ip, entry, rule, self._unlisted.before(ip, entry, rule))
@@ -152,7 +161,7 @@ class OrcOverlay:
             return Effective(None, None)
         if found.alike is None:
             rule, names = found.rule, found.instructions
-            return Effective(None, rule, None, None, names, found.row, found.why, found.by_frame_pointer)
+            return Effective(None, rule, None, None, names, found.row, found.why, found.by)
         if self._find_entry(found.alike if found.exact else found.alike - 1) is None:
             return Effective(None, None)
         base = self.at(found.alike, found.exact)

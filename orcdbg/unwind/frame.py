@@ -21,6 +21,10 @@ class RegisterValue(NamedTuple):
 Registers = Mapping[str, RegisterValue]
 
 
+# Sources of rules that are not the row as built.
+DERIVED = ("trampoline", "frame-pointer", "dwarf", "instructions")
+
+
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """A return address that the kernel had rewritten, taken from where it keeps the true one."""
@@ -77,7 +81,7 @@ class Frame:
         if self.doubt:
             return "!"
         corrected = self.recovered is not None or (self.patch is not None and self.patch.adjust)
-        return "~" if corrected or self.source in ("trampoline", "frame-pointer") else " "
+        return "~" if corrected or self.source in DERIVED else " "
 
 
 @dataclass(frozen=True, slots=True)

@@ -168,7 +168,7 @@ class Walker:
         effective = self._terrain.overlay.at(frame.ip, frame.exact)
         is_unlisted = effective.entry is None and effective.rule is None and self._is_unlisted(frame.ip, frame.exact)
         if is_unlisted:
-            effective = Effective(None, CfaRule("bp", 16), None, None, (), FRAME_ROW, _UNLISTED, True)
+            effective = Effective(None, CfaRule("bp", 16), None, None, (), FRAME_ROW, _UNLISTED, "frame-pointer")
         frame = self._outermost(explained(frame, effective))
         try:
             row, rule = _row_and_rule(effective, frame)
@@ -377,10 +377,8 @@ def explained(frame: Frame, effective: Effective) -> Frame:
 
 def _source(effective: Effective, corrected: bool) -> str:
     """The contract's word for what the rule was taken from."""
-    if effective.by_frame_pointer:
-        return "frame-pointer"
     if effective.thunk is not None:
-        return "trampoline"
+        return effective.by
     return "none" if effective.entry is None else "patch" if corrected else "orc"
 
 

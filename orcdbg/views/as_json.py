@@ -192,7 +192,7 @@ def _(result: results.OrcAnswer) -> Json:
     effective = result.effective
     patched = effective.patch is not None and effective.patch.adjust != 0
     source = "none" if effective.entry is None else "patch" if patched else "orc"
-    source = "trampoline" if effective.thunk is not None else source
+    source = effective.by if effective.thunk is not None else source
     return {
         "address": hexadecimal(result.address),
         "symbol": result.symbol,

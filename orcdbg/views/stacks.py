@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from orcdbg.commands.choosing import StackGroups
 from orcdbg.commands.lines import lookup
 from orcdbg.image.source_lines import Position
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import DERIVED, Frame, StackTrace
 from orcdbg.views.lines import position_lines
 from orcdbg.views.page import Line, Piece, fold, line
 
@@ -40,7 +40,7 @@ def provenance(frame: Frame) -> str:
     """The short words on where the CFA came from."""
     if frame.source == "scan":
         return f"scan: {frame.doubt}" if frame.doubt else "scan"
-    if frame.source == "trampoline":
+    if frame.source in ("trampoline", "dwarf", "instructions"):
         return f"derived {frame.rule or 'no rule'}"
     if frame.source == "frame-pointer":
         return f"frame pointer {frame.rule}"
@@ -81,7 +81,7 @@ def reasons(frame: Frame) -> list[str]:
             found.append(f"instructions from {patch.text_from}")
     if frame.recovered is not None:
         found.append(f"recovered from {frame.registers['rip'].source}")
-    if frame.source in ("trampoline", "frame-pointer") and frame.rule:
+    if frame.source in DERIVED and frame.rule:
         found += frame.notes
     if frame.doubt and frame.source != "scan":
         found.append(frame.doubt)

@@ -114,7 +114,7 @@ def test_bpf_code_has_a_frame_pointer_between_prologue_and_leave(
     code = MadeCode("bpf", START, START + len(body), "bpf_prog_1", "bpf")
     found = overlay(code, body, ROW).at(START + offset, exact)
     assert found.rule == rule
-    assert found.by_frame_pointer == (rule is not None and rule.base == "bp")
+    assert (found.by == "frame-pointer") == (rule is not None and rule.base == "bp")
 
 
 @pytest.mark.parametrize("kind", ["ftrace", "kprobe", "optprobe"])
