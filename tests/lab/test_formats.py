@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
@@ -11,6 +12,7 @@ from random import Random
 
 import pytest
 
+import orcdbg
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.snapshot.files import open_paths
 from tests.lab import scenes, scripts
@@ -93,6 +95,26 @@ def test_a_crash_gives_the_same_answers_from_every_file(crashed: Crash, name: st
     """Byte for byte, those of the copy of /proc/vmcore: packed, filtered, flattened, split."""
     expected = answers(crashed.kernel.vmlinux, *crashed.dumps["elf"])
     assert answers(crashed.kernel.vmlinux, *reversed(crashed.dumps[name])) == expected
+
+
+def test_the_task_that_panicked_has_the_callers_that_the_kernel_printed(crashed: Crash) -> None:
+    """Through `__crash_kexec`, which has no ORC rows; from the one that called panic() on, in the kernel's own words."""
+    session = orcdbg.open(crashed.kernel.vmlinux, crashed.dumps["elf"][0])
+    traces = [session.unwinder.trace(task) for task in session.tasks if task.pid]
+    (trace,) = [one for one in traces if (session.names.describe(one.frames[0].ip) or "").startswith("__crash_kexec+")]
+    assert (trace.frames[0].mark, trace.frames[0].source, trace.end) == ("~", "dwarf", "user")
+    assert {frame.mark for frame in trace.frames} <= {"~", " "}
+    ours = [
+        f"{f.location.symbol}+{f.ip - f.location.start:#x}/{f.location.size:#x}" for f in trace.frames if f.location
+    ]
+    printed = crashed.console.replace("\r", "").split("Kernel panic - not syncing")[1].split("Call Trace:")[1]
+    theirs = re.findall(r"^\[[^]]*\] +(\w\S*\+0x\w+/0x\w+)$", printed.split("RIP: 0033")[0], re.MULTILINE)
+    assert _callers_of_panic(ours) == _callers_of_panic(theirs) != []
+
+
+def _callers_of_panic(names: list[str]) -> list[str]:
+    last = max(index for index, name in enumerate(names) if re.match(r"v?panic\+", name))
+    return names[last + 1 :]
 
 
 def test_each_file_holds_the_same_memory(crashed: Crash) -> None:
