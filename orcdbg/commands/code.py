@@ -62,7 +62,7 @@ def _orc(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         frame = debugger.frame()
         address, exact = frame.ip, frame.exact
     effective = session.overlay.at(address, exact)
-    row = effective.entry.row if effective.entry else None
+    row = effective.row or (effective.entry.row if effective.entry else None)
     symbol = session.names.describe(address, exact)
     return OrcAnswer(address, symbol, effective.entry, effective, bp_rule(row) if row else None)
 

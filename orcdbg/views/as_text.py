@@ -101,6 +101,8 @@ def _(result: results.OrcAnswer, width: Width) -> Iterator[Line]:
     if effective.patch is not None and effective.patch.adjust:
         yield line(("~    true rule  ", "mark"), f"{rule}  (stated {effective.patch.stated_rule})")
         yield from frames.site_lines(effective.patch.site)
+    elif effective.thunk is not None and effective.rule is not None:
+        yield line(("~    true rule  ", "mark"), f"{rule}  ({effective.why})")
     else:
         yield line(("          rule  ", "label"), rule)
     yield line(("  caller's rbp  ", "label"), result.bp_rule or "none")
