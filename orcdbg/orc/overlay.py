@@ -14,7 +14,20 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.made_code import MadeCode
 from orcdbg.kernel.names import Location
-from orcdbg.orc.entry_code import REGISTERS_AT_RAX, WHY, is_after_error_entry
+from orcdbg.orc.entry_code import (
+    NOT_FOLLOWED,
+    REGISTERS_AT_RAX,
+    REGISTERS_AT_SP,
+    RETURN_ADDRESS,
+    UNKNOWN_CALLER,
+    WHY,
+    WHY_CALLED,
+    WHY_MOVED,
+    WHY_R12,
+    WHY_SAVED,
+    ErrorEntry,
+    is_after_error_entry,
+)
 from orcdbg.orc.made_rules import made_rule
 from orcdbg.orc.return_trampolines import WHY as RETURN_WHY
 from orcdbg.orc.return_trampolines import ReturnTrampolines
@@ -99,6 +112,7 @@ class OrcOverlay:
         self._unlisted = unlisted
         self._find_made = find_made
         self._error_entry = error_entry
+        self.error_entry = None if error_entry is None else ErrorEntry(error_entry, memory)
         self._returns = returns
         self._locate = locate
         self._find_entry = find_entry
@@ -139,6 +153,9 @@ class OrcOverlay:
             own = self._unstated.rule(ip, exact)
             if own is not None:
                 return Effective(entry, own.rule, None, None, own.instructions, own.row, own.why, own.source)
+        inside = self._in_error_entry(ip, exact, entry, rule)
+        if inside is not None:
+            return inside
         cluster = self._find_cluster(address)
         if cluster is None and entry is not None and self._unlisted is not None:
             return self._without_tables(ip, entry, rule, self._unlisted.before(ip, entry, rule))
@@ -153,6 +170,35 @@ class OrcOverlay:
         if not cluster.image_known and found.patch is not None and not found.patch.adjust:
             return replace(found, patch=None)  # whether the text was changed at all is not known
         return found
+
+    def _in_error_entry(self, ip: int, exact: bool, entry: OrcEntry | None, rule: CfaRule | None) -> Effective | None:
+        """The rule in error_entry, where its rows have no place for its caller."""
+        if self.error_entry is None or entry is None:
+            return None
+        moved = self.error_entry.moved(ip) if exact else None
+        if moved is not None:
+            return Effective(entry, CfaRule("sp", moved), None, None, ("mov %rdi,8(%rsp)",), RETURN_ADDRESS, WHY_MOVED)
+        address = ip if exact else ip - 1
+        is_in_r12 = self.error_entry.is_in_r12(address, entry.row)
+        is_unknown = self.error_entry.is_unknown(address) and entry.row.type != "call"
+        if not (is_unknown or is_in_r12 or self.error_entry.has_saved(address, entry.row)):
+            return None
+        place = self._locate(address)
+        if place is None or place.start != self._error_entry:
+            return None
+        if is_unknown:
+            return Effective(entry, rule, None, NOT_FOLLOWED)
+        if not is_in_r12:
+            return Effective(entry, rule, None, None, ("push %rsi",), RETURN_ADDRESS, WHY_CALLED)
+        if not exact:
+            return Effective(entry, rule, None, UNKNOWN_CALLER)
+        return Effective(entry, rule, None, None, ("pop %r12",), RETURN_ADDRESS, WHY_R12)
+
+    @staticmethod
+    def after_error_entry(effective: Effective) -> Effective:
+        """The rule of error_entry's caller, once it has saved all registers."""
+        names = ("call error_entry",)
+        return Effective(effective.entry, CfaRule("sp", 0), None, None, names, REGISTERS_AT_SP, WHY_SAVED)
 
     def _in_made_code(self, code: MadeCode, ip: int, exact: bool) -> Effective:
         """The rule in code that no table covers: its own, or that of the text that it stands for."""

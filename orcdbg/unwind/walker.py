@@ -13,6 +13,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack
+from orcdbg.orc.entry_code import WHY_MOVED, WHY_R12
 from orcdbg.orc.made_rules import FRAME_ROW
 from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
@@ -36,6 +37,7 @@ _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu
 _UNLISTED = "code that the kernel has no list of, as of classic socket filters: by frame pointer, which is a guess"
 _LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
 NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
+_IN_REGISTER = {WHY_MOVED: "rsi", WHY_R12: "r12"}
 _NOT_OUTERMOST = "ORC has no caller here, and this is not the first frame of a stack (entry or exit code)"
 REGISTER_OF = {"sp": "rsp", "bp": "rbp", "di": "rdi", "dx": "rdx", "ax": "rax", "r10": "r10", "r13": "r13"}
 
@@ -72,6 +74,7 @@ class State:
     reliable: bool = True
     doubt: str | None = None
     recovered: Recovered | None = None
+    registers_saved: bool = False  # a whole pt_regs lies at rsp, whatever the row says: see orc/entry_code.py
 
 
 @dataclass(slots=True)
@@ -169,10 +172,14 @@ class Walker:
         is_unlisted = effective.entry is None and effective.rule is None and self._is_unlisted(frame.ip, frame.exact)
         if is_unlisted:
             effective = Effective(None, CfaRule("bp", 16), None, None, (), FRAME_ROW, _UNLISTED, "frame-pointer")
+        if state.registers_saved:
+            effective = self._terrain.overlay.after_error_entry(effective)
         frame = self._outermost(explained(frame, effective))
         try:
             row, rule = _row_and_rule(effective, frame)
             frame = replace(frame, cfa=self._cfa(rule, frame, state))
+            if effective.why in _IN_REGISTER:
+                return self._from_register(frame, _IN_REGISTER[effective.why]), frame
             take = self._call if row.type == "call" else self._interrupted
             following, slot = take(frame, row, state)
             frame = replace(frame, notes=frame.notes + self._evidence(frame, slot))
@@ -282,7 +289,32 @@ class Walker:
         if true is not None and true.doubt and reliable:
             reliable, doubt = False, true.doubt
         recovered = None if true is None else true.recovered
-        return State(ip, False, registers, "call", slot, None, reliable, doubt, recovered), slot
+        is_saved = self._is_saved(frame, ip)
+        return State(ip, False, registers, "call", slot, None, reliable, doubt, recovered, is_saved), slot
+
+    def _is_saved(self, frame: Frame, ip: int) -> bool:
+        """Whether the caller called error_entry, which has saved all registers by now."""
+        entry = self._terrain.overlay.error_entry
+        return entry is not None and entry.is_called(ip) and not (frame.exact and entry.is_early(frame.ip))
+
+    def _from_register(self, frame: Frame, name: str) -> State:
+        """error_entry's caller, while its return address is on no stack."""
+        found = frame.registers.get(name)
+        if found is None:
+            raise _Stop(f"error_entry keeps its return address in {name} here, which is not known in this frame")
+        entry, cfa = self._terrain.overlay.error_entry, frame.cfa or 0
+        if entry is None or not entry.is_called(found.value):
+            raise _Stop(f"{name}, {found.value:#x}, should hold the address behind a call of error_entry")
+        self._check_progress(frame.sp, cfa, cfa - 8, True)
+        registers = {
+            "rip": RegisterValue(found.value, f"{name} of frame #{frame.index}"),
+            "rsp": RegisterValue(cfa, f"CFA of frame #{frame.index}"),
+        }
+        reliable = frame.reliable and frame.doubt is None
+        doubt = None if reliable else f"reached through frame #{frame.index}, which is in doubt"
+        is_saved = self._is_saved(frame, found.value)
+        previous = None if is_saved else frame.registers
+        return State(found.value, False, registers, "call", None, previous, reliable, doubt, None, is_saved)
 
     def _interrupted(self, frame: Frame, row: OrcRow, state: State) -> tuple[State, int]:
         """The caller through saved registers at the CFA: a whole pt_regs, or the CPU's five words."""
