@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Iterator
+from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, NotFound, UsageError
 from orcdbg.commands import audit
@@ -12,7 +14,10 @@ from orcdbg.commands.lines import positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Disassembly, OrcAnswer, Result, Sites, SiteState
 from orcdbg.orc.rules import bp_rule
+from orcdbg.patches.audit import RELOCATION
+from orcdbg.patches.decode import decode_one
 from orcdbg.patches.site import PatchSite
+from orcdbg.session import Session
 
 
 def _dis_arguments(parser: argparse.ArgumentParser) -> None:
@@ -88,11 +93,34 @@ def _state(debugger: Debugger, site: PatchSite) -> SiteState:
 
 
 def _patch_at(debugger: Debugger, where: str) -> Result:
-    debugger.session.need_image("what was patched")
-    cluster = debugger.session.ledger.find(debugger.address(where))
+    session, address = debugger.session, debugger.address(where)
+    session.need_image("what was patched")
+    cluster = session.ledger.find(address)
     if cluster is None:
-        return Sites((), 0)
-    return Sites([_state(debugger, site) for site in cluster.sites], len(cluster.sites))
+        moved = list(_relocations(session, address, address + _size_at(session, address)))
+    else:
+        moved = list(_relocations(session, cluster.address, cluster.end))
+    sites = [*moved, *(replace(site, order=site.order + len(moved)) for site in (cluster.sites if cluster else ()))]
+    return Sites([_state(debugger, site) for site in sites], len(sites))
+
+
+def _size_at(session: Session, address: int) -> int:
+    """Bytes of the instruction at an address, 1 where there is none to be read."""
+    try:
+        found = decode_one(session.text.read(address, 15), address)
+    except MemoryFault:
+        return 1
+    return found.size if found else 1
+
+
+def _relocations(session: Session, start: int, end: int) -> Iterator[PatchSite]:
+    """What the boot loader changed in [start, end) before the kernel ran, as the first pass there."""
+    if not session.is_image_text(start):
+        return
+    location = session.names.at(start)
+    boundary = location.start if location else start
+    for order, (at, linked, moved) in enumerate(session.built.fields(start, end, boundary)):
+        yield PatchSite(RELOCATION, at, len(linked), "address", linked, moved, f"slide {session.slide:#x}", order)
 
 
 def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:

@@ -133,14 +133,17 @@ class _Decoder:
         )
 
     def wide_operands(self, insn: capstone.CsInsn) -> list[Operand]:
-        """The four-byte immediates and displacements of an instruction."""
+        """The four-byte displacements of an instruction, and its four-byte immediate if that stands for 64 bits."""
         encoding, found = insn.encoding, []
         if encoding.disp_offset and encoding.disp_size == 4:
             kinds = self.x86.X86_OP_MEM, self.x86.X86_REG_RIP
             relative = any(o.type == kinds[0] and o.mem.base == kinds[1] for o in insn.operands)
             found.append(Operand(encoding.disp_offset, relative))
         if encoding.imm_offset and encoding.imm_size == 4:
-            found.append(Operand(encoding.imm_offset, self.direct_target(insn) is not None))
+            relative = self.direct_target(insn) is not None
+            # Only as 64 bits, sign-extended, can it be an address of the kernel: 32 bits are a number.
+            if relative or any(o.type == self.x86.X86_OP_IMM and o.size == 8 for o in insn.operands):
+                found.append(Operand(encoding.imm_offset, relative))
         return found
 
 

@@ -8,6 +8,7 @@ four-byte operand is taken for relocated when an instruction really has one ther
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ _RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
 _R_64, _R_PC32, _R_PLT32, _R_32, _R_32S = 1, 2, 4, 10, 11
 _SHN_ABS = 0xFFF1
 MAX_IMAGE = 1 << 30
+_LONGEST = 15  # bytes of an instruction
 _NOT_PER_CPU = (b"__init_begin", b"__per_cpu_load", b"init_per_cpu_")
 
 
@@ -157,16 +159,51 @@ class BuiltText:
         if not self._may_hold_operand(data, link):
             return data
         out = bytearray(data)
+        for at, sign in self._operands(data, link):
+            self._add(out, at, 4, sign * self._slide)
+        return bytes(out)
+
+    def _operands(self, data: bytes, link: int) -> Iterator[tuple[int, int]]:
+        """Where in `data`, which must begin at an instruction, the boot adds (1) or takes off (-1) the slide."""
         for insn in decode(data, link):
             for operand in wide_operands(insn.raw, insn.address):
                 at = insn.address - link + operand.offset
                 value = signed(int.from_bytes(data[at : at + 4], "little"), 32)
                 if operand.relative:
                     if 0 <= insn.end + value - (1 << 64) < self._per_cpu_size and insn.target is None:
-                        self._add(out, at, 4, -self._slide)
+                        yield at, -1
                 elif self._image.section_at(value & (1 << 64) - 1) is not None:
-                    self._add(out, at, 4, self._slide)
-        return bytes(out)
+                    yield at, 1
+
+    def fields(self, start: int, end: int, boundary: int) -> list[tuple[int, bytes, bytes]]:
+        """The relocated fields that touch [start, end): run-time address, bytes as linked, bytes as moved.
+
+        Args:
+            start: run-time address.
+            end: likewise.
+            boundary: start of an instruction at or before `start`, such as the function's; asked where no list tells.
+        """
+        if self._slide == 0 or self._image.is_memory:
+            return []
+        link = start - self._slide
+        section = self._image.section_at(link)
+        found = self.relocations(section) if section is not None else None
+        if found is not None:
+            first = int(np.searchsorted(found.places, np.uint64(link - 7)))
+            last = int(np.searchsorted(found.places, np.uint64(end - self._slide)))
+            columns = (column[first:last].tolist() for column in found)
+            fields = [(place + self._slide, width, sign) for place, width, sign in zip(*columns, strict=True)]
+        else:
+            size = min(end + _LONGEST, section.end + self._slide if section else end) - boundary
+            data = self._image.read(boundary - self._slide, size)
+            fields = [(boundary + at, 4, sign) for at, sign in self._operands(data, boundary - self._slide)]
+        return [(at, *self._moved(at, width, sign)) for at, width, sign in fields if at < end and at + width > start]
+
+    def _moved(self, address: int, width: int, sign: int) -> tuple[bytes, bytes]:
+        linked = self._image.read(address - self._slide, width)
+        moved = bytearray(linked)
+        self._add(moved, 0, width, sign * self._slide)
+        return linked, bytes(moved)
 
     @functools.cached_property
     def _per_cpu_size(self) -> int:

@@ -8,7 +8,10 @@ from random import Random
 import pytest
 
 from orcdbg.base.reading import AddressSpace
+from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
+from orcdbg.commands.results import Sites
+from orcdbg.commands.standard import standard_commands
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.opening import open_session
@@ -111,3 +114,29 @@ def test_single_sites_and_the_whole_text_agree(kernel: str, seed: int, open_scen
         owners = text.owners[cluster.address - text.address : cluster.end - text.address]
         if cluster.expected is not None and not (owners & UNKNOWN).any():
             assert text.read(cluster.address, len(cluster.image)) == cluster.expected
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_relocated_operands_are_the_first_pass_at_a_place(kernel: str, seed: int, open_scene: OpenScene) -> None:
+    """`patch at` an instruction that the boot loader moved: linked and moved bytes, and memory holds the moved ones."""
+    _, session = open_scene(kernel, "idle")
+    if not session.slide:
+        pytest.skip(f"{kernel}: this boot was not moved")
+    debugger, registry, random = Debugger(session), standard_commands(), Random(f"{kernel} {seed} moved")
+    start, end = session.build.text
+    seen = 0
+    for _ in range(2000):
+        place = session.names.at(random.randrange(start, end))
+        if place is None or place.size > 4096:
+            continue
+        for at, linked, moved in session.built.fields(place.start, place.start + place.size, place.start)[:1]:
+            answer = registry.run(debugger, f"patch at {at:#x}")
+            assert isinstance(answer, Sites)
+            first = answer.sites[0]
+            assert (first.site.mechanism, first.site.address, first.site.order) == ("relocation", at, 0)
+            assert (first.site.image, first.site.expected) == (linked, moved)
+            assert first.memory == moved or len(answer.sites) > 1
+            seen += 1
+        if seen > 50:
+            break
+    assert seen > 20
