@@ -32,6 +32,7 @@ from orcdbg.orc.unlisted import UnlistedPatches
 from orcdbg.orc.unstated import UnstatedFunctions
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
+from orcdbg.patches.journal import Journal, JournalLedger, check_journal
 from orcdbg.patches.jump_labels import JumpLabelsPass
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.patches.module_sites import ModuleSites
@@ -58,17 +59,9 @@ _NO_IMAGE = (
 )
 MakePasses = Callable[[Build], Sequence[PatchPass]]
 # What stays, whatever memory does.
-_OF_IMAGE = {
-    "symbols",
-    "types",
-    "built",
-    "text_ranges",
-    "orc_layout",
-    "orc_table",
-    "call_frames",
-    "source_lines",
-    "debug_file",
-}
+_OF_IMAGE = frozenset(
+    ["symbols", "types", "built", "text_ranges", "orc_layout", "orc_table", "call_frames", "source_lines", "debug_file"]
+)
 
 
 class Session:
@@ -97,6 +90,7 @@ class Session:
         mapped: tuple[Placement, KernelMemory] | None = None,
     ) -> None:
         self._extra_passes = extra_passes
+        self.journal: Journal | None = None
         self.image = image
         self.snapshot = snapshot
         self.warnings: list[str] = list(snapshot.warnings)
@@ -218,16 +212,39 @@ class Session:
         return all_passes(self.build) + self._extra
 
     @functools.cached_property
-    def ledger(self) -> PatchLedger:
-        """All patch sites; none where there is no image, which is what they are told by."""
+    def ledger(self) -> PatchLedger | JournalLedger:
+        """All patch sites; without an image, which is what they are told by, those of a journal, or none."""
+        if self.journal is not None:
+            return JournalLedger(self.journal.clusters)
         if self.image.is_memory:
             return PatchLedger([], self.built)
         return PatchLedger(self.passes, self.built)
 
     @functools.cached_property
-    def stack_ledger(self) -> PatchLedger:
+    def stack_ledger(self) -> PatchLedger | JournalLedger:
         """The patch sites where the stack pointer may move otherwise than as built; what a walk needs, at a walk's price."""
+        if self.journal is not None:
+            return JournalLedger(self.journal.stack)
         return PatchLedger(stack_passes(self.build) + self._extra, self.built)
+
+    def apply_journal(self, journal: Journal) -> None:
+        """Takes patches from a journal where there is no image to tell them by; errors as of `check_journal`."""
+        check_journal(
+            journal, self.snapshot.vmcoreinfo.get("BUILD-ID") or self.image.build_id, self.slide, self.is_image_text
+        )
+        if self.image.is_memory:
+            self.journal = journal
+            self.warnings[:] = [one for one in self.warnings if one != _NO_IMAGE]
+            self.warnings.append(
+                f"no image: names, types and ORC rows are those in memory, patches those in {journal.path}"
+            )
+        else:
+            self.warnings.append(f"{journal.path}: not used: the image and the snapshot tell the patches themselves")
+
+    def need_patches(self) -> None:
+        """Raises NotFound where nothing tells what was patched."""
+        if self.journal is None:
+            self.need_image("what was patched")
 
     def need_image(self, what: str) -> None:
         """Raises NotFound where there is no image, and says what is not known without."""
@@ -348,7 +365,7 @@ class Session:
             self.linux.find_address("error_entry"),
             self.return_trampolines,
             self.names.made.at,
-            UnlistedPatches(self.memory, self._is_lasting_text) if self.image.is_memory else None,
+            UnlistedPatches(self.memory, self._is_lasting_text) if self.image.is_memory and not self.journal else None,
             unstated,
         )
 

@@ -89,6 +89,10 @@ def _run(options: Namespace) -> int:
         extra_passes=plugins.passes,
         debug_folders=options.debug_dir,
     )
+    if options.patches is not None:
+        from orcdbg.cli.patches import apply_patches
+
+        apply_patches(session, options.patches)
     return _converse(options, registry, Debugger(session))
 
 

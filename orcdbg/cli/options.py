@@ -81,6 +81,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--debug-dir", action="append", default=[], metavar="DIR", help="where debug files that were split off are"
     )
+    made.add_argument(
+        "--patches", metavar="FILE", help="patches from a journal of `patch export`, for a snapshot without its image"
+    )
     made.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plug-in; repeatable")
     made.add_argument("--no-plugins", action="store_true", help="do not load installed plug-ins")
     made.add_argument("--debug", action="store_true", help="show tracebacks of errors")

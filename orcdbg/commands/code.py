@@ -10,6 +10,7 @@ from orcdbg.base.errors import MemoryFault, NotFound, UsageError
 from orcdbg.commands import audit
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.disassembler import disassemble
+from orcdbg.commands.journal import export_patches
 from orcdbg.commands.lines import positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Disassembly, OrcAnswer, Result, Sites, SiteState
@@ -73,7 +74,7 @@ def _orc(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 
 
 def _patch_arguments(parser: argparse.ArgumentParser) -> None:
-    actions = parser.add_subparsers(dest="action", metavar="list|at|audit|check|replay")
+    actions = parser.add_subparsers(dest="action", metavar="list|at|audit|check|replay|export")
     lister = actions.add_parser("list", help="the recorded patch sites", allow_abbrev=False)
     lister.add_argument("--mechanism", help="only sites of one mechanism, such as paravirt")
     lister.add_argument("--symbol", help="only sites in one function")
@@ -81,6 +82,8 @@ def _patch_arguments(parser: argparse.ArgumentParser) -> None:
     at = actions.add_parser("at", help="what covers an address", allow_abbrev=False)
     at.add_argument("where", metavar="ADDR|SYMBOL")
     audit.add_arguments(actions)
+    export = actions.add_parser("export", help="write the recorded patches to a file", allow_abbrev=False)
+    export.add_argument("-o", "--output", metavar="FILE", required=True, help="a journal that --patches takes")
 
 
 def _state(debugger: Debugger, site: PatchSite) -> SiteState:
@@ -94,7 +97,7 @@ def _state(debugger: Debugger, site: PatchSite) -> SiteState:
 
 def _patch_at(debugger: Debugger, where: str) -> Result:
     session, address = debugger.session, debugger.address(where)
-    session.need_image("what was patched")
+    session.need_patches()
     cluster = session.ledger.find(address)
     if cluster is None:
         moved = list(_relocations(session, address, address + _size_at(session, address)))
@@ -125,8 +128,8 @@ def _relocations(session: Session, start: int, end: int) -> Iterator[PatchSite]:
 
 def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     session = debugger.session
-    session.need_image("what was patched")
-    known = sorted({one.mechanism for one in session.ledger.passes})
+    session.need_patches()
+    known = session.ledger.mechanisms
     if arguments.mechanism not in (None, *known):
         raise NotFound("mechanism", arguments.mechanism, "this kernel's are " + ", ".join(known))
     clusters = session.ledger.clusters(arguments.mechanism)
@@ -155,9 +158,11 @@ def _patch(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return audit.check_text(debugger, arguments)
     if arguments.action == "audit":
         return audit.audit_text(debugger, arguments)
+    if arguments.action == "export":
+        return export_patches(debugger, arguments.output)
     if arguments.action == "replay":
         return audit.replay_text(debugger, arguments)
-    raise UsageError("patch what?", "patch list, at ADDR, audit, check, or replay -o FILE")
+    raise UsageError("patch what?", "patch list, at ADDR, audit, check, replay -o FILE, or export -o FILE")
 
 
 COMMANDS = (

@@ -77,6 +77,11 @@ class PatchLedger:
         lasts = np.append(firsts[1:], len(starts)) - 1 if len(firsts) else firsts
         return starts[firsts], reach[lasts], firsts.astype(np.uint64), owners[order], numbers[order]
 
+    @property
+    def mechanisms(self) -> list[str]:
+        """The mechanisms of the passes."""
+        return sorted({one.mechanism for one in self.passes})
+
     def __len__(self) -> int:
         """Number of clusters."""
         return len(self._index[0])

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import AddressSpace
+from orcdbg.patches.journal import JournalLedger
 from orcdbg.patches.ledger import Cluster, PatchLedger
 
 # Bytes that a ModRM byte of an indirect call draws after it: by mod, the displacement; rm 4 adds a SIB byte.
@@ -51,7 +52,7 @@ class PatchedText:
     def __init__(
         self,
         memory: AddressSpace,
-        ledgers: tuple[PatchLedger, PatchLedger],
+        ledgers: tuple[PatchLedger | JournalLedger, PatchLedger | JournalLedger],
         built: AddressSpace,
         is_text: Callable[[int], bool],
     ) -> None:
@@ -85,7 +86,10 @@ class PatchedText:
         Raises:
             MemoryFault: not image text, or a patch there cannot be replayed.
         """
-        out = bytearray(self._built.read(address, size))
+        try:
+            out = bytearray(self._built.read(address, size))
+        except NotInSnapshot:
+            return self._listed(address, size)
         known = [one for each in self._ledger.between(address, address + size) for one in self._decided(each)]
         for cluster in known:
             if cluster.expected is None:
@@ -93,3 +97,10 @@ class PatchedText:
             start, end = max(cluster.address, address), min(cluster.end, address + size)
             out[start - address : end - address] = cluster.expected[start - cluster.address : end - cluster.address]
         return bytes(out)
+
+    def _listed(self, address: int, size: int) -> bytes:
+        """Bytes inside one place whose patches are known, where there is no text as built besides."""
+        found = self._ledger.find(address)
+        if found is None or found.expected is None or address + size > found.end:
+            raise NotInSnapshot("replayed text", address, size)
+        return found.expected[address - found.address :][:size]

@@ -59,4 +59,4 @@ def structure_names(debugger: Debugger) -> list[str]:
 
 def mechanism_offers(debugger: Debugger, prefix: str) -> list[Offer]:
     """The patch mechanisms that this kernel's image records."""
-    return matches(sorted({one.mechanism for one in debugger.session.ledger.passes}), prefix)
+    return matches(debugger.session.ledger.mechanisms, prefix)

@@ -11,6 +11,7 @@ from orcdbg.commands import results
 from orcdbg.commands.checkup import Checkup
 from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.hunting import SavedSets
+from orcdbg.commands.journal import Exported
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
@@ -342,6 +343,7 @@ encode.register(LogChecks, log_check.checks_json)
 encode.register(Structure, structures.structure_json)
 encode.register(AddressMapping, mapping.mapping_json)
 encode.register(Log, log.log_json)
+encode.register(Exported, audit_json.exported_json)
 encode.register(Checkup, checkup.checkup_json)
 encode.register(Trimmed, trim.trimmed_json)
 encode.register(TrimmedImage, trim.image_json)

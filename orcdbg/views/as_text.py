@@ -9,6 +9,7 @@ from orcdbg.commands import results
 from orcdbg.commands.checkup import Checkup
 from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.hunting import SavedSets
+from orcdbg.commands.journal import Exported
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
@@ -296,6 +297,11 @@ def _(result: results.Settings, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: Checkup, width: Width) -> Iterator[Line]:
     return checkup.checkup_lines(result)
+
+
+@lines_of.register
+def _(result: Exported, width: Width) -> Iterator[Line]:
+    yield line(f"{result.path}: {result.size} bytes, {result.places} places, {result.rows} corrected rows")
 
 
 @lines_of.register

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from orcdbg.commands import results
+from orcdbg.commands.journal import Exported
 from orcdbg.orc.check import Boundary
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.union import UnionRow
@@ -145,3 +146,8 @@ def replay_json(result: results.Replay) -> Json:
         "symbols": result.symbols,
         "problems": list(result.problems),
     }
+
+
+def exported_json(result: Exported) -> Json:
+    """A journal that was written, for programs."""
+    return {"path": result.path, "size": result.size, "places": result.places, "rows": result.rows}
