@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import drgn
 import pytest
-from drgn.helpers.linux.pid import for_each_task
 
 import orcdbg
 from orcdbg.cli.main import run
@@ -33,6 +31,9 @@ def stacks(session: Session) -> list[StackTrace]:
 
 def kernel_frames(vmlinux: Path, snapshot: Path) -> dict[int, list[tuple[str, int]]]:
     """What drgn finds on every sleeping task's stack, up to where it leaves the kernel."""
+    import drgn  # of the lab alone: the fast tests are collected without it
+    from drgn.helpers.linux.pid import for_each_task
+
     program = drgn.Program()
     program.set_core_dump(str(snapshot))
     try:
