@@ -208,7 +208,9 @@ class Calls:
                 ended = True  # padding, behind a call that does not return
                 continue
             if mnemonic.startswith("call") and first and built is not None:
-                return None  # ftrace: a handler may send the CPU into another function
+                place = slice(address - function.start, at - function.start)
+                if code[place] != built[place] or self._is_patched_in(_first_target(operands)):
+                    return None  # ftrace: a handler may send the CPU into another function
             first = False
             ended = mnemonic.startswith(_ENDS) or (ended and mnemonic.startswith(_PADDING))
             if _is_jump(mnemonic):
@@ -237,6 +239,11 @@ class Calls:
         if is_thunk(place):
             return function.start if _RETURN in place.symbol else None
         return place.start
+
+
+def _first_target(operands: str) -> int:
+    """Where a direct call or jump goes; 0 for an indirect one."""
+    return int(operands, 16) if operands.startswith("0x") else 0
 
 
 def _is_jump(mnemonic: str) -> bool:

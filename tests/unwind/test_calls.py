@@ -72,8 +72,9 @@ CASES: dict[str, tuple[dict[str, bytes], str, bool | None]] = {
     "padding after a return": ({"f": RET + INT3 * 3 + NOP5}, "g", False),
     "the cold part of a function": ({}, "f.cold", True),
     "padding as built": ({"f": to("h", "f", 0, b"\xe8").rjust(SIZE - 3, b"\x90") + INT3 * 3}, "g", False),
-    "a function that is traced": ({"f": to("h", "f", 0, b"\xe8") + RET}, "g", None),
-    "a traced function with ENDBR": ({"f": b"\xf3\x0f\x1e\xfa" + to("h", "f", 4, b"\xe8") + RET}, "g", None),
+    "a function that begins with a call": ({"f": to("h", "f", 0, b"\xe8") + RET}, "g", False),
+    "a function that may be traced": ({"f": to("__fentry__", "f", 0, b"\xe8") + RET}, "g", None),
+    "the same with ENDBR": ({"f": b"\xf3\x0f\x1e\xfa" + to("__fentry__", "f", 4, b"\xe8") + RET}, "g", None),
     "bytes that are no instructions": ({"f": b"\x06" * SIZE}, "g", None),
     "an indirect call": ({"caller": b"\x90\x90\x90\xff\xd0" + RET}, "g", None),
 }
@@ -84,6 +85,13 @@ def test_a_call_leads_where_its_text_says(name: str) -> None:
     """No only where it is proved."""
     bodies, callee, expected = CASES[name]
     assert verdict(make(bodies), callee) is expected
+
+
+def test_a_tracer_may_send_the_cpu_anywhere() -> None:
+    """A first call that was another as built."""
+    traced = {"f": to("h", "f", 0, b"\xe8") + RET}
+    assert verdict(make(traced, {"f": to("__fentry__", "f", 0, b"\xe8") + RET}), "g") is None
+    assert verdict(make(traced, {"f": NOP5 + RET}), "g") is None
 
 
 def test_a_probe_may_send_the_cpu_anywhere() -> None:
