@@ -21,7 +21,8 @@ MAX_FUNCTION_SIZE = 1 << 16
 CALL_SIZE = 5
 MAX_INSTRUCTION = 15
 NEAR = 16  # bytes by which a patched call may miss a function's start: padding before it, ENDBR at it
-_OPEN = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
+_OPEN = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_dispatcher|bpf_prog_|bpf_trampoline")
+_OF_TRACERS = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
 _STANDS_IN = ("__SCT__", "__fentry__")
 _INT3 = 0xCC
 _RETURN = "return_thunk"
@@ -132,7 +133,12 @@ class Calls:
 
     def _is_gone(self, return_address: int, built: int | None, callee: Location) -> bool | None:
         """False where the call of a stand-in is no call now, and `callee` is none of those that trace functions."""
-        if built is None or not self._is_patched_in(built) or callee.module is not None or _OPEN.match(callee.symbol):
+        if (
+            built is None
+            or not self._is_patched_in(built)
+            or callee.module is not None
+            or _OF_TRACERS.match(callee.symbol)
+        ):
             return None
         try:
             code = self._memory.read(return_address - CALL_SIZE, CALL_SIZE)

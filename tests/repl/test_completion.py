@@ -65,7 +65,7 @@ def test_the_users_own_words_stand_among_the_commands(completer: Completer) -> N
         ("set radix", "", ["-c", "--cpu", "-p", "--panic"]),
         ("help", "d", ["dis"]),
         ("man", "d", ["dis"]),
-        ("patch", "", ["at", "audit", "check", "list", "replay"]),
+        ("patch", "", ["at", "audit", "check", "export", "list", "replay"]),
         ("patch at", "sched", ["schedule", "schedule_timeout"]),
         ("patch at", "para", []),
         ("patch list --mechanism", "", ["alternative", "paravirt"]),
