@@ -131,7 +131,10 @@ class ModuleSymbols:
         if found is None or not self.module.holds(found.symbol.address):
             return None
         area = next((s, n) for s, n in self.module.ranges if s <= found.symbol.address < s + n)
-        end = sum(self.module.text) if self.module.text[0] == area[0] else sum(area)
+        text_end = sum(self.module.text)
+        # Up to 6.3 text and data are one area, text first.
+        is_text = area[0] <= self.module.text[0] < sum(area) and found.symbol.address < text_end
+        end = text_end if is_text else sum(area)
         return found.symbol, min(found.symbol.address + found.size, end) - found.symbol.address
 
 

@@ -148,3 +148,14 @@ def test_the_program_answers_for_a_real_kernel(kernel: str, open_scene: OpenScen
     lines = [json.loads(line) for line in done.stdout.splitlines()]
     assert [(line["command"], line["ok"]) for line in lines] == [(command, True) for command in commands]
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_modules_data_has_names_and_sizes(kernel: str, open_scene: OpenScene) -> None:
+    """Its `struct module` is its own symbol `__this_module`, behind its text or in an area of its own."""
+    _, session = open_scene(kernel, "idle")
+    assert session.names.modules
+    for module in session.names.modules:
+        place = session.names.at(module.address)
+        assert place is not None
+        assert (place.symbol, place.module, place.start) == ("__this_module", module.name, module.address)
+        assert 0 < place.size <= 4096
