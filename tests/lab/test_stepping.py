@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
@@ -19,8 +20,9 @@ from tests.lab.scenes import BOOT_SECONDS, write_initrd
 
 pytestmark = pytest.mark.lab
 
-FUNCTIONS, STEPS = 4, 300
-ATTEMPTS = 200
+FUNCTIONS_VARIABLE = "ORCDBG_LAB_FUNCTIONS"
+FUNCTIONS, STEPS = int(os.environ.get(FUNCTIONS_VARIABLE) or 4), 300
+ATTEMPTS = 50 * FUNCTIONS
 WAIT = 0.6  # seconds for one of four breakpoints to be hit
 
 Caller = tuple[int, int]
