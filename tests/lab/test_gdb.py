@@ -44,7 +44,8 @@ def test_gdbs_stack_is_right_with_the_extension_alone(kernel: str, seed: int, tm
             address = start + find_pop(stub, start)
         lines = [
             "set confirm off", f"target remote {guest.gdb_socket}", f"hbreak *{address:#x}", "continue", "delete",
-            f"monitor dump-guest-memory {core}", SHOW, f"source {PLUGIN}", SHOW, "bt", "orc frame", SELECT,
+            'printf "STOPPED %d\\n", $_thread', f"monitor dump-guest-memory {core}",
+            SHOW, f"source {PLUGIN}", SHOW, "bt", "orc frame", SELECT,
             "finish", 'printf "FINISHED %lx\\n", $rip', "detach",
         ]  # fmt: skip
         script.write_text("\n".join(lines), encoding="ascii")
@@ -53,7 +54,9 @@ def test_gdbs_stack_is_right_with_the_extension_alone(kernel: str, seed: int, tm
     without, with_it = ([int(ip, 16) for ip in line.split()] for line in re.findall(r"(?m)^IPS (.*)$", out))
     session = open_session(found.vmlinux, core)
     traces = [session.unwinder.trace(session.task(task)) for task in session.unwinder.running]
-    trace = next(trace for trace in traces if trace.frames[0].ip == address)
+    # Both CPUs may stand there; QEMU numbers its threads from 1.
+    trace = next(trace for trace in traces if trace.cpu == int(re.findall(r"(?m)^STOPPED (\d+)$", out)[0]) - 1)
+    assert trace.frames[0].ip == address
     assert trace.end in ("user", "kthread", "idle"), trace.end_reason
     expected = [frame.ip for frame in trace.frames]
     print(f"{kernel}: without {len(without)} frames, with {len(with_it)} of {len(expected)}, ends at {trace.end}")
