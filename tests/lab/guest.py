@@ -32,6 +32,9 @@ class GuestError(Exception):
     """The guest died, or did not say in time what it should have."""
 
 
+MEMORY = 256  # MiB, where a test asks for no other size
+
+
 @dataclass(frozen=True, slots=True)
 class Machine:
     """What to boot. `memory` is in MiB; `append` is added to the kernel's command line."""
@@ -41,7 +44,7 @@ class Machine:
     append: str = ""
     cpu: str = "max"
     smp: int = 1
-    memory: int = 256
+    memory: int = MEMORY
     vmcoreinfo: bool = True
     disks: tuple[Path, ...] = ()
 

@@ -22,12 +22,10 @@ from orcdbg.unwind.frame import RegisterValue, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import State
 from tests.lab import scripts
-from tests.lab.apt import Unavailable
+from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS
-from tests.lab.fetch import ensure
-from tests.lab.guest import Guest, Machine
+from tests.lab.guest import MEMORY
 from tests.lab.live import LiveKernel, open_live
-from tests.lab.scenes import BOOT_SECONDS, write_initrd
 from tests.lab.test_stepping import Caller, callers, contradictions
 
 pytestmark = pytest.mark.lab
@@ -176,18 +174,10 @@ def compare_functions(live: LiveKernel, random: Random) -> Tally:
 def test_the_emulator_and_the_guest_do_the_same(kernel: str, seed: int, tmp_path: Path) -> None:
     """The same instructions and registers, up to the first that the emulator refuses; callers never change meanwhile."""
     random = Random(seed)
-    try:
-        found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
-    initrd = write_initrd(tmp_path, found, scripts.write_busy(random, "_raw_spin_lock_irqsave"), random)
-    machine = Machine(found.vmlinuz, initrd, "panic=0")
-    with Guest(machine, tmp_path / "serial.log") as guest:
-        console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
-        with guest.stub() as stub:
-            assert int(stub.ask("qqemu.sstep"), 16) & 6 == 6, "the stub lets interrupts in while it steps"
-            live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"], machine.memory)
-            tally = compare_functions(live, random)
+    with busy_guest(kernel, random, tmp_path) as (guest, found, console), guest.stub() as stub:
+        assert int(stub.ask("qqemu.sstep"), 16) & 6 == 6, "the stub lets interrupts in while it steps"
+        live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"], MEMORY)
+        tally = compare_functions(live, random)
     words = ", ".join(f"{name} {count}" for name, count in tally.refused.most_common(8))
     print(
         f"{kernel}: {len(tally.functions)} functions, {tally.instructions} instructions the same, {tally.walks} walks, "

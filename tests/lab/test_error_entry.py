@@ -8,12 +8,9 @@ from random import Random
 import pytest
 
 from tests.lab import scripts
-from tests.lab.apt import Unavailable
+from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS
-from tests.lab.fetch import ensure
-from tests.lab.guest import Guest, Machine
 from tests.lab.live import LiveKernel, open_live
-from tests.lab.scenes import BOOT_SECONDS, write_initrd
 
 pytestmark = pytest.mark.lab
 
@@ -51,22 +48,15 @@ def follow(live: LiveKernel, error_entry: int) -> int:
 def test_the_caller_of_error_entry_is_found_at_every_instruction(kernel: str, seed: int, tmp_path: Path) -> None:
     """None is left out and none is lost, but said to be while 5.10 calls sync_regs with the address in r12."""
     random = Random(seed)
-    try:
-        found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
-    initrd = write_initrd(tmp_path, found, scripts.write_busy(random, "_raw_spin_lock_irqsave"), random)
-    with Guest(Machine(found.vmlinuz, initrd, "panic=0"), tmp_path / "serial.log") as guest:
-        console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
-        with guest.stub() as stub:
-            live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
-            error_entry = live.session.linux.address("error_entry")
-            stops = []
-            for _ in range(ENTRIES):
-                stub.set_breakpoint(error_entry)
-                assert stub.resume(WAIT), "nothing happened"
-                stub.clear_breakpoint(error_entry)
-                assert stub.read_registers()["rip"] == error_entry
-                stops.append(follow(live, error_entry))
+    with busy_guest(kernel, random, tmp_path) as (guest, found, console), guest.stub() as stub:
+        live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
+        error_entry = live.session.linux.address("error_entry")
+        stops = []
+        for _ in range(ENTRIES):
+            stub.set_breakpoint(error_entry)
+            assert stub.resume(WAIT), "nothing happened"
+            stub.clear_breakpoint(error_entry)
+            assert stub.read_registers()["rip"] == error_entry
+            stops.append(follow(live, error_entry))
     print(f"{kernel}: stops in error_entry: {stops}")
     assert min(stops) > 15

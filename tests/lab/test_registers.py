@@ -14,12 +14,9 @@ from orcdbg.session import Session
 from orcdbg.unwind.registers import RegisterFinder
 from orcdbg.unwind.saves import CALLEE_SAVED
 from tests.lab import scripts
-from tests.lab.apt import Unavailable
+from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS, OpenScene
-from tests.lab.fetch import ensure
-from tests.lab.guest import Guest, Machine
 from tests.lab.live import LiveKernel, open_live
-from tests.lab.scenes import BOOT_SECONDS, write_initrd
 from tests.lab.test_stepping import callers, stops_at_entries
 
 pytestmark = pytest.mark.lab
@@ -102,26 +99,19 @@ def wrong_values(
 def test_registers_of_callers_are_those_they_had_at_the_call(kernel: str, seed: int, tmp_path: Path) -> None:
     """Through functions chosen at random, with .debug_frame and without: at every instruction each value shown is true."""
     random = Random(seed)
-    try:
-        found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
-    initrd = write_initrd(tmp_path, found, scripts.write_busy(random, "_raw_spin_lock_irqsave"), random)
     counts: Counter[str] = Counter()
-    with Guest(Machine(found.vmlinuz, initrd, "panic=0"), tmp_path / "serial.log") as guest:
-        console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
-        with guest.stub() as stub:
-            live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
-            session = live.session
-            finders = {
-                ".debug_frame": session.register_finder,
-                "instructions": RegisterFinder(session.memory, None, session.function_saves.row),
-            }
-            for _ in stops_at_entries(live, random):
-                counts["functions"] += 1
-                step_through(live, finders, counts)
-                if counts["functions"] == FUNCTIONS:
-                    break
+    with busy_guest(kernel, random, tmp_path) as (guest, found, console), guest.stub() as stub:
+        live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
+        session = live.session
+        finders = {
+            ".debug_frame": session.register_finder,
+            "instructions": RegisterFinder(session.memory, None, session.function_saves.row),
+        }
+        for _ in stops_at_entries(live, random):
+            counts["functions"] += 1
+            step_through(live, finders, counts)
+            if counts["functions"] == FUNCTIONS:
+                break
     print(f"{kernel}: {dict(counts)}")
     assert counts["stops"] > 0
     assert all(counts[f"known by {name}"] > counts["stops"] for name in finders)

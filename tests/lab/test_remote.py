@@ -18,16 +18,14 @@ from orcdbg.step.guest import Guest as LiveGuest
 from orcdbg.unwind.frame import StackTrace
 from tests.conftest import RunProgram
 from tests.lab import scripts
-from tests.lab.apt import Unavailable
+from tests.lab.busy import SYMBOL, busy_guest
 from tests.lab.conftest import KERNELS
-from tests.lab.fetch import Kernel, ensure
-from tests.lab.guest import Guest, Machine
-from tests.lab.scenes import BOOT_SECONDS, write_initrd
+from tests.lab.fetch import Kernel
+from tests.lab.guest import Guest
 from tests.lab.strike import find_pop
 
 pytestmark = pytest.mark.lab
 
-SYMBOL = "_raw_spin_lock_irqsave"
 HIT_SECONDS = 30.0
 
 
@@ -35,14 +33,7 @@ HIT_SECONDS = 30.0
 def booted(kernel: str, seed: int, folder: Path, append: str = "") -> Iterator[tuple[Guest, Kernel, int]]:
     """A busy guest with one or two CPUs, with or without KASLR, and where SYMBOL is."""
     random = Random(f"{kernel} remote {seed}")
-    try:
-        found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
-    initrd = write_initrd(folder, found, scripts.write_busy(random, SYMBOL), random)
-    machine = Machine(found.vmlinuz, initrd, f"panic=0 {append}", smp=random.randint(1, 2))
-    with Guest(machine, folder / "serial.log") as guest:
-        console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
+    with busy_guest(kernel, random, folder, append, smp=random.randint(1, 2)) as (guest, found, console):
         time.sleep(random.random())
         yield guest, found, scripts.parse_symbols(console)[SYMBOL]
 
@@ -81,10 +72,10 @@ def hit(session: Session, live: LiveGuest, address: int) -> None:
 
 def assert_stepped(run: RunProgram, words: list[str]) -> None:
     """From a function's entry, stepped and finished, the guest comes to where its caller's frame said."""
-    commands = (f"break {SYMBOL}", f"continue --for {HIT_SECONDS:.0f}", "bt", "si 3 --trace", "bt", "finish", "delete")
+    commands = (f"break {SYMBOL}", f"continue --for {HIT_SECONDS:.0f}", "bt", "si 3 --trace", "bt", "delete", "finish")
     status, out, err = run(*words, "--format", "json", *(word for one in commands for word in ("-e", one)))
     assert (status, err) == (0, "")
-    _, _, entry, stepped, inside, finished, _ = (json.loads(line)["result"] for line in out.splitlines())
+    _, _, entry, stepped, inside, _, finished = (json.loads(line)["result"] for line in out.splitlines())
     first, later = entry["stacks"][0]["frames"], inside["stacks"][0]["frames"]
     assert (first[0]["symbol"], first[0]["offset"], stepped["instructions"]) == (SYMBOL, 0, 3)
     assert [(one["ip"], one["sp"]) for one in later[1:]] == [(one["ip"], one["sp"]) for one in first[1:]]

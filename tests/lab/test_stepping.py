@@ -3,26 +3,26 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
+from orcdbg.base.errors import RemoteError
 from orcdbg.unwind.frame import StackTrace
 from tests.lab import scripts
-from tests.lab.apt import Unavailable
+from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS
-from tests.lab.fetch import ensure
-from tests.lab.guest import Guest, Machine
 from tests.lab.live import LiveKernel, open_live
-from tests.lab.scenes import BOOT_SECONDS, write_initrd
 
 pytestmark = pytest.mark.lab
 
 FUNCTIONS_VARIABLE = "ORCDBG_LAB_FUNCTIONS"
 FUNCTIONS, STEPS = int(os.environ.get(FUNCTIONS_VARIABLE) or 4), 300
 ATTEMPTS = 50 * FUNCTIONS
+PANIC = "Kernel panic"
 WAIT = 0.6  # seconds for one of four breakpoints to be hit
 
 Caller = tuple[int, int]
@@ -92,20 +92,21 @@ def test_callers_never_change_while_a_function_runs(kernel: str, seed: int, tmp_
     No frame that is shown as sure may be another than at the function's entry.
     """
     random = Random(seed)
-    try:
-        found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
-    initrd = write_initrd(tmp_path, found, scripts.write_busy(random, "_raw_spin_lock_irqsave"), random)
     stops, functions, unknown = 0, 0, list[str]()
-    with Guest(Machine(found.vmlinuz, initrd, "panic=0"), tmp_path / "serial.log") as guest:
-        console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
-        with guest.stub() as stub:
-            live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
+    with busy_guest(kernel, random, tmp_path) as (guest, found, console), guest.stub() as stub:
+        live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
+        try:
             for ip in stops_at_entries(live, random):
                 count, lost = follow(live, live.session.names.describe(ip) or hex(ip))
                 stops, unknown, functions = stops + count, unknown + lost, functions + 1
                 if functions == FUNCTIONS:
                     break
+        except RemoteError as error:
+            time.sleep(1)  # for the emulator to end
+            if PANIC not in guest.console():
+                raise
+            print(f"{kernel}: the guest died in the emulator after {functions} functions: {error.message}")
+            if not stops:
+                pytest.skip(f"{kernel}: the guest died in the emulator before a function was stepped: {error.message}")
     print(f"{kernel}: {stops} stops in {functions} functions, {len(unknown)} without callers: {unknown[:5]}")
     assert stops > 0

@@ -1,0 +1,54 @@
+"""A busy guest for tests that stop it and step it: booted again where it dies in the emulator on its way up."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from tests.lab import scripts
+from tests.lab.apt import Unavailable
+from tests.lab.fetch import Kernel, ensure
+from tests.lab.guest import Guest, GuestError, Machine
+from tests.lab.scenes import BOOT_SECONDS, write_initrd
+
+BOOTS = 3
+SYMBOL = "_raw_spin_lock_irqsave"
+
+
+@contextmanager
+def busy_guest(
+    kernel: str, random: Random, folder: Path, append: str = "", smp: int = 1
+) -> Iterator[tuple[Guest, Kernel, str]]:
+    """The guest, its kernel, and what it printed so far; a skip with its reason where it cannot be had.
+
+    A guest that panics ends at once, so that nobody waits for it.
+    """
+    try:
+        found = ensure(kernel)
+    except Unavailable as error:
+        pytest.skip(f"{kernel}: {error}")
+    with ExitStack() as stack:
+        guest, console = _booted(found, random, folder, f"panic=-1 oops=panic {append}", smp, stack)
+        yield guest, found, console
+
+
+def _booted(kernel: Kernel, random: Random, folder: Path, append: str, smp: int, stack: ExitStack) -> tuple[Guest, str]:
+    reason = ""
+    for number in range(BOOTS):
+        initrd = write_initrd(folder, kernel, scripts.write_busy(random, SYMBOL), random)
+        with ExitStack() as own:
+            guest = own.enter_context(
+                Guest(Machine(kernel.vmlinuz, initrd, append, smp=smp), folder / f"serial-{number}.log")
+            )
+            try:
+                console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
+            except GuestError as error:
+                reason = str(error)
+                continue
+            stack.push(own.pop_all())
+            return guest, console
+    pytest.skip(f"{kernel.name}: the guest died {BOOTS} times in the emulator on its way up: {reason}")
