@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
 
 from orcdbg.commands import results
 from orcdbg.commands.checkup import Checkup
@@ -151,26 +152,6 @@ def _(result: results.Check, width: Width) -> Iterator[Line]:
 
 
 @lines_of.register
-def _(result: results.StaticCheck, width: Width) -> Iterator[Line]:
-    return static.check_lines(result)
-
-
-@lines_of.register
-def _(result: results.Union, width: Width) -> Iterator[Line]:
-    return static.union_lines(result)
-
-
-@lines_of.register
-def _(result: results.OrcDump, width: Width) -> Iterator[Line]:
-    return static.dump_lines(result)
-
-
-@lines_of.register
-def _(result: results.Audit, width: Width) -> Iterator[Line]:
-    return audit.audit_lines(result)
-
-
-@lines_of.register
 def _(result: results.Replay, width: Width) -> Iterator[Line]:
     yield line(f"{result.size} bytes of text from {result.address:016x} and {result.symbols} symbols in {result.path}")
     yield from problem_lines(result.problems)
@@ -241,36 +222,6 @@ def _(result: results.Modules, width: Width) -> Iterator[Line]:
 
 
 @lines_of.register
-def _(result: Stopped, width: Width) -> Iterator[Line]:
-    return live.stopped_lines(result)
-
-
-@lines_of.register
-def _(result: SavedSets, width: Width) -> Iterator[Line]:
-    return saved.saved_lines(result)
-
-
-@lines_of.register
-def _(result: LogChecks, width: Width) -> Iterator[Line]:
-    return log_check.checks_lines(result)
-
-
-@lines_of.register
-def _(result: Structure, width: Width) -> Iterator[Line]:
-    return structures.structure_lines(result)
-
-
-@lines_of.register
-def _(result: AddressMapping, width: Width) -> Iterator[Line]:
-    return mapping.mapping_lines(result)
-
-
-@lines_of.register
-def _(result: Log, width: Width) -> Iterator[Line]:
-    return log.log_lines(result)
-
-
-@lines_of.register
 def _(result: results.System, width: Width) -> Iterator[Line]:
     for fact in result.facts:
         value = "-" if fact.value is None else str(fact.value)
@@ -295,18 +246,8 @@ def _(result: results.Settings, width: Width) -> Iterator[Line]:
 
 
 @lines_of.register
-def _(result: Checkup, width: Width) -> Iterator[Line]:
-    return checkup.checkup_lines(result)
-
-
-@lines_of.register
 def _(result: Exported, width: Width) -> Iterator[Line]:
     yield line(f"{result.path}: {result.size} bytes, {result.places} places, {result.rows} corrected rows")
-
-
-@lines_of.register
-def _(result: Trimmed, width: Width) -> Iterator[Line]:
-    return trim.trimmed_lines(result)
 
 
 @lines_of.register
@@ -327,3 +268,23 @@ def _(result: Context, width: Width) -> Iterator[Line]:
 @lines_of.register
 def _(result: Stops, width: Width) -> Iterator[Line]:
     return stops_lines(result)
+
+
+def _in_any_width(view: Callable[[Any], Iterator[Line]]) -> Callable[[Any, Width], Iterator[Line]]:
+    """A view that asks for no width."""
+    return lambda result, width: view(result)
+
+
+# Results whose two forms stand together in a file of their own.
+lines_of.register(results.StaticCheck, _in_any_width(static.check_lines))
+lines_of.register(results.Union, _in_any_width(static.union_lines))
+lines_of.register(results.OrcDump, _in_any_width(static.dump_lines))
+lines_of.register(results.Audit, _in_any_width(audit.audit_lines))
+lines_of.register(Stopped, _in_any_width(live.stopped_lines))
+lines_of.register(SavedSets, _in_any_width(saved.saved_lines))
+lines_of.register(LogChecks, _in_any_width(log_check.checks_lines))
+lines_of.register(Structure, _in_any_width(structures.structure_lines))
+lines_of.register(AddressMapping, _in_any_width(mapping.mapping_lines))
+lines_of.register(Log, _in_any_width(log.log_lines))
+lines_of.register(Checkup, _in_any_width(checkup.checkup_lines))
+lines_of.register(Trimmed, _in_any_width(trim.trimmed_lines))

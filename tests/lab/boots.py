@@ -8,7 +8,7 @@ from pathlib import Path
 from random import Random
 
 from tests.lab import scenes, scripts
-from tests.lab.fetch import Kernel, ensure, locked
+from tests.lab.fetch import Kernel
 from tests.lab.guest import Guest, Machine
 from tests.lab.scenes import Scene
 
@@ -66,9 +66,7 @@ def boot(kernel: str, how: str, seed: int, home: Path) -> Scene:
         Unavailable: the kernel or the emulator cannot be had.
         GuestError: the guest did not do its part.
     """
-    found = ensure(kernel)
-    with locked("guest"):
-        return scenes.attempt(lambda: _make(home, found, Random(f"{kernel} {how} {seed}"), how))
+    return scenes.fresh(kernel, how, seed, lambda found, random: _make(home, found, random, how))
 
 
 def _init(random: Random, setup: str) -> str:

@@ -99,6 +99,13 @@ def cached(kernel: str, name: str, seed: int, make: _Make) -> Scene:
     return _load(home, found)
 
 
+def fresh(kernel: str, name: str, seed: int, make: Callable[[Kernel, Random], Scene]) -> Scene:
+    """Return a scene that is not kept, made anew; several attempts start from the same seed."""
+    found = ensure(kernel)
+    with locked("guest"):
+        return attempt(lambda: make(found, Random(f"{kernel} {name} {seed}")))
+
+
 def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
     home.parent.mkdir(exist_ok=True)
     shutil.rmtree(home, ignore_errors=True)
