@@ -20,7 +20,8 @@ from orcdbg.snapshot.search import NOTE, find_marks, read_note, roots_by_banner
 from orcdbg.snapshot.vmcoreinfo import number
 
 IMAGE_SPAN = 1 << 30  # the image area of a kernel with KASLR
-_CR3_ROOT = 0x000F_FFFF_FFFF_E000  # also clears bit 12, which names the user half under page table isolation
+_CR3_ROOT = 0x000F_FFFF_FFFF_F000
+_USER_HALF = 1 << 12  # of CR3 under page table isolation; without that it is a bit of the address like any other
 _LA57 = 1 << 12
 # Where the kernel maps its interrupt table on every CPU (CPU_ENTRY_AREA_RO_IDT, arch/x86/include/asm/pgtable_areas.h).
 MAPPED_IDT = 0xFFFF_FE00_0000_0000
@@ -90,22 +91,42 @@ def _first_handler(find_address: FindAddress) -> int | None:
     return next((found for name in _DIVIDE_ERROR if (found := find_address(name)) is not None), None)
 
 
-def _from_cpu(cpu: CpuState, snapshot: Snapshot, find_address: FindAddress) -> Placement | None:
+class _Handler(NamedTuple):
+    """A CPU's first interrupt handler by the page table it ran on: run-time and physical address, and whose it is."""
+
+    memory: KernelMemory
+    address: int
+    physical: int
+    source: str
+
+    @property
+    def phys_base(self) -> int:
+        return self.physical - (self.address - KERNEL_BASE)
+
+
+def _handlers(snapshot: Snapshot) -> Iterator[_Handler]:
+    """What the CPUs' registers point at, by each table that CR3 can mean: the kernel's half comes before the user's."""
+    for cpu in snapshot.cpus:
+        if cpu.cr3 is None or cpu.idt is None:
+            continue
+        given = cpu.cr3 & _CR3_ROOT
+        for root in dict.fromkeys((given & ~_USER_HALF, given)):
+            memory = KernelMemory(snapshot.physical, root, 5 if (cpu.cr4 or 0) & _LA57 else 4)
+            try:
+                address = _idt_handler(memory, cpu.idt)
+                yield _Handler(memory, address, memory.translate(address), f"CR3 and IDT of CPU {cpu.cpu}")
+            except MemoryFault:
+                continue
+
+
+def _from_cpus(snapshot: Snapshot, find_address: FindAddress) -> Placement | None:
     link = _first_handler(find_address)
-    if cpu.cr3 is None or cpu.idt is None or link is None:
-        return None
-    levels = 5 if (cpu.cr4 or 0) & _LA57 else 4
-    memory = KernelMemory(snapshot.physical, cpu.cr3 & _CR3_ROOT, levels)
-    try:
-        handler = _idt_handler(memory, cpu.idt)
-        slide = handler - link
-        phys_base = memory.translate(handler) - (handler - KERNEL_BASE)
-    except MemoryFault:
-        return None
-    if not 0 <= slide < IMAGE_SPAN or slide & 0xFFF:
-        return None
-    root = _kernel_root(snapshot, find_address, slide, phys_base, levels, handler) or memory.root
-    return Placement(slide, phys_base, root, levels, 0, f"CR3 and IDT of CPU {cpu.cpu}")
+    for found in _handlers(snapshot) if link is not None else ():
+        slide, base, memory = found.address - (link or 0), found.phys_base, found.memory
+        if 0 <= slide < IMAGE_SPAN and not slide & 0xFFF:
+            root = _kernel_root(snapshot, find_address, slide, base, memory.levels, found.address) or memory.root
+            return Placement(slide, base, root, memory.levels, 0, found.source)
+    return None
 
 
 def _kernel_root(
@@ -157,19 +178,11 @@ def find_kernel(snapshot: Snapshot) -> Found:
     if place is not None:
         memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         return Found(place, *_area(memory, LINKED_AT + place.slide))
-    for cpu in snapshot.cpus:
-        if cpu.cr3 is None or cpu.idt is None:
-            continue
-        memory = KernelMemory(snapshot.physical, cpu.cr3 & _CR3_ROOT, 5 if (cpu.cr4 or 0) & _LA57 else 4)
-        try:
-            handler = _idt_handler(memory, cpu.idt)
-            start, end = _area(memory, handler)
-            base = memory.translate(handler) - (handler - KERNEL_BASE) + (start - LINKED_AT)
-        except MemoryFault:
-            continue
+    for one in _handlers(snapshot):
+        start, end = _area(one.memory, one.address)
         if start < end:
-            source = f"CR3 and IDT of CPU {cpu.cpu}"
-            return Found(Placement(start - LINKED_AT, base, memory.root, memory.levels, 0, source), start, end)
+            base, memory = one.phys_base + (start - LINKED_AT), one.memory
+            return Found(Placement(start - LINKED_AT, base, memory.root, memory.levels, 0, one.source), start, end)
     raise OrcdbgError(NO_PLACEMENT, "give the vmlinux or vmlinuz of this kernel too, with --kaslr and --phys-base")
 
 
@@ -260,8 +273,7 @@ def find_placement(
     found = _from_vmcoreinfo(snapshot.vmcoreinfo, find_address)
     if found is not None:
         return found
-    for cpu in snapshot.cpus:
-        found = _from_cpu(cpu, snapshot, find_address)
-        if found is not None:
-            return found
+    found = _from_cpus(snapshot, find_address)
+    if found is not None:
+        return found
     return _searched(snapshot, find_address, read_banner())
