@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import statistics
-import subprocess
 import sys
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from tests.lab.scenes import Scene
+from tests.measured import run_measured
 
 RUNS = 9
 
@@ -30,15 +28,10 @@ class Measurement:
 
 def run_once(words: list[str]) -> Measurement:
     """One process."""
-    start = time.perf_counter()
-    with subprocess.Popen(
-        words, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    ) as process:
-        _, status, usage = os.wait4(process.pid, 0)
-        process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"exit status {process.returncode}: {' '.join(words)}")
-    return Measurement(time.perf_counter() - start, usage.ru_maxrss / 1024, usage.ru_utime + usage.ru_stime)
+    found = run_measured(words)
+    if found.status:
+        raise SystemExit(f"exit status {found.status}: {' '.join(words)}")
+    return Measurement(found.seconds, found.mebibytes, found.cpu)
 
 
 def medians(found: Sequence[Measurement]) -> Measurement:

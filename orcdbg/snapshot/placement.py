@@ -14,7 +14,7 @@ from typing import NamedTuple
 from orcdbg.base.errors import MemoryFault, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.image.vmlinux import KERNEL_BASE
-from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.search import NOTE, find_marks, read_note, roots_by_banner
 from orcdbg.snapshot.vmcoreinfo import number

@@ -12,7 +12,7 @@ import itertools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack
+from orcdbg.kernel.stacks import Stack
 from orcdbg.unwind.calls import Calls
 from orcdbg.unwind.frame import Frame
 
@@ -85,9 +85,8 @@ class Evidence:
     def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
         if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:
             return f"no instruction begins at {frame.ip:#x}"
-        size = PT_REGS_SIZE if frame.kind == "interrupt" else _IRET_SIZE
-        end = (below.cfa or 0) + size
-        same = next((stack for stack in stacks if stack.holds(end - size, size)), None)
+        end = _registers_end(below)
+        same = next((stack for stack in stacks if stack.holds(end - _IRET_SIZE, _IRET_SIZE)), None)
         if same is None or not same.begin <= frame.sp <= same.end:
             return None
         if not 0 <= frame.sp - end < _MAX_GAP:
@@ -100,15 +99,18 @@ def _begins(frame: Frame) -> bool:
     return frame.entry is not None and frame.entry.row.type == "end_of_stack"
 
 
+def _registers_end(below: Frame) -> int:
+    """Where the saved registers that a step went by end: however many there are, the CPU's five words are the last."""
+    return (below.return_slot or 0) + _IRET_SIZE
+
+
 def _user_registers(below: Frame, stacks: Sequence[Stack]) -> str | None:
     """Why the user's registers cannot be where the frame below says, or None."""
-    row = None if below.entry is None else below.entry.row
-    size = _IRET_SIZE if row is not None and row.type == "regs_partial" else PT_REGS_SIZE
-    end = (below.cfa or 0) + size
-    own = next((stack for stack in stacks if stack.holds(end - size, size)), None)
+    end = _registers_end(below)
+    own = next((stack for stack in stacks if stack.holds(end - _IRET_SIZE, _IRET_SIZE)), None)
     if own is None or own.kind != "task" or own.end - end in _PADDINGS:
         return None
-    return f"the user's registers are at {end - size:#x}, not at the top of the task's stack"
+    return f"the user's registers end at {end:#x}, not at the top of the task's stack"
 
 
 def _guess(frame: Frame, why: str, index: int) -> Frame:

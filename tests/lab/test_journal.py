@@ -29,6 +29,13 @@ def answer(session: Session, command: str) -> dict[str, Any]:
     return found
 
 
+def patches_at(session: Session, site: str) -> list[dict[str, Any]]:
+    """What `patch at` lists in the passes' order: all but relocated operands, which are the image's and no journal has."""
+    sites: list[dict[str, Any]] = answer(session, f"patch at {site}")["sites"]
+    patches = sorted((one for one in sites if one["mechanism"] != "relocation"), key=lambda one: int(one["order"]))
+    return [{key: value for key, value in one.items() if key != "order"} for one in patches]
+
+
 def corrected(session: Session) -> list[Frame]:
     """The frames whose rule a patch changed, of all stacks."""
     frames = [frame for task in session.tasks for frame in session.unwinder.trace(task).frames]
@@ -61,7 +68,7 @@ def test_a_journal_stands_in_for_the_image(kernel: str, open_scene: OpenScene, t
     frames = [frame for one in stacks["stacks"] for frame in one["frames"] if frame["patch"]]
     assert frames or kernel not in ("5.10", "6.1")
     for site in sorted({frame["patch"]["site"] for frame in frames}):
-        assert answer(alone, f"patch at {site}") == answer(session, f"patch at {site}")
+        assert patches_at(alone, site) == patches_at(session, site)
 
     wanted = corrected(session)
     assert wanted or kernel != "5.10"

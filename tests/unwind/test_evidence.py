@@ -108,7 +108,13 @@ def test_user_registers_below_the_top_of_the_stack_are_marked(ground: Ground) ->
     (own,) = stacks_of(ground.session.linux, task.address, None)
     frames = list(whole.frames)
     assert evidence.judge(frames, [own], False) == frames
-    assert frames[-2].cfa is not None
-    frames[-2] = replace(frames[-2], cfa=frames[-2].cfa - 0x40)
+    last = frames[-2]
+    assert last.cfa is not None
+    assert last.return_slot is not None
+    assert last.entry is not None
+    # A derived rule finds the whole registers where the row as built has the CPU's five words.
+    frames[-2] = replace(last, entry=last.entry._replace(row=last.entry.row._replace(type="regs_partial")))
+    assert evidence.judge(frames, [own], False) == frames
+    frames[-2] = replace(last, cfa=last.cfa - 0x40, return_slot=last.return_slot - 0x40)
     judged = evidence.judge(frames, [own], False)
     assert (judged[-2].mark, judged[-1].reliable) == ("!", False)
