@@ -142,14 +142,23 @@ _ENDS = {
 }
 
 
+_PATCH, _RETURN, _RULE = "corrected for a patch", "recovered", "derived"
+
+
+def _changed_by(frame: Frame) -> str:
+    """Why a frame is not by its row and return slot as built, in the words of the last line."""
+    if frame.patch is not None and frame.patch.adjust:
+        return _PATCH
+    return _RETURN if frame.recovered is not None else _RULE
+
+
 def _summary(trace: StackTrace) -> Line:
     frames = [frame for frame in trace.frames if frame.kind != "user"]
     marks = [frame.mark for frame in frames]
-    parts = [
-        f"{marks.count(' ')} ORC as built",
-        f"{marks.count('~')} corrected for a patch",
-        f"{marks.count('?')} guessed",
-    ]
+    changed = [_changed_by(frame) for frame in frames if frame.mark == "~"]
+    parts = [f"{marks.count(' ')} ORC as built", f"{changed.count(_PATCH)} {_PATCH}"]
+    parts += [f"{changed.count(what)} {what}" for what in (_RETURN, _RULE) if what in changed]
+    parts.append(f"{marks.count('?')} guessed")
     if "!" in marks:
         parts.append(f"{marks.count('!')} in contradiction")
     end = _ENDS.get(trace.end) or f"Stopped: {trace.end_reason or 'no reason known'}."

@@ -13,6 +13,7 @@ from syrupy.assertion import SnapshotAssertion
 from orcdbg.commands import results
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
+from orcdbg.unwind.frame import DERIVED, Recovered
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import line, paint, plain, safe
 
@@ -87,3 +88,18 @@ def test_colour_changes_nothing_but_colour(registry: Registry, debugger: Debugge
     paint(lines_of(result, 160), out, 160)
     assert "\x1b[" in out.getvalue()
     assert re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue()) == plain(lines_of(result, 160))
+
+
+def test_the_last_line_counts_each_frame_once_by_its_reason(registry: Registry, debugger: Debugger) -> None:
+    """A frame that is not as built was corrected for a patch, recovered, or derived."""
+    result = registry.run(debugger, "bt")
+    assert isinstance(result, results.Stacks)
+    frames = list(result.stacks[0].frames)
+    plainly = [number for number, frame in enumerate(frames) if frame.mark == " " and frame.kind != "user"]
+    frames[plainly[0]] = replace(frames[plainly[0]], recovered=Recovered("fgraph", 0x1000))
+    for number, source in zip(plainly[1:4], DERIVED, strict=False):
+        frames[number] = replace(frames[number], source=source)
+    frames[plainly[4]] = replace(frames[plainly[4]], reliable=False, doubt="a test")
+    shown = plain(lines_of(replace(result, stacks=[replace(result.stacks[0], frames=frames)]), None))
+    as_built = len(plainly) - 5
+    assert f": {as_built} ORC as built, 1 corrected for a patch, 1 recovered, 3 derived, 1 guessed. Ends" in shown
