@@ -268,8 +268,8 @@ class Client:
         """Lets the machine go: `action` is a vCont packet. What it reported before is taken off the line first."""
         with self._lock:
             self.ask(b"vCont?")
+            self.is_running = True  # before it does: a Ctrl-C in between must find that it has to be stopped
             self._send(encode_packet(action))
-            self.is_running = True
 
     def wait(self, seconds: float | None) -> StopReply | None:
         """Waits until the machine stops; None when it has not after `seconds` (None: for ever)."""

@@ -197,10 +197,12 @@ class Guest:
     def resume(self, seconds: float | None = None) -> Stop:
         """Lets all CPUs run until something stops them: a breakpoint, Ctrl-C, or the end of `seconds`."""
         self._leave_breakpoint()
-        self._move(b"vCont;c")
         try:
+            self._move(b"vCont;c")
             stop = self._client.wait(seconds)
         except KeyboardInterrupt:
+            if not self.is_running:
+                raise
             stop = None
         return self._arrive(stop, "breakpoint") if stop is not None else self.interrupt()
 

@@ -6,7 +6,7 @@ import json
 import signal
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,14 +92,27 @@ def test_a_guest_runs_for_some_seconds(orcdbg_run: RunProgram, words: str) -> No
     assert orcdbg_run("demo", "-e", f"continue --for={words}")[0] == 2
 
 
+@pytest.fixture
+def ctrl_c() -> Iterator[None]:
+    """Ctrl-C reaches what a test starts, also where the tests run in a shell's background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("ctrl_c")
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGTERM, 128 + signal.SIGTERM), (signal.SIGINT, 0)])
 def test_a_signal_stops_the_run_and_lets_the_guest_go(
     sample: Session, stub: MachineStub, tmp_path: Path, number: signal.Signals, status: int
 ) -> None:
     """A guest that runs is stopped and left running; Ctrl-C ends the command alone, and the script goes on."""
+    runs = threading.Event()
 
     def answer(question: bytes) -> bytes | None:
-        return None if question == b"vCont;c" else stub.answer(question)
+        if question == b"vCont;c":
+            runs.set()
+            return None
+        return stub.answer(question)
 
     place = sample.placement
     with StubServer(tmp_path, answering(answer)) as server:
@@ -109,7 +122,7 @@ def test_a_signal_stops_the_run_and_lets_the_guest_go(
             assert program.stdout is not None
             while "cat" not in program.stdout.readline():
                 pass
-            time.sleep(0.5)
+            assert runs.wait(60)
             program.send_signal(number)
             out = program.stdout.read()
             assert program.wait(20) == status
