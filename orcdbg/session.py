@@ -9,13 +9,11 @@ import functools
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError, UnsupportedFormat
+from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
-from orcdbg.formats.callframe import CallFrames, Row
-from orcdbg.formats.dwarf_bytes import DebugSection
-from orcdbg.formats.elf import SHF_EXECINSTR, ElfFile
-from orcdbg.image.debug_files import find_debug_file
-from orcdbg.image.source_lines import SourceLines
+from orcdbg.formats.callframe import Row
+from orcdbg.formats.elf import SHF_EXECINSTR
+from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
@@ -59,9 +57,7 @@ _NO_IMAGE = (
 )
 MakePasses = Callable[[Build], Sequence[PatchPass]]
 # What stays, whatever memory does.
-_OF_IMAGE = frozenset(
-    ["symbols", "types", "built", "text_ranges", "orc_layout", "orc_table", "call_frames", "source_lines", "debug_file"]
-)
+_OF_IMAGE = frozenset(["symbols", "types", "built", "text_ranges", "orc_layout", "orc_table", "debug"])
 
 
 class Session:
@@ -463,32 +459,14 @@ class Session:
         return FunctionSaves(text, self.built, effective, self.names.at, named, self._branches)
 
     @functools.cached_property
-    def call_frames(self) -> CallFrames | None:
-        """The image's call frame information, None where it has none."""
-        if self.debug_file is None:
-            return None
-        try:
-            section = DebugSection(self.debug_file, ".debug_frame")
-            data = section.read(0, section.size)
-        except UnsupportedFormat as error:
-            self.warnings.append(error.message)
-            return None
-        return CallFrames(data, section.name) if data else None
-
-    @functools.cached_property
-    def debug_file(self) -> ElfFile | None:
-        """The file with the image's DWARF, None where there is none."""
-        return find_debug_file(self.image, self.image.debug_folders, self.warnings.append)
+    def debug(self) -> DebugInfo:
+        """The image's debugging information, at link addresses."""
+        return DebugInfo(self.image, self.warnings.append)
 
     def _call_frame(self, address: int) -> Row | None:
         """Call frame information for a run-time address; None where the image has none."""
-        table = self.call_frames if self.is_image_text(address) else None
+        table = self.debug.call_frames if self.is_image_text(address) else None
         return None if table is None else table.row(address - self.slide)
-
-    @functools.cached_property
-    def source_lines(self) -> SourceLines:
-        """The image's line information, at link addresses."""
-        return SourceLines(self.debug_file)
 
     @functools.cached_property
     def register_finder(self) -> RegisterFinder:
@@ -497,4 +475,6 @@ class Session:
         def by_table(ip: int, exact: bool) -> Row | None:
             return self._call_frame(ip if exact else ip - 1)
 
-        return RegisterFinder(self.memory, by_table if self.call_frames is not None else None, self.function_saves.row)
+        return RegisterFinder(
+            self.memory, by_table if self.debug.call_frames is not None else None, self.function_saves.row
+        )

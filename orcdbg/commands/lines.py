@@ -20,7 +20,7 @@ def positions_of(session: Session, addresses: Iterable[int]) -> tuple[dict[int, 
 
     Addresses that the image has no line for, as those of modules, are left out.
     """
-    lines = session.source_lines
+    lines = session.debug.source_lines
     try:
         if not lines.is_there:
             return {}, [f"no source lines: {session.image.path}: it has no debugging information"]

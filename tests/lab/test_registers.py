@@ -28,7 +28,7 @@ HLT = b"\xf4"
 
 def compare_rows(session: Session, ip: int) -> Counter[str]:
     """How the two accounts of one instruction agree, register by register."""
-    table = session.call_frames
+    table = session.debug.call_frames
     assert table is not None
     theirs, mine = table.row(ip - session.slide), session.function_saves.row(ip, True)
     _, rule = session.overlay.stated(ip)
