@@ -15,7 +15,7 @@ import re
 import shlex
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -241,98 +241,100 @@ def _sample_difference() -> Json:
     return dict(found["mismatched"][0])
 
 
+_START = "--frame 6 --args rip-=1 rsp+=8"
+# The objects that docs/contract.md describes: the commands over the sample, of which the last answers, and the way to it.
+_DESCRIBED: dict[str, tuple[str, tuple[str | int, ...]]] = {
+    "ANSWER": ("bt", ()),
+    "STACKS": ("bt", ("result",)),
+    "STACK": ("bt", ("result", "stacks", 0)),
+    "FRAME": ("bt", ("result", "stacks", 0, "frames", 1)),
+    "ORC": ("bt", ("result", "stacks", 0, "frames", 1, "orc")),
+    "PATCH": ("bt", ("result", "stacks", 0, "frames", 6, "patch")),
+    "FAILURE": ("bt 99999", ()),
+    "ERROR": ("bt 99999", ("error",)),
+    "STACKGROUPS": ("foreach bt --group", ("result",)),
+    "GROUP": ("foreach bt --group", ("result", "groups", 0)),
+    "DETAIL": ("frame 6", ("result",)),
+    "BASE": ("frame 6", ("result", "base_register")),
+    "REGISTERS": ("regs 6", ("result",)),
+    "REGISTER": ("regs 6", ("result", "registers", "rip")),
+    "ROW": ("orc lock_is_held_type+0x52", ("result",)),
+    "EFFECTIVE": ("orc lock_is_held_type+0x52", ("result", "effective")),
+    "SITES": ("patch at lock_is_held_type+0x52", ("result",)),
+    "SITE": ("patch at lock_is_held_type+0x52", ("result", "sites", 0)),
+    "CHECK": ("patch check", ("result",)),
+    "HAZARD": ("patch check", ("result", "hazards", 0)),
+    "CODE": ("dis lock_is_held_type+0x52 1", ("result",)),
+    "INSTRUCTION": ("dis lock_is_held_type+0x52 1", ("result", "instructions", 0)),
+    "CHANGE": ("dis lock_is_held_type+0x52 1", ("result", "instructions", 0, "patch")),
+    "SYMBOLS": ("sym schedule", ("result",)),
+    "SYMBOL": ("sym schedule", ("result", "symbols", 0)),
+    "WORDS": ("rd linux_banner", ("result",)),
+    "WORD": ("rd linux_banner", ("result", "words", 0)),
+    "TASKS": ("ps", ("result",)),
+    "TASK": ("ps", ("result", "tasks", 0)),
+    "STRUCTURE": ("struct list_head init_task", ("result",)),
+    "MEMBER": ("struct list_head init_task", ("result", "members", 0)),
+    "TRANSLATION": ("vtop schedule", ("result",)),
+    "ENTRY": ("vtop schedule", ("result", "mapping", 0)),
+    "MACHINE": ("sys", ("result",)),
+    "FACTS": ("sys", ("result", "system")),
+    "LOGCHECKS": ("bt --check", ("result",)),
+    "LOGCHECK": ("bt --check", ("result", "checks", 0)),
+    "CHECKROW": ("bt --check", ("result", "checks", 0, "rows", 0)),
+    "SAVED": ("bt -e", ("result",)),
+    "REGISTERSET": ("bt -e", ("result", "saved", 0)),
+    "LOG": ("log", ("result",)),
+    "RECORD": ("log", ("result", "records", 0)),
+    "SETTINGS": ("set", ("result",)),
+    "STEPS": (f"step 2 {_START} --trace", ("result",)),
+    "STEP": (f"step 2 {_START} --trace", ("result", "trace", 0)),
+    "SKIPPED": ("step 2 --frame 6 --at native_read_cr0 --skip", ("result", "skipped", 0)),
+    "WHATIF": (f"step {_START} --text image", ("result", "what_if")),
+    "VERSION": (f"step {_START} --text image", ("result", "what_if", "other")),
+    "BOUNDARY": (f"step {_START} --text image", ("result", "what_if", "other", "boundaries", 0)),
+    "CONTEXT": (f"step 0 {_START}; context", ("result",)),
+    "STACKWORD": (f"step 0 {_START}; context", ("result", "stack", 0)),
+    "STOPS": (f"step 0 {_START}; break schedule", ("result",)),
+    "STOP": (f"step 0 {_START}; break schedule", ("result", "stops", 0)),
+}
+
+
+def _answer(run: RunProgram, commands: str) -> Json:
+    """What the last of some commands over the sample says."""
+    words = (word for one in commands.split("; ") for word in ("-e", one))
+    found: Json = json.loads(run("demo", "--format", "json", *words)[1].splitlines()[-1])
+    return found
+
+
+def _follow(answer: Json, way: Iterable[str | int]) -> Json:
+    """A part of an answer."""
+    found: Any = answer
+    for key in way:
+        found = found[key]
+    return dict(found)
+
+
 @pytest.fixture
 def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
     """A real object for each that docs/contract.md describes, by the name it has there."""
-
-    def result(command: str) -> Json:
-        found: Json = json.loads(orcdbg_run("demo", "--format", "json", "-e", command)[1])
-        return found
-
-    good, bad, detail = result("bt"), result("bt 99999"), result("frame 6")["result"]
-    stack, groups = good["result"]["stacks"][0], result("foreach bt --group")["result"]
-    frame, patched = stack["frames"][1], stack["frames"][6]
-    orc, code = result("orc lock_is_held_type+0x52")["result"], result("dis lock_is_held_type+0x52 1")["result"]
-    sites, modules = result("patch at lock_is_held_type+0x52")["result"], encode(_sample_module())
-    audit, replay = result("patch audit")["result"], result(f"patch replay -o {tmp_path}/text.elf")["result"]
-    account, check = _sample_account(audit), result("patch check")["result"]
-    names, words, tasks = result("sym schedule")["result"], result("rd linux_banner")["result"], result("ps")["result"]
-    structure, translation = result("struct list_head init_task")["result"], result("vtop schedule")["result"]
-    start = "--frame 6 --args rip-=1 rsp+=8"
-    steps, context = (
-        result(f"step 2 {start} --trace")["result"],
-        json.loads(orcdbg_run("demo", "--format", "json", "-e", f"step 0 {start}", "-e", "context")[1].splitlines()[1])[
-            "result"
-        ],
-    )
-    what_if = result(f"step {start} --text image")["result"]["what_if"]
-    stops = json.loads(
-        orcdbg_run("demo", "--format", "json", "-e", f"step 0 {start}", "-e", "break schedule")[1].splitlines()[1]
-    )["result"]
-    return {
-        "STEPS": steps,
-        "STEP": steps["trace"][0],
-        "SKIPPED": result("step 2 --frame 6 --at native_read_cr0 --skip")["result"]["skipped"][0],
-        "WHATIF": what_if,
-        "VERSION": what_if["other"],
-        "BOUNDARY": what_if["other"]["boundaries"][0],
-        "CONTEXT": context,
-        "STACKWORD": context["stack"][0],
-        "STOPS": stops,
-        "STOP": stops["stops"][0],
-        "ANSWER": good,
-        "FAILURE": bad,
-        "ERROR": bad["error"],
-        "STACKS": good["result"],
-        "STACKGROUPS": groups,
-        "GROUP": groups["groups"][0],
-        "STACK": stack,
-        "FRAME": frame,
+    audit_command, replay_command = "patch audit", f"patch replay -o {tmp_path}/text.elf"
+    wanted = dict.fromkeys([audit_command, replay_command, *(commands for commands, _ in _DESCRIBED.values())])
+    answers = {commands: _answer(orcdbg_run, commands) for commands in wanted}
+    found = {name: _follow(answers[commands], way) for name, (commands, way) in _DESCRIBED.items()}
+    audit, modules = answers[audit_command]["result"], encode(_sample_module())
+    account = _sample_account(audit)
+    return found | {
         "INLINED": _inlined(),
-        "ORC": frame["orc"],
-        "PATCH": patched["patch"],
-        "DETAIL": detail,
-        "BASE": detail["base_register"],
-        "REGISTERS": result("regs 6")["result"],
-        "REGISTER": result("regs 6")["result"]["registers"]["rip"],
-        "ROW": orc,
-        "EFFECTIVE": orc["effective"],
-        "SITES": sites,
-        "SITE": sites["sites"][0],
         "AUDIT": {name: value for name, value in audit.items() if name not in account},
         "ACCOUNT": account,
         "COUNT": account["by_mechanism"]["paravirt"],
         "DIFFERENCE": _sample_difference(),
-        "REPLAY": replay,
-        "CHECK": check,
-        "HAZARD": check["hazards"][0],
-        "CODE": code,
-        "INSTRUCTION": code["instructions"][0],
-        "CHANGE": code["instructions"][0]["patch"],
-        "SYMBOLS": names,
-        "SYMBOL": names["symbols"][0],
-        "WORDS": words,
-        "WORD": words["words"][0],
-        "TASKS": tasks,
-        "TASK": tasks["tasks"][0],
-        "STRUCTURE": structure,
-        "MEMBER": structure["members"][0],
-        "TRANSLATION": translation,
-        "ENTRY": translation["mapping"][0],
+        "REPLAY": answers[replay_command]["result"],
         "MODULES": modules,
         "MODULE": modules["modules"][0],
         "RANGE": modules["modules"][0]["ranges"][0],
-        "MACHINE": result("sys")["result"],
-        "FACTS": result("sys")["result"]["system"],
-        "LOGCHECKS": result("bt --check")["result"],
-        "LOGCHECK": result("bt --check")["result"]["checks"][0],
-        "CHECKROW": result("bt --check")["result"]["checks"][0]["rows"][0],
-        "SAVED": result("bt -e")["result"],
-        "REGISTERSET": result("bt -e")["result"]["saved"][0],
-        "LOG": result("log")["result"],
-        "RECORD": result("log")["result"]["records"][0],
         "STOPPED": encode(Stopped(Stop("breakpoint", 0, 0xFFFFFFFF81000000), None, None)),
-        "SETTINGS": result("set")["result"],
         "LINES": encode(Text(["a line"])),
     }
 

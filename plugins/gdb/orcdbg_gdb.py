@@ -10,6 +10,7 @@ are those beside this file.
 
 from __future__ import annotations
 
+import abc
 import os
 import re
 import sys
@@ -249,7 +250,7 @@ class Orc(gdb.Command):
         super().__init__("orc", gdb.COMMAND_STACK, prefix=True)
 
 
-class _OrcCommand(gdb.Command):
+class _OrcCommand(gdb.Command, abc.ABC):
     """A command below `orc`; its docstring is gdb's help for it."""
 
     word = ""
@@ -264,9 +265,9 @@ class _OrcCommand(gdb.Command):
         except OrcdbgError as error:
             raise gdb.GdbError(f"orcdbg: {error.message}{f' ({error.hint})' if error.hint else ''}") from None
 
+    @abc.abstractmethod
     def answer(self, argument: str) -> str:
         """What is shown."""
-        raise NotImplementedError
 
 
 class OrcFrame(_OrcCommand):
