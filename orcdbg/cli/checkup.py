@@ -9,6 +9,7 @@ from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import FileSource
 from orcdbg.cli.options import Parser
 from orcdbg.cli.output import Output, terminal_width, wants_color
+from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.checkup import FileFound, Opened, look
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import open_image
@@ -25,6 +26,10 @@ def _parser() -> Parser:
         allow_abbrev=False,
     )
     made.add_argument("files", nargs="+", metavar="FILE", help="a snapshot, an image, or both, in any order")
+    made.add_argument(
+        "--debug-dir", action="append", default=[], metavar="DIR", help="where debug files that were split off are"
+    )
+    made.add_argument("--patches", metavar="FILE", help="a journal of `patch export`, for a snapshot without its image")
     made.add_argument("--format", choices=("text", "json"), default="text", help="how the answer looks")
     return made
 
@@ -50,14 +55,16 @@ def _look_at(path: str, opened: Opened, parts: list[SnapshotFile]) -> FileFound:
         return FileFound(path, kind, error.message)
 
 
-def _open(paths: Sequence[str]) -> Opened:
-    opened, parts = Opened(), list[SnapshotFile]()
+def _open(paths: Sequence[str], debug_folders: Sequence[str], journal: str | None) -> Opened:
+    opened, parts = Opened(debug_folders=debug_folders), list[SnapshotFile]()
     opened.files += [_look_at(path, opened, parts) for path in paths]
     try:
         if parts:
             opened.snapshot = open_snapshot(parts)
         if opened.snapshot is not None and opened.error is None:
-            opened.session = open_session(*paths)
+            opened.session = open_session(*paths, debug_folders=debug_folders)
+            if journal is not None:
+                apply_patches(opened.session, journal)
     except OrcdbgError as error:
         opened.error = opened.error or error
     if opened.image is None and opened.snapshot is not None and opened.session is None:
@@ -77,7 +84,7 @@ def _without_image(opened: Opened) -> None:
 def run(arguments: Sequence[str]) -> int:
     """Runs `orcdbg checkup`; the exit status."""
     options = _parser().parse_args(arguments)
-    result = look(_open(options.files))
+    result = look(_open(options.files, options.debug_dir, options.patches))
     color, width = wants_color("auto", sys.stdout), terminal_width(sys.stdout)
     Output(options.format, color, width).answer("checkup", result, sys.stdout)
     return result.exit_status

@@ -12,6 +12,7 @@ from typing import TypeVar
 
 from orcdbg.base.errors import MemoryFault, Mismatch, OrcdbgError
 from orcdbg.base.reading import read_cstring
+from orcdbg.image.debug_files import find_debug_file
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.tasks import online_cpus
 from orcdbg.session import Session
@@ -23,7 +24,6 @@ PAGE = 4096
 MAX_TEXT_PAGES = 1 << 16
 # Tables of what the boot patched: the boot gives their memory back, so only the file has them.
 _BOOT_TABLES = (".altinstructions", ".smp_locks", ".parainstructions", ".retpoline_sites", ".return_sites")
-_DWARF = (".debug_line", ".zdebug_line")
 # What goes into a command line that a user may copy comes from the snapshot: nothing but these letters.
 _RELEASE, _BUILD_ID = re.compile(r"[\w.+~-]{1,64}", re.ASCII), re.compile(r"[0-9a-f]{16,64}")
 _BY_RELEASE = (
@@ -79,6 +79,12 @@ class Opened:
     snapshot: Snapshot | None = None
     session: Session | None = None
     error: OrcdbgError | None = None
+    debug_folders: Sequence[str] = ()
+
+    @property
+    def any_image(self) -> Image | None:
+        """The image given, else what memory holds of it."""
+        return self.image if self.image is not None or self.session is None else self.session.image
 
 
 def command_for_image(release: str | None, build_id: str | None) -> str | None:
@@ -108,6 +114,9 @@ def look(opened: Opened) -> Checkup:
         warnings += opened.snapshot.warnings
     if opened.image is not None:
         facts |= _of_image(opened.image)
+    image = opened.any_image
+    if image is not None:
+        facts["debug_information"] = _told(lambda: _debug_file(image, opened.debug_folders, warnings.append))
     if opened.session is not None:
         facts |= _of_session(opened.session)
         warnings += [one for one in opened.session.warnings if one not in warnings]
@@ -118,7 +127,7 @@ def look(opened: Opened) -> Checkup:
 def _identity(opened: Opened) -> tuple[str | None, str | None]:
     """Release and build-id, by the snapshot first, for it is what needs the other."""
     info = opened.snapshot.vmcoreinfo if opened.snapshot is not None else {}
-    image = opened.image if opened.image is not None else opened.session.image if opened.session is not None else None
+    image = opened.any_image
     release, build_id = info.get("OSRELEASE"), info.get("BUILD-ID")
     if image is not None:
         banner = _told(lambda: _banner(image))
@@ -139,6 +148,11 @@ def _told(ask: Callable[[], T]) -> T | None:
 def _banner(image: Image) -> str | None:
     symbol = vmlinux_symbols(image).find("linux_banner")
     return None if symbol is None else read_cstring(image, symbol.address, 512).decode("latin-1").strip()
+
+
+def _debug_file(image: Image, folders: Sequence[str], warn: Callable[[str], None]) -> str | None:
+    found = find_debug_file(image, folders, warn)
+    return None if found is None else found.source.name
 
 
 def _of_snapshot(snapshot: Snapshot) -> dict[str, str | int | None]:
@@ -165,6 +179,8 @@ def _of_image(image: Image) -> dict[str, str | int | None]:
 def _of_session(session: Session) -> dict[str, str | int | None]:
     place = session.placement
     found: dict[str, str | int | None] = {"kaslr": f"{place.slide:#x}", "placement": place.source}
+    if session.journal is not None:
+        found["journal"] = session.journal.path
     if not session.snapshot.vmcoreinfo and place.source.startswith("VMCOREINFO found"):
         found["vmcoreinfo"] = "found by search"
     pages, lost = _text_pages(session)
@@ -204,11 +220,10 @@ def _missing(opened: Opened, facts: Mapping[str, str | int | None], get: str | N
     if isinstance(opened.error, Mismatch):
         yield Missing("the image of this kernel", "nothing can be asked: the image given is of another build", get)
     if opened.image is None:
-        yield Missing(
-            "image",
-            "names, types and ORC rows are those in memory; `patch` has nothing to compare with, and there are no lines",
-            get,
-        )
+        has_journal = facts.get("journal") is not None
+        patches = "patches those of the journal" if has_journal else "`patch` has nothing to compare with"
+        lines = "" if facts.get("debug_information") else ", and there are no lines"
+        yield Missing("image", f"names, types and ORC rows are those in memory; {patches}{lines}", get)
     else:
         yield from _missing_of_image(opened.image, facts, get)
     if opened.snapshot is not None:
@@ -222,7 +237,7 @@ def _has(image: Image, *names: str) -> bool:
 
 
 def _missing_of_image(image: Image, facts: Mapping[str, str | int | None], get: str | None) -> Iterator[Missing]:
-    has_dwarf = _has(image, *_DWARF)
+    has_dwarf = facts.get("debug_information") is not None
     if facts.get("symbols") is None:
         yield Missing("symbols", "nothing has a name, so nothing can be found", get)
     if not _has(image, ".BTF"):

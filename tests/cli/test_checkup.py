@@ -17,6 +17,7 @@ from orcdbg.image.vmlinux import open_source
 from tests.build import elf
 from tests.build.sample import changed_core
 from tests.conftest import RunProgram
+from tests.image.test_debug_files import by_build_id, debug_file, put
 
 BUILD_ID = "7339d8fddee0241894f65f126b7e6f70d5fb37d7"
 
@@ -47,6 +48,23 @@ def test_image_and_snapshot(orcdbg_run: RunProgram) -> None:
     assert (facts["text_pages"], facts["text_pages_missing"]) == (1538, 0)
     assert missing(result) == ["DWARF lines"]
     assert result["missing"][0]["command"] == f"debuginfod-find debuginfo {BUILD_ID}"
+
+
+def test_debugging_information_that_was_split_off(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """It is found below the folders that are named, and then nothing is missing."""
+    put(by_build_id(tmp_path, BUILD_ID), debug_file(bytes.fromhex(BUILD_ID)))
+    status, result = checkup(orcdbg_run, *sample_files(), "--debug-dir", str(tmp_path))
+    assert (status, missing(result)) == (0, [])
+    assert result["facts"]["debug_information"] == str(by_build_id(tmp_path, BUILD_ID))
+    assert checkup(orcdbg_run, *sample_files())[1]["facts"]["debug_information"] is None
+
+
+def test_a_journal_that_cannot_be_used(orcdbg_run: RunProgram, tmp_path: Path) -> None:
+    """It is said like a file that cannot."""
+    put(tmp_path / "journal", b"{}\n")
+    status, result = checkup(orcdbg_run, *sample_files(), "--patches", str(tmp_path / "journal"))
+    assert (status, result["usable"]) == (3, False)
+    assert str(tmp_path / "journal") in result["error"]["message"]
 
 
 def test_an_image_alone(orcdbg_run: RunProgram) -> None:

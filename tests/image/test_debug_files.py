@@ -65,9 +65,9 @@ def found(image: str, *folders: Path) -> tuple[str | None, list[str]]:
     return None if elf_file is None else elf_file.source.name, warnings
 
 
-def by_build_id(root: Path) -> Path:
-    """Where below a folder the file of this build is."""
-    return root / ".build-id" / BUILD.hex()[:2] / f"{BUILD.hex()[2:]}.debug"
+def by_build_id(root: Path, build_id: str = BUILD.hex()) -> Path:
+    """Where below a folder the file of a build is."""
+    return root / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
 
 
 @pytest.mark.parametrize("place", ["named", "beside"])
