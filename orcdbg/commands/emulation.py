@@ -72,9 +72,9 @@ class Emulation:
 
     def _page(self, address: int) -> Page:
         """A page of the kernel, with the version of the site that was asked for."""
-        if self._previous is not None and not self.session.is_text(address):
-            return Page(self._previous.emulator.memory.read(address, PAGE))
         page = self._pages.page(address)
+        if self._previous is not None and not self.session.is_text(address):
+            return replace(page, data=self._previous.emulator.memory.read(address, PAGE))
         one = self.version
         if one is None or one.address + len(one.text) <= address or one.address >= address + PAGE:
             return page
@@ -82,7 +82,7 @@ class Emulation:
         low, high = max(one.address, address), min(one.address + len(one.text), address + PAGE)
         data[low - address : high - address] = one.text[low - one.address : high - one.address]
         unknown = tuple(span for span in page.unknown if span[1] <= low or span[0] >= high)
-        return Page(bytes(data), unknown)
+        return replace(page, data=bytes(data), unknown=unknown, physical=None)
 
     def trace(self, most: int = MAX_FRAMES) -> StackTrace:
         """The stack of the emulated CPU, or its innermost frames."""

@@ -12,7 +12,7 @@ from orcdbg.base.errors import BadAddress, NotInSnapshot
 from orcdbg.base.reading import AddressSpace, I64Array, PieceReader, U64Array
 
 PAGE = 4096
-_PRESENT, _LARGE = 1, 1 << 7
+_PRESENT, _WRITABLE, _LARGE, _NO_EXECUTE = 1, 1 << 1, 1 << 7, 1 << 63
 _PHYSICAL = 0x000F_FFFF_FFFF_F000
 MAX_CACHED_TABLES = 4096
 MAX_CACHED_PAGES = 1 << 18
@@ -37,6 +37,16 @@ class Translation(NamedTuple):
     physical: int | None
     size: int
     why: str | None
+
+    @property
+    def is_writable(self) -> bool:
+        """Whether all entries on the way let the page be written."""
+        return all(entry.value & _WRITABLE for entry in self.entries)
+
+    @property
+    def is_executable(self) -> bool:
+        """Whether no entry on the way forbids to run what is there."""
+        return not any(entry.value & _NO_EXECUTE for entry in self.entries)
 
 
 class KernelMemory:

@@ -23,7 +23,6 @@ REGISTERS = (
 _NUMBERS = tuple(getattr(x86_const, f"UC_X86_REG_{name.upper()}") for name in REGISTERS)
 DEFAULT_PAGES = 16384
 _ACCESS = {unicorn.UC_MEM_READ: "reads", unicorn.UC_MEM_WRITE: "writes", unicorn.UC_MEM_FETCH: "runs"}
-_READ_RUN = unicorn.UC_PROT_READ | unicorn.UC_PROT_EXEC
 
 BlockHook = Callable[[int, int], bool]
 
@@ -56,7 +55,10 @@ class Engine:
         self._page = page
         self._is_text = is_text
         self._limit = pages
-        self._frames: dict[int, int] = {}
+        self._used = 0
+        self._frames: dict[int, int] = {}  # by virtual page
+        self._shared: dict[int, int] = {}  # by physical page
+        self._rights: dict[int, tuple[bool, bool]] = {}  # to write and to run, by virtual page
         self._journal: dict[int, bytes] = {}
         self._fault: OrcdbgError | None = None
         self._stepping = False
@@ -93,12 +95,21 @@ class Engine:
         found = self._frames.get(address)
         if found is None:
             page = self._page(address)
-            if len(self._frames) >= self._limit:
-                raise OutOfFrames(f"more than {self._limit} pages of memory were touched")
-            found = self._frames[address] = len(self._frames) * PAGE
-            self._uc.mem_write(found, page.data)
-            self.unknown += page.unknown
+            found = None if page.physical is None else self._shared.get(page.physical)
+            if found is None:
+                found = self._new_frame(page)
+            self._frames[address], self._rights[address] = found, (page.writable, page.executable)
         return found
+
+    def _new_frame(self, page: Page) -> int:
+        if self._used >= self._limit:
+            raise OutOfFrames(f"more than {self._limit} pages of memory were touched")
+        frame, self._used = self._used * PAGE, self._used + 1
+        self._uc.mem_write(frame, page.data)
+        self.unknown += page.unknown
+        if page.physical is not None:
+            self._shared[page.physical] = frame
+        return frame
 
     def read(self, address: int, size: int) -> bytes:
         """Memory as the emulated CPU sees it."""
@@ -129,13 +140,19 @@ class Engine:
             if writes and self._is_text(address):
                 raise Fault(f"it writes to kernel text on the page {address:#x}")
             frame = self._frame(address)
+            may_write, may_run = self._rights[address]
+            if writes and not may_write:
+                raise Fault(f"it writes to the page {address:#x}, which is read-only")
+            if access == unicorn.UC_MEM_FETCH and not may_run:
+                raise Fault(f"it runs the page {address:#x}, which may not be run")
         except OrcdbgError as error:
             self._fault = error
             return False
         if writes and frame not in self._journal:
             self._journal[frame] = bytes(self._uc.mem_read(frame, PAGE))
         entry.paddr = frame
-        entry.perms = _READ_RUN | (unicorn.UC_PROT_WRITE if frame in self._journal else 0)
+        entry.perms = unicorn.UC_PROT_READ | (unicorn.UC_PROT_EXEC if may_run else 0)
+        entry.perms |= unicorn.UC_PROT_WRITE if may_write and frame in self._journal else 0
         return True
 
     def _on_block(self, uc: Any, address: int, size: int, _data: object) -> None:

@@ -11,23 +11,31 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, NotInSnapshot
 from orcdbg.base.reading import AddressSpace
+from orcdbg.snapshot.pagetables import KernelMemory
 
 PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """A page's bytes; `unknown` are the [start, end) addresses on it whose bytes nobody can tell."""
+    """A page's bytes, and what the page tables let a CPU do with it.
+
+    `unknown` are the [start, end) addresses on it whose bytes nobody can tell. Pages with one `physical` address are one
+    page by several names; None for a page that is not as memory has it.
+    """
 
     data: bytes
     unknown: tuple[tuple[int, int], ...] = ()
+    physical: int | None = None
+    writable: bool = True
+    executable: bool = True
 
 
 class PageSource:
     """Pages of the stopped kernel.
 
     Args:
-        memory: kernel memory.
+        memory: kernel memory, by its page tables.
         text: text as it ran, also where memory is not in the snapshot.
         is_text: which addresses are code.
         start_of: where the function that holds an address begins; text is replayed from there on.
@@ -35,7 +43,7 @@ class PageSource:
 
     def __init__(
         self,
-        memory: AddressSpace,
+        memory: KernelMemory,
         text: AddressSpace,
         is_text: Callable[[int], bool],
         start_of: Callable[[int], int],
@@ -48,11 +56,13 @@ class PageSource:
     def page(self, address: int) -> Page:
         """The page at `address`, a multiple of the page size; MemoryFault where none of it can be had."""
         try:
-            return Page(self._memory.read(address, PAGE))
+            data = self._memory.read(address, PAGE)
         except NotInSnapshot:
             if not self._is_text(address) and not self._is_text(address + PAGE - 1):
                 raise
-        return self._replayed(address)
+            return self._replayed(address)
+        way = self._memory.explain(address)
+        return Page(data, (), way.physical, way.is_writable, way.is_executable)
 
     def _replayed(self, address: int) -> Page:
         """A page of text that the snapshot lacks: replayed, in halves where a patch on it is not known."""

@@ -255,3 +255,45 @@ def test_the_way_back_is_not_limited() -> None:
     machine.run(10)
     assert machine.back(10).by == "count"
     assert (state(machine), machine.executed) == (before, 500)
+
+
+# mov %rax,(%rdi); mov (%rsi),%rdx; jmp *%rsi
+ALIASES = bytes.fromhex("488907 488b16 ffe6")
+
+
+def by_page_tables(data: Page, again: Page, **registers: int) -> Emulator:
+    """A CPU at ALIASES, with two pages of data as the page tables have them; rdi and rsi point into them."""
+    pages = {TEXT: Page(ALIASES.ljust(PAGE, b"\xcc")), DATA: data, DATA + PAGE: again}
+    values = {**dict.fromkeys(REGISTERS, 0), "rip": TEXT, "rflags": 2, "rdi": DATA, "rsi": DATA + PAGE, **registers}
+    return Emulator(pages.__getitem__, lambda address: TEXT <= address < TEXT + PAGE, values, 0)
+
+
+@pytest.mark.parametrize("physical", [None, 0x5000])
+def test_a_page_by_two_names_is_one_page(physical: int | None) -> None:
+    """What is written by one is read by the other, and is as it was again when stepped back."""
+    one = Page(bytes(PAGE), (), physical)
+    machine = by_page_tables(one, one, rax=0x1234)
+    assert machine.run(2).by == "count"
+    assert machine.registers()["rdx"] == (0 if physical is None else 0x1234)
+    assert machine.back(2).by == "count"
+    assert machine.memory.read(DATA + PAGE, 8) == bytes(8)
+
+
+def test_what_page_tables_forbid_ends_the_run() -> None:
+    """A write to a read-only page, also after it was read; and code in a page that may not be run."""
+    machine = by_page_tables(Page(bytes(PAGE), (), 0x5000, writable=False), Page(bytes(PAGE)))
+    stop = machine.step()
+    assert stop is not None
+    assert (stop.by, stop.why) == (
+        "fault",
+        f"movq %rax, (%rdi): it writes to the page {DATA:#x}, which is read-only",
+    )
+    machine = by_page_tables(Page(bytes(PAGE)), Page(b"\x90" * PAGE, executable=False))
+    assert machine.run(2).by == "count"
+    stop = machine.step()
+    assert stop is not None
+    assert (stop.by, stop.why, machine.ip) == (
+        "fault",
+        f"jmpq *%rsi: it runs the page {DATA + PAGE:#x}, which may not be run",
+        TEXT + len(ALIASES) - 2,
+    )

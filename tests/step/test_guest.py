@@ -20,7 +20,7 @@ from orcdbg.step.guest import Guest, Stop
 from orcdbg.step.packets import encode_packet
 from tests.build.stub import Answer, Connect, MachineStub, StubServer, answering
 
-SECONDS = 0.3  # for one answer of a stub that gives none
+SECONDS = 1.0  # for one answer of a stub that gives none
 
 
 @pytest.fixture

@@ -49,3 +49,15 @@ def test_data_that_is_not_in_the_snapshot_is_not_made_up(sample: Session, tmp_pa
     session = orcdbg.open(sample_files()[0], without)
     with pytest.raises(NotInSnapshot):
         source(session).page(page)
+
+
+def test_a_page_has_the_rights_that_its_tables_give(sample: Session) -> None:
+    """And the physical address by which other names of it are known."""
+    place = sample.linux.address("init_task") & -PAGE
+    page = source(sample).page(place)
+    assert page.physical == sample.memory.translate(place)
+    way = sample.memory.explain(place)
+    entry = way.entries[-1]
+    for bit, writable, executable in ((0, True, True), (1 << 1, False, True), (1 << 63, True, False)):
+        changed = way._replace(entries=(*way.entries[:-1], entry._replace(value=(entry.value & ~(1 << 63) | 2) ^ bit)))
+        assert (changed.is_writable, changed.is_executable) == (writable, executable)
