@@ -17,6 +17,7 @@ from orcdbg.snapshot.files import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_kernel
+from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
 
 if TYPE_CHECKING:
@@ -76,7 +77,7 @@ def sort_files(
         if found is not None:
             snapshots.append(found)
             continue
-        kind = file_kind(FileSource(path))
+        kind = FileKind.UNKNOWN if is_stream(path) else file_kind(FileSource(path))  # a pipe is read only once
         if kind in _IMAGES:
             images.append(path)
         elif kind is FileKind.BZIMAGE:

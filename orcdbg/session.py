@@ -140,6 +140,11 @@ class Session:
             release = self.snapshot.vmcoreinfo.get("OSRELEASE")
             raise Mismatch("banner", built, f"{shown} (OSRELEASE {release})" if release else shown)
 
+    @property
+    def files(self) -> tuple[str, str]:
+        """The names of image and snapshot; of several files, the first."""
+        return self.image.path, self.snapshot.path
+
     @functools.cached_property
     def symbols(self) -> SymbolTable:
         """The image's symbols, at link addresses."""

@@ -114,7 +114,7 @@ class FileSource:
         self.name = path
         self._fd = -1
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe nobody waits for a writer
         except OSError as error:
             raise UnsupportedFormat(path, f"cannot be opened: {error.strerror}") from error
         info = os.fstat(self._fd)

@@ -15,6 +15,7 @@ from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import open_image
 from orcdbg.opening import RAW_HINT, image_in_memory, open_session
 from orcdbg.snapshot.files import SnapshotFile, open_snapshot, recognise
+from orcdbg.snapshot.spool import is_stream
 
 _RAW = "a plain image of memory"
 
@@ -38,6 +39,8 @@ def _look_at(path: str, opened: Opened, parts: list[SnapshotFile]) -> FileFound:
     """What a file is; an image is opened, a part of a snapshot is kept for when all of them are known."""
     kind: str | None = None
     try:
+        if is_stream(path):
+            raise UnsupportedFormat(path, "a pipe is read only once, and this looks twice", "write it to a file first")
         part = recognise(path)
         if part is not None:
             parts.append(part)

@@ -45,7 +45,10 @@ class Parser(argparse.ArgumentParser):
 
 
 def _number(text: str) -> int:
-    return int(text, 0)
+    try:
+        return int(text, 0)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
 
 
 def parser() -> argparse.ArgumentParser:

@@ -16,7 +16,7 @@ def apply_patches(session: Session, path: str) -> None:
         UnsupportedFormat: it cannot be read, is damaged, or of another boot.
         Mismatch: it is of another kernel.
     """
-    if not Path(path).is_file():
+    if Path(path).exists() and not Path(path).is_file():
         raise UnsupportedFormat(path, "not a regular file")
     try:
         with open(path, "rb") as file:

@@ -14,7 +14,8 @@ from orcdbg.cli.output import Output, terminal_width, wants_color, warn
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.results import Result
 from orcdbg.commands.standard import standard_commands
-from orcdbg.commands.trim import TrimChoice, TrimmedImage, replacing, write_trimmed
+from orcdbg.commands.trim import TrimChoice, TrimmedImage, write_trimmed
+from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.image.essential_sections import write_image
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.tasks import Task
@@ -78,7 +79,7 @@ def _trim_image(options: Namespace) -> Result:
     if len(options.files) != 1:
         raise UsageError("--image takes a vmlinux alone", "orcdbg trim --image VMLINUX -o FILE")
     image = open_image(options.files[0])
-    with replacing(options.output) as file:
+    with replacing(options.output, options.files) as file:
         return TrimmedImage(options.output, write_image(image, file))
 
 
@@ -90,6 +91,7 @@ def _trim_snapshot(options: Namespace) -> Result:
         return behind[0][0]
 
     session = open_session(*options.files, through=record)
+    refuse_inputs(options.output, session.files)  # before the work, which takes its time
     recorder, memory = behind[0]
     wanted = _numbers(options.tasks)
     tasks = [session.task(one) for one in wanted] if wanted else None

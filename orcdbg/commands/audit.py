@@ -6,10 +6,10 @@ import argparse
 
 import numpy as np
 
-from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.results import Audit, Check, Replay, Result
+from orcdbg.commands.writing import replacing
 from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
 from orcdbg.kernel.names import Names
 from orcdbg.session import Session
@@ -70,9 +70,6 @@ def replay_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     text = replayed.text
     labels = _labels(session, text.address, text.end)
     data = encode_elf([Stretch(".text", text.address, bytes(text.data))], labels)
-    try:
-        with open(arguments.output, "wb") as file:
-            file.write(data)
-    except OSError as error:
-        raise UsageError(f"{arguments.output}: cannot be written: {error.strerror}") from error
+    with replacing(arguments.output, session.files) as file:
+        file.write(data)
     return Replay(arguments.output, text.address, len(text.data), len(labels), replayed.problems)

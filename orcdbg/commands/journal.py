@@ -9,7 +9,7 @@ from typing import Any
 
 from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.trim import replacing
+from orcdbg.commands.writing import replacing
 from orcdbg.patches.journal import JournalLedger, Rule, cluster_json, write_journal
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.session import Session
@@ -66,7 +66,7 @@ def export_patches(debugger: Debugger, path: str) -> Exported:
         raise UsageError("this kernel has no build-id, so nobody could tell whose patches these are")
     release = session.snapshot.vmcoreinfo.get("OSRELEASE", "")
     head = {"build_id": build_id, "release": release, "slide": f"{session.slide:#x}"}
-    with replacing(path) as file:
+    with replacing(path, session.files) as file:
         rules = _rules(session)
         places = write_journal(
             file, head, _places(session, session.ledger, {}), _places(session, session.stack_ledger, rules)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-import tempfile
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from typing import IO
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace
+from orcdbg.commands.writing import replacing
 from orcdbg.formats.core_writing import PAGE, write_core
 from orcdbg.formats.elf import Note
 from orcdbg.image.vmlinux import KERNEL_BASE
@@ -226,7 +224,7 @@ def write_trimmed(session: Session, recorder: Recorder, memory: AddressSpace, ch
 
     kept: list[Note] = [*notes, encode_kept(ranges)]
     runs = runs_of(ranges, memory, keeper.blank)
-    with replacing(path) as file:
+    with replacing(path, session.files) as file:
         if choice.zstd:
             import zstandard  # only where it is asked for
 
@@ -236,24 +234,3 @@ def write_trimmed(session: Session, recorder: Recorder, memory: AddressSpace, ch
             write_core(file, kept, runs, read)
         size = file.tell()
     return Trimmed(path, size, sum(end - start for start, end in ranges), stacks, keeper.missing)
-
-
-@contextlib.contextmanager
-def replacing(path: str) -> Iterator[IO[bytes]]:
-    """A file to write that takes the place of `path` once all is written; nothing is left of it when that fails.
-
-    Raises:
-        UsageError: it cannot be written.
-    """
-    target = Path(path)
-    try:
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file:
-            try:
-                yield file
-                file.flush()
-                Path(file.name).replace(target)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-    except OSError as error:
-        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
