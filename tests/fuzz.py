@@ -10,15 +10,11 @@ from __future__ import annotations
 import argparse
 import random
 import resource
-import signal
 import struct
 import sys
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from types import FrameType
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import BytesSource
@@ -34,27 +30,12 @@ from orcdbg.symbols.btf import Btf
 from tests.build.elf import Load, core, note, prstatus
 from tests.build.kdump import LZO, SNAPPY, ZLIB, ZSTD, Kdump, flattened
 from tests.build.memory_files import avml, lime, vmss
+from tests.fuzz_case import MEMORY, NUMBERS, Format, try_cases
 
 PAGE = 4096
-SECONDS, MEMORY = 10, 1 << 30
 INFO = b"OSRELEASE=6.1.0\nKERNELOFFSET=1000000\nNUMBER(phys_base)=0\n"
 FRAMES = (0, 1, 2, 5, 80)
 ADDRESSES = (*(frame * PAGE for frame in FRAMES), 81 * PAGE, 0x9000, 0x19000, 1 << 40, (1 << 64) - PAGE)
-# Values that break parsers: none, one, the largest of each size, powers of two, just below them.
-NUMBERS = (0, 1, 2, 0x7F, 0x80, 0xFF, 0x7FFF, 0xFFFF, 1 << 20, 0x7FFFFFFF, 0xFFFFFFFF, 1 << 40, 1 << 63, (1 << 64) - 1)
-
-
-class TooSlow(Exception):
-    """A case took longer than it may."""
-
-
-@dataclass(frozen=True, slots=True)
-class Format:
-    """A kind of file: a valid one, where its headers are, and what is to be tried with any bytes."""
-
-    whole: bytes
-    regions: Sequence[tuple[int, int]]
-    attempt: Callable[[bytes], None]
 
 
 def _read_all(snapshot: Snapshot) -> None:
@@ -188,30 +169,24 @@ def mutate(whole: bytes, regions: Sequence[tuple[int, int]], chance: random.Rand
     return bytes(data)
 
 
-def _alarm(number: int, frame: FrameType | None) -> None:
-    raise TooSlow(f"more than {SECONDS} s")
+def _changed(form: Format, chance: random.Random) -> bytes:
+    return mutate(form.whole, form.regions, chance)
 
 
 def run(name: str, count: int, seed: int) -> tuple[Counter[str], list[str]]:
     """Tries `count` damaged files of a format: how often each ending came, and what was wrong."""
-    made = make_formats()[name]()
-    made.attempt(made.whole)
-    endings: Counter[str] = Counter()
-    wrong: list[str] = []
-    for case in range(count):
-        data = mutate(made.whole, made.regions, random.Random(f"{name} {seed} {case}"))
-        signal.setitimer(signal.ITIMER_REAL, SECONDS)
-        try:
-            made.attempt(data)
-            endings["answers"] += 1
-        except OrcdbgError as error:
-            endings[type(error).__name__] += 1
-        except Exception as error:
-            endings["wrong"] += 1
-            wrong.append(f"{name} seed {seed} case {case}: {error!r}\n{traceback.format_exc(limit=-4)}")
-        finally:
-            signal.setitimer(signal.ITIMER_REAL, 0)
-    return endings, wrong
+    return try_cases(name, make_formats()[name](), _changed, count, seed)
+
+
+def report(name: str, count: int, seed: int, found: Callable[[str, int, int], tuple[Counter[str], list[str]]]) -> bool:
+    """Runs a format's cases and prints a line, and what was wrong; True when nothing was."""
+    start = time.perf_counter()
+    endings, wrong = found(name, count, seed)
+    shown = ", ".join(f"{number} {what}" for what, number in endings.most_common())
+    print(f"{name:16} seed {seed}: {count} cases in {time.perf_counter() - start:.0f} s: {shown}", flush=True)
+    for line in wrong[:5]:
+        print(line, file=sys.stderr)
+    return not wrong
 
 
 def main(words: Sequence[str] | None = None) -> int:
@@ -223,20 +198,9 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--seed", type=int, default=random.SystemRandom().randrange(1 << 32))
     options = parser.parse_args(words)
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY, MEMORY))
-    signal.signal(signal.SIGALRM, _alarm)
-    is_wrong = False
-    for name in names if options.format == "all" else [options.format]:
-        start = time.perf_counter()
-        endings, wrong = run(name, options.count, options.seed)
-        shown = ", ".join(f"{count} {what}" for what, count in endings.most_common())
-        print(
-            f"{name:13} seed {options.seed}: {options.count} cases in {time.perf_counter() - start:.0f} s: {shown}",
-            flush=True,
-        )
-        for line in wrong[:5]:
-            print(line, file=sys.stderr)
-        is_wrong = is_wrong or bool(wrong)
-    return int(is_wrong)
+    asked_for = names if options.format == "all" else [options.format]
+    results = [report(name, options.count, options.seed, run) for name in asked_for]
+    return int(not all(results))
 
 
 if __name__ == "__main__":

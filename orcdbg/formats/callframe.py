@@ -23,7 +23,7 @@ REGISTERS = (
     *("rax", "rdx", "rcx", "rbx", "rsi", "rdi", "rbp", "rsp"),
     *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"),
 )
-MAX_ENTRIES, MAX_INSTRUCTIONS, MAX_REMEMBERED = 1 << 22, 1 << 16, 64
+MAX_ENTRIES, MAX_INSTRUCTIONS, MAX_REMEMBERED = 1 << 21, 1 << 16, 64
 _CIE, _FDE = struct.Struct("<IIB"), struct.Struct("<IIQQ")
 _CIE_ID, _WIDE = 0xFFFF_FFFF, 0xFFFF_FFF0
 _BREG0, _DEREF = 0x70, 0x06

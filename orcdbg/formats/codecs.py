@@ -19,8 +19,11 @@ from orcdbg.formats import lzo
 MAX_OUTPUT = 2 << 30
 MAX_INPUT = 1 << 30
 IN_MEMORY = 96 << 20
+# What is packed better than this is no kernel (those come to 3 to 10 times) but made to take time and room.
+MAX_RATIO, ANY_RATIO = 64, 256 << 20
 _STEP = 4 << 20
 _LZ4_BLOCK = 8 << 20  # what lz4 -l, the kernel's choice, packs at a time
+_ZSTD_STEP = 2 << 10  # packed: a block of 128 KiB may be four bytes, and all that is fed comes out at once
 
 GZIP = b"\x1f\x8b"
 XZ = b"\xfd7zXZ\0"
@@ -44,7 +47,7 @@ def decompressed(source: ByteSource, limit: int = MAX_OUTPUT) -> ByteSource:
 
     Args:
         source: the file.
-        limit: bytes that it may unpack to.
+        limit: bytes that it may unpack to; above 256 MiB it is at most 64 times the packed size besides.
 
     Raises:
         UnsupportedFormat: damaged, cut off, or larger than `limit` when unpacked.
@@ -53,7 +56,7 @@ def decompressed(source: ByteSource, limit: int = MAX_OUTPUT) -> ByteSource:
         raise UnsupportedFormat(source.name, f"a compressed file of {source.size} bytes is larger than any kernel")
     data = source.read_at(0, source.size)
     try:
-        return _collected(source.name, _pieces(data, source.name), limit)
+        return _collected(source.name, _pieces(data, source.name), min(limit, _most(len(data))))
     except (zlib.error, lzma.LZMAError, OSError, ValueError, EOFError) as error:
         raise UnsupportedFormat(source.name, f"damaged compressed data: {error}") from error
 
@@ -64,17 +67,22 @@ def unpacked_zlib(name: str, data: bytes, size: int) -> ByteSource:
     Raises:
         UnsupportedFormat: damaged, cut off, or of another size.
     """
-    return _of_size(name, _inflated(data, zlib.MAX_WBITS), size)
+    return _of_size(name, _inflated(data, zlib.MAX_WBITS), size, len(data))
 
 
 def unpacked_zstd(name: str, data: bytes, size: int) -> ByteSource:
     """The same for zstd."""
-    return _of_size(name, _from_zstd(data), size)
+    return _of_size(name, _from_zstd(data), size, len(data))
 
 
-def _of_size(name: str, pieces: Iterator[bytes], size: int) -> ByteSource:
-    if size > MAX_OUTPUT:
-        raise UnsupportedFormat(name, f"{size} bytes unpacked are more than {MAX_OUTPUT >> 20} MiB")
+def _most(packed: int) -> int:
+    """How many bytes so many packed ones may hold."""
+    return min(MAX_OUTPUT, max(ANY_RATIO, MAX_RATIO * packed))
+
+
+def _of_size(name: str, pieces: Iterator[bytes], size: int, packed: int) -> ByteSource:
+    if size > _most(packed):
+        raise UnsupportedFormat(name, f"{size} bytes unpacked are more than {_most(packed) >> 20} MiB")
     try:
         found = _collected(name, pieces, size)
     except (zlib.error, OSError, ValueError, EOFError) as error:
@@ -165,8 +173,8 @@ def _from_zstd(data: bytes) -> Iterator[bytes]:
     # The kernel asks zstd for windows of up to 128 MB.
     unpacker = zstandard.ZstdDecompressor(max_window_size=1 << 27).decompressobj()
     try:
-        for at in range(0, len(data), 1 << 16):
-            yield unpacker.decompress(data[at : at + (1 << 16)])
+        for at in range(0, len(data), _ZSTD_STEP):
+            yield unpacker.decompress(data[at : at + _ZSTD_STEP])
             if unpacker.eof:
                 return
     except zstandard.ZstdError as error:

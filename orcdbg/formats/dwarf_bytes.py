@@ -15,6 +15,7 @@ _ZLIB, _ZSTD = 1, 2
 _OLD_MAGIC = int.from_bytes(b"ZLIB", "big")
 MAX_UNIT = 256 << 20
 _STRING_STEP, MAX_STRING = 256, 1 << 16
+MAX_WORK = 1 << 23  # entries, attributes, and pieces of strings
 
 
 class _Packed(NamedTuple):
@@ -24,6 +25,24 @@ class _Packed(NamedTuple):
     offset: int
     size: int
     unpacked: int
+
+
+class Work:
+    """How much may still be done for one question: entries can be made to stand in each other, or for each other."""
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._left = MAX_WORK
+
+    def begin(self) -> None:
+        """A new question."""
+        self._left = MAX_WORK
+
+    def spend(self, steps: int) -> None:
+        """Counts what is done; UnsupportedFormat where it is more than any real file needs."""
+        self._left -= steps
+        if self._left < 0:
+            raise UnsupportedFormat(self._name, "entries that stand for each other without end")
 
 
 class Cursor:

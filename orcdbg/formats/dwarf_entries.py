@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import U64
-from orcdbg.formats.dwarf_bytes import Cursor, DebugSection
+from orcdbg.formats.dwarf_bytes import Cursor, DebugSection, Work
 from orcdbg.formats.elf import ElfFile
 
 TAG_LEXICAL_BLOCK, TAG_INLINED, TAG_SUBPROGRAM, TAG_NAMESPACE, TAG_COMPILE_UNIT = 0x0B, 0x1D, 0x2E, 0x39, 0x11
@@ -21,7 +21,7 @@ AT_ABSTRACT_ORIGIN, AT_SPECIFICATION, AT_RANGES, AT_CALL_FILE, AT_CALL_LINE = 0x
 _IMPLICIT_CONST, _INDIRECT, _STRP, _LINE_STRP, _STRING, _ADDRESS = 0x21, 0x16, 0x0E, 0x1F, 0x08, 0x01
 _REFERENCES = {0x11, 0x12, 0x13, 0x14, 0x15}  # from the unit's start; ref_addr (0x10) from the section's
 _REF_ADDR = 0x10
-MAX_ABBREVIATIONS, MAX_ENTRIES, MAX_DEPTH = 1 << 16, 1 << 22, 64
+MAX_ABBREVIATIONS, MAX_ATTRIBUTES, MAX_ENTRIES, MAX_DEPTH, MAX_RANGES = 1 << 16, 256, 1 << 22, 64, 1 << 18
 _ABBREV_STEP = 1 << 16
 
 # Bytes of forms that have a size of their own; blocks by the bytes of their length; the others are LEB128 numbers.
@@ -89,6 +89,7 @@ class DebugSections:
         self.range_lists = DebugSection(elf, ".debug_rnglists")
         self.lines = DebugSection(elf, ".debug_line")
         self.aranges = DebugSection(elf, ".debug_aranges")
+        self.work = Work(elf.source.name)
 
 
 class Unit:
@@ -125,18 +126,20 @@ class Unit:
         self._data = (
             sections.info.up_to(offset, min(self.size, 4096)) if head_only else sections.info.read(offset, self.size)
         )
+        self._head_only = head_only
         self._first = cursor.at
         self._abbreviations_at = abbreviations
         self._name = name
 
     @functools.cached_property
     def _shapes(self) -> dict[int, Abbreviation]:
-        """Abbreviations by code."""
+        """Abbreviations by code; where only the root is asked for, those as far as its own."""
         section, step = self._sections.abbrev, _ABBREV_STEP
+        last = self._cursor(self._first).uleb() if self._head_only else None
         while True:
             data = section.up_to(self._abbreviations_at, step)
             try:
-                return _abbreviations(Cursor(data, 0, len(data), section.name))
+                return _abbreviations(Cursor(data, 0, len(data), section.name), self._sections.work, last)
             except UnsupportedFormat:
                 if len(data) < step or step > 64 * _ABBREV_STEP:
                     raise
@@ -157,6 +160,7 @@ class Unit:
         """The entry at an offset in the unit; None for the end of a list of siblings."""
         cursor = self._cursor(offset)
         code = cursor.uleb()
+        self._sections.work.spend(1)
         if code == 0:
             return None
         shape = self._shapes.get(code)
@@ -165,6 +169,7 @@ class Unit:
         at = cursor.at
         if shape.size is not None:
             return Entry(offset, shape, at, at + shape.size)
+        self._sections.work.spend(len(shape.attributes))
         for _, form, _ in shape.attributes:
             _skip(cursor, form)
         return Entry(offset, shape, at, cursor.at)
@@ -214,9 +219,12 @@ class Unit:
         Values of forms that are not read (type signatures, indexed addresses) are left out.
         """
         cursor = self._cursor(entry.attributes_at)
+        self._sections.work.spend(len(entry.shape.attributes))
         found: dict[int, Value] = {}
         for attribute, form, implicit in entry.shape.attributes:
             value = self._value(cursor, form, implicit)
+            if isinstance(value, bytes):
+                self._sections.work.spend(len(value) >> 6)
             if value is not None:
                 found[attribute] = value
         return found
@@ -286,14 +294,18 @@ class Unit:
         while True:
             data = section.up_to(offset, step)
             try:
-                return read(Cursor(data, 0, len(data), section.name), self._base)
+                found = read(Cursor(data, 0, len(data), section.name), self._base)
+                self._sections.work.spend(len(found))
+                return found
             except UnsupportedFormat:
-                if len(data) < step or step > 1 << 24:
+                if len(data) < step or step > 16 * MAX_RANGES:
                     raise
+                self._sections.work.spend(step >> 4)
                 step *= 8
 
 
-def _abbreviations(cursor: Cursor) -> dict[int, Abbreviation]:
+def _abbreviations(cursor: Cursor, work: Work, last: int | None) -> dict[int, Abbreviation]:
+    """Shapes by code, to the end of the table or to the one with the code `last`."""
     found: dict[int, Abbreviation] = {}
     for _ in range(MAX_ABBREVIATIONS):
         code = cursor.uleb()
@@ -301,13 +313,18 @@ def _abbreviations(cursor: Cursor) -> dict[int, Abbreviation]:
             return found
         tag, has_children = cursor.uleb(), bool(cursor.fixed(1))
         attributes: list[tuple[int, int, int]] = []
-        while len(attributes) < MAX_ABBREVIATIONS:
+        while True:
             attribute, form = cursor.uleb(), cursor.uleb()
             implicit = cursor.sleb() if form == _IMPLICIT_CONST else 0
             if not attribute and not form:
                 break
             attributes.append((attribute, form, implicit))
+            if len(attributes) > MAX_ATTRIBUTES:
+                raise UnsupportedFormat(cursor.name, f"an entry of more than {MAX_ATTRIBUTES} attributes")
+        work.spend(1 + len(attributes))
         found[code] = _shape(tag, has_children, tuple(attributes))
+        if code == last:
+            return found
     raise UnsupportedFormat(cursor.name, f"more than {MAX_ABBREVIATIONS} abbreviations")
 
 
@@ -351,6 +368,12 @@ def _range_list(cursor: Cursor, base: int) -> list[Range]:
         else:
             raise UnsupportedFormat(cursor.name, f"a range of kind {kind}")
         found.append((start, end))
+        _check_count(cursor, found)
+
+
+def _check_count(cursor: Cursor, found: list[Range]) -> None:
+    if len(found) > MAX_RANGES:
+        raise UnsupportedFormat(cursor.name, f"more than {MAX_RANGES} ranges in one list")
 
 
 def _old_range_list(cursor: Cursor, base: int) -> list[Range]:
@@ -364,3 +387,4 @@ def _old_range_list(cursor: Cursor, base: int) -> list[Range]:
             base = end
         else:
             found.append((base + start & U64, base + end & U64))
+            _check_count(cursor, found)

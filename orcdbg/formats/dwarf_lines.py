@@ -16,7 +16,7 @@ from orcdbg.base.reading import U64, signed
 from orcdbg.formats.dwarf_bytes import Cursor
 from orcdbg.formats.dwarf_entries import DebugSections
 
-MAX_FILES, MAX_ROWS = 1 << 16, 1 << 22
+MAX_FILES, MAX_PROGRAM = 1 << 16, 4 << 20  # a row is a byte of program at least; real units have to 420,000
 _PATH, _DIRECTORY = 1, 2
 _STRINGS = {0x08: "inline", 0x0E: "strings", 0x1F: "line_strings"}
 _NUMBERS = {0x0B: 1, 0x05: 2, 0x06: 4, 0x07: 8, 0x1E: 16}
@@ -58,6 +58,8 @@ class LineTable:
         length = int.from_bytes(section.read(offset, 4), "little")
         if length >= 0xFFFF_FFF0:
             raise UnsupportedFormat(section.name, f"64-bit DWARF at offset {offset:#x}")
+        if length > MAX_PROGRAM:
+            raise UnsupportedFormat(section.name, f"a line program of {length} bytes")
         data = section.read(offset, length + 4)
         cursor = Cursor(data, 4, len(data), section.name)
         self._header = _header(cursor, sections)
@@ -147,6 +149,7 @@ def _table(cursor: Cursor, sections: DebugSections) -> list[tuple[str, int]]:
         name, directory = "?", 0
         for content, form in formats:
             value = _field(cursor, form, sections)
+            sections.work.spend(1 + (len(value) >> 6 if isinstance(value, bytes) else 0))
             if content == _PATH and isinstance(value, bytes):
                 name = value.decode("utf-8", "replace")
             elif content == _DIRECTORY and isinstance(value, int):
@@ -196,8 +199,6 @@ def _run(cursor: Cursor, header: _Header) -> tuple[npt.NDArray[np.uint64], npt.N
     rows = _Rows()
     while cursor.at < cursor.end:
         _sequence(cursor, header, rows)
-        if len(rows.addresses) > MAX_ROWS:
-            raise UnsupportedFormat(cursor.name, f"a line program of more than {MAX_ROWS} rows")
     addresses = np.array(rows.addresses, dtype=np.uint64)
     # The end of one sequence may be the beginning of the next: ends go first among equals.
     is_end = np.array(rows.files, dtype=np.int64) < 0

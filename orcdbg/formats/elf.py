@@ -22,8 +22,9 @@ PT_LOAD, PT_NOTE = 1, 4
 SHT_NOBITS = 8
 SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 2, 4, 0x800
 PN_XNUM = 0xFFFF
-MAX_HEADERS = 1 << 20
-MAX_NOTES = 64 << 20
+MAX_HEADERS = 1 << 18
+MAX_NOTES, MAX_NOTE_COUNT = 64 << 20, 1 << 19
+MAX_SECTION, MAX_NAME = 512 << 20, 4096
 
 _EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 _SHDR = struct.Struct("<IIQQQQIIQQ")
@@ -132,8 +133,16 @@ class ElfFile:
             raise UnsupportedFormat(self.source.name, f"section names are in section {names_index} of {len(raw)}")
         names = self.source.read_at(raw[names_index][4], min(raw[names_index][5], MAX_NOTES))
         return [
-            Section(_name_at(names, n), t, f, a, o, s, link, info, es) for n, t, f, a, o, s, link, info, _, es in raw
+            Section(self._name_at(names, n), t, f, a, o, s, link, info, es)
+            for n, t, f, a, o, s, link, info, _, es in raw
         ]
+
+    def _name_at(self, strings: bytes, offset: int) -> str:
+        """A section's name; empty where it leaves the table."""
+        end = strings.find(b"\0", offset, offset + MAX_NAME)
+        if end < 0 and offset + MAX_NAME <= len(strings):
+            raise UnsupportedFormat(self.source.name, f"a section's name of more than {MAX_NAME} bytes")
+        return strings[offset : max(end, offset)].decode("ascii", "replace")
 
     @property
     def headers_end(self) -> int:
@@ -151,35 +160,41 @@ class ElfFile:
         return found
 
     def data(self, section: Section) -> bytes:
-        """The section's bytes as they are in the file; zeros for one without contents."""
+        """The section's bytes as they are in the file; zeros for one without contents.
+
+        Raises:
+            UnsupportedFormat: they leave the file, or are more than any section has.
+        """
+        if section.size > MAX_SECTION:
+            raise UnsupportedFormat(self.source.name, f"section {section.name} of {section.size} bytes")
         if section.type == SHT_NOBITS:
             return bytes(min(section.size, MAX_NOTES))
         return self.source.read_at(section.offset, section.size)
 
     def notes(self) -> Iterator[Note]:
         """All notes of the PT_NOTE segments."""
+        left = MAX_NOTES
         for segment in self.segments:
             if segment.type == PT_NOTE:
-                if segment.file_size > MAX_NOTES:
+                left -= segment.file_size
+                if left < 0:
                     raise UnsupportedFormat(self.source.name, f"note segment of {segment.file_size} bytes")
                 yield from parse_notes(self.source.read_at(segment.offset, segment.file_size), self.source.name)
-
-
-def _name_at(strings: bytes, offset: int) -> str:
-    end = strings.find(b"\0", offset)
-    return strings[offset : end if end >= 0 else offset].decode("ascii", "replace")
 
 
 def parse_notes(data: bytes, name: str) -> Iterator[Note]:
     """The notes in `data`, a PT_NOTE segment or a note section with 4-byte alignment.
 
     Raises:
-        UnsupportedFormat: a note's sizes leave the data.
+        UnsupportedFormat: a note's sizes leave the data, or there are too many.
     """
-    offset = 0
+    offset = count = 0
     while offset + _NHDR.size <= len(data):
         name_size, data_size, note_type = _NHDR.unpack_from(data, offset)
         name_start = offset + _NHDR.size
+        count += 1
+        if count > MAX_NOTE_COUNT:
+            raise UnsupportedFormat(name, f"more than {MAX_NOTE_COUNT} notes")
         data_start = name_start + (name_size + 3 & ~3)
         offset = data_start + (data_size + 3 & ~3)
         if name_size == data_size == note_type == 0:  # zero padding up to the segment's end

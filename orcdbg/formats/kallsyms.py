@@ -14,6 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import signed
 
 MAX_SYMBOLS = 1 << 21
 MAX_TEXT = 256 << 20  # bytes of all names spelt out
@@ -236,7 +237,7 @@ def _addresses(data: bytes, at: int, count: int, start: int) -> tuple[U64Array, 
         if _rising(found):
             return found.view(np.uint64), "base"
     # 7.0 and later: distances from the words themselves.
-    found = raw + 4 * np.arange(count, dtype=np.int64) + (start + at - (1 << 64))
+    found = raw + 4 * np.arange(count, dtype=np.int64) + signed(start + at, 64)
     if _rising(found) and int(found[-1] - found[0]) < 1 << 31:
         return found.view(np.uint64), "self"
     return None

@@ -22,6 +22,7 @@ _SYMBOL = np.dtype(
 # Relocation types: bytes written, and whether the place's own address is taken off.
 _KINDS = {1: (8, False), 2: (4, True), 4: (4, True), 10: (4, False), 11: (4, False), 24: (8, True)}
 _SHN_UNDEF, _SHN_LORESERVE = 0, 0xFF00
+MAX_SYMBOLS, MAX_LOADED, MAX_NAME = 64 << 20, 256 << 20, 4096  # bytes
 
 Resolve = Callable[[str], int | None]
 U64Array = npt.NDArray[np.uint64]
@@ -42,12 +43,14 @@ class ModuleFile:
         table = next((s for s in self.elf.sections if s.type == _SHT_SYMTAB), None)
         if table is None or table.link >= len(self.elf.sections):
             raise UnsupportedFormat(source.name, "a module without symbols")
+        if max(table.size, self.elf.sections[table.link].size) > MAX_SYMBOLS:
+            raise UnsupportedFormat(source.name, f"a symbol table of {table.size} bytes")
         data = self.elf.data(table)
         self._symbols = np.frombuffer(data[: len(data) // _SYMBOL.itemsize * _SYMBOL.itemsize], dtype=_SYMBOL)
         self._strings = self.elf.data(self.elf.sections[table.link])
 
     def _name(self, offset: int) -> str:
-        end = self._strings.find(b"\0", offset)
+        end = self._strings.find(b"\0", offset, offset + MAX_NAME)
         return self._strings[offset : max(end, offset)].decode("ascii", "replace")
 
     def offset_of(self, name: str, section: int) -> int | None:
@@ -67,10 +70,18 @@ class ModuleFile:
         places = [addresses.get(s.name, (number + 1) << 32) for number, s in enumerate(sections)]
         values = self._values(np.array(places, dtype=np.uint64), resolve)
         found = {}
+        relocations: dict[int, list[Section]] = {}
+        for rela in sections:
+            if rela.type == _SHT_RELA:
+                relocations.setdefault(rela.info, []).append(rela)
+        left = MAX_LOADED  # sections may lie in each other
         for number, section in enumerate(sections):
             if section.flags & SHF_ALLOC and section.name not in found:
+                left -= sum(one.size for one in (section, *relocations.get(number, ())) if one.type != SHT_NOBITS)
+                if left < 0:
+                    raise UnsupportedFormat(self.path, f"a module of more than {MAX_LOADED >> 20} MiB")
                 data = bytearray(self.elf.data(section) if section.type != SHT_NOBITS else b"")
-                for rela in (s for s in sections if s.type == _SHT_RELA and s.info == number):
+                for rela in relocations.get(number, ()):
                     self._relocate(data, places[number], rela, values)
                 found[section.name] = (places[number], bytes(data))
         return found

@@ -7,6 +7,7 @@ question; a unit that was read is kept for the next.
 from __future__ import annotations
 
 import functools
+import itertools
 import struct
 from collections.abc import Iterator
 from typing import NamedTuple
@@ -20,7 +21,7 @@ from orcdbg.formats.dwarf_entries import DebugSections, Entry, Range, Unit
 from orcdbg.formats.dwarf_lines import LineTable, SourceLine
 from orcdbg.formats.elf import ElfFile
 
-MAX_UNITS, MAX_INLINED, MAX_FUNCTIONS, KEPT_UNITS = 1 << 20, 64, 1 << 20, 16
+MAX_UNITS, MAX_INLINED, MAX_FUNCTIONS, MAX_RANGES, KEPT_UNITS = 1 << 20, 64, 1 << 20, 1 << 20, 16
 _SET = struct.Struct("<IHIBB")
 
 
@@ -128,6 +129,7 @@ class SourceLines:
         Raises:
             UnsupportedFormat: the information is damaged, or of a form not read.
         """
+        self._sections.work.begin()
         unit = self._unit_at(address)
         if unit is None or unit.lines is None:
             return None
@@ -149,10 +151,13 @@ class SourceLines:
     @functools.cached_property
     def _ranges(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """First addresses in rising order, ends, and offsets of units."""
-        found = list(self._from_table()) if self._sections.aranges.size else list(self._from_roots())
+        rows = self._from_table() if self._sections.aranges.size else self._from_roots()
+        found = list(itertools.islice(rows, MAX_RANGES + 1))
+        if len(found) > MAX_RANGES:
+            raise UnsupportedFormat(self._sections.info.name, f"units with more than {MAX_RANGES} ranges")
         kept = [row for row in found if 0 < row[0] < row[1] < 1 << 64]
-        rows = np.array(sorted(kept), dtype=np.uint64).reshape(-1, 3)
-        return rows[:, 0], rows[:, 1], rows[:, 2]
+        table = np.array(sorted(kept), dtype=np.uint64).reshape(-1, 3)
+        return table[:, 0], table[:, 1], table[:, 2]
 
     def _from_table(self) -> Iterator[tuple[int, int, int]]:
         """`.debug_aranges`: sets of a unit's ranges."""

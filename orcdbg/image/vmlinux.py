@@ -15,6 +15,7 @@ from orcdbg.formats.elf import SHF_ALLOC, SHT_NOBITS, ElfFile, Section, parse_no
 
 KERNEL_BASE = 0xFFFF_FFFF_8000_0000
 MAX_TABLE = 512 << 20
+MAX_NOTES = 1 << 20
 
 
 class Image:
@@ -82,7 +83,7 @@ class Image:
     @functools.cached_property
     def build_id(self) -> str | None:
         """The build-id in hexadecimal, or None where the linker wrote none."""
-        for note in parse_notes(self.section_data(".notes"), self.path):
+        for note in parse_notes(self.section_data(".notes")[:MAX_NOTES], self.path):
             if note.name == "GNU" and note.type == 3:
                 return note.data.hex()
         return None

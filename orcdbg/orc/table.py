@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import signed
 from orcdbg.orc.rows import ENTRY, OrcLayout, OrcRow
 
 MAX_ENTRIES = 1 << 24
@@ -52,7 +53,7 @@ class OrcTable:
         self.layout = layout
         self._rows, self._rows_address = rows, rows_address
         relative = np.frombuffer(ips, dtype="<i4").astype(np.int64)
-        places = np.arange(count, dtype=np.int64) * 4 + np.int64(ips_address - (1 << 64))
+        places = np.arange(count, dtype=np.int64) * 4 + np.int64(signed(ips_address, 64))
         self.ips: npt.NDArray[np.uint64] = (relative + places).view(np.uint64)
         self._order: npt.NDArray[np.intp] | None = None
         if count and bool((self.ips[1:] < self.ips[:-1]).any()):

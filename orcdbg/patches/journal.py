@@ -18,7 +18,8 @@ from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 
 SCHEMA = 1
-MAX_FILE, MAX_LINE, MAX_CLUSTERS = 256 << 20, 1 << 16, 1 << 20
+# A kernel of 2026 has some 160,000 places in 50 MB.
+MAX_FILE, MAX_LINE, MAX_CLUSTERS, MAX_ALL_SITES = 256 << 20, 1 << 16, 1 << 19, 1 << 19
 MAX_SITES, MAX_BYTES, MAX_WORDS = 256, 4096, 1024
 LISTS = ("clusters", "stack")
 _ADDRESS = re.compile(r"0x[0-9a-f]{1,16}")
@@ -179,12 +180,16 @@ def _lines(file: IO[bytes]) -> Iterator[bytes]:
 
 def _places(lines: Iterator[bytes], ending: bytes) -> list[Cluster]:
     found: list[Cluster] = []
+    sites = 0
     for line in lines:
         if line == ending:
             return found
         if len(found) >= MAX_CLUSTERS:
             raise _Damaged(f"more than {MAX_CLUSTERS} places")
         found.append(_cluster(_object(line.removesuffix(b",")), found[-1].end if found else 0))
+        sites += len(found[-1].sites)
+        if sites > MAX_ALL_SITES:
+            raise _Damaged(f"more than {MAX_ALL_SITES} sites")
     raise _Damaged("the document ends before its lists do")
 
 

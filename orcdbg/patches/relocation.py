@@ -14,12 +14,13 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import signed
 from orcdbg.formats.bzimage import BootRelocations
 from orcdbg.formats.elf import Section
 from orcdbg.image.vmlinux import KERNEL_BASE, Image
 from orcdbg.patches.decode import decode, wide_operands
-from orcdbg.symbols.table import ENTRY, PER_CPU_SECTION
+from orcdbg.symbols.table import ENTRY, PER_CPU_SECTION, symbol_data
 
 _RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
 _R_64, _R_PC32, _R_PLT32, _R_32, _R_32S = 1, 2, 4, 10, 11
@@ -119,11 +120,13 @@ class BuiltText:
 
     def _places(self, section: str) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """Link addresses of relocated fields of a section, sorted, and the relocation type of each."""
-        rows = np.frombuffer(self._image.section_data(f".rela{section}"), dtype=_RELA)
+        table = self._image.section_data(f".rela{section}")
+        rows = np.frombuffer(table[: len(table) // _RELA.itemsize * _RELA.itemsize], dtype=_RELA)
         kinds = rows["info"] & np.uint64(0xFFFF_FFFF)
         numbers = rows["info"] >> np.uint64(32)
         per_cpu, absolute = self._symbol_kinds
-        numbers = np.minimum(numbers, np.uint64(len(per_cpu) - 1))
+        if len(rows) and int(numbers.max()) >= len(per_cpu):
+            raise UnsupportedFormat(self._image.path, f".rela{section} names symbol {numbers.max()} of {len(per_cpu)}")
         is_per_cpu, is_absolute = per_cpu[numbers], absolute[numbers]
         direct = np.isin(kinds, (_R_64, _R_32, _R_32S)) & ~is_per_cpu & ~is_absolute
         inverse = np.isin(kinds, (_R_PC32, _R_PLT32)) & is_per_cpu
@@ -135,9 +138,8 @@ class BuiltText:
     def _symbol_kinds(self) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
         """For each symbol: is it zero-based per-CPU, is it absolute."""
         elf = self._image.elf
-        symtab = elf.by_name[".symtab"]
-        entries = np.frombuffer(elf.data(symtab), dtype=ENTRY)
-        names = elf.data(elf.sections[symtab.link])
+        table, names = symbol_data(self._image)
+        entries = np.frombuffer(table, dtype=ENTRY)
         index = next((i for i, s in enumerate(elf.sections) if s.name == PER_CPU_SECTION and s.address == 0), -1)
         per_cpu = entries["section"] == index
         for number in np.flatnonzero(per_cpu):

@@ -77,6 +77,7 @@ def built_bytes(space: AddressSpace, starts: U64Array, size: int) -> U8Array:
     while at < len(ordered):
         first = int(ordered[at])
         end = int(np.searchsorted(ordered, np.uint64(min(first + _CHUNK, (1 << 64) - 1)), side="left"))
+        end = max(end, at + 1)  # the last address of all is below none
         last = int(ordered[end - 1]) + size
         rows = order[at:end]
         try:

@@ -15,6 +15,7 @@ from xml.parsers import expat
 from orcdbg.base.errors import RemoteError
 
 MAX_DOCUMENTS, MAX_REGISTERS, MAX_BITS = 32, 4096, 4096
+_NUMBER = re.compile("[0-9]{1,9}")
 _DOCUMENT = re.compile(r"[\w.-]{1,128}")
 
 
@@ -36,13 +37,13 @@ class _Found:
 
 def _attribute(attributes: dict[str, str], name: str, limit: int) -> int:
     text = attributes.get(name, "")
-    if not text.isascii() or not text.isdigit() or int(text[:9]) > limit:
+    if not _NUMBER.fullmatch(text) or int(text) > limit:
         raise RemoteError(f"target description: {name}={text[:40]!r}")
     return int(text)
 
 
 def _parse(document: bytes, found: _Found, fetch: Callable[[str], bytes]) -> None:
-    parser = expat.ParserCreate()
+    parser = expat.ParserCreate("utf-8")  # whatever the document says: other encodings are Python's, with its errors
     includes: list[str] = []
     inside: list[str] = []
 

@@ -23,7 +23,8 @@ _MODIFIERS = {TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG}
 # Words that follow a header: a fixed part, and a part for each of the header's `vlen` elements.
 _FIXED = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
 _EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
-MAX_DEPTH = 32
+MAX_DEPTH, MAX_MEMBERS, MAX_NAME = 32, 1 << 17, 4096
+MAX_SIZE = 256 << 20  # bytes of a type that anybody would read
 
 _HEADER = struct.Struct("<HBBIIIII")
 
@@ -92,6 +93,9 @@ class Btf:
         while position < end:
             starts.append(position)
             position = following[position]
+        unknown = np.flatnonzero((kind[starts[1:]] == 0) | (kind[starts[1:]] > ENUM64))
+        if len(unknown):  # nobody knows how long it is, so all that follow would be misnumbered
+            raise UnsupportedFormat(self._name, f"BTF type {int(unknown[0]) + 1} is of a kind not known")
         return starts
 
     def _header(self, type_id: int) -> tuple[int, int, int, int]:
@@ -104,8 +108,10 @@ class Btf:
         return info >> 24 & 31, info & 0xFFFF, self._words[start + 2], start + 3
 
     def _string(self, offset: int) -> str:
-        end = self._strings.find(b"\0", offset)
-        return self._strings[offset : max(end, 0)].decode("ascii", "replace")
+        end = self._strings.find(b"\0", offset, offset + MAX_NAME)
+        if end < 0:
+            raise UnsupportedFormat(self._name, f"a name without an end at offset {offset:#x}")
+        return self._strings[offset:end].decode("ascii", "replace")
 
     @property
     def name(self) -> str:
@@ -147,17 +153,23 @@ class Btf:
         words = np.frombuffer(self._words, dtype="<u4")
         starts = np.array(self._starts[1:], dtype=np.int64)
         kind = words[starts + 1] >> 24 & 31
-        mine = words[starts[(kind == STRUCT) | (kind == UNION)]]
-        return sorted({self._string(name) for name in mine.tolist() if name})
+        mine = np.unique(words[starts[(kind == STRUCT) | (kind == UNION)]]).tolist()
+        found: set[str] = set()
+        left = 2 * len(self._strings)  # names that lie in each other could fill all of memory
+        for name in mine:
+            found.add(text := self._string(name) if 0 < name < len(self._strings) else "")
+            left -= len(text)
+            if left < 0:
+                raise UnsupportedFormat(self._name, "names of structures that lie in each other")
+        return sorted(found - {""})
 
     def _search(self, kind: int, name: str) -> int | None:
-        text, at = b"\0" + name.encode() + b"\0", 0
-        while (at := self._strings.find(text, at)) >= 0:
-            for hit in np.flatnonzero(self._names == at + 1).tolist():
-                if self._header(hit + 1)[0] == kind:
-                    return int(hit) + 1
-            at += 1
-        return None
+        text, places = b"\0" + name.encode() + b"\0", [-1]
+        while (at := self._strings.find(text, places[-1] + 1)) >= 0:
+            places.append(at)
+        names = np.array(places[1:], dtype=np.uint32) + 1
+        hits = np.flatnonzero(self._names == names[0] if len(names) == 1 else np.isin(self._names, names))
+        return next((hit + 1 for hit in hits.tolist() if self._header(hit + 1)[0] == kind), None)
 
     def _resolve(self, type_id: int) -> int:
         """`type_id` without typedefs and qualifiers."""
@@ -177,9 +189,10 @@ class Btf:
                 break
             element, _, count = self.words(at, 3)
             elements, type_id = elements * count, element
-        if kind == PTR:
-            return 8 * elements
-        return value * elements if kind in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT) else 0
+        size = 8 if kind == PTR else value if kind in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT) else 0
+        if size * elements > MAX_SIZE:
+            raise UnsupportedFormat(self._name, f"BTF type {type_id} of more than {MAX_SIZE >> 20} MiB")
+        return size * elements
 
     def array_length(self, type_id: int) -> int:
         """Number of elements of an array type; 1 for anything else."""
@@ -196,26 +209,42 @@ class Btf:
         """The structures by name."""
         return StructIndex(self)
 
-    def members(self, type_id: int, base: int = 0, depth: int = 0) -> dict[str, Member]:
-        """Members of a structure or union by name, those of anonymous members included."""
-        kind, count, _, at = self._header(self._resolve(type_id))
-        if depth > MAX_DEPTH:
-            return {}
-        if kind == ARRAY:
-            return self.members(self.words(at, 3)[0], base, depth + 1)
-        if kind not in (STRUCT, UNION):
-            return {}
-        bitfields = self._words[at - 2] >> 31
-        self.words(at, 3 * count)  # all of them are there
+    def members(self, type_id: int, base: int = 0) -> dict[str, Member]:
+        """Members of a structure or union by name, those of anonymous members included.
+
+        Args:
+            type_id: the type, or an array of it.
+            base: bits to add to each offset.
+
+        Raises:
+            UnsupportedFormat: they are damaged, or more than any structure has.
+        """
         found: dict[str, Member] = {}
-        for i in range(at, at + 3 * count, 3):
-            name_at, member_type, where = self._words[i], self._words[i + 1], self._words[i + 2]
-            bits, where = (where >> 24, where & 0xFFFFFF) if bitfields else (0, where)
-            name = self._string(name_at) if name_at else ""
-            if name:
-                found[name] = Member(name, base + where, member_type, bits)
-            else:
-                found |= self.members(member_type, base + where, depth + 1)
+        pending, seen = [(Member("", base, type_id, 0), 0)], 0
+        while pending:
+            member, depth = pending.pop()
+            if member.name:
+                found[member.name] = member
+            elif depth <= MAX_DEPTH:
+                inner = self._direct(member)
+                seen += len(inner)
+                if seen > MAX_MEMBERS:
+                    raise UnsupportedFormat(self._name, f"BTF type {type_id} has more than {MAX_MEMBERS} members")
+                pending += [(one, depth + 1) for one in reversed(inner)]
+        return found
+
+    def _direct(self, outer: Member) -> list[Member]:
+        """The members of an anonymous member's type; an array has one, its element."""
+        kind, count, _, at = self._header(self._resolve(outer.type_id))
+        if kind == ARRAY:
+            return [outer._replace(type_id=self.words(at, 3)[0])]
+        if kind not in (STRUCT, UNION):
+            return []
+        is_packed, words = self._words[at - 2] >> 31, self.words(at, 3 * count)
+        found = []
+        for name, target, where in zip(words[::3], words[1::3], words[2::3], strict=True):
+            bits, place = (where >> 24, where & 0xFFFFFF) if is_packed else (0, where)
+            found.append(Member(self._string(name) if name else "", outer.bit_offset + place, target, bits))
         return found
 
 

@@ -15,7 +15,7 @@ from orcdbg.base.reading import signed
 from orcdbg.symbols import btf as kinds
 from orcdbg.symbols.btf import Btf, RawType
 
-MAX_DEPTH, MAX_VALUES, MAX_NAME, MAX_PARAMETERS = 32, 1 << 16, 4096, 64
+MAX_DEPTH, MAX_VALUES, MAX_NAME, MAX_PARAMETERS, MAX_PARTS = 32, 1 << 16, 4096, 64, 1 << 11
 _WORDS = {kinds.CONST: "const", kinds.VOLATILE: "volatile", kinds.RESTRICT: "restrict"}
 _KEYWORD = {kinds.STRUCT: "struct", kinds.UNION: "union", kinds.ENUM: "enum", kinds.ENUM64: "enum"}
 _SIGNED, _CHAR, _BOOL = 1, 2, 4
@@ -124,31 +124,61 @@ class CTypes:
         offset, here = 0, type_id
         found: Field | None = None
         for step in path.split("."):
-            found = self._named(here, step, 0)
+            found = self._named(here, step)
             if found is None:
                 raise NotFound("member", f"{self.keyword(type_id)}.{path}")
             offset, here = offset + found.bit_offset, found.type_id
         assert found is not None
         return Field(path, found.type_id, offset, found.bit_size)
 
-    def _named(self, type_id: int, name: str, depth: int) -> Field | None:
-        self._check_depth(depth)
-        for field in self.fields(type_id):
-            if field.name == name:
-                return field
-            if not field.name and self.is_compound(field.type_id):
-                inner = self._named(field.type_id, name, depth + 1)
-                if inner is not None:
-                    return inner._replace(bit_offset=inner.bit_offset + field.bit_offset)
+    def _named(self, type_id: int, name: str) -> Field | None:
+        """The member of that name, those of anonymous members included; UnsupportedFormat where they are without end."""
+        pending, seen = [(type_id, 0)], 0
+        while pending:
+            here, base = pending.pop()
+            inner = []
+            for field in self.fields(here):
+                if field.name == name:
+                    return field._replace(bit_offset=base + field.bit_offset)
+                if not field.name and self.is_compound(field.type_id):
+                    inner.append((field.type_id, base + field.bit_offset))
+                seen += 1
+            if seen > MAX_VALUES or len(pending) + len(inner) > MAX_VALUES:
+                raise UnsupportedFormat(self._btf.name, f"type {type_id} has more than {MAX_VALUES} members")
+            pending += reversed(inner)
         return None
 
-    def _check_depth(self, depth: int) -> None:
+    def declaration(self, type_id: int, name: str) -> str:
+        """A declaration of `name` with that type, as in C.
+
+        Raises:
+            UnsupportedFormat: it is longer, or deeper, than anybody would write.
+        """
+        return _Writing(self._btf).declaration(type_id, name, 0)
+
+    def read(self, field: Field, data: bytes) -> Value:
+        """A member's value in the bytes of its structure.
+
+        Raises:
+            UnsupportedFormat: it has more parts than anybody would read.
+        """
+        return _Reading(self, self._btf).value(field.type_id, field.bit_offset, field.bit_size, data, 0)
+
+
+class _Writing:
+    """One declaration being written, with the count of its parts."""
+
+    def __init__(self, source: Btf) -> None:
+        self._btf = source
+        self._count = 0
+
+    def declaration(self, type_id: int, name: str, depth: int) -> str:
+        """A declaration of `name` inside `depth` others."""
+        self._count += 1
         if depth > MAX_DEPTH:
             raise UnsupportedFormat(self._btf.name, f"types nested deeper than {MAX_DEPTH}")
-
-    def declaration(self, type_id: int, name: str, depth: int = 0) -> str:
-        """A declaration of `name` with that type, as in C."""
-        self._check_depth(depth)
+        if self._count > MAX_PARTS:
+            raise UnsupportedFormat(self._btf.name, f"a declaration of more than {MAX_PARTS} parts")
         if len(name) > MAX_NAME:
             raise UnsupportedFormat(self._btf.name, f"a declaration of more than {MAX_NAME} characters")
         if type_id == 0:
@@ -189,14 +219,6 @@ class CTypes:
                 found.append(self.declaration(kind, self._btf.string(name) if name else "", depth + 1))
         return ", ".join(found) or "void"
 
-    def read(self, field: Field, data: bytes) -> Value:
-        """A member's value in the bytes of its structure.
-
-        Raises:
-            UnsupportedFormat: it has more parts than anybody would read.
-        """
-        return _Reading(self, self._btf).value(field.type_id, field.bit_offset, field.bit_size, data, 0)
-
 
 class _Reading:
     """One value being read, with the count of its parts."""
@@ -205,6 +227,7 @@ class _Reading:
         self._types = types
         self._btf = source
         self._count = 0
+        self._enumerators: dict[int, dict[int, int]] = {}
 
     def value(self, type_id: int, bit_offset: int, bit_size: int, data: bytes, depth: int) -> Value:
         """A type's value at a bit offset of `data`."""
@@ -264,12 +287,17 @@ class _Reading:
         return Scalar("enum", self._enumerator(raw, number) or number)
 
     def _enumerator(self, raw: RawType, number: int) -> str | None:
-        """The name of an enumeration's value."""
+        """The name of an enumeration's value; of equal values the first."""
+        if raw.at not in self._enumerators:
+            self._enumerators[raw.at] = self._values(raw)
+        name = self._enumerators[raw.at].get(number)
+        return None if name is None else self._btf.string(name)
+
+    def _values(self, raw: RawType) -> dict[int, int]:
+        """Where the names of an enumeration's values are, by value."""
         step = 2 if raw.kind == kinds.ENUM else 3
-        wide = 32 if raw.kind == kinds.ENUM else 64
-        for index in range(raw.vlen):
-            name, *halves = self._btf.words(raw.at + step * index, step)
-            value = sum(half << 32 * at for at, half in enumerate(halves))
-            if (signed(value, wide) if raw.flag else value) == number:
-                return self._btf.string(name)
-        return None
+        words, found = self._btf.words(raw.at, step * raw.vlen), dict[int, int]()
+        for at in range(0, len(words), step):
+            value = sum(half << 32 * place for place, half in enumerate(words[at + 1 : at + step]))
+            found.setdefault(signed(value, 32 * (step - 1)) if raw.flag else value, words[at])
+        return found

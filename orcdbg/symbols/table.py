@@ -23,6 +23,7 @@ ENTRY = np.dtype(
 SHN_UNDEF, SHN_LORESERVE = 0, 0xFF00
 STT_SECTION, STT_FILE = 3, 4
 STB_WEAK = 2
+MAX_TABLE, MAX_NAME = 128 << 20, 4096  # bytes: some five million symbols
 PER_CPU_SECTION = ".data..percpu"
 SHF_WRITE = 1
 # Names that scripts/mksysmap leaves out, by their first (at most eight) bytes.
@@ -78,6 +79,8 @@ class SymbolTable:
 
     def __init__(self, path: str, entries: bytes, strings: bytes, sections: Sequence[Section], lowest: int) -> None:
         self.path = path
+        if max(len(entries), len(strings)) > MAX_TABLE:
+            raise UnsupportedFormat(path, f"symbol tables of {len(entries)} and {len(strings)} bytes")
         self._strings = strings + bytes(8)
         self._sections = sections
         self._lowest = lowest
@@ -94,9 +97,12 @@ class SymbolTable:
         return heads
 
     def name_of(self, index: int) -> str:
-        """The name of entry `index`."""
+        """The name of entry `index`, UnsupportedFormat for one that is longer than any compiler makes."""
         start = int(self.entries["name"][index])
-        return self._strings[start : self._strings.index(b"\0", start)].decode("utf-8", "replace")
+        end = self._strings.find(b"\0", start, start + MAX_NAME)
+        if end < 0:
+            raise UnsupportedFormat(self.path, f"a symbol's name of more than {MAX_NAME} bytes")
+        return self._strings[start:end].decode("utf-8", "replace")
 
     def symbol(self, index: int) -> Symbol:
         """Entry `index` as a Symbol."""
@@ -189,8 +195,8 @@ class SymbolTable:
         return sorted(name for name in found if accept is None or accept(name))
 
 
-def image_symbols(image: Image) -> SymbolTable:
-    """A vmlinux's symbols, at link addresses.
+def symbol_data(image: Image) -> tuple[bytes, bytes]:
+    """The entries of a vmlinux's symbol table, whole ones of `ENTRY`, and the strings that hold their names.
 
     Raises:
         UnsupportedFormat: it has none, or they name no strings.
@@ -201,8 +207,21 @@ def image_symbols(image: Image) -> SymbolTable:
         raise UnsupportedFormat(image.path, "no symbol table (.symtab)")
     if section.link >= len(elf.sections):
         raise UnsupportedFormat(image.path, "the symbol table names no string table")
-    strings = elf.data(elf.sections[section.link])
-    return SymbolTable(image.path, elf.data(section), strings, elf.sections, KERNEL_BASE)
+    strings = elf.sections[section.link]
+    if max(section.size, strings.size) > MAX_TABLE:
+        raise UnsupportedFormat(image.path, f"symbol tables of {section.size} and {strings.size} bytes")
+    data = elf.data(section)
+    return data[: len(data) // ENTRY.itemsize * ENTRY.itemsize], elf.data(strings)
+
+
+def image_symbols(image: Image) -> SymbolTable:
+    """A vmlinux's symbols, at link addresses.
+
+    Raises:
+        UnsupportedFormat: it has none, or they name no strings.
+    """
+    entries, strings = symbol_data(image)
+    return SymbolTable(image.path, entries, strings, image.elf.sections, KERNEL_BASE)
 
 
 def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int, str]:

@@ -58,6 +58,18 @@ def test_addresses_that_contradict_the_banner_are_refused() -> None:
         find_kallsyms(data.replace(BANNER, b"Linux poetry!".ljust(len(BANNER), b"\0")), RODATA, "test")
 
 
+@pytest.mark.parametrize("start", [0, 0x1000, (1 << 63) - 8, (1 << 64) - 8])
+def test_tables_at_an_address_that_no_kernel_has_are_searched_all_the_same(start: int) -> None:
+    """As the header of a damaged section says it."""
+    data, symbols = made("self", False, 1)
+    try:
+        found = find_kallsyms(data, start, "made")
+    except UnsupportedFormat as error:
+        assert "kallsyms" in error.message
+    else:
+        assert len(listed(found)) == len(symbols)
+
+
 def test_no_tables_are_named() -> None:
     """Data without any say so."""
     with pytest.raises(UnsupportedFormat, match="kallsyms"):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -84,6 +86,13 @@ def test_a_terminator_gives_way_to_the_entry_at_its_address() -> None:
     found = table.find(TEXT + 16)
     assert found is not None
     assert found.row.sp_reg == "sp"
+
+
+@pytest.mark.parametrize("base", [0, 0x1000, (1 << 63) - 4, (1 << 64) - 8])
+def test_a_table_may_claim_to_lie_anywhere(base: int) -> None:
+    """As a damaged section header or module says it; addresses wrap as the kernel's do."""
+    table = OrcTable("test", struct.pack("<ii", 8, 4), base, LAYOUT_6_4.encode(FUNCTION_ENTRY) * 2, 0, LAYOUT_6_4)
+    assert table.ips.tolist() == [base + 8 & (1 << 64) - 1] * 2
 
 
 def test_arrays_of_different_length_are_refused() -> None:

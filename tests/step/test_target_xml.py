@@ -44,6 +44,11 @@ def test_numbers_that_are_given_count() -> None:
         '<t><xi:include href="target.xml"/></t>',
         '<t><reg name="a" bitsize="99999999999999999999"/></t>',
         '<t><reg name="a" bitsize="7"/></t>',
+        '<t><reg name="a" bitsize="' + "0" * 5000 + '8"/></t>',  # more digits than Python makes a number of
+        '<t><reg name="a" bitsize="0000000009999999992"/></t>',
+        '<?xml version="1.0" encoding="no-such"?><t/>',  # encodings that Python would look for, and not find
+        '<?xml version="1.0" encoding="utf-7"?><t/>',
+        '<?xml version="1.0" encoding="idna"?><t/>',
         '<t><reg name="a" bitsize="64" regnum="1"/><reg name="b" bitsize="64" regnum="1"/></t>',
         '<t><reg name="a"/></t>',
         "<t><architecture>aarch64</architecture></t>",

@@ -1,0 +1,59 @@
+"""Damaged tables of an image are named, or left out; the passes that read them go on."""
+
+from __future__ import annotations
+
+import struct
+
+import numpy as np
+import pytest
+
+from orcdbg.base.errors import BadAddress, UnsupportedFormat
+from orcdbg.base.reading import BytesSource, BytesSpace
+from orcdbg.image.vmlinux import Image
+from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.tables import built_bytes
+from orcdbg.symbols.table import ENTRY
+from tests.build.elf import Part, image
+
+TEXT, SLIDE = 0xFFFF_FFFF_8100_0000, 0x100_0000
+
+
+def test_a_site_at_the_last_address_ends_the_search() -> None:
+    """A self-relative word can name it, and no address lies behind it."""
+    space = BytesSpace(TEXT, bytes(range(64)), lambda address, size: BadAddress("test", address, size))
+    places = np.array([(1 << 64) - 1, TEXT + 5, (1 << 64) - 1], dtype=np.uint64)
+    assert built_bytes(space, places, 2).tolist() == [[0, 0], [5, 6], [0, 0]]
+
+
+def moved_image(relocations: bytes, symbols: bytes | None, link: int) -> Image:
+    """Text, its relocations, and symbols where there are any."""
+    parts = [Part(".text", TEXT, bytes(64), flags=6), Part(".rela.text", 0, relocations, type=4, flags=0)]
+    if symbols is not None:
+        parts += [Part(".strtab", 0, b"\0", type=3, flags=0), Part(".symtab", 0, symbols, 2, 0, link)]
+    return Image(BytesSource("made", image(parts)))
+
+
+MOVE = struct.pack("<QQq", TEXT + 8, 11, 0)
+
+
+@pytest.mark.parametrize(
+    ("relocations", "symbols", "link", "what"),
+    [
+        (MOVE, None, 3, "no symbol table"),
+        (MOVE, b"", 3, "no symbol table"),
+        (MOVE, bytes(24), 99, "no string table"),
+        (struct.pack("<QQq", TEXT, 11 | 5 << 32, 0), bytes(24), 3, "names symbol 5 of 1"),
+    ],
+)
+def test_relocations_that_lead_nowhere_are_named(
+    relocations: bytes, symbols: bytes | None, link: int, what: str
+) -> None:
+    """Without symbols, without strings, with numbers that no symbol has."""
+    with pytest.raises(UnsupportedFormat, match=what):
+        BuiltText(moved_image(relocations, symbols, link), SLIDE).read(TEXT + SLIDE, 16)
+
+
+def test_half_an_entry_is_left_out() -> None:
+    """The whole ones before it hold."""
+    text = BuiltText(moved_image(MOVE + b"half", np.zeros(1, ENTRY).tobytes(), 3), SLIDE)
+    assert text.read(TEXT + SLIDE, 16) == bytes(8) + SLIDE.to_bytes(8, "little")
