@@ -21,6 +21,7 @@ from orcdbg.kernel.modules import module_orc
 from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
 from orcdbg.orc.check import CheckReport
+from orcdbg.orc.entry_code import saving_functions
 from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
 from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.overlay import Effective, OrcOverlay
@@ -363,7 +364,7 @@ class Session:
             memory,
             adds_last,
             self.names.at,
-            self.linux.find_address("error_entry"),
+            saving_functions(self.linux.find_address),
             self.return_trampolines,
             self.names.made.at,
             UnlistedPatches(self.memory, self._is_lasting_text) if self.image.is_memory and not self.journal else None,

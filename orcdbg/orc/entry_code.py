@@ -1,8 +1,9 @@
 """Where does the kernel's entry code run ahead of its ORC rows?
 
-error_entry builds a pt_regs around its own return address: it takes the address into rsi, puts rdi where it was, and pushes
-it again when all registers are saved. In between the rows of 5.10 look for it where rdi is, later ones leave the caller
-out; and to the caller the rows say that the stack is as before the call, though all registers lie on it.
+error_entry and paranoid_entry build a pt_regs around their own return address: they take the address into rsi, put rdi
+where it was, and push it again when all registers are saved. In between the rows of 5.10 look for it where rdi is, later
+ones leave the caller out; and to the caller the rows say that the stack is as before the call, though all registers lie on
+it.
 
 `call error_entry; mov %rax,%rsp` is an alternative since 6.0, and its row describes the state before the call at both
 instructions. But error_entry comes back with a whole pt_regs pushed, whose address is in rax: an NMI or a stopped CPU at
@@ -12,18 +13,20 @@ the `mov` finds nothing where the row points. Found in the lab by stepping (6.1,
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace, signed
 from orcdbg.orc.rows import OrcRow
 from orcdbg.patches.decode import decode
 
-WHY_SAVED = "the row describes the state before the call, and error_entry has saved all registers since"
-WHY_MOVED = "error_entry keeps its return address in rsi here, until all registers are saved"
-WHY_R12 = "error_entry keeps its return address in r12 here; the registers are all saved"
+_NAMES = ("error_entry", "paranoid_entry")
+WHY_SAVED = "the row describes the state before the call, and all registers have been saved since"
+WHY_MOVED = "the return address is in rsi here, until all registers are saved"
+WHY_R12 = "the return address is in r12 here; the registers are all saved"
 UNKNOWN_CALLER = "who called error_entry is in r12, which is not known here: that caller is left out"
-NOT_FOLLOWED = "the text of error_entry is missing or unknown: its caller may be left out"
-WHY_CALLED = "the row leaves out who called error_entry; the return address is right below the saved registers"
+NOT_FOLLOWED = "the text of this function is missing or unknown: its caller may be left out"
+WHY_CALLED = "the row leaves out who called this function; the return address is right below the saved registers"
 REGISTERS_AT_SP = OrcRow("sp", 0, "undefined", 0, "regs", True)
 RETURN_ADDRESS = OrcRow("sp", 0, "undefined", 0, "call", False)
 WHY = "the row describes the state before error_entry returned; rax holds the address of the registers it saved"
@@ -36,20 +39,53 @@ _WINDOW = 64  # bytes from error_entry on in which both stand
 _MOVE = b"\x48\x89\xc4"  # mov %rax,%rsp
 
 
-def is_after_error_entry(ip: int, text: AddressSpace, error_entry: int | None) -> bool:
-    """True at the instruction that takes error_entry's result as the stack pointer."""
-    if error_entry is None:
-        return False
-    try:
-        code = text.read(ip - 5, 8)
-    except MemoryFault:
-        return False
-    target = ip + signed(int.from_bytes(code[1:5], "little"), 32) & U64
-    return code[0] == 0xE8 and code[5:] == _MOVE and target == error_entry
+def saving_functions(find_address: Callable[[str], int | None]) -> list[int]:
+    """Where the functions are that save all registers around their own return address."""
+    return [address for name in _NAMES if (address := find_address(name)) is not None]
 
 
-class ErrorEntry:
-    """error_entry's own first instructions.
+class SavingFunctions:
+    """Functions that save all registers around their own return address.
+
+    Args:
+        starts: where they are.
+        text: text as it was in memory.
+    """
+
+    def __init__(self, starts: Sequence[int], text: AddressSpace) -> None:
+        self._all = {start: SavingFunction(start, text) for start in sorted(starts)}
+        self._text = text
+
+    def near(self, address: int) -> SavingFunction | None:
+        """The one that `address` may be in: the function's end is not looked for."""
+        found = [one for start, one in self._all.items() if start <= address < start + _SIZE]
+        return found[-1] if found else None
+
+    def is_early(self, ip: int) -> bool:
+        """True at the instructions of one before the registers are all saved, where the caller's rows still hold."""
+        return any(one.is_early(ip) for one in self._all.values())
+
+    def called_before(self, return_address: int) -> SavingFunction | None:
+        """The one that the call which ends at `return_address` calls."""
+        try:
+            code = self._text.read(return_address - 5, 5)
+        except MemoryFault:
+            return None
+        target = return_address + signed(int.from_bytes(code[1:], "little"), 32) & U64
+        return self._all.get(target) if code[0] == 0xE8 else None
+
+    def is_taken_from_rax(self, ip: int) -> bool:
+        """True at the instruction that takes error_entry's result as the stack pointer."""
+        if self.called_before(ip) is None:
+            return False
+        try:
+            return self._text.read(ip, len(_MOVE)) == _MOVE
+        except MemoryFault:
+            return False
+
+
+class SavingFunction:
+    """The first instructions of one.
 
     Args:
         start: where it is.
@@ -81,7 +117,7 @@ class ErrorEntry:
         return {}
 
     def is_unknown(self, address: int) -> bool:
-        """True where error_entry may be, and its text does not show how it keeps its return address."""
+        """True where the function may be, and its text does not show how it keeps its return address."""
         return not self._moved and self.start <= address < self.start + _SIZE
 
     def moved(self, ip: int) -> int | None:
@@ -114,12 +150,3 @@ class ErrorEntry:
         """True where the row tells of saved registers right above the return address; the function's end is not looked for."""
         near = bool(self._moved) and max(self._moved) < address < self.start + _SIZE
         return near and row.type == "regs" and (row.sp_reg, row.sp_offset) == ("sp", 8)
-
-    def is_called(self, return_address: int) -> bool:
-        """True where the call that ends at `return_address` is one of error_entry."""
-        try:
-            code = self._text.read(return_address - 5, 5)
-        except MemoryFault:
-            return False
-        target = return_address + signed(int.from_bytes(code[1:], "little"), 32) & U64
-        return code[0] == 0xE8 and target == self.start

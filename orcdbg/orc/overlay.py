@@ -7,7 +7,7 @@ build put the rows of all alternatives into the image state the same rule themse
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault
@@ -25,8 +25,7 @@ from orcdbg.orc.entry_code import (
     WHY_MOVED,
     WHY_R12,
     WHY_SAVED,
-    ErrorEntry,
-    is_after_error_entry,
+    SavingFunctions,
 )
 from orcdbg.orc.made_rules import made_rule
 from orcdbg.orc.return_trampolines import WHY as RETURN_WHY
@@ -88,7 +87,7 @@ class OrcOverlay:
         memory: text as it was in memory.
         sp_indirect_adds_last: see `cfa_rule`.
         locate: the symbol that holds an address.
-        error_entry: where error_entry is, None where the kernel has none.
+        saving: where the functions are that save all registers around their own return address.
         returns: the code that replaced return addresses lead to.
         find_made: the code that the kernel made at an address.
         unlisted: finds stack movement that no table tells of, where the kernel's own tables are lost.
@@ -102,7 +101,7 @@ class OrcOverlay:
         memory: AddressSpace,
         sp_indirect_adds_last: bool,
         locate: Callable[[int], Location | None],
-        error_entry: int | None = None,
+        saving: Sequence[int] = (),
         returns: ReturnTrampolines | None = None,
         find_made: Callable[[int], MadeCode | None] | None = None,
         unlisted: UnlistedPatches | None = None,
@@ -111,8 +110,7 @@ class OrcOverlay:
         self._unstated = unstated
         self._unlisted = unlisted
         self._find_made = find_made
-        self._error_entry = error_entry
-        self.error_entry = None if error_entry is None else ErrorEntry(error_entry, memory)
+        self.saving = SavingFunctions(saving, memory)
         self._returns = returns
         self._locate = locate
         self._find_entry = find_entry
@@ -147,13 +145,13 @@ class OrcOverlay:
             doubt = None if thunk.rule else f"no rule is known inside {location.symbol}"
             return Effective(entry, thunk.rule, None, doubt, thunk.instructions, why=THUNK_WHY)
         partial = entry is not None and entry.row.type == "regs_partial"
-        if exact and partial and is_after_error_entry(ip, self._memory, self._error_entry):
+        if exact and partial and self.saving.is_taken_from_rax(ip):
             return Effective(entry, CfaRule("ax", 0), None, None, ("call error_entry",), REGISTERS_AT_RAX, WHY)
         if self._unstated is not None and entry is not None and entry.row.type == "undefined":
             own = self._unstated.rule(ip, exact)
             if own is not None:
                 return Effective(entry, own.rule, None, None, own.instructions, own.row, own.why, own.source)
-        inside = self._in_error_entry(ip, exact, entry, rule)
+        inside = self._in_saving_function(ip, exact, entry, rule)
         if inside is not None:
             return inside
         cluster = self._find_cluster(address)
@@ -171,20 +169,23 @@ class OrcOverlay:
             return replace(found, patch=None)  # whether the text was changed at all is not known
         return found
 
-    def _in_error_entry(self, ip: int, exact: bool, entry: OrcEntry | None, rule: CfaRule | None) -> Effective | None:
-        """The rule in error_entry, where its rows have no place for its caller."""
-        if self.error_entry is None or entry is None:
+    def _in_saving_function(
+        self, ip: int, exact: bool, entry: OrcEntry | None, rule: CfaRule | None
+    ) -> Effective | None:
+        """The rule in error_entry and its like, where the rows have no place for the caller."""
+        address = ip if exact else ip - 1
+        function = self.saving.near(address)
+        if function is None or entry is None:
             return None
-        moved = self.error_entry.moved(ip) if exact else None
+        moved = function.moved(ip) if exact else None
         if moved is not None:
             return Effective(entry, CfaRule("sp", moved), None, None, ("mov %rdi,8(%rsp)",), RETURN_ADDRESS, WHY_MOVED)
-        address = ip if exact else ip - 1
-        is_in_r12 = self.error_entry.is_in_r12(address, entry.row)
-        is_unknown = self.error_entry.is_unknown(address) and entry.row.type != "call"
-        if not (is_unknown or is_in_r12 or self.error_entry.has_saved(address, entry.row)):
+        is_in_r12 = function.is_in_r12(address, entry.row)
+        is_unknown = function.is_unknown(address) and entry.row.type != "call"
+        if not (is_unknown or is_in_r12 or function.has_saved(address, entry.row)):
             return None
         place = self._locate(address)
-        if place is None or place.start != self._error_entry:
+        if place is None or place.start != function.start:
             return None
         if is_unknown:
             return Effective(entry, rule, None, NOT_FOLLOWED)
@@ -195,9 +196,9 @@ class OrcOverlay:
         return Effective(entry, rule, None, None, ("pop %r12",), RETURN_ADDRESS, WHY_R12)
 
     @staticmethod
-    def after_error_entry(effective: Effective) -> Effective:
-        """The rule of error_entry's caller, once it has saved all registers."""
-        names = ("call error_entry",)
+    def after_saving(effective: Effective) -> Effective:
+        """The rule of the caller of error_entry and its like, once they have saved all registers."""
+        names = ("call",)
         return Effective(effective.entry, CfaRule("sp", 0), None, None, names, REGISTERS_AT_SP, WHY_SAVED)
 
     def _in_made_code(self, code: MadeCode, ip: int, exact: bool) -> Effective:

@@ -21,6 +21,8 @@ from orcdbg.unwind.frame import Frame
 _MAX_GAP = 16 + 64
 _PADDINGS = (0, 16)  # above a task's user registers; 16 where the kernel was built for FRED
 _IRET_SIZE = 40
+# At the top of an NMI stack in use: the CPU's five words, rdx, and the word "NMI executing". See asm_exc_nmi.
+_NMI_COPIES = 56
 
 
 class Evidence:
@@ -89,7 +91,7 @@ class Evidence:
         same = next((stack for stack in stacks if stack.holds(end - _IRET_SIZE, _IRET_SIZE)), None)
         if same is None or not same.begin <= frame.sp <= same.end:
             return None
-        if not 0 <= frame.sp - end < _MAX_GAP:
+        if not 0 <= frame.sp - end < _MAX_GAP and not is_nested_nmi(same, end, frame.sp):
             return f"the registers saved below {end:#x} were not saved at the stack pointer {frame.sp:#x}"
         return None
 
@@ -97,6 +99,15 @@ class Evidence:
 def _begins(frame: Frame) -> bool:
     """True for the first frame of a stack, which no call need have led from: its return address was put there."""
     return frame.entry is not None and frame.entry.row.type == "end_of_stack"
+
+
+def is_nested_nmi(stack: Stack, end: int, sp: int) -> bool:
+    """Whether registers that end at `end` and hold the stack pointer `sp` are those of an NMI that an NMI interrupted.
+
+    The CPU saves them at the top of the stack even where that is in use, so asm_exc_nmi runs above what it interrupted,
+    and above the copies of the first NMI's registers; it soon returns and has the first one repeated.
+    """
+    return stack.kind == "nmi" and end == stack.end and stack.begin <= sp <= stack.end - _NMI_COPIES
 
 
 def _registers_end(below: Frame) -> int:

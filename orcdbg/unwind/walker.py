@@ -18,7 +18,7 @@ from orcdbg.orc.made_rules import FRAME_ROW
 from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
 from orcdbg.orc.rules import CfaRule, bp_rule
-from orcdbg.unwind.evidence import Evidence
+from orcdbg.unwind.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.frame import Frame, Recovered, Registers, RegisterValue
 from orcdbg.unwind.recovery import TrueReturns
 
@@ -116,6 +116,7 @@ class Walker:
         self._terrain = terrain
         self._stacks = stacks
         self._left: set[tuple[str, int]] = set()
+        self._is_nested = False
 
     def walk(self, start: State, most: int = MAX_FRAMES) -> Walk:
         """All frames from `start` on, at most so many."""
@@ -173,7 +174,7 @@ class Walker:
         if is_unlisted:
             effective = Effective(None, CfaRule("bp", 16), None, None, (), FRAME_ROW, _UNLISTED, "frame-pointer")
         if state.registers_saved:
-            effective = self._terrain.overlay.after_error_entry(effective)
+            effective = self._terrain.overlay.after_saving(effective)
         frame = self._outermost(explained(frame, effective))
         try:
             row, rule = _row_and_rule(effective, frame)
@@ -293,18 +294,18 @@ class Walker:
         return State(ip, False, registers, "call", slot, None, reliable, doubt, recovered, is_saved), slot
 
     def _is_saved(self, frame: Frame, ip: int) -> bool:
-        """Whether the caller called error_entry, which has saved all registers by now."""
-        entry = self._terrain.overlay.error_entry
-        return entry is not None and entry.is_called(ip) and not (frame.exact and entry.is_early(frame.ip))
+        """Whether the caller called error_entry or its like, which has saved all registers by now."""
+        saving = self._terrain.overlay.saving
+        return saving.called_before(ip) is not None and not (frame.exact and saving.is_early(frame.ip))
 
     def _from_register(self, frame: Frame, name: str) -> State:
-        """error_entry's caller, while its return address is on no stack."""
+        """The caller of error_entry or its like, while its return address is on no stack."""
         found = frame.registers.get(name)
         if found is None:
-            raise _Stop(f"error_entry keeps its return address in {name} here, which is not known in this frame")
-        entry, cfa = self._terrain.overlay.error_entry, frame.cfa or 0
-        if entry is None or not entry.is_called(found.value):
-            raise _Stop(f"{name}, {found.value:#x}, should hold the address behind a call of error_entry")
+            raise _Stop(f"the return address is in {name} here, which is not known in this frame")
+        callee, cfa = self._terrain.overlay.saving.called_before(found.value), frame.cfa or 0
+        if callee is None or frame.location is None or callee.start != frame.location.start:
+            raise _Stop(f"{name}, {found.value:#x}, should hold the address behind a call of this function")
         self._check_progress(frame.sp, cfa, cfa - 8, True)
         registers = {
             "rip": RegisterValue(found.value, f"{name} of frame #{frame.index}"),
@@ -378,7 +379,9 @@ class Walker:
         if there is None:
             raise _Stop(f"the interrupted stack pointer {sp:#x} is on none of this task's stacks")
         if here is None or here == there:
-            if sp <= slot:
+            if here is not None and not self._is_nested and is_nested_nmi(here, slot + _IRET_SIZE, sp):
+                self._is_nested = True
+            elif sp <= slot:
                 raise _Stop(f"the interrupted stack pointer does not move up: {slot:#x} to {sp:#x}")
             return
         self._enter(here, there)

@@ -35,7 +35,7 @@ def overlay(code: MadeCode | None, body: bytes, row: OrcRow) -> OrcOverlay:
     def made(address: int) -> MadeCode | None:
         return code if code is not None and code.start <= address < code.end else None
 
-    return OrcOverlay(find, lambda address: None, memory, True, lambda address: None, None, None, made)
+    return OrcOverlay(find, lambda address: None, memory, True, lambda address: None, (), None, made)
 
 
 ROW = OrcRow("sp", 40, "prev_sp", -24, "call", False)

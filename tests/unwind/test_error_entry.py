@@ -1,9 +1,10 @@
-"""Stops inside error_entry: its caller is in rsi for a while, and then below the registers that it has saved."""
+"""Stops inside error_entry and its like: the caller is in rsi for a while, and then below the registers that it has saved."""
 
 from __future__ import annotations
 
 import pytest
 
+from orcdbg.orc.entry_code import SavingFunctions
 from orcdbg.orc.rows import OrcRow
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.decode import decode
@@ -29,7 +30,7 @@ class InErrorEntry(World):
     def __init__(self, late: bool, code: bytes = SAVES + AGAIN + CLEARS) -> None:
         super().__init__({0: OrcRow("sp", 8, "undefined", 0, "regs_partial", True), 1: call(8), 2: call(8), 3: END})
         self.late = late
-        self.error_entry = ENTRY
+        self.saving = [ENTRY]
         self.memory.put(TEXT + 3, b"\xe8" + (ENTRY - BACK).to_bytes(4, "little"))
         self.memory.put(ENTRY, code.ljust(3 * FUNCTION, b"\x90"))
         iret = (TEXT + 2 * FUNCTION + 4, 0x10, 0x202, TASK, 0x18)
@@ -101,7 +102,7 @@ def test_a_wrong_rsi_is_not_believed() -> None:
     """Only an address behind a call of error_entry can be there."""
     walk = stop_at(True, 5, rsi=TEXT + 2 * FUNCTION + 4)
     assert (walk.end, len(walk.frames)) == ("stopped", 1)
-    assert "should hold the address behind a call of error_entry" in str(walk.end_reason)
+    assert "should hold the address behind a call of this function" in str(walk.end_reason)
 
 
 def through_r12(exact: bool) -> Walk:
@@ -127,6 +128,18 @@ def test_its_caller_is_taken_from_r12_where_that_is_known() -> None:
     walk = through_r12(exact=False)
     assert [frame.mark for frame in walk.frames] == [" ", "!", "?", "?"]
     assert "that caller is left out" in str(walk.frames[1].doubt)
+
+
+def test_the_nearest_of_several_such_functions_is_meant() -> None:
+    """paranoid_entry and error_entry lie side by side: what is behind the one is not in the other."""
+    world = InErrorEntry(True)
+    functions = SavingFunctions([ENTRY - 0x40, ENTRY, ENTRY + 0x1000], world.memory)
+    nearest = [functions.near(address) for address in (ENTRY - 1, ENTRY, ENTRY + 0x1FF, ENTRY + 0x200)]
+    assert [None if one is None else one.start for one in nearest] == [ENTRY - 0x40, ENTRY, ENTRY, None]
+    callee = functions.called_before(BACK)
+    assert callee is not None
+    assert callee.start == ENTRY
+    assert functions.called_before(BACK + 1) is None
 
 
 def test_a_caller_that_may_be_left_out_is_said_to_be() -> None:

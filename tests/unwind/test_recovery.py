@@ -73,7 +73,7 @@ class Kernel:
         } | ({"ftrace_graph_func": (HANDLER, 16)} if self.is_new else {})
         linux = made_linux(memory, TYPES, symbols)
         trampolines = ReturnTrampolines(linux, memory)
-        overlay = OrcOverlay(self._find, lambda address: None, memory, True, self._locate, None, trampolines)
+        overlay = OrcOverlay(self._find, lambda address: None, memory, True, self._locate, (), trampolines)
         terrain = Terrain(
             memory, overlay, self._locate, lambda a: TEXT <= a < TEXT + 0x10000, lambda a: True, lambda a: None, ()
         )

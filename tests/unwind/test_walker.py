@@ -36,7 +36,7 @@ class World:
         self.words: dict[int, int] = {}
         self.stacks = stacks
         self.follows_call: bool | None = True
-        self.error_entry: int | None = None
+        self.saving: list[int] = []
         self.ledger = PatchLedger([], BytesSpace(TEXT, bytes(0x10000), lambda a, s: BadAddress("text", a, s)))
 
     def find(self, address: int) -> OrcEntry | None:
@@ -61,7 +61,7 @@ class World:
         return Terrain(
             self.memory,
             OrcOverlay(
-                self.find, lambda address: self.ledger.find(address), self.memory, True, self.locate, self.error_entry
+                self.find, lambda address: self.ledger.find(address), self.memory, True, self.locate, self.saving
             ),
             self.locate,
             lambda address: self.locate(address) is not None,
@@ -380,7 +380,7 @@ def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, en
     values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": task_sp, "ss": 0x18}
     world.words |= {at + PT_REGS[name]: value for name, value in values.items()} | {task_sp: TEXT + 2 * FUNCTION + 1}
     world.memory.put(TEXT + 0x10, b"\xe8" + (0x100).to_bytes(4, "little") + (b"\x48\x89\xc4" if moves else b"\x90" * 3))
-    world.error_entry = TEXT + 0x15 + 0x100
+    world.saving = [TEXT + 0x15 + 0x100]
     walk = world.walk(TEXT + 0x15, at, rax=at)
     assert walk.end == end
     assert (walk.frames[0].mark == "~") == moves

@@ -1,0 +1,68 @@
+"""An NMI that interrupted the handler of another: its registers lie above the stack pointer that they hold."""
+
+from __future__ import annotations
+
+import pytest
+
+from orcdbg.kernel.stacks import Stack
+from orcdbg.orc.rows import OrcRow
+from orcdbg.unwind.evidence import is_nested_nmi
+from orcdbg.unwind.walker import Walk
+from tests.unwind.test_walker import END, FUNCTION, STACK, TEXT, TOP, World, call
+
+NMI_TOP = 0xFFFFFE000000E000
+TASK = TOP - 192
+HANDLER_SP = NMI_TOP - 0x200
+
+
+def walk(kind: str, sp: int) -> Walk:
+    """A stop in the entry of an NMI or other exception that interrupted function 1 at a stack pointer on its own stack."""
+    nmi = Stack(kind, NMI_TOP - 0x2000, NMI_TOP, 0)
+    partial = OrcRow("sp", 8, "undefined", 0, "regs_partial", True)
+    first = OrcRow("sp", 0x100, "undefined", 0, "regs_partial", True)
+    world = World({0: partial, 1: first, 2: call(8), 3: END}, (STACK, nmi))
+    nested = (TEXT + FUNCTION + 4, 0x10, 0x2, sp, 0x18)
+    outer = (TEXT + 2 * FUNCTION + 4, 0x10, 0x202, TASK, 0x18)
+    world.words |= {NMI_TOP - 40 + 8 * number: word for number, word in enumerate(nested)}
+    world.words |= {HANDLER_SP + 0x100 + 8 * number: word for number, word in enumerate(outer)}
+    world.words |= {TASK: TEXT + 3 * FUNCTION + 5}
+    return world.walk(TEXT + 4, NMI_TOP - 48)
+
+
+def test_the_walk_goes_down_once_to_the_handler_that_was_interrupted() -> None:
+    """Then up again, out of the NMI stack, to what the first NMI interrupted."""
+    found = walk("nmi", HANDLER_SP)
+    assert [(frame.ip - TEXT, frame.sp) for frame in found.frames[1:]] == [
+        (FUNCTION + 4, HANDLER_SP),
+        (2 * FUNCTION + 4, TASK),
+        (3 * FUNCTION + 5, TASK + 8),
+    ]
+    assert (found.end, {frame.mark for frame in found.frames}) == ("end", {" "})
+
+
+@pytest.mark.parametrize(("kind", "sp"), [("db", HANDLER_SP), ("nmi", NMI_TOP - 48)])
+def test_elsewhere_an_interrupted_stack_pointer_must_be_above(kind: str, sp: int) -> None:
+    """On another stack, and where the first NMI's own registers would be."""
+    found = walk(kind, sp)
+    assert (found.end, len(found.frames)) == ("stopped", 1)
+    assert "does not move up" in str(found.end_reason)
+
+
+def test_going_down_twice_is_refused() -> None:
+    """Registers that lead to the same entry again would make a circle."""
+    nmi = Stack("nmi", NMI_TOP - 0x2000, NMI_TOP, 0)
+    partial = OrcRow("sp", 8, "undefined", 0, "regs_partial", True)
+    far = OrcRow("sp", 0x200 - 40, "undefined", 0, "regs_partial", True)
+    world = World({0: partial, 1: far, 3: END}, (STACK, nmi))
+    nested = (TEXT + FUNCTION + 4, 0x10, 0x2, HANDLER_SP, 0x18)
+    world.words |= {NMI_TOP - 40 + 8 * number: word for number, word in enumerate(nested)}
+    found = world.walk(TEXT + 4, NMI_TOP - 48)
+    assert (found.end, len(found.frames)) == ("stopped", 2)
+
+
+def test_only_the_top_of_an_nmi_stack_is_such_a_place() -> None:
+    """And only for a stack pointer below the copies that the first NMI's entry made."""
+    nmi = Stack("nmi", NMI_TOP - 0x2000, NMI_TOP, 0)
+    assert is_nested_nmi(nmi, NMI_TOP, HANDLER_SP)
+    assert not is_nested_nmi(nmi, NMI_TOP - 8, HANDLER_SP)
+    assert not is_nested_nmi(nmi, NMI_TOP, nmi.begin - 8)
