@@ -1,8 +1,9 @@
 """What is a case of damage, how is it tried, and what may come of it?
 
-A format is a valid small file and an attempt, which reads whatever a program of ours would read of it. An attempt may end
-or raise an OrcdbgError; anything else is a fault: another exception, a false assertion about what was read, 10 s. A fact
-is an answer together with the bytes that it rests on: a damaged file in which these are whole gives that answer, or none.
+A format is a valid small file and an attempt, which reads whatever a program of ours would read of it. An attempt may
+end or raise an OrcdbgError; anything else is a fault: another exception, a false assertion about what was read, 10 s
+of CPU time. A fact is an answer together with the bytes that it rests on: a damaged file in which these are whole
+gives that answer, or none.
 """
 
 from __future__ import annotations
@@ -103,13 +104,13 @@ def _alarm(number: int, frame: FrameType | None) -> None:
 
 @contextmanager
 def clock() -> Iterator[None]:
-    """Raises TooSlow in what runs longer than a case may."""
-    signal.signal(signal.SIGALRM, _alarm)
-    signal.setitimer(signal.ITIMER_REAL, SECONDS)
+    """Raises TooSlow in what takes more CPU time than a case may; what else the machine does is left out of account."""
+    signal.signal(signal.SIGPROF, _alarm)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS)
     try:
         yield
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.setitimer(signal.ITIMER_PROF, 0)
 
 
 def try_cases(

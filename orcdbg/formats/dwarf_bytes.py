@@ -15,7 +15,7 @@ _ZLIB, _ZSTD = 1, 2
 _OLD_MAGIC = int.from_bytes(b"ZLIB", "big")
 MAX_UNIT = 256 << 20
 _STRING_STEP, MAX_STRING = 256, 1 << 16
-MAX_WORK = 1 << 23  # entries, attributes, and pieces of strings
+MAX_WORK = 1 << 21  # entries, attributes, and pieces of strings; of a kernel's units the largest needs 510,000
 
 
 class _Packed(NamedTuple):
@@ -34,9 +34,9 @@ class Work:
         self._name = name
         self._left = MAX_WORK
 
-    def begin(self) -> None:
-        """A new question."""
-        self._left = MAX_WORK
+    def begin(self, more: int = 0) -> None:
+        """A new question, which may need `more` than others."""
+        self._left = MAX_WORK + more
 
     def spend(self, steps: int) -> None:
         """Counts what is done; UnsupportedFormat where it is more than any real file needs."""

@@ -321,7 +321,7 @@ def _abbreviations(cursor: Cursor, work: Work, last: int | None) -> dict[int, Ab
             attributes.append((attribute, form, implicit))
             if len(attributes) > MAX_ATTRIBUTES:
                 raise UnsupportedFormat(cursor.name, f"an entry of more than {MAX_ATTRIBUTES} attributes")
-        work.spend(1 + len(attributes))
+        work.spend(4 + 2 * len(attributes))
         found[code] = _shape(tag, has_children, tuple(attributes))
         if code == last:
             return found

@@ -129,7 +129,6 @@ class SourceLines:
         Raises:
             UnsupportedFormat: the information is damaged, or of a form not read.
         """
-        self._sections.work.begin()
         unit = self._unit_at(address)
         if unit is None or unit.lines is None:
             return None
@@ -138,6 +137,7 @@ class SourceLines:
 
     def _unit_at(self, address: int) -> _Loaded | None:
         starts, ends, offsets = self._ranges
+        self._sections.work.begin()
         index = int(np.searchsorted(starts, np.uint64(address), side="right")) - 1
         if index < 0 or address >= int(ends[index]):
             return None
@@ -151,10 +151,12 @@ class SourceLines:
     @functools.cached_property
     def _ranges(self) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.uint64], npt.NDArray[np.uint64]]:
         """First addresses in rising order, ends, and offsets of units."""
-        rows = self._from_table() if self._sections.aranges.size else self._from_roots()
+        sections = self._sections
+        sections.work.begin(sections.abbrev.size + sections.range_lists.size + sections.ranges.size)  # each read once
+        rows = self._from_table() if sections.aranges.size else self._from_roots()
         found = list(itertools.islice(rows, MAX_RANGES + 1))
         if len(found) > MAX_RANGES:
-            raise UnsupportedFormat(self._sections.info.name, f"units with more than {MAX_RANGES} ranges")
+            raise UnsupportedFormat(sections.info.name, f"units with more than {MAX_RANGES} ranges")
         kept = [row for row in found if 0 < row[0] < row[1] < 1 << 64]
         table = np.array(sorted(kept), dtype=np.uint64).reshape(-1, 3)
         return table[:, 0], table[:, 1], table[:, 2]
