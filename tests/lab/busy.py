@@ -21,29 +21,28 @@ SYMBOL = "_raw_spin_lock_irqsave"
 
 @contextmanager
 def busy_guest(
-    kernel: str, random: Random, folder: Path, append: str = "", smp: int = 1
+    kernel: str, random: Random, folder: Path, append: str = "", smp: int = 1, init: str | None = None
 ) -> Iterator[tuple[Guest, Kernel, str]]:
     """The guest, its kernel, and what it printed so far; a skip with its reason where it cannot be had.
 
-    A guest that panics ends at once, so that nobody waits for it.
+    A guest that panics ends at once, so that nobody waits for it. `init` stands for work that `random` chooses.
     """
     try:
         found = ensure(kernel)
     except Unavailable as error:
         pytest.skip(f"{kernel}: {error}")
     with ExitStack() as stack:
-        guest, console = _booted(found, random, folder, f"panic=-1 oops=panic {append}", smp, stack)
+        machine = Machine(found.vmlinuz, folder / "initrd", f"panic=-1 oops=panic {append}", smp=smp)
+        guest, console = _booted(found, random, machine, init, stack)
         yield guest, found, console
 
 
-def _booted(kernel: Kernel, random: Random, folder: Path, append: str, smp: int, stack: ExitStack) -> tuple[Guest, str]:
-    reason = ""
+def _booted(kernel: Kernel, random: Random, machine: Machine, init: str | None, stack: ExitStack) -> tuple[Guest, str]:
+    reason, folder = "", machine.initrd.parent
     for number in range(BOOTS):
-        initrd = write_initrd(folder, kernel, scripts.write_busy(random, SYMBOL), random)
+        write_initrd(folder, kernel, init or scripts.write_busy(random, SYMBOL), random)
         with ExitStack() as own:
-            guest = own.enter_context(
-                Guest(Machine(kernel.vmlinuz, initrd, append, smp=smp), folder / f"serial-{number}.log")
-            )
+            guest = own.enter_context(Guest(machine, folder / f"serial-{number}.log"))
             try:
                 console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
             except GuestError as error:

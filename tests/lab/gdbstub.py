@@ -12,6 +12,11 @@ from orcdbg.step.endpoint import Endpoint
 
 DEFAULT_SECONDS = 30.0
 StubError = RemoteError
+# In the protocol's order.
+REGISTERS = (
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
+    *("r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15", "rip"),
+)
 
 
 class GdbStub:
@@ -45,6 +50,14 @@ class GdbStub:
     def read_memory(self, address: int, size: int) -> bytes:
         """Return guest memory through the current CPU's page tables."""
         return self._client.read(address, size)
+
+    def write_register(self, name: str, value: int) -> None:
+        """Change rip or one of the sixteen registers of the CPU whose registers were read last."""
+        self.ask(f"P{REGISTERS.index(name):x}={value.to_bytes(8, 'little').hex()}")
+
+    def write_memory(self, address: int, data: bytes) -> None:
+        """Write guest memory, virtual or physical as it is read."""
+        self.ask(f"M{address:x},{len(data):x}:{data.hex()}")
 
     def set_breakpoint(self, address: int) -> None:
         """Set a hardware breakpoint: it leaves the guest's text alone."""

@@ -14,6 +14,7 @@ from orcdbg.symbols.table import image_symbols
 from orcdbg.unwind.frame import StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from tests.lab.gdbstub import GdbStub, StubError
+from tests.lab.strike import read_text
 
 CHUNK = 1024  # bytes a packet; QEMU's packets hold 2 KiB of data
 # The stub's names of what `struct pt_regs` calls otherwise.
@@ -67,10 +68,10 @@ class LiveKernel:
 def open_live(stub: GdbStub, vmlinux: Path, text: int, mebibytes: int = 256) -> LiveKernel:
     """The session over a stopped guest with so much memory whose `_text` runs at address `text`."""
     image = Image(open_source(str(vmlinux)))
-    registers = stub.read_registers()
-    empty = Snapshot("guest", "GDB stub", StubMemory(stub, mebibytes << 20), (cpu_state(registers),), {})
     symbols = image_symbols(image)
     slide = text - symbols.get("_text").address
-    phys_base = int.from_bytes(stub.read_memory(symbols.get("phys_base").address + slide, 8), "little", signed=True)
+    phys_base = int.from_bytes(read_text(stub, symbols.get("phys_base").address + slide, 8), "little", signed=True)
+    registers = stub.read_registers()
+    empty = Snapshot("guest", "GDB stub", StubMemory(stub, mebibytes << 20), (cpu_state(registers),), {})
     stub.ask("Qqemu.PhyMemMode:1")
     return LiveKernel(stub, Session(image, empty, slide, phys_base))
