@@ -163,15 +163,20 @@ class Emulator:
         unknown = isinstance(error, Fault) and error.unknown
         return Stop("unsupported" if unknown else "fault", f"{text}: {error}")
 
-    def run(self, count: int, until: Collection[int] = ()) -> Stop:
-        """Runs `count` instructions, or up to one of the addresses `until`; the instruction it begins with is run anyway."""
-        most = self.limits.instructions
-        stop = self._run(min(count, most), frozenset(until))
+    def run(self, count: int, until: Collection[int] = (), deadline: float | None = None) -> Stop:
+        """Runs `count` instructions, or up to one of the addresses `until`; the instruction it begins with is run anyway.
+
+        Args:
+            count: at most `limits.instructions` of them.
+            until: where to stop.
+            deadline: a time of `time.monotonic`; without it the limit of seconds begins now.
+        """
+        most, late = self.limits.instructions, time.monotonic() + self.limits.seconds
+        stop = self._run(min(count, most), frozenset(until), late if deadline is None else deadline)
         return stop if stop != COUNT or count <= most else Stop("limit", f"more than {most} instructions")
 
-    def _run(self, count: int, wanted: frozenset[int]) -> Stop:
+    def _run(self, count: int, wanted: frozenset[int], deadline: float) -> Stop:
         first, goal = self.executed, self.executed + count
-        deadline = time.monotonic() + self.limits.seconds
         self._careful = 1
         while self.executed < goal:
             if self.ip in wanted and self.executed > first:
@@ -287,7 +292,7 @@ class Emulator:
             self._restore()
         self._skipped = {at: past for at, past in self._skipped.items() if at < target}
         while self.executed < target:
-            stop = self._run(target - self.executed, frozenset())
+            stop = self._run(target - self.executed, frozenset(), time.monotonic() + self.limits.seconds)
             if stop.by == "unsupported" and self.executed in self._skipped:
                 self._go_past(self._skipped[self.executed])
             elif stop.by != "count":

@@ -16,7 +16,8 @@ class Motions:
     """An emulator with breakpoints and watched memory.
 
     `breakpoints` are addresses, `watches` (address, size) pairs. With `observe` set, it is called before each
-    instruction. `skipped` collects the texts of instructions that were gone past because `skip` was set.
+    instruction. `skipped` collects the texts of instructions that were gone past because `skip` was set. The emulator's
+    limits hold for each of `run`, `next` and `finish` as a whole.
     """
 
     def __init__(self, emulator: Emulator) -> None:
@@ -26,12 +27,26 @@ class Motions:
         self.observe: Callable[[], None] | None = None
         self.skip = False
         self.skipped: list[tuple[int, str]] = []
+        self._deadline = 0.0
+        self._last = 0
 
     def run(self, count: int, until: Collection[int] = (), when: Always | None = None) -> Stop:
         """Runs `count` instructions, or up to a breakpoint, or up to one of `until` at which `when` says yes."""
+        self._begin()
+        return self._go(count, until, when)
+
+    def _begin(self) -> None:
+        """From here on the limits count."""
+        limits = self.emulator.limits
+        self._deadline, self._last = time.monotonic() + limits.seconds, self.emulator.executed + limits.instructions
+
+    def _go(self, count: int, until: Collection[int] = (), when: Always | None = None) -> Stop:
         goal, wanted = self.emulator.executed + count, {*self.breakpoints, *until}
-        while self.emulator.executed < goal:
-            stop = self._run(goal - self.emulator.executed, wanted)
+        end = min(goal, self._last)
+        while self.emulator.executed < end:
+            stop = self._run(end - self.emulator.executed, wanted)
+            if stop == COUNT:
+                break
             if stop.by == "unsupported" and self.skip:
                 ip, text = self.emulator.ip, self.emulator.skip()
                 if text is not None:
@@ -39,23 +54,21 @@ class Motions:
                     continue
             if stop.by != "breakpoint" or self.emulator.ip in self.breakpoints or when is None or when():
                 return stop
-        return COUNT
+        return COUNT if end == goal else Stop("limit", f"more than {self.emulator.limits.instructions} instructions")
 
     def _run(self, count: int, wanted: Collection[int]) -> Stop:
         if self.observe is None and not self.watches:
-            return self.emulator.run(count, wanted)
+            return self.emulator.run(count, wanted, self._deadline)
         return self._watched(count, wanted)
 
     def _watched(self, count: int, wanted: Collection[int]) -> Stop:
         """One instruction after another, looking at what is watched after each."""
-        emulator, limits = self.emulator, self.emulator.limits
-        deadline = time.monotonic() + limits.seconds
-        before = self._values()
-        for done in range(min(count, limits.instructions)):
+        emulator, before = self.emulator, self._values()
+        for done in range(count):
             if done and emulator.ip in wanted:
                 return Stop("breakpoint")
-            if time.monotonic() > deadline:
-                return Stop("limit", f"more than {limits.seconds:g} s")
+            if time.monotonic() > self._deadline:
+                return Stop("limit", f"more than {emulator.limits.seconds:g} s")
             if self.observe is not None:
                 self.observe()
             stop = emulator.step()
@@ -64,8 +77,6 @@ class Motions:
             after = self._values()
             if after != before:
                 return Stop("watchpoint", self._change(before, after))
-        if count > limits.instructions:
-            return Stop("limit", f"more than {limits.instructions} instructions")
         return Stop("breakpoint") if emulator.ip in wanted else COUNT
 
     def _values(self) -> list[Word]:
@@ -85,15 +96,16 @@ class Motions:
 
     def next(self, count: int) -> Stop:
         """Runs `count` instructions, where a call with all that it does counts as one, and so does a repeated one."""
+        self._begin()
         for _ in range(count):
             emulator = self.emulator
             insn, sp = emulator.instruction(emulator.ip), emulator.registers()["rsp"]
             if insn is None or not (insn.is_call or insn.mnemonic.startswith("rep")):
-                stop = self.run(1)
+                stop = self._go(1)
                 if stop != COUNT or emulator.ip in self.breakpoints:
                     return stop if stop != COUNT else Stop("breakpoint")
                 continue
-            stop = self.run(emulator.limits.instructions + 1, {insn.end}, lambda sp=sp: self._sp() >= sp)  # type: ignore[misc]
+            stop = self._go(emulator.limits.instructions + 1, {insn.end}, lambda sp=sp: self._sp() >= sp)  # type: ignore[misc]
             if stop.by != "breakpoint" or emulator.ip != insn.end or insn.end in self.breakpoints:
                 return stop
         return COUNT
