@@ -1,4 +1,4 @@
-"""Truth by stepping: through error_entry, whose caller and interrupted code are known at its first instruction."""
+"""Truth by stepping: through error_entry and paranoid_entry, whose callers are known at the first instruction."""
 
 from __future__ import annotations
 
@@ -14,15 +14,15 @@ from tests.lab.live import LiveKernel, open_live
 
 pytestmark = pytest.mark.lab
 
-ENTRIES, STEPS, WAIT = 5, 200, 30.0
+ENTRIES, STEPS, WAIT, ATTEMPTS = 5, 200, 30.0, 40
 
 
-def follow(live: LiveKernel, error_entry: int) -> int:
-    """Steps from error_entry's first instruction until it has returned; the number of stops inside it."""
+def follow(live: LiveKernel, entry: int, callers: str | tuple[str, ...]) -> int:
+    """Steps from a function's first instruction until it has returned; the number of stops inside it."""
     start = live.trace()
     assert (start.end_reason, {frame.doubt for frame in start.frames}) == (None, {None})
     assert start.frames[1].location is not None
-    assert start.frames[1].location.symbol.startswith("asm_")
+    assert start.frames[1].location.symbol.startswith(callers)
     known = [(frame.ip, frame.sp) for frame in start.frames[2:]]
     back, stops, unsure = start.frames[1].ip, 0, list[str]()
     for _ in range(STEPS):
@@ -40,8 +40,8 @@ def follow(live: LiveKernel, error_entry: int) -> int:
         assert shown[-len(known) :] == known, where
         assert shown[-len(known) - 1][0] == back, where
         location = trace.frames[0].location
-        stops += location is not None and location.start == error_entry
-    raise AssertionError("error_entry did not return")
+        stops += location is not None and location.start == entry
+    raise AssertionError("it did not return")
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
@@ -57,6 +57,27 @@ def test_the_caller_of_error_entry_is_found_at_every_instruction(kernel: str, se
             assert stub.resume(WAIT), "nothing happened"
             stub.clear_breakpoint(error_entry)
             assert stub.read_registers()["rip"] == error_entry
-            stops.append(follow(live, error_entry))
+            stops.append(follow(live, error_entry, "asm_"))
     print(f"{kernel}: stops in error_entry: {stops}")
+    assert min(stops) > 15
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_the_caller_of_paranoid_entry_is_found_at_every_instruction(kernel: str, seed: int, tmp_path: Path) -> None:
+    """On the way of NMIs that strike the kernel, whose entry code calls it."""
+    with busy_guest(kernel, Random(seed), tmp_path) as (guest, found, console), guest.stub() as stub:
+        live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
+        entry = live.session.linux.address("paranoid_entry")
+        stops = list[int]()
+        for _ in range(ATTEMPTS):
+            stub.set_breakpoint(entry)
+            guest.qmp("inject-nmi")  # one that strikes user mode does not come this way
+            is_hit = stub.resume(0.3)
+            stub.clear_breakpoint(entry)
+            if is_hit and stub.read_registers()["rip"] == entry:
+                stops.append(follow(live, entry, ("end_repeat_nmi", "asm_exc_nmi")))
+            if len(stops) == ENTRIES:
+                break
+    print(f"{kernel}: stops in paranoid_entry: {stops}")
+    assert len(stops) == ENTRIES
     assert min(stops) > 15
