@@ -23,7 +23,12 @@ from orcdbg.image.essential_sections import is_essential
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.source_lines import Position, SourceLines
 from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.patches.audit import AuditReport
+from orcdbg.patches.core_text import audit_kernel
 from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.replay import Build, all_passes
 from orcdbg.symbols.table import ENTRY
 from orcdbg.unbooted import UnbootedKernel
 from tests.build import dwarf, elf
@@ -65,49 +70,72 @@ def _symbols(names: dict[str, int]) -> tuple[bytes, bytes]:
     return np.array(rows, dtype=ENTRY).tobytes(), strings
 
 
+_TABLES = TEXT + 0x10_0000
+_LISTS = (".smp_locks", ".retpoline_sites", ".return_sites", ".ibt_endbr_seal", ".call_sites")
+
+
+def _names() -> dict[str, int]:
+    """Symbols: functions, and those that bound text and tables."""
+    names = {f"function_{row}": TEXT + 16 * row for row in range(ROWS)}
+    names |= {"_text": TEXT, "_stext": TEXT, "_etext": TEXT + 16 * ROWS, "_end": DATA + 512, "boot_cpu_data": DATA}
+    names |= {"__x86_return_thunk": TEXT + 0x200, "__x86_indirect_thunk_array": TEXT + 0x220}
+    names |= {"__start___jump_table": DATA + 256, "__stop___jump_table": DATA + 288}
+    names |= {"__start_static_call_sites": DATA + 288, "__stop_static_call_sites": DATA + 304}
+    return names | {"__SCT__call": TEXT + 0x240, "__SCK__call": DATA + 320}
+
+
+def _variables() -> bytes:
+    """Data with two static branches, two static calls, and the function that these call."""
+    data = bytes(range(256))
+    for row in range(2):
+        entry = DATA + 256 + 16 * row
+        data += struct.pack("<iiq", TEXT + 16 * row + 7 - entry, TEXT + 16 * row + 9 - entry - 4, 64)
+    data += struct.pack("<iiii", TEXT + 32 - DATA - 288, 28, TEXT + 48 - DATA - 296, 20)
+    return data.ljust(320, b"\0") + struct.pack("<Q", TEXT + 16) + bytes(184)
+
+
+def _sites() -> dict[str, tuple[int, bytes]]:
+    """The tables of places in text: addresses and contents by section."""
+    found = {".replacements": (_TABLES + 0x4000, b"\x9c\x58" + b"\x0f\x01\xca" * 4)}
+    table = b""
+    for row, (start, size) in enumerate(((0, 2), (2, 3), (5, 3))):
+        entry = _TABLES + 0x2000 + 14 * row
+        table += struct.pack("<iiIBB", TEXT + 16 * row - entry, _TABLES + 0x4000 + start - entry - 4, 5 + row, 7, size)
+    found[".altinstructions"] = (_TABLES + 0x2000, table)
+    for number, name in enumerate(_LISTS):
+        at = _TABLES + 0xA000 + 0x100 * number
+        found[name] = (at, b"".join(struct.pack("<i", TEXT + 20 * row - at) for row in range(4)))
+    return found
+
+
 def sample_vmlinux() -> bytes:
     """Text of forty functions, the first with an alternative, and all sections that are read without a snapshot."""
     text = (b"\xff\x14\x25" + struct.pack("<I", DATA & 0xFFFF_FFFF) + b"\x90" * 8 + b"\xc3") * ROWS
-    replacements = b"\x9c\x58" + b"\x0f\x01\xca" * 4
-    names = {f"function_{row}": TEXT + 16 * row for row in range(ROWS)}
-    names |= {"_text": TEXT, "_stext": TEXT, "_etext": TEXT + len(text), "boot_cpu_data": DATA, "_end": DATA + 256}
-    at = TEXT + 0x10_0000
-    ips, rows = sample_rows(ROWS, at)
-    places = {
-        ".orc_unwind_ip": at,
-        ".orc_unwind": at + 0x1000,
-        ".altinstructions": at + 0x2000,
-        ".smp_locks": at + 0x3000,
-    }
-    places |= {
-        ".replacements": at + 0x4000,
-        ".notes": at + 0x5000,
-        ".BTF": at + 0x6000,
-        ".retpoline_sites": at + 0x9000,
-    }
-    alternatives = b""
-    for row, (start, size) in enumerate(((0, 2), (2, 3), (5, 3))):
-        entry = places[".altinstructions"] + 14 * row
-        site, replacement = TEXT + 16 * row - entry, places[".replacements"] + start - entry - 4
-        alternatives += struct.pack("<iiIBB", site, replacement, 5 + row, 7, size)
-    locks = b"".join(struct.pack("<i", TEXT + 16 * row - places[".smp_locks"] - 4 * row) for row in range(4))
-    calls = b"".join(struct.pack("<i", TEXT + 16 * row - places[".retpoline_sites"] - 4 * row) for row in range(4))
-    entries, strings = _symbols(names)
+    ips, rows = sample_rows(ROWS, _TABLES)
+    entries, strings = _symbols(_names())
     moved = b"".join(_RELA.pack(TEXT + 16 * row + 3, 11 | 1 << 32, 0) for row in range(ROWS))
+    notes = note("GNU", 3, bytes(range(20))) + note("Linux", 0, b"6.1")
     parts = [
         Part(".text", TEXT, text, flags=6),
-        Part(".replacements", places[".replacements"], replacements, flags=6),
-        Part(".data", DATA, bytes(range(256)), flags=3),
-        *(Part(name, places[name], data) for name, data in (
-            (".orc_unwind_ip", ips), (".orc_unwind", rows), (".altinstructions", alternatives), (".smp_locks", locks),
-            (".retpoline_sites", calls), (".notes", note("GNU", 3, bytes(range(20))) + note("Linux", 0, b"6.1")),
-            (".BTF", sample_types()[0]),
-        )),
+        Part(".data", DATA, _variables(), flags=3),
+        Part(".orc_unwind_ip", _TABLES, ips),
+        Part(".orc_unwind", _TABLES + 0x1000, rows),
+        Part(".notes", _TABLES + 0x5000, notes),
+        Part(".BTF", _TABLES + 0x6000, sample_types()[0]),
+        *(Part(name, at, data) for name, (at, data) in _sites().items()),
         Part(".gnu_debuglink", 0, b"case.debug\0\0" + struct.pack("<I", 1), flags=0),
         Part(".rela.text", 0, moved, type=4, flags=0),
         Part(".strtab", 0, strings, type=3, flags=0),
-    ]  # fmt: skip
+    ]
     return elf.image([*parts, Part(".symtab", 0, entries, type=2, flags=0, link=len(parts))])
+
+
+def audit_of(kernel: UnbootedKernel) -> AuditReport:
+    """The account of the text of a kernel that runs `SLIDE` from where it was linked, and patched nothing."""
+    built = BuiltText(kernel.image, SLIDE)
+    linux = Linux(built, kernel.symbols, kernel.types, SLIDE)
+    build = Build(kernel.image, linux, built, Features(linux))
+    return audit_kernel(build, built, all_passes(build))
 
 
 def _answer_of_vmlinux(image: Image) -> None:
@@ -120,8 +148,15 @@ def _answer_of_vmlinux(image: Image) -> None:
     def read(address: int, size: int) -> None:
         assert len(BuiltText(image, SLIDE).read(address + SLIDE, size)) == size
 
+    def audit() -> None:
+        report = audit_of(kernel)
+        told = report.explained + report.undecided
+        assert told <= report.differing <= told + report.unexplained + report.mismatched
+        assert len(report.problems) < 1000
+
     asked(
         union,
+        audit,
         *(partial(read, TEXT + at, size) for at, size in ((0, 64), (16, 1), (0x270, 16))),
         *(partial(kernel.symbols.at, TEXT + at) for at in (0, 33)),
         *(partial(kernel.orc_table.find, TEXT + at) for at in (0, 33, 10**6)),
@@ -160,7 +195,7 @@ def _vmlinux() -> Format:
         Fact(lambda data: UnbootedKernel(Image(_source(data))).orc_table.find(TEXT + 100), [*headers, *names, *rows]),
     ]
     regions = [*headers, headers[1], *names, *rows, (EHDR.size, len(whole))]
-    places = [_section(whole, name) for name in (".altinstructions", ".rela.text", ".notes", ".smp_locks")]
+    places = [_section(whole, name) for name in (".altinstructions", ".rela.text", ".notes", ".data", *_LISTS)]
     return Format(whole, [*regions, *places], judged(whole, facts, attempt))
 
 

@@ -28,6 +28,11 @@ def signed(value: int, bits: int) -> int:
     return value - (1 << bits) if value >> (bits - 1) else value
 
 
+def clamped(value: int) -> np.uint64:
+    """The address that is next to a number: what damaged tables add up to may be no address."""
+    return np.uint64(min(max(value, 0), U64))
+
+
 class AddressSpace(Protocol):
     """Memory that can be read by address.
 

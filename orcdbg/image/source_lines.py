@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import clamped
 from orcdbg.formats import dwarf_entries as entries
 from orcdbg.formats.dwarf_entries import DebugSections, Entry, Range, Unit
 from orcdbg.formats.dwarf_lines import LineTable, SourceLine
@@ -138,7 +139,7 @@ class SourceLines:
     def _unit_at(self, address: int) -> _Loaded | None:
         starts, ends, offsets = self._ranges
         self._sections.work.begin()
-        index = int(np.searchsorted(starts, np.uint64(address), side="right")) - 1
+        index = int(np.searchsorted(starts, clamped(address), side="right")) - 1
         if index < 0 or address >= int(ends[index]):
             return None
         offset = int(offsets[index])

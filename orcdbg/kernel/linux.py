@@ -30,7 +30,7 @@ class Linux:
 
     def run_time(self, symbol: Symbol) -> int:
         """A symbol's run-time address; a zero-based per-CPU symbol stays what it is, an offset."""
-        return symbol.address + self.slide if symbol.address >> 63 else symbol.address
+        return symbol.address + self.slide & U64 if symbol.address >> 63 else symbol.address
 
     def find_address(self, name: str) -> int | None:
         """Run-time address of a symbol, None where the kernel has none of that name."""

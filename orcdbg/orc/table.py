@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import signed
+from orcdbg.base.reading import U64, signed
 from orcdbg.orc.rows import ENTRY, OrcLayout, OrcRow
 
 MAX_ENTRIES = 1 << 24
@@ -77,5 +77,5 @@ class OrcTable:
 
     def find(self, address: int) -> OrcEntry | None:
         """The entry that covers a run-time address: the last whose ip is not above it; None before the first."""
-        index = int(np.searchsorted(self.ips, np.uint64(address), side="right")) - 1
+        index = int(np.searchsorted(self.ips, np.uint64(address), side="right")) - 1 if 0 <= address <= U64 else -1
         return self.entry(index) if index >= 0 else None

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.reading import clamped
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.site import PatchPass, Undecidable
@@ -59,7 +60,7 @@ def freed_sites(image: Image, slide: int, passes: Sequence[PatchPass]) -> int:
         except Undecidable:
             continue
         for low, high in ranges:
-            count += int(np.count_nonzero((starts >= np.uint64(low)) & (starts < np.uint64(high))))
+            count += int(np.count_nonzero((starts >= clamped(low)) & (starts < clamped(high))))
     return count
 
 

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from orcdbg.base.errors import BadAddress
+from orcdbg.base.reading import U64
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.vmlinux import Image
@@ -159,7 +160,11 @@ class ModuleBuild(Build):
 
 def _static_call_keys(linux: Linux) -> dict[int, int]:
     keys, slide = linux.symbols.starting("__SCK__"), linux.slide
-    return {at + slide: keys[name] + slide for name, at in linux.symbols.starting("__SCT__").items() if name in keys}
+    return {
+        at + slide & U64: keys[name] + slide & U64
+        for name, at in linux.symbols.starting("__SCT__").items()
+        if name in keys
+    }
 
 
 def _code(file: ModuleFile, module: Module, linked: Linked) -> list[tuple[int, bytes]]:

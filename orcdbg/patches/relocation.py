@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import signed
+from orcdbg.base.reading import clamped, signed
 from orcdbg.formats.bzimage import BootRelocations
 from orcdbg.formats.elf import Section
 from orcdbg.image.vmlinux import KERNEL_BASE, Image
@@ -107,8 +107,8 @@ class BuiltText:
     def _by_list(self, data: bytes, link: int, section: Section, found: RelocationList) -> bytes:
         """Relocates by a list; places that straddle an end of `data` are done on a wider read."""
         places = found.places
-        first = int(np.searchsorted(places, np.uint64(link - 7)))
-        last = int(np.searchsorted(places, np.uint64(link + len(data))))
+        first = int(np.searchsorted(places, clamped(link - 7)))
+        last = int(np.searchsorted(places, clamped(link + len(data))))
         if first == last:
             return data
         low, high = max(link - 8, section.address), min(link + len(data) + 8, section.end)
@@ -191,8 +191,8 @@ class BuiltText:
         section = self._image.section_at(link)
         found = self.relocations(section) if section is not None else None
         if found is not None:
-            first = int(np.searchsorted(found.places, np.uint64(link - 7)))
-            last = int(np.searchsorted(found.places, np.uint64(end - self._slide)))
+            first = int(np.searchsorted(found.places, clamped(link - 7)))
+            last = int(np.searchsorted(found.places, clamped(end - self._slide)))
             columns = (column[first:last].tolist() for column in found)
             fields = [(place + self._slide, width, sign) for place, width, sign in zip(*columns, strict=True)]
         else:

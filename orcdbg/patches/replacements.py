@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from orcdbg.base.reading import clamped
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.site import U64Array, WorkingText
@@ -35,7 +36,7 @@ class PatchedReplacements:
 
     def _in_section(self, sites: U64Array) -> tuple[U64Array, U64Array]:
         """The sites of a pass inside the section, sorted, and their numbers."""
-        rows = np.flatnonzero((sites >= np.uint64(self._start)) & (sites < np.uint64(self._end)))
+        rows = np.flatnonzero((sites >= clamped(self._start)) & (sites < clamped(self._end)))
         order = rows[np.argsort(sites[rows], kind="stable")]
         return sites[order], order.astype(np.uint64)
 
@@ -48,7 +49,7 @@ class PatchedReplacements:
         data = self._built.read(address, size)
         for the_pass, starts, numbers in self._sites:
             first = int(np.searchsorted(starts, np.uint64(address)))
-            last = int(np.searchsorted(starts, np.uint64(address + size)))
+            last = int(np.searchsorted(starts, clamped(address + size)))
             if first < last:
                 text = WorkingText(address, data)
                 the_pass.sweep(text, numbers[first:last].astype(np.intp))

@@ -10,7 +10,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import AddressSpace
+from orcdbg.base.reading import AddressSpace, clamped
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
@@ -282,8 +282,9 @@ def _outside(build: Build, spans: Spans, table: str) -> list[str]:
     """A line when places begin in no section of the image, or end after the text that they begin in."""
     low, high = build.text
     starts, ends = spans.starts, spans.starts + spans.sizes
-    odd = np.flatnonzero((starts < np.uint64(low)) | (ends > np.uint64(high)))
-    sections = [(s.address + build.linux.slide, s.end + build.linux.slide) for s in build.image.sections if s.address]
+    odd = np.flatnonzero((starts < clamped(low)) | (ends > clamped(high)))
+    slide = build.linux.slide
+    sections = [(clamped(s.address + slide), clamped(s.end + slide)) for s in build.image.sections if s.address]
     bounds = np.array(sorted(sections), dtype=np.uint64).reshape(-1, 2)
     before = np.searchsorted(bounds[:, 0], starts[odd], side="right") - 1
     good = (

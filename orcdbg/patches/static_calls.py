@@ -10,6 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from orcdbg.base.reading import U64
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.call_depth import Pads
@@ -168,7 +169,9 @@ class StaticCallTrampolines(Sweep):
         slide = calls.linux.slide
         keys = calls.linux.symbols.starting(_KEY)
         trampolines = calls.linux.symbols.starting(_TRAMPOLINE)
-        pairs = [(address + slide, keys[name] + slide) for name, address in trampolines.items() if name in keys]
+        pairs = [
+            (address + slide & U64, keys[name] + slide & U64) for name, address in trampolines.items() if name in keys
+        ]
         self._keys = np.array([key for _, key in pairs], dtype=np.uint64)
         self.places = make_spans([address for address, _ in pairs], np.full(len(pairs), 5))
         first = built_bytes(image, self.places.starts - np.uint64(slide), 5)

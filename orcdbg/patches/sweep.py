@@ -131,7 +131,7 @@ def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
 def _in_parts(the_pass: Sweep, inside: IntArray, text: WholeText, problems: list[str]) -> None:
     """Runs a pass; where it cannot tell something, halves are tried on their own, so that one bad entry spoils only itself."""
     starts, sizes = the_pass.spans()
-    pending, failures, lost, first = [inside], 0, 0, ""
+    pending, failures, lost, first = [inside] if len(inside) else [], 0, 0, ""
     while pending:
         rows = pending.pop()
         try:

@@ -9,11 +9,15 @@ import pytest
 
 from orcdbg.base.errors import BadAddress, UnsupportedFormat
 from orcdbg.base.reading import BytesSource, BytesSpace
+from orcdbg.formats.elf import ElfFile
 from orcdbg.image.vmlinux import Image
+from orcdbg.patches.audit import AuditReport
 from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.tables import built_bytes
 from orcdbg.symbols.table import ENTRY
-from tests.build.elf import Part, image
+from orcdbg.unbooted import UnbootedKernel
+from tests.build.elf import EHDR, SHDR, Part, image
+from tests.fuzz_elf import audit_of, sample_vmlinux
 
 TEXT, SLIDE = 0xFFFF_FFFF_8100_0000, 0x100_0000
 
@@ -57,3 +61,31 @@ def test_half_an_entry_is_left_out() -> None:
     """The whole ones before it hold."""
     text = BuiltText(moved_image(MOVE + b"half", np.zeros(1, ENTRY).tobytes(), 3), SLIDE)
     assert text.read(TEXT + SLIDE, 16) == bytes(8) + SLIDE.to_bytes(8, "little")
+
+
+def audit_with(name: str, address: int | None, data: bytes | None) -> AuditReport:
+    """The account of a kernel one of whose sections claims another address, or holds something else."""
+    whole = bytearray(sample_vmlinux())
+    elf = ElfFile(BytesSource("made", bytes(whole)))
+    section = elf.by_name[name]
+    if data is not None:
+        whole[section.offset : section.offset + len(data)] = data
+    if address is not None:
+        struct.pack_into(
+            "<Q", whole, EHDR.unpack_from(whole)[6] + SHDR.size * elf.sections.index(section) + 16, address
+        )
+    return audit_of(UnbootedKernel(Image(BytesSource("made", bytes(whole)))))
+
+
+@pytest.mark.parametrize("name", [".retpoline_sites", ".return_sites", ".ibt_endbr_seal"])
+def test_a_table_that_names_nothing_inside_the_text_is_a_problem(name: str) -> None:
+    """A pass without a place has nothing to tell, whatever it does not know."""
+    report = audit_with(name, None, struct.pack("<i", 0x1000) * 4)
+    assert any(name in problem and "outside" in problem for problem in report.problems)
+
+
+@pytest.mark.parametrize("name", [".notes", ".BTF", ".orc_unwind"])
+@pytest.mark.parametrize("address", [(1 << 64) - 1, (1 << 64) - 0x1000, 0x1000])
+def test_a_section_that_claims_the_last_addresses_changes_nothing(name: str, address: int) -> None:
+    """What it and the slide add up to is no address."""
+    assert audit_with(name, address, None).explained == audit_with(name, None, None).explained > 0
