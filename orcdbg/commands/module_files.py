@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import Mismatch, NotFound, OrcdbgError, UsageError
@@ -14,6 +15,7 @@ from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit import AuditReport
 from orcdbg.patches.module_text import audit_module
+from orcdbg.patches.static_calls import trampolines_and_keys
 from orcdbg.session import Session
 
 # What depmod takes for a module; debug files beside them (`x.ko.debug`) are none.
@@ -42,21 +44,32 @@ def audit_modules(session: Session, folder: str | None) -> tuple[dict[str, Audit
     found: dict[str, AuditReport] = {}
     without: dict[str, str] = {}
     files = files_below(folder) if folder is not None else {}
+    trampolines = _trampolines(session) if files else {}
     for module in session.names.modules:
         try:
             if folder is None:
                 raise NotFound("module file", module.name, "--modules DIR names where the .ko files are")
-            found[module.name] = _audit(session, module, files)
+            found[module.name] = _audit(session, module, files, trampolines)
         except OrcdbgError as error:
             without[module.name] = f"{error.message}; {error.hint}" if error.hint else error.message
     return found, without
 
 
-def _audit(session: Session, module: Module, files: dict[str, list[Path]]) -> AuditReport:
+def _trampolines(session: Session) -> dict[int, int]:
+    """Of each static call that the kernel or a loaded module defines, the key by the trampoline."""
+    found = dict(session.build.static_calls)
+    for symbols in session.names.module_symbols.values():
+        with contextlib.suppress(OrcdbgError):
+            found |= trampolines_and_keys(symbols.table, 0)
+    return found
+
+
+def _audit(
+    session: Session, module: Module, files: dict[str, list[Path]], trampolines: Mapping[int, int]
+) -> AuditReport:
     file = matching_file(files.get(module.name, ()), module.name, lambda one: _check_build(session, module, one))
-    return audit_module(
-        session.build, session.names.module_symbols[module.address], file, lambda name: _resolve(session, name)
-    )
+    symbols = session.names.module_symbols[module.address]
+    return audit_module(session.build, symbols, file, lambda name: _resolve(session, name), trampolines)
 
 
 def matching_file(paths: Sequence[Path], name: str, check: Callable[[ModuleFile], None]) -> ModuleFile:

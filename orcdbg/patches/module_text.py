@@ -12,11 +12,9 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from orcdbg.base.errors import BadAddress
-from orcdbg.base.reading import U64
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.vmlinux import Image
-from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module, ModuleSymbols
 from orcdbg.patches.audit import AuditReport, MechanismCount, MemoryText, Replayed, compare
@@ -26,6 +24,7 @@ from orcdbg.patches.nops import NopTable
 from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.replay import Build, all_passes, static_called
 from orcdbg.patches.site import U64Array
+from orcdbg.patches.static_calls import trampolines_and_keys
 from orcdbg.patches.sweep import WholeText
 from orcdbg.patches.tables import built_bytes, self_relative
 from orcdbg.symbols.table import SymbolTable
@@ -88,7 +87,8 @@ class ModuleBuild(Build):
     kernel: Build
     module: Module
     area: tuple[int, int]
-    trampolines: dict[int, int]
+    trampolines: Mapping[int, int]
+    static_calls: list[tuple[int, int]]
 
     @property
     def text(self) -> tuple[int, int]:
@@ -158,15 +158,6 @@ class ModuleBuild(Build):
         return bytes(out)
 
 
-def _static_call_keys(linux: Linux) -> dict[int, int]:
-    keys, slide = linux.symbols.starting("__SCK__"), linux.slide
-    return {
-        at + slide & U64: keys[name] + slide & U64
-        for name, at in linux.symbols.starting("__SCT__").items()
-        if name in keys
-    }
-
-
 def _code(file: ModuleFile, module: Module, linked: Linked) -> list[tuple[int, bytes]]:
     """The sections of a module's text that stay."""
     low, high = module.text[0], sum(module.text)
@@ -190,7 +181,9 @@ def _empty_sections(file: ModuleFile, symbols: SymbolTable, known: Mapping[str, 
     return found
 
 
-def audit_module(kernel: Build, loaded: ModuleSymbols, file: ModuleFile, resolve: Resolve) -> AuditReport:
+def audit_module(
+    kernel: Build, loaded: ModuleSymbols, file: ModuleFile, resolve: Resolve, trampolines: Mapping[int, int]
+) -> AuditReport:
     """Compares a module's text in memory with what it must be.
 
     Args:
@@ -198,6 +191,7 @@ def audit_module(kernel: Build, loaded: ModuleSymbols, file: ModuleFile, resolve
         loaded: the module, and the symbols that the kernel keeps of it.
         file: its `.ko`.
         resolve: run-time addresses of symbols that it does not define.
+        trampolines: of each static call that the kernel or a module defines, the key by the trampoline.
 
     Raises:
         OrcdbgError: its file or its place in memory cannot be read.
@@ -210,10 +204,12 @@ def audit_module(kernel: Build, loaded: ModuleSymbols, file: ModuleFile, resolve
     linked = file.linked(addresses, resolve)
     image = ModuleImage(file, linked, linux.slide)
     total = AuditReport(module.text[0], module.text[0])
+    own = trampolines_and_keys(loaded.table, 0)
     for address, data in _code(file, module, linked):
         build = ModuleBuild(image, linux, LinkedText(image, linux.slide), kernel.features)
         area = (address, address + len(data))
-        parts = {"kernel": kernel, "module": module, "area": area, "trampolines": _static_call_keys(linux)}
+        parts = {"kernel": kernel, "module": module, "area": area, "trampolines": trampolines}
+        parts["static_calls"] = [pair for pair in own if area[0] <= pair[0] < area[1]]
         build.__dict__.update(parts)
         _add(total, _audit_section(build, data))
     return total

@@ -33,7 +33,7 @@ from orcdbg.patches.returns import ReturnsPass
 from orcdbg.patches.rewriting import optimise_old_nops
 from orcdbg.patches.site import PatchPass, Spans, U64Array, Undecidable
 from orcdbg.patches.smp_locks import SmpLocksPass
-from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCallTrampolines
+from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCallTrampolines, trampolines_and_keys
 from orcdbg.patches.sweep import Sweep
 from orcdbg.patches.tables import section_sites
 
@@ -92,6 +92,11 @@ class Build:
     def unmoved(self) -> int:
         """What absolute addresses in the tables still lack to be run-time addresses."""
         return self.linux.slide
+
+    @functools.cached_property
+    def static_calls(self) -> list[tuple[int, int]]:
+        """Trampoline and key of each static call that is defined here."""
+        return trampolines_and_keys(self.linux.symbols, self.linux.slide)
 
     def lock_sites(self) -> U64Array:
         """Addresses of the lock prefixes that one CPU does not need."""
@@ -244,7 +249,7 @@ def state_passes(build: Build) -> list[PatchPass]:
         passes.append(JumpLabelsPass(labels, at, image, linux, build.nops))
     passes += [*_static_call_sites(build)]
     if build.linux.symbols.find("__start_static_call_sites") is not None:
-        passes.append(StaticCallTrampolines(image, _static_calls(build)))
+        passes.append(StaticCallTrampolines(image, _static_calls(build), build.static_calls))
     tracing = FtraceState(linux)
     passes += [
         FtracePass(image, linux, tracing, build.nops),

@@ -6,7 +6,7 @@ the function pointer in each `struct static_call_key` decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,6 +20,7 @@ from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, mak
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import branch_targets, branches, built_bytes, displacement, repeated, self_relative
 from orcdbg.patches.variables import read_words
+from orcdbg.symbols.table import SymbolTable
 
 _ENTRY = 8
 _TAIL = 1  # flags in the key's address: a jump, a site in init text
@@ -27,6 +28,12 @@ _CALL, _JUMP, _TWO_BYTE = 0xE8, 0xE9, 0x0F
 # Instructions written in place of a call of these two functions (since 5.12 and 6.19).
 _SPECIAL = {"__static_call_return0": b"\x2e\x2e\x2e\x31\xc0", "__WARN_trap": b"\x67\x48\x0f\xb9\x3a"}
 _TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
+
+
+def trampolines_and_keys(symbols: SymbolTable, slide: int) -> list[tuple[int, int]]:
+    """Run-time addresses of the trampoline and the key of each static call that a symbol table defines."""
+    keys, trampolines = symbols.starting(_KEY), symbols.starting(_TRAMPOLINE)
+    return [(at + slide & U64, keys[name] + slide & U64) for name, at in trampolines.items() if name in keys]
 
 
 class StaticCalls:
@@ -165,13 +172,8 @@ class StaticCallTrampolines(Sweep):
     mechanism = "static-call"
     table = "__SCT__ symbols"
 
-    def __init__(self, image: Image, calls: StaticCalls) -> None:
+    def __init__(self, image: Image, calls: StaticCalls, pairs: Sequence[tuple[int, int]]) -> None:
         slide = calls.linux.slide
-        keys = calls.linux.symbols.starting(_KEY)
-        trampolines = calls.linux.symbols.starting(_TRAMPOLINE)
-        pairs = [
-            (address + slide & U64, keys[name] + slide & U64) for name, address in trampolines.items() if name in keys
-        ]
         self._keys = np.array([key for _, key in pairs], dtype=np.uint64)
         self.places = make_spans([address for address, _ in pairs], np.full(len(pairs), 5))
         first = built_bytes(image, self.places.starts - np.uint64(slide), 5)

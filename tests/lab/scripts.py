@@ -11,7 +11,7 @@ from tests.lab.program import SLEEPERS
 
 SYMBOLS_MARK, READY, BUSY, DONE = "SYMBOL", "READY", "BUSY", "DONE"
 COMMON_MODULES = ["qemu_fw_cfg", "loop", "pktgen"]
-OTHER_MODULES = ["dummy", "veth", "tun", "ext4", "xfs", "nf_conntrack", "bridge", "virtio_net"]
+OTHER_MODULES = ["dummy", "veth", "tun", "ext4", "xfs", "nf_conntrack", "bridge", "virtio_net", "kvm", "aesni_intel"]
 
 # Each puts one task, or a few, to sleep in its own part of the kernel.
 TASKS = {

@@ -18,6 +18,7 @@ from orcdbg.patches.returns import ReturnsPass
 from orcdbg.patches.rewriting import moved, optimise_new_nops, optimise_old_nops
 from orcdbg.patches.site import Undecidable, WorkingText
 from orcdbg.patches.smp_locks import SmpLocksPass
+from orcdbg.patches.static_calls import StaticCalls, StaticCallTrampolines, trampolines_and_keys
 from tests.patches.world import DATA, RETURN_THUNK, TEXT, THUNKS, MiniFeatures, MiniLinux, branch, rows, text_of
 
 NAMES = {
@@ -194,3 +195,32 @@ def test_optimising_nops_twice_is_optimising_them_once(optimise: Any, table: nop
     once = optimise(b"\x50" + b"\x90" * size + b"\x58", table)
     assert len(once) == size + 2
     assert optimise(once, table) == once
+
+
+class Defined:
+    """What a symbol table says of names with a beginning."""
+
+    def __init__(self, names: dict[str, int]) -> None:
+        self._names = names
+
+    def starting(self, prefix: str) -> dict[str, int]:
+        """Addresses by the rest of the name."""
+        return {name.removeprefix(prefix): at for name, at in self._names.items() if name.startswith(prefix)}
+
+
+def test_a_trampoline_jumps_to_the_function_of_its_key() -> None:
+    """Whoever defines it, kernel or module: a jump where the key names a function, else a return."""
+    names = {"__SCT__set": TEXT, "__SCT__empty": TEXT + 8, "__SCT__emptied": TEXT + 16, "__SCT__keyless": TEXT + 24}
+    keys = {"__SCK__set": DATA + 16, "__SCK__empty": DATA + 24, "__SCK__emptied": DATA + 32, "__SCK__other": DATA}
+    pairs = trampolines_and_keys(cast("Any", Defined(names | keys)), 0x10)
+    assert pairs == [(TEXT + 8 * n + 0x10, DATA + 16 + 8 * n + 0x10) for n in range(3)]
+    linux, mitigations = machine(set())
+    linux.memory.words |= {DATA + 16: TEXT + 0x100, DATA + 24: 0, DATA + 32: 0}
+    calls = StaticCalls(linux, mitigations, cast("Any", None), nops.P6)
+    built = branch(b"\xe9", TEXT, RETURN_THUNK)
+    text = text_of({0: built, 8: b"\xc3" + built[1:], 16: branch(b"\xe9", TEXT + 16, TEXT + 0x80)})
+    pairs = trampolines_and_keys(cast("Any", Defined(names | keys)), 0)
+    StaticCallTrampolines(image_of(text), calls, pairs).sweep(text, rows(3))
+    assert text.read(TEXT, 5) == branch(b"\xe9", TEXT, TEXT + 0x100)
+    assert text.read(TEXT + 8, 5) == b"\xc3" + built[1:]
+    assert text.read(TEXT + 16, 5) == b"\xc3\xcc\xcc\xcc\xcc"
