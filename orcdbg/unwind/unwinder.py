@@ -26,6 +26,7 @@ from orcdbg.unwind.starts import (
     stacks_of,
     tasks_on_cpus,
 )
+from orcdbg.unwind.user_edge import add_user
 from orcdbg.unwind.walker import (
     MAX_FRAMES,
     PT_REGS,
@@ -139,6 +140,8 @@ class Unwinder:
         """A walk whose frames were held against each other."""
         returns = TrueReturns(self._linux, self._trampolines, task.address)
         walk = Walker(self._terrain, stacks, task.pid == 0, returns).walk(start, most)
+        if len(walk.frames) < most:
+            add_user(self._linux, walk, stacks)
         if self._terrain.evidence is not None:
             broke_off = walk.end == "stopped" and not walk.is_missing and len(walk.frames) < most
             walk.frames = self._terrain.evidence.judge(walk.frames, stacks, broke_off)

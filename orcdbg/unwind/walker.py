@@ -218,7 +218,8 @@ class Walker:
         at_top = stack is not None and stack.kind == "task" and stack.end - frame.sp <= OUTERMOST_BYTES
         symbol = frame.location.symbol if frame.location else ""
         is_start_up = self._is_idle and symbol.startswith(_START_UP)
-        if frame.kind != "call" or not at_top or not (is_start_up or symbol in NEW_TASK):
+        is_new = symbol in NEW_TASK and (frame.kind == "call" or frame.exact)
+        if not at_top or not (is_new or (is_start_up and frame.kind == "call")):
             return replace(frame, notes=(_NOT_OUTERMOST,))
         return replace(frame, reliable=True, doubt=None) if is_start_up and frame.doubt == _no_call(frame.ip) else frame
 

@@ -81,7 +81,7 @@ def reasons(frame: Frame) -> list[str]:
             found.append(f"instructions from {patch.text_from}")
     if frame.recovered is not None:
         found.append(f"recovered from {frame.registers['rip'].source}")
-    if frame.source in DERIVED and frame.rule:
+    if frame.source in DERIVED:
         found += frame.notes
     if frame.doubt and frame.source != "scan":
         found.append(frame.doubt)

@@ -1,0 +1,126 @@
+"""Where does a CPU come from in user mode, or go to, while entry or exit code has no ORC row for it?
+
+Between the first instruction of a system call and the last saved register, and from where exit code leaves the task's stack
+on, the rows say "end of stack": nothing is known. But the `syscall` instruction has put the user's ip into rcx, its stack
+pointer is in rsp or in the CPU's TSS, the words that `iret` would take are pushed first and at one place, and on the way out
+the registers that were restored still lie at the top of the task's stack. Mirrors entry_SYSCALL_64 and
+swapgs_restore_regs_and_return_to_usermode of arch/x86/entry/entry_64.S.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from orcdbg.base.errors import MemoryFault, NotFound
+from orcdbg.base.reading import read_u64
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, task_registers
+from orcdbg.patches.decode import decode
+from orcdbg.unwind.frame import Frame, Registers, RegisterValue
+from orcdbg.unwind.walker import IRET, PT_REGS, USER_CS, Walk, implausible, is_user, saved_registers
+
+_ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"
+_LEFT = "entry_SYSRETQ_unsafe_stack"  # to 5.19 part of the next one
+_SYSRET, _RESTORE = "syscall_return_via_sysret", "common_interrupt_return"
+_SYSCALLS = (_FRAMED, _SYSRET, _RESTORE, "swapgs_restore_regs_and_return_to_usermode")
+_IRET_SIZE = 40
+_IN_RCX = "no registers are saved here; the user's ip is in rcx, where syscall put it and sysret takes it from"
+_PUSHED = "the registers are not all saved here; the words that iret takes are at the top of the task's stack"
+_RESTORED = "the user's registers are restored; they still lie at the top of the task's stack"
+
+
+def add_user(linux: Linux, walk: Walk, stacks: Sequence[Stack]) -> None:
+    """Completes a walk that stopped at the edge of user mode by the user's frame, where that can be told.
+
+    Args:
+        linux: the kernel.
+        walk: a walk whose last frame has a row that says "end of stack" and is not a first frame.
+        stacks: those of the task, its own first, and those of its CPU.
+    """
+    if not walk.frames or walk.end != "stopped":
+        return
+    last = walk.frames[-1]
+    if last.location is None or not last.exact or last.entry is None or last.entry.row.type != "end_of_stack":
+        return
+    try:
+        found = _find(linux, last, last.location.symbol, stacks)
+    except (MemoryFault, NotFound):
+        return
+    if found is None:
+        return
+    registers, slot, why = found
+    is_pushed = why == _PUSHED
+    cfa = slot if is_pushed or slot is None else slot - PT_REGS["rip"]
+    rule = f"sp+{cfa - last.sp}" if is_pushed and cfa is not None else None
+    walk.frames[-1] = replace(last, source="trampoline", rule=rule, cfa=cfa, return_slot=slot, notes=(why,))
+    reliable = last.reliable and last.doubt is None
+    doubt = None if reliable else f"reached through frame #{last.index}, which is in doubt"
+    ip = registers["rip"].value
+    user = Frame(last.index + 1, "user", "unknown", ip, True, None, registers, slot, reliable=reliable, doubt=doubt)
+    walk.frames.append(user)
+    walk.end, walk.end_reason = "user", None
+
+
+def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> tuple[Registers, int | None, str] | None:
+    """The user's registers, the slot of their ip, and why they are these."""
+    own, rsp = next((stack for stack in stacks if stack.kind == "task"), None), frame.registers["rsp"]
+    if symbol == _ENTRY:
+        is_kept = _has_kept_sp(linux, frame)
+        return None if is_kept is None else _from_rcx(frame, _kept_sp(linux, stacks) if is_kept else rsp)
+    if symbol == _LEFT or (symbol == _SYSRET and not frame.sp >> 63):
+        return _from_rcx(frame, rsp)
+    if own is None or symbol not in (_SWITCHED, *_SYSCALLS):
+        return None
+    saved = task_registers(linux, own)
+    iret = saved + PT_REGS_SIZE - _IRET_SIZE
+    if own.begin <= frame.sp <= own.end:
+        if saved <= frame.sp <= iret:
+            words = linux.memory.read(iret, _IRET_SIZE)
+            names = {name: 8 * number for number, name in enumerate(IRET)}
+            return _checked(saved_registers(words, names, f"interrupt frame {iret:#x}"), iret, _PUSHED)
+        is_between = symbol == _SWITCHED and iret < frame.sp <= iret + _IRET_SIZE
+        return _from_rcx(frame, _kept_sp(linux, stacks)) if is_between else None
+    if symbol == _SWITCHED or not any(
+        stack.kind == "entry" and stack.begin <= frame.sp <= stack.end for stack in stacks
+    ):
+        return None
+    registers = saved_registers(linux.memory.read(saved, PT_REGS_SIZE), PT_REGS, f"pt_regs {saved:#x}")
+    if symbol != _RESTORE and frame.registers.get("rcx", registers["rip"]).value != registers["rip"].value:
+        return None
+    return _checked(registers, saved + PT_REGS["rip"], _RESTORED)
+
+
+def _checked(registers: dict[str, RegisterValue], slot: int, why: str) -> tuple[Registers, int | None, str] | None:
+    for name in ("cs", "ss"):
+        registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
+    return (registers, slot, why) if is_user(registers) and implausible(registers) is None else None
+
+
+def _from_rcx(frame: Frame, sp: RegisterValue | None) -> tuple[Registers, int | None, str] | None:
+    ip, flags = frame.registers.get("rcx"), frame.registers.get("r11")
+    if ip is None or flags is None or sp is None or ip.value >> 63:
+        return None
+    cs = RegisterValue(USER_CS[0], "the mode that syscall and sysret are for")
+    return {"rip": ip, "rsp": sp, "rflags": flags, "cs": cs}, None, _IN_RCX
+
+
+def _has_kept_sp(linux: Linux, frame: Frame) -> bool | None:
+    """Whether entry_SYSCALL_64 has put rsp away by now, and may use it for something else; None where that is not known."""
+    start = frame.ip if frame.location is None else frame.location.start
+    for insn in decode(linux.memory.read(start, frame.ip - start), start):
+        if insn.mnemonic.startswith("mov") and insn.operands.replace(" ", "").startswith("%rsp,%gs:"):
+            return True
+        if insn.end == frame.ip:
+            return False
+    return False if frame.ip == start else None
+
+
+def _kept_sp(linux: Linux, stacks: Sequence[Stack]) -> RegisterValue | None:
+    """The user's stack pointer, which entry_SYSCALL_64 keeps in an unused word of the CPU's TSS."""
+    cpu = next((stack.cpu for stack in stacks if stack.cpu is not None), None)
+    area = None if cpu is None else linux.per_cpu("cpu_tss_rw", cpu)
+    if area is None:
+        return None
+    at = area + linux.types.offset("tss_struct", "x86_tss.sp2")
+    return RegisterValue(read_u64(linux.memory, at), f"cpu_tss_rw.x86_tss.sp2 {at:#x}")
