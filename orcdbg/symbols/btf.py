@@ -23,7 +23,7 @@ _MODIFIERS = {TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG}
 # Words that follow a header: a fixed part, and a part for each of the header's `vlen` elements.
 _FIXED = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
 _EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
-MAX_DEPTH, MAX_MEMBERS, MAX_NAME = 32, 1 << 17, 4096
+MAX_DEPTH, MAX_MEMBERS, MAX_NAME = 32, 1 << 15, 4096
 MAX_SIZE = 256 << 20  # bytes of a type that anybody would read
 
 _HEADER = struct.Struct("<HBBIIIII")

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from orcdbg.base.errors import NotFound, UnsupportedFormat
 from orcdbg.base.reading import signed
 from orcdbg.symbols import btf as kinds
-from orcdbg.symbols.btf import Btf, RawType
+from orcdbg.symbols.btf import MAX_MEMBERS, Btf, RawType
 
 MAX_DEPTH, MAX_VALUES, MAX_NAME, MAX_PARAMETERS, MAX_PARTS = 32, 1 << 16, 4096, 64, 1 << 11
 _WORDS = {kinds.CONST: "const", kinds.VOLATILE: "volatile", kinds.RESTRICT: "restrict"}
@@ -143,8 +143,8 @@ class CTypes:
                 if not field.name and self.is_compound(field.type_id):
                     inner.append((field.type_id, base + field.bit_offset))
                 seen += 1
-            if seen > MAX_VALUES or len(pending) + len(inner) > MAX_VALUES:
-                raise UnsupportedFormat(self._btf.name, f"type {type_id} has more than {MAX_VALUES} members")
+            if seen > MAX_MEMBERS:
+                raise UnsupportedFormat(self._btf.name, f"type {type_id} has more than {MAX_MEMBERS} members")
             pending += reversed(inner)
         return None
 
