@@ -15,6 +15,7 @@ from orcdbg.commands.frames import detail
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
+from orcdbg.kernel.stacks import Stack
 from orcdbg.kernel.tasks import Task, all_task_addresses, read_task
 from orcdbg.opening import open_session
 from orcdbg.session import Session
@@ -72,10 +73,14 @@ class CallerFrame:
 _RANKS = {"df": 1, "mce": 2, "nmi": 3, "vc": 4, "db": 5, "entry": 6, "irq": 7, "softirq": 7}
 
 
-def _place(frame: Frame) -> int:
-    """A frame's CFA, with the rank of its stack in place of the highest four bits; those of task stacks are 15."""
+def place_of(frame: Frame, stacks: Sequence[Stack]) -> int:
+    """A frame's CFA, with the rank of its stack in place of the highest four bits; those of task stacks are 15.
+
+    The stack is the one that holds the CFA: 5.10's asm_call_irq_on_stack runs on one and has its CFA on the other.
+    """
     cfa = frame.sp if frame.cfa is None else frame.cfa
-    rank = _RANKS.get(frame.stack)
+    kind = next((stack.kind for stack in stacks if stack.holds(cfa - 8)), frame.stack)
+    rank = _RANKS.get(kind)
     return cfa if rank is None else cfa & (1 << 60) - 1 | rank << 60
 
 
@@ -91,6 +96,7 @@ class EmbeddedKernel:
         self._trace: StackTrace | None = None
         self._index: dict[tuple[int, int], int] = {}
         self._known: list[KnownRegisters] = []
+        self._stacks: Sequence[Stack] = ()
 
     @classmethod
     def of_memory(cls, vmlinux: str, read: ReadMemory, slide: int | None = None) -> EmbeddedKernel:
@@ -162,20 +168,23 @@ class EmbeddedKernel:
         state = State(registers["rip"], True, known, "interrupt", None)
         session = self._session
         unwinder = Unwinder(session.linux, session.terrain, (), session.return_trampolines)
-        self._trace = unwinder.from_state(self._owner(unwinder, registers["rsp"]), state, "the debugger")
+        task, self._stacks = self._owner(unwinder, registers["rsp"])
+        self._trace = unwinder.from_state(task, state, "the debugger")
         for frame in self._sure_frames(self._trace):
             self._index.setdefault((frame.ip, frame.sp), frame.index)
 
-    def _owner(self, unwinder: Unwinder, sp: int) -> Task:
-        """The task whose stack, or on whose CPU's, a stack pointer is; the boot's where it is on none."""
+    def _owner(self, unwinder: Unwinder, sp: int) -> tuple[Task, Sequence[Stack]]:
+        """The task whose stack, or on whose CPU's, a stack pointer is, and those stacks; the boot's where it is on none."""
         linux = self._session.linux
         for address, (cpu, _) in unwinder.running.items():
-            if any(stack.holds(sp) or stack.holds(sp - 8) for stack in stacks_of(linux, address, cpu)):
-                return read_task(linux, address)
+            stacks = stacks_of(linux, address, cpu)
+            if any(stack.holds(sp) or stack.holds(sp - 8) for stack in stacks):
+                return read_task(linux, address), stacks
         for address in all_task_addresses(linux):
-            if any(stack.holds(sp) for stack in stacks_of(linux, address, None)):
-                return read_task(linux, address)
-        return read_task(linux, linux.address("init_task"))
+            stacks = stacks_of(linux, address, None)
+            if any(stack.holds(sp) for stack in stacks):
+                return read_task(linux, address), stacks
+        return read_task(linux, linux.address("init_task")), ()
 
     @staticmethod
     def _sure_frames(trace: StackTrace) -> Sequence[Frame]:
@@ -201,7 +210,9 @@ class EmbeddedKernel:
         else:
             why = trace.end_reason
         start = place.start if place is not None else frame.ip
-        return CallerFrame(_place(frame), start, caller, why, place.symbol if place is not None else None, frame.exact)
+        return CallerFrame(
+            place_of(frame, self._stacks), start, caller, why, place.symbol if place is not None else None, frame.exact
+        )
 
     # For people
 

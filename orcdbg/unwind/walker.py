@@ -450,7 +450,6 @@ def is_user(registers: Registers) -> bool:
     return cs is not None and cs.value & 3 == 3
 
 
-_ALWAYS_ZERO = 1 << 3 | 1 << 5 | 1 << 15  # in rflags
 _KERNEL_CS, USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)
 
 
@@ -462,7 +461,7 @@ def implausible(registers: Registers) -> str | None:
         return None if registers["ss"].value & 3 == 3 else f"cs is the user's, but ss is {registers['ss'].value:#x}"
     if cs not in _KERNEL_CS:
         return f"cs is {cs:#x}"
-    # Bits 22 to 31 are reserved, and zero on hardware; QEMU's emulator leaves in them what popf or sysret brought.
-    if not flags & 2 or flags & _ALWAYS_ZERO or flags >> 32:
+    # Reserved bits below 32 are zero on hardware; QEMU's emulator leaves in them what popf or sysret brought.
+    if not flags & 2 or flags >> 32:
         return f"rflags is {flags:#x}"
     return None if sp >> 63 else f"rsp is {sp:#x}"
