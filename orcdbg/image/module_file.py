@@ -105,7 +105,9 @@ class ModuleFile:
         targets = values[symbols] + rows["addend"].view(np.uint64)
         array = np.frombuffer(data, dtype=np.uint8)
         for kind, (width, relative) in _KINDS.items():
-            mine = (kinds == kind) & (rows["offset"] + np.uint64(width) <= np.uint64(len(data)))
+            if width > len(data):
+                continue
+            mine = (kinds == kind) & (rows["offset"] <= np.uint64(len(data) - width))
             offsets = rows["offset"][mine]
             amounts = targets[mine] - (offsets + np.uint64(address) if relative else np.uint64(0))
             pieces = np.ascontiguousarray(amounts).view(np.uint8).reshape(-1, 8)[:, :width]

@@ -104,7 +104,7 @@ class WorkingText:
     def scatter(self, addresses: U64Array, rows: U8Array) -> None:
         """Overwrites the bytes at each address with a row; rows that would leave the stretch are not written."""
         offsets = (addresses - np.uint64(self.address)).view(np.int64)
-        keep = (offsets >= 0) & (offsets + rows.shape[1] <= len(self.array))
+        keep = (offsets >= 0) & (offsets <= len(self.array) - rows.shape[1])
         if not keep.all():
             offsets, rows = offsets[keep], rows[keep]
         if len(offsets):

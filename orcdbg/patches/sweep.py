@@ -120,7 +120,9 @@ def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
         starts, sizes = the_pass.spans()
     except Undecidable as error:
         return 0, [f"{the_pass.mechanism}: its sites are not known: {error}"]
-    inside = np.flatnonzero((starts >= np.uint64(text.address)) & (starts + sizes <= np.uint64(text.end)))
+    begin, end = np.uint64(text.address), np.uint64(text.end)
+    # A place near the last address would end behind it, at a small one.
+    inside = np.flatnonzero((starts >= begin) & (starts < end) & (sizes <= end - np.minimum(starts, end)))
     if not isinstance(the_pass, Sweep):
         return len(inside), _one_by_one(the_pass, inside, text)
     problems: list[str] = []
