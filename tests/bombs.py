@@ -28,7 +28,9 @@ from orcdbg.formats import codecs, lzo
 from orcdbg.formats.elf import ElfFile, parse_notes
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.source_lines import SourceLines
-from orcdbg.image.vmlinux import Image
+from orcdbg.image.vmlinux import MAX_TABLE, Image
+from orcdbg.orc.rows import LAYOUT_6_4
+from orcdbg.orc.table import OrcTable
 from orcdbg.patches.journal import read_journal
 from orcdbg.step.packets import PacketReader
 from orcdbg.step.target_xml import read_description
@@ -283,6 +285,22 @@ def _one_name_everywhere() -> Attempt:
     return lambda: kinds.Btf(whole, "bomb").structs.exists("task_struct")
 
 
+def _all_of_the_types() -> Attempt:
+    """As many types as there may be, all of them of no name."""
+    types = struct.pack("<III", 0, kinds.FWD << 24, 0) * (kinds.MAX_TYPES // 12)
+    head = struct.pack("<HBBIIIII", kinds.MAGIC, 1, 0, 24, 0, len(types), len(types), 13)
+    types_of = kinds.Btf(head + types + b"\0task_struct\0", "bomb")
+    return lambda: (types_of.structs.exists("task_struct"), types_of.structure_names)
+
+
+def _all_of_the_rows() -> Attempt:
+    """As many ORC rows as there may be, in no order."""
+    count = MAX_TABLE // 6
+    ips = b"".join(struct.pack("<ii", 4, -4) for _ in range(1024)) * (count // 2048)
+    rows = b"\x08\0\0\0\x05\x02" * (len(ips) // 4)
+    return lambda: OrcTable("bomb", ips, TEXT, rows, TEXT, LAYOUT_6_4).find(TEXT + 64)
+
+
 # Journals and the GDB remote protocol
 
 
@@ -327,6 +345,8 @@ BOMBS: dict[str, Callable[[], Attempt]] = {
     "btf-arrays": _arrays_of_arrays,
     "btf-names": _type_names_in_each_other,
     "btf-find": _one_name_everywhere,
+    "btf-types": _all_of_the_types,
+    "orc-rows": _all_of_the_rows,
     "journal": _journal,
     "target-xml": _registers,
     "packets": _repetition,

@@ -73,7 +73,7 @@ class MemoryImage(Image):
         found = []
         for name, first, last, is_code in _SECTIONS:
             start, end = self._symbol(first), self._symbol(last)
-            if start is not None and end is not None and 0 < end - start <= MAX_TABLE:
+            if start is not None and end is not None and 0 < end - start <= (MAX_AREA if is_code else MAX_TABLE):
                 flags = SHF_ALLOC | (SHF_EXECINSTR if is_code else 0)
                 found.append(Section(name, _PROGBITS, flags, start, 0, end - start, 0, 0, 0))
         return found

@@ -14,7 +14,7 @@ from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.formats.elf import SHF_ALLOC, SHT_NOBITS, ElfFile, Section, parse_notes
 
 KERNEL_BASE = 0xFFFF_FFFF_8000_0000
-MAX_TABLE = 512 << 20
+MAX_TABLE = 64 << 20  # bytes; the largest of a kernel of 2026 has 8 MB, and its rows become some ten times that
 MAX_NOTES = 1 << 20
 
 

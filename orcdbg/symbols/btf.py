@@ -24,6 +24,7 @@ _MODIFIERS = {TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG}
 _FIXED = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
 _EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
 MAX_DEPTH, MAX_MEMBERS, MAX_NAME = 32, 1 << 15, 4096
+MAX_TYPES = 32 << 20  # bytes of all types; those of a kernel of 2026 have 5 MB
 MAX_SIZE = 256 << 20  # bytes of a type that anybody would read
 
 _HEADER = struct.Struct("<HBBIIIII")
@@ -72,6 +73,8 @@ class Btf:
         types, strings = header_size + type_offset, header_size + string_offset
         if magic != MAGIC or version != 1 or max(types + type_size, strings + string_size) > len(data):
             raise UnsupportedFormat(name, "damaged BTF header")
+        if type_size > MAX_TYPES:
+            raise UnsupportedFormat(name, f"{type_size} bytes of BTF types")
         self._words = memoryview(data[types : types + (type_size & ~3)]).cast("I")
         self._strings = data[strings : strings + string_size]
         self._named: dict[tuple[int, str], int | None] = {}

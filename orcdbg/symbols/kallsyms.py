@@ -66,7 +66,7 @@ def image_kallsyms(image: Image) -> KallsymsTable:
     section = image.find_section(".rodata")
     if section is None or section.type == SHT_NOBITS or section.size > _MAX_AREA or section.address % 8:
         raise UnsupportedFormat(image.path, "no symbol table (.symtab), and no read-only data to find kallsyms in")
-    found = find_kallsyms(image.section_data(".rodata"), section.address, image.path)
+    found = find_kallsyms(image.elf.data(section), section.address, image.path)
     return KallsymsTable(image.path, found)
 
 
