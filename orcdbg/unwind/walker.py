@@ -36,6 +36,8 @@ OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
 _UNLISTED = "code that the kernel has no list of, as of classic socket filters: by frame pointer, which is a guess"
 _LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
+# Code in which rsp may be anything: the user's, or a place to compute in. See user_edge.py.
+USERS_SP = ("entry_SYSCALL_64", "entry_SYSRETQ_unsafe_stack", "syscall_return_via_sysret")
 NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
 _IN_REGISTER = {WHY_MOVED: "rsi", WHY_R12: "r12"}
 _NOT_OUTERMOST = "ORC has no caller here, and this is not the first frame of a stack (entry or exit code)"
@@ -328,7 +330,8 @@ class Walker:
         registers = saved_registers(data, names, what)
         for name in ("cs", "ss"):  # 6.9 and later keep FRED's event data above the selector
             registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
-        why = implausible(registers)
+        has_users_sp = not is_user(registers) and self._has_users_sp(registers)
+        why = implausible(registers, has_users_sp)
         if why:
             raise _Stop(f"{what} cannot be saved registers: {why}")
         previous = None
@@ -340,7 +343,8 @@ class Walker:
         slot = cfa + (_RIP_AT if full else 0)
         ip, sp = registers["rip"].value, registers["rsp"].value
         if not is_user(registers):
-            self._check_switch(frame, sp, slot)
+            if not has_users_sp:
+                self._check_switch(frame, sp, slot)
             if not self._terrain.is_text(ip) and ip and not self._is_unlisted(ip, row.signal):
                 raise _Stop(f"the interrupted ip in {slot:#x}, {ip:#x}, is not an address of kernel text")
         reliable = frame.reliable and frame.doubt is None
@@ -348,6 +352,11 @@ class Walker:
         # Bit `signal` of the row: clear for #BP alone, whose saved ip is one past the int3.
         kind = "interrupt" if full else "interrupt-partial"
         return State(ip, row.signal, registers, kind, slot, previous, reliable, doubt), slot
+
+    def _has_users_sp(self, registers: Registers) -> bool:
+        """Whether kernel code runs with a stack pointer that is none: the walk goes no further from there."""
+        place = self._terrain.locate(registers["rip"].value)
+        return place is not None and place.symbol in USERS_SP and not self._stack_of_pointer(registers["rsp"].value)
 
     def _caller_bp(self, frame: Frame, cfa: int, row: OrcRow, own: RegisterValue | None) -> RegisterValue | None:
         """The caller's rbp by the row's second half."""
@@ -453,8 +462,8 @@ def is_user(registers: Registers) -> bool:
 _KERNEL_CS, USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)
 
 
-def implausible(registers: Registers) -> str | None:
-    """Why these cannot be registers that an interrupt saved, or None."""
+def implausible(registers: Registers, has_users_sp: bool = False) -> str | None:
+    """Why these cannot be registers that an interrupt saved, or None; `has_users_sp` where the kernel runs with the user's."""
     cs, flags, sp = registers["cs"].value, registers["rflags"].value, registers["rsp"].value
     if cs in USER_CS:
         # The user's flags are whatever r11 held at a syscall instruction: seen in the lab with reserved bits set.
@@ -464,4 +473,4 @@ def implausible(registers: Registers) -> str | None:
     # Reserved bits below 32 are zero on hardware; QEMU's emulator leaves in them what popf or sysret brought.
     if not flags & 2 or flags >> 32:
         return f"rflags is {flags:#x}"
-    return None if sp >> 63 else f"rsp is {sp:#x}"
+    return None if sp >> 63 or has_users_sp else f"rsp is {sp:#x}"

@@ -384,3 +384,22 @@ def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, en
     walk = world.walk(TEXT + 0x15, at, rax=at)
     assert walk.end == end
     assert (walk.frames[0].mark == "~") == moves
+
+
+class AtEntry(World):
+    """Function 1 is one in which the kernel runs with the user's stack pointer."""
+
+    def name(self, number: int) -> str:
+        """Its name is what says so."""
+        return "entry_SYSCALL_64" if number == 1 else super().name(number)
+
+
+@pytest.mark.parametrize(("kind", "frames"), [(AtEntry, 2), (World, 1)])
+def test_the_kernel_may_be_interrupted_with_the_users_stack_pointer(kind: type[World], frames: int) -> None:
+    """By an NMI in the first instructions of a system call; elsewhere such registers were never saved."""
+    saved = dict.fromkeys(PT_REGS, 0) | {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 2, "rsp": 0x7FFD00001000}
+    world = kind({0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: END})
+    world.words = {STACK.begin + 0x100 + at: saved[name] for name, at in PT_REGS.items()}
+    walk = world.walk(TEXT + 4, STACK.begin + 0x100)
+    assert (walk.end, len(walk.frames)) == ("stopped", frames)
+    assert [(frame.ip, frame.sp) for frame in walk.frames[1:]] == [(saved["rip"], saved["rsp"])] * (frames - 1)
