@@ -11,6 +11,7 @@ from orcdbg.kernel.linux import Linux
 DEFAULT_TASK_STACK = 16384
 DEFAULT_IRQ_STACK = 16384
 PT_REGS_SIZE = 168
+GUARD = 4096  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
 # Names in `struct cea_exception_stacks` and the words of the JSON contract.
 _EXCEPTION_STACKS = (
     ("DF_stack", "df"),
@@ -35,6 +36,10 @@ class Stack:
     def holds(self, address: int, size: int = 1) -> bool:
         """True when all `size` bytes at `address` are on this stack."""
         return self.begin <= address and address + size <= self.end
+
+    def has_overflowed(self, sp: int) -> bool:
+        """True for a stack pointer in the page below."""
+        return self.begin - GUARD <= sp < self.begin
 
 
 def task_stack_size(linux: Linux) -> int:

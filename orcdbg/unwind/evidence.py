@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from orcdbg.kernel.stacks import Stack
 from orcdbg.unwind.calls import Calls
-from orcdbg.unwind.frame import Frame
+from orcdbg.unwind.frame import OVERFLOWED, Frame
 
 # The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
 # of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
@@ -39,7 +39,7 @@ class Evidence:
             stacks: those that the walk could touch.
             broke_off: True when the walk ended at something that contradicts the last frame.
         """
-        out = list(frames)
+        out = [_noted(frame, stacks) for frame in frames]
         for index in range(1, len(out)):
             below, frame = out[index - 1], out[index]
             why = self._contradiction(below, frame, stacks)
@@ -94,6 +94,14 @@ class Evidence:
         if not 0 <= frame.sp - end < _MAX_GAP and not is_nested_nmi(same, end, frame.sp):
             return f"the registers saved below {end:#x} were not saved at the stack pointer {frame.sp:#x}"
         return None
+
+
+def _noted(frame: Frame, stacks: Sequence[Stack]) -> Frame:
+    """The frame with a note where an exception found its stack pointer below a stack."""
+    if frame.kind in ("call", "user") or not any(stack.has_overflowed(frame.sp) for stack in stacks):
+        return frame
+    is_on_another = any(stack.holds(frame.sp - 8) for stack in stacks)
+    return frame if is_on_another else replace(frame, notes=(*frame.notes, OVERFLOWED))
 
 
 def _begins(frame: Frame) -> bool:

@@ -21,6 +21,7 @@ class RegisterValue(NamedTuple):
 Registers = Mapping[str, RegisterValue]
 
 
+OVERFLOWED = "the stack pointer is in the guard page below the stack, which has overflowed"  # one of a frame's notes
 # Sources of rules that are not the row as built.
 DERIVED = ("trampoline", "frame-pointer", "dwarf", "instructions")
 

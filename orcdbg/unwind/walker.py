@@ -31,7 +31,6 @@ PT_REGS = {
 IRET = ("rip", "cs", "rflags", "rsp", "ss")
 _RIP_AT, _IRET_SIZE, PT_REGS_SIZE = 128, 40, 168
 MAX_FRAMES = 1024
-GUARD = 4096  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
 OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its stack
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
 _UNLISTED = "code that the kernel has no list of, as of classic socket filters: by frame pointer, which is a guess"
@@ -145,7 +144,7 @@ class Walker:
     def _stack_of_pointer(self, sp: int) -> Stack | None:
         """The stack that a stack pointer is on; an empty stack's is at its end, that of an overflow in the page below."""
         found = self._stack_of(sp) or self._stack_of(sp - 8)
-        return found or next((stack for stack in self._stacks if stack.begin - GUARD <= sp < stack.begin), None)
+        return found or next((stack for stack in self._stacks if stack.has_overflowed(sp)), None)
 
     def _user_frame(self, index: int, state: State) -> Frame:
         return Frame(

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from orcdbg.commands.choosing import StackGroups
 from orcdbg.commands.lines import lookup
 from orcdbg.image.source_lines import Position
-from orcdbg.unwind.frame import DERIVED, Frame, StackTrace
+from orcdbg.unwind.frame import DERIVED, OVERFLOWED, Frame, StackTrace
 from orcdbg.views.lines import position_lines
 from orcdbg.views.page import Line, Piece, fold, line
 
@@ -83,6 +83,8 @@ def reasons(frame: Frame) -> list[str]:
         found.append(f"recovered from {frame.registers['rip'].source}")
     if frame.source in DERIVED:
         found += frame.notes
+    elif OVERFLOWED in frame.notes and not (patch is not None and patch.adjust):
+        found.append(OVERFLOWED)
     if frame.doubt and frame.source != "scan":
         found.append(frame.doubt)
     return found

@@ -1,4 +1,4 @@
-"""An NMI that interrupted the handler of another: its registers lie above the stack pointer that they hold."""
+"""Saved registers above the stack pointer that they hold (an NMI in an NMI), and below a stack (an overflow)."""
 
 from __future__ import annotations
 
@@ -6,8 +6,11 @@ import pytest
 
 from orcdbg.kernel.stacks import Stack
 from orcdbg.orc.rows import OrcRow
-from orcdbg.unwind.evidence import is_nested_nmi
+from orcdbg.unwind.calls import Calls
+from orcdbg.unwind.evidence import Evidence, is_nested_nmi
+from orcdbg.unwind.frame import OVERFLOWED
 from orcdbg.unwind.walker import Walk
+from orcdbg.views.stacks import reasons
 from tests.unwind.test_walker import END, FUNCTION, STACK, TEXT, TOP, World, call
 
 NMI_TOP = 0xFFFFFE000000E000
@@ -66,3 +69,18 @@ def test_only_the_top_of_an_nmi_stack_is_such_a_place() -> None:
     assert is_nested_nmi(nmi, NMI_TOP, HANDLER_SP)
     assert not is_nested_nmi(nmi, NMI_TOP - 8, HANDLER_SP)
     assert not is_nested_nmi(nmi, NMI_TOP, nmi.begin - 8)
+
+
+def test_a_stack_pointer_in_the_guard_page_is_said_to_be() -> None:
+    """Right below the stack and not on another one; at its last word it has not overflowed yet."""
+    df = Stack("df", NMI_TOP - 0x2000, NMI_TOP, 0)
+    regs = OrcRow("sp", 0, "undefined", 0, "regs_partial", True)
+    for sp, is_over in [(STACK.begin - 8, True), (STACK.begin, False), (STACK.begin - 4096, True)]:
+        world = World({0: regs, 1: call(16), 2: END}, (STACK, df))
+        saved = (TEXT + FUNCTION + 4, 0x10, 0x202, sp, 0x18)
+        world.words |= {NMI_TOP - 40 + 8 * number: word for number, word in enumerate(saved)}
+        found = world.walk(TEXT + 4, NMI_TOP - 40)
+        evidence = Evidence(Calls(world.memory, world.memory, world.locate))
+        frames = evidence.judge(found.frames, (STACK, df), False)
+        assert (OVERFLOWED in frames[1].notes) == is_over
+        assert (OVERFLOWED in reasons(frames[1])) == is_over
