@@ -26,6 +26,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats import codecs, lzo
 from orcdbg.formats.elf import ElfFile, parse_notes
+from orcdbg.formats.kallsyms import find_kallsyms
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.vmlinux import MAX_TABLE, Image
@@ -40,6 +41,7 @@ from orcdbg.symbols.table import ENTRY, image_symbols
 from tests.build.btf import BtfBuilder
 from tests.build.dwarf import TEXT, debug_sections, image_with, uleb
 from tests.build.elf import EHDR, SHDR, Part, image
+from tests.build.kallsyms import tokens
 from tests.fuzz_case import MEMORY, clock
 
 Attempt = Callable[[], object]
@@ -228,6 +230,25 @@ def _files_with_one_name() -> Attempt:
     return _lines(line=struct.pack("<I", len(body)) + body, str=b"s" * 65_000 + b"\0")
 
 
+# The kernel's own symbols
+
+
+def _digits_everywhere() -> Attempt:
+    digits = b"".join(b"%d\0" % digit for digit in range(10))
+    return lambda: find_kallsyms(b"a\0" * 512 + digits * (2 * MIB), 0xFFFF_FFFF_8200_0000, "bomb")
+
+
+def _counts_everywhere() -> Attempt:
+    """Good tokens, and markers, behind words of which each may be the count and each begins a name."""
+    texts, index, at = tokens(), b"", 0
+    for text in texts:
+        index, at = index + struct.pack("<H", at), at + len(text) + 1
+    table = b"".join(text + b"\0" for text in texts)
+    markers = struct.pack("<III", 0, 1100, 2300)
+    data = struct.pack("<I", 0x203) * 40_000 + markers + bytes(8) + table + bytes(-len(table) % 8) + index
+    return lambda: find_kallsyms(data, 0xFFFF_FFFF_8200_0000, "bomb")
+
+
 # Types
 
 
@@ -338,6 +359,8 @@ BOMBS: dict[str, Callable[[], Attempt]] = {
     "dwarf-rows": _endless_rows,
     "dwarf-aranges": _endless_aranges,
     "dwarf-files": _files_with_one_name,
+    "kallsyms-digits": _digits_everywhere,
+    "kallsyms-counts": _counts_everywhere,
     "btf-anonymous": _anonymous_in_itself,
     "btf-members": _named_in_itself,
     "btf-functions": _functions_of_functions,

@@ -7,6 +7,7 @@ as long as the markers say; addresses that rise. Mirrors write_src() in scripts/
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -17,7 +18,9 @@ from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import signed
 
 MAX_SYMBOLS = 1 << 21
-MAX_TEXT = 256 << 20  # bytes of all names spelt out
+MAX_TEXT = 32 << 20  # bytes of all names spelt out
+# Places that look like digits of a token table, like such a table, and like names: of a kernel there are a few.
+MAX_DIGITS, MAX_TABLES, MAX_WALKS = 4096, 16, 256
 _MIN_SYMBOLS = 512
 _BLOCK = 256  # names to a marker
 _TOKENS = 256
@@ -82,7 +85,10 @@ class _Names(NamedTuple):
 def _find_tokens(data: bytes) -> Iterator[_Tokens]:
     """Every place that looks like token table and index. Digits stand for themselves in each kernel's table."""
     hit = -1
-    while (hit := data.find(_DIGITS, hit + 1)) >= 0:
+    for _ in range(MAX_DIGITS):
+        hit = data.find(_DIGITS, hit + 1)
+        if hit < 0:
+            return
         start = hit
         for _ in range(ord("0")):
             start = data.rfind(b"\0", max(start - _MAX_TOKEN, 0), start - 1) + 1
@@ -152,14 +158,16 @@ def _records(data: U8Array, starts: IntArray, count: int) -> tuple[IntArray, Int
     return at.ravel()[:count], sizes.ravel()[:count], position
 
 
-def _find_names(data: bytes, markers: IntArray) -> _Names | None:
-    """The names that the markers are of: before them, behind a word that counts them."""
+def _find_names(data: bytes, markers: IntArray, walks: Iterator[int]) -> _Names | None:
+    """The names that the markers are of: before them, behind a word that counts them; `walks` are those left to try."""
     array = np.frombuffer(data, dtype=np.uint8)
     place, offsets = int(markers[-1]), markers[:-1]
     low, high = (len(offsets) - 1) * _BLOCK, len(offsets) * _BLOCK
     first = max(place - int(offsets[-1]) - _BLOCK * 600, 0) & ~3
     words = np.frombuffer(data[first : place & ~3], dtype="<u4")
     for hit in np.flatnonzero((words > low) & (words <= high)).tolist():
+        if next(walks, None) is None:
+            raise UnsupportedFormat("kallsyms", f"more than {MAX_WALKS} places that look like names")
         count = int(words[hit])
         for start in (first + 4 * hit + 8, first + 4 * hit + 4):
             if start + int(offsets[-1]) < place and (found := _walked(array, start, offsets, count, place)) is not None:
@@ -181,6 +189,8 @@ def _walked(array: U8Array, start: int, offsets: IntArray, count: int, place: in
 def _spell(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U8Array, IntArray, bytes]:
     """Letters, offsets of names, and all names with a NUL behind each."""
     total = int(names.sizes.sum())
+    if total > MAX_TEXT:
+        raise UnsupportedFormat("kallsyms", f"names of {total} tokens")
     ends = np.cumsum(names.sizes)
     # Token numbers of all names in one row.
     places = np.arange(total) + np.repeat(names.at - (ends - names.sizes), names.sizes)
@@ -195,7 +205,8 @@ def _spell(data: bytes, tokens: _Tokens, names: _Names) -> tuple[U8Array, IntArr
     numbers_z = np.insert(starts[numbers], ends, len(alphabet) - 1)
     widths_z = np.insert(widths, ends, 1)
     done = np.cumsum(widths_z)
-    picks = np.arange(int(done[-1])) + np.repeat(numbers_z - (done - widths_z), widths_z)
+    picks = np.arange(int(done[-1]), dtype=np.int32)
+    picks += np.repeat((numbers_z - (done - widths_z)).astype(np.int32), widths_z)
     text = alphabet[picks]
     finish = np.flatnonzero(text == 0)
     first = np.concatenate(([0], finish[:-1] + 1))
@@ -274,9 +285,10 @@ def find_kallsyms(data: bytes, start: int, name: str) -> Kallsyms:
     Raises:
         UnsupportedFormat: there are none, or they contradict themselves.
     """
-    for tokens in _find_tokens(data):
+    walks = iter(range(MAX_WALKS))
+    for tokens in itertools.islice(_find_tokens(data), MAX_TABLES):
         for markers in _find_markers(data, tokens.start):
-            names = _find_names(data, markers)
+            names = _find_names(data, markers, walks)
             if names is None or names.total > MAX_SYMBOLS:
                 continue
             letters, name_at, strings = _spell(data, tokens, names)

@@ -18,7 +18,7 @@ class Named(NamedTuple):
     name: str
 
 
-def _tokens() -> list[bytes]:
+def tokens() -> list[bytes]:
     """256 tokens: what stands for itself does; parts of names and fillers take the numbers that are free."""
     spare = [*PARTS, *(f"~{n}" for n in range(256))]
     return [chr(n).encode() if chr(n) in _PLAIN else spare.pop(0).encode() for n in range(256)]
@@ -48,19 +48,19 @@ def tables(symbols: Sequence[Named], encoding: str, start: int, addresses_first:
         start: where the tables will lie.
         addresses_first: True for the order of kernels to 6.4.
     """
-    tokens = _tokens()
+    texts = tokens()
     names, markers = b"", []
     for number, symbol in enumerate(symbols):
         if number % 256 == 0:
             markers.append(len(names))
-        names += _packed(symbol, tokens)
+        names += _packed(symbol, texts)
     index, at = [], 0
-    for token in tokens:
+    for token in texts:
         index.append(at)
         at += len(token) + 1
     count = _aligned(struct.pack("<I", len(symbols)))
     front = count + _aligned(names) + _aligned(struct.pack(f"<{len(markers)}I", *markers))
-    back = _aligned(b"".join(token + b"\0" for token in tokens)) + struct.pack("<256H", *index)
+    back = _aligned(b"".join(token + b"\0" for token in texts)) + struct.pack("<256H", *index)
     if addresses_first:
         return _addresses(symbols, encoding, start) + front + back
     return front + back + _addresses(symbols, encoding, start + len(front + back)) + bytes(3 * len(symbols))
