@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
+from typing import ParamSpec
 
 import pytest
 
@@ -15,8 +17,30 @@ from tests.lab.fetch import Kernel, ensure
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.scenes import BOOT_SECONDS, write_initrd
 
+P = ParamSpec("P")
 BOOTS = 3
 SYMBOL = "_raw_spin_lock_irqsave"
+
+
+class GuestDied(Exception):
+    """A busy guest panicked while it was looked at."""
+
+
+def on_a_living_guest(test: Callable[P, None]) -> Callable[P, None]:
+    """A test on a busy guest, begun anew where that dies in the emulator, and skipped where it always does."""
+
+    @functools.wraps(test)
+    def attempts(*args: P.args, **kwargs: P.kwargs) -> None:
+        reason = ""
+        for _ in range(BOOTS):
+            try:
+                return test(*args, **kwargs)
+            except GuestDied as died:
+                reason = str(died)
+                print(reason)
+        pytest.skip(f"{BOOTS} times: {reason}")
+
+    return attempts
 
 
 @contextmanager
@@ -25,7 +49,8 @@ def busy_guest(
 ) -> Iterator[tuple[Guest, Kernel, str]]:
     """The guest, its kernel, and what it printed so far; a skip with its reason where it cannot be had.
 
-    A guest that panics ends at once, so that nobody waits for it. `init` stands for work that `random` chooses.
+    A guest that panics ends at once, so that nobody waits for it; what fails then is a GuestDied.
+    `init` stands for work that `random` chooses.
     """
     try:
         found = ensure(kernel)
@@ -34,7 +59,13 @@ def busy_guest(
     with ExitStack() as stack:
         machine = Machine(found.vmlinuz, folder / "initrd", f"panic=-1 oops=panic {append}", smp=smp)
         guest, console = _booted(found, random, machine, init, stack)
-        yield guest, found, console
+        try:
+            yield guest, found, console
+        except Exception as error:
+            death = guest.death()
+            if death is None:
+                raise
+            raise GuestDied(f"{kernel}: the guest died in the emulator: {death}") from error
 
 
 def _booted(kernel: Kernel, random: Random, machine: Machine, init: str | None, stack: ExitStack) -> tuple[Guest, str]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import shutil
 import subprocess
 import tempfile
@@ -12,6 +13,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self, TypeVar
 
+from qemu.qmp import ExecInterruptedError, QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
 
 from tests.lab.apt import Unavailable
@@ -23,6 +25,7 @@ FIXED = "-nodefaults -no-user-config -display none -no-reboot -net none -accel t
 START_SECONDS = 30.0
 MONITOR_SECONDS = 120.0
 POLL_SECONDS = 0.05
+DEATH_SECONDS = 1.0
 CPU_TIME_LIMIT = 1800  # seconds; far beyond any scene, so that a forgotten guest ends by itself
 
 _T = TypeVar("_T")
@@ -89,13 +92,24 @@ class Guest:
 
     def close(self) -> None:
         """Kill QEMU and remove its sockets."""
-        if self._monitor:
-            self._monitor.close()
-        self._monitor = None
-        if self._process:
-            self._process.kill()
-            self._process.wait()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        try:
+            if self._monitor:
+                self._monitor.close()
+        except (EOFError, OSError, QMPError):
+            pass  # it went away first
+        finally:
+            self._monitor = None
+            if self._process:
+                self._process.kill()
+                self._process.wait()
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def death(self) -> str | None:
+        """The guest's last words, where it has panicked; waits a moment for QEMU to end."""
+        if self._process is not None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(DEATH_SECONDS)
+        return next((line for line in self.console().splitlines() if "Kernel panic" in line), None)
 
     def console(self) -> str:
         """Return what the guest has printed so far."""
@@ -116,12 +130,15 @@ class Guest:
         """Execute a monitor command and return its result.
 
         Raises:
-            GuestError: there is no monitor.
+            GuestError: there is no monitor, or no more.
             qemu.qmp.legacy.QMPError: the command failed.
         """
         if not self._monitor:
             raise GuestError("not running")
-        return self._monitor.cmd(command, **arguments)
+        try:
+            return self._monitor.cmd(command, **arguments)
+        except (EOFError, ExecInterruptedError) as error:
+            raise GuestError(f"QEMU ended; the console ends {self.console()[-400:]!r}") from error
 
     def stub(self) -> GdbStub:
         """Connect to the GDB stub, which stops the guest."""

@@ -22,7 +22,7 @@ from orcdbg.unwind.frame import RegisterValue, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import State
 from tests.lab import scripts
-from tests.lab.busy import busy_guest
+from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.guest import MEMORY
 from tests.lab.live import LiveKernel, open_live
@@ -171,6 +171,7 @@ def compare_functions(live: LiveKernel, random: Random) -> Tally:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@on_a_living_guest
 def test_the_emulator_and_the_guest_do_the_same(kernel: str, seed: int, tmp_path: Path) -> None:
     """The same instructions and registers, up to the first that the emulator refuses; callers never change meanwhile."""
     random = Random(seed)

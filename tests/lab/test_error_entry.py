@@ -8,7 +8,7 @@ from random import Random
 import pytest
 
 from tests.lab import scripts
-from tests.lab.busy import busy_guest
+from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.live import LiveKernel, open_live
 
@@ -45,6 +45,7 @@ def follow(live: LiveKernel, entry: int, callers: str | tuple[str, ...]) -> int:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@on_a_living_guest
 def test_the_caller_of_error_entry_is_found_at_every_instruction(kernel: str, seed: int, tmp_path: Path) -> None:
     """None is left out and none is lost, but said to be while 5.10 calls sync_regs with the address in r12."""
     random = Random(seed)
@@ -63,6 +64,7 @@ def test_the_caller_of_error_entry_is_found_at_every_instruction(kernel: str, se
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@on_a_living_guest
 def test_the_caller_of_paranoid_entry_is_found_at_every_instruction(kernel: str, seed: int, tmp_path: Path) -> None:
     """On the way of NMIs that strike the kernel, whose entry code calls it."""
     with busy_guest(kernel, Random(seed), tmp_path) as (guest, found, console), guest.stub() as stub:

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orcdbg.opening import open_session
+from tests.lab.busy import on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.strike import find_pop
 from tests.lab.test_remote import booted
@@ -36,6 +37,7 @@ end
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@on_a_living_guest
 def test_gdbs_stack_is_right_with_the_extension_alone(kernel: str, seed: int, tmp_path: Path) -> None:
     """The frames of a dump made at the same stop, up to where the stack begins; `finish` comes to the caller."""
     core, script = tmp_path / "core", tmp_path / "script"

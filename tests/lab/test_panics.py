@@ -19,6 +19,7 @@ from tests.lab.conftest import KERNELS
 from tests.lab.guest import GuestError
 from tests.lab.panics import KINDS, panic
 from tests.lab.scenes import Scene
+from tests.lab.test_stacks import is_gone
 
 pytestmark = pytest.mark.lab
 PANICS = [kind for kind in KINDS if kind != "user"]
@@ -42,6 +43,8 @@ def no_frame_is_in_doubt(session: Session) -> dict[int, StackTrace]:
     running = {}
     for task in session.tasks:
         trace = session.unwinder.trace(task)
+        if is_gone(task, trace):
+            continue
         assert trace.end in ("user", "kthread", "idle", "boot"), (task, trace.end_reason)
         assert [(f.index, f.doubt) for f in trace.frames if f.mark in "!?"] == [], (task, trace.frames)
         if trace.running and trace.cpu is not None:

@@ -14,7 +14,7 @@ from orcdbg.session import Session
 from orcdbg.unwind.registers import RegisterFinder
 from orcdbg.unwind.saves import CALLEE_SAVED
 from tests.lab import scripts
-from tests.lab.busy import busy_guest
+from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS, OpenScene
 from tests.lab.live import LiveKernel, open_live
 from tests.lab.test_stepping import callers, stops_at_entries
@@ -96,6 +96,7 @@ def wrong_values(
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@on_a_living_guest
 def test_registers_of_callers_are_those_they_had_at_the_call(kernel: str, seed: int, tmp_path: Path) -> None:
     """Through functions chosen at random, with .debug_frame and without: at every instruction each value shown is true."""
     random = Random(seed)

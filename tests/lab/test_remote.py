@@ -18,7 +18,7 @@ from orcdbg.step.guest import Guest as LiveGuest
 from orcdbg.unwind.frame import StackTrace
 from tests.conftest import RunProgram
 from tests.lab import scripts
-from tests.lab.busy import SYMBOL, busy_guest
+from tests.lab.busy import SYMBOL, busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.fetch import Kernel
 from tests.lab.guest import Guest
@@ -83,6 +83,7 @@ def assert_stepped(run: RunProgram, words: list[str]) -> None:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@on_a_living_guest
 def test_a_live_guest_is_what_its_dump_is(kernel: str, seed: int, tmp_path: Path, orcdbg_run: RunProgram) -> None:
     """At one stop where it happened to be, at one in patched text; and it runs on afterwards, also after an error."""
     with booted(kernel, seed, tmp_path) as (guest, found, start):

@@ -64,6 +64,11 @@ def contradictions(trace: StackTrace, known: list[Caller], sp: int) -> list[Call
     return [(frame.ip, frame.sp) for frame in shown if (frame.ip, frame.sp) not in known]
 
 
+def is_asleep(live: LiveKernel, ip: int) -> bool:
+    """Whether the next instruction is hlt or mwait, which a CPU that is stepped without interrupts never gets past."""
+    return live.session.memory.read(ip, 3).startswith((b"\xf4", b"\x0f\x01\xc9"))
+
+
 def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
     """Steps through a function until it returns: the number of stops, and those where the walk said it did not know."""
     entry = live.trace()
@@ -72,6 +77,8 @@ def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
     known, sp = callers(entry), entry.frames[0].sp
     unknown: list[str] = []
     for step in range(STEPS):
+        if is_asleep(live, live.stub.read_registers()["rip"]):
+            return step, unknown
         live.stub.step()
         if live.stub.read_registers()["rsp"] > sp:
             return step, unknown
