@@ -39,7 +39,8 @@ from orcdbg.patches.relocation import BuiltText
 from orcdbg.patches.replay import Build, all_passes, lasting_passes, stack_passes
 from orcdbg.patches.site import PatchPass
 from orcdbg.patches.text import PatchedText, ends_with_call
-from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.own_cpus import own_cpus
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_placement
 from orcdbg.symbols.btf import Btf, StructIndex
@@ -439,12 +440,18 @@ class Session:
     def unwinder_over(self, memory: AddressSpace, terrain: Terrain) -> Unwinder:
         """Walks stacks in another memory, with that memory's tasks."""
         linux = Linux(memory, self.symbols, self.types, self.slide)
-        return Unwinder(linux, terrain, self.snapshot.cpus, self.return_trampolines)
+        return Unwinder(linux, terrain, self.cpus, self.return_trampolines)
+
+    @functools.cached_property
+    def cpus(self) -> Sequence[CpuState]:
+        """The recorded CPUs that run this kernel."""
+        text = self.link_address("_text")
+        return own_cpus(self.snapshot, self.placement, None if text is None else text + self.slide)
 
     @functools.cached_property
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
-        return Unwinder(self.linux, self.terrain, self.snapshot.cpus, self.return_trampolines)
+        return Unwinder(self.linux, self.terrain, self.cpus, self.return_trampolines)
 
     def _branches(self, start: int, end: int) -> dict[int, int]:
         """Jumps that the kernel may patch into [start, end): those of static branches."""

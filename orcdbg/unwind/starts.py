@@ -5,10 +5,11 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 
+from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, cpu_stacks, task_stack
-from orcdbg.kernel.tasks import current_task
+from orcdbg.kernel.tasks import current_task, online_cpus
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import RegisterValue
 from orcdbg.unwind.stopped_cpus import hidden_registers
@@ -61,8 +62,18 @@ def switched_out_registers(
 
 
 def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int, CpuState | None]]:
-    """For each task that some CPU runs: that CPU, and the recorded registers that are its."""
-    current = {cpu: task for cpu in range(linux.cpu_limit()) if (task := current_task(linux, cpu))}
+    """For each task that some CPU runs: that CPU, and the recorded registers that are its.
+
+    A task runs on one CPU. Early in the boot the areas of all CPUs are one, and each seems to run the first task: it is the
+    online CPU's then.
+    """
+    on_cpus: dict[int, list[int]] = {}
+    for cpu in range(linux.cpu_limit()):
+        task = current_task(linux, cpu)
+        if task:
+            on_cpus.setdefault(task, []).append(cpu)
+    online = set(online_cpus(linux)) if any(len(numbers) > 1 for numbers in on_cpus.values()) else set[int]()
+    current = {min(numbers, key=lambda cpu: (cpu not in online, cpu)): task for task, numbers in on_cpus.items()}
     notes = _notes_by_cpu(linux, cpus, current)
     return {task: (cpu, notes.get(cpu)) for cpu, task in current.items()}
 
@@ -70,11 +81,17 @@ def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int
 def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, int]) -> dict[int, CpuState]:
     """Which note is of which CPU.
 
-    QEMU writes a note a CPU, in order. kdump leaves out CPUs that saved none, so its notes are told by the stack that
-    their rsp is on, else by the pid they name. A CPU without a note may have its registers in memory.
+    QEMU writes a note a CPU, in order; but a kernel that was started by another's crash counts from the CPU that crashed,
+    and leaves the others standing in the old kernel. So the base of a CPU's own data counts, where it is known. kdump
+    leaves out CPUs that saved none, so its notes are told by the stack that their rsp is on, else by the pid they name. A
+    CPU without a note may have its registers in memory.
     """
     if cpus and all(state.cr3 is not None for state in cpus):
-        return {state.cpu: state for state in cpus}
+        numbers = [_own_number(linux, state) for state in cpus]
+        sure = {cpu: state for cpu, state in zip(numbers, cpus, strict=True) if cpu is not None}
+        told = {state.cpu: state for state in cpus if state.gs_base is None or not state.gs_base >> 63} | sure
+        missing = {cpu: hidden_registers(linux, cpu, task) for cpu, task in current.items() if cpu not in told}
+        return told | {cpu: state for cpu, state in missing.items() if state is not None}
     found: dict[int, CpuState] = {}
     for cpu, task in current.items():
         stacks = stacks_of(linux, task, cpu)
@@ -89,6 +106,18 @@ def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, 
         if hidden is not None:
             found[cpu] = hidden
     return found
+
+
+def _own_number(linux: Linux, state: CpuState) -> int | None:
+    """The number that this kernel gives a CPU whose GS base is a kernel's; None where it is not this one's, or the user's."""
+    if state.gs_base is None or not state.gs_base >> 63:
+        return None
+    try:
+        limit = linux.cpu_limit()
+        order = [state.cpu, *range(limit)] if state.cpu < limit else range(limit)
+        return next((cpu for cpu in order if linux.per_cpu_offset(cpu) == state.gs_base), None)
+    except (MemoryFault, NotFound):
+        return state.cpu
 
 
 def stacks_of(linux: Linux, task: int, cpu: int | None) -> list[Stack]:

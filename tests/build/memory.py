@@ -33,10 +33,10 @@ class SparseMemory:
 class PageTableBuilder:
     """Builds x86-64 page tables in physical memory, one mapping at a time."""
 
-    def __init__(self, levels: int) -> None:
+    def __init__(self, levels: int, first: int = 0x10_0000) -> None:
         self.levels = levels
         self.tables: dict[int, list[int]] = {}
-        self._next = 0x10_0000
+        self._next = first
         self.root = self._new_table()
 
     def _new_table(self) -> int:
