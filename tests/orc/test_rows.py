@@ -95,6 +95,12 @@ def test_a_table_may_claim_to_lie_anywhere(base: int) -> None:
     assert table.ips.tolist() == [base + 8 & (1 << 64) - 1] * 2
 
 
+@pytest.mark.parametrize("address", [-1, 1 << 64, 1 << 70])
+def test_what_is_no_address_has_no_row(address: int) -> None:
+    """As a damaged stack makes them, one less than 0 or a slide above the last."""
+    assert _table([TEXT]).find(address) is None
+
+
 def test_arrays_of_different_length_are_refused() -> None:
     """An ip without a row, or a row without an ip, is damage."""
     with pytest.raises(UnsupportedFormat):

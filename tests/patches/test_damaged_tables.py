@@ -84,6 +84,14 @@ def test_a_table_that_names_nothing_inside_the_text_is_a_problem(name: str) -> N
     assert any(name in problem and "outside" in problem for problem in report.problems)
 
 
+def test_a_place_at_the_last_address_is_not_inside_the_text() -> None:
+    """Where its end comes round to a small number."""
+    at = next(s for s in Image(BytesSource("made", sample_vmlinux())).sections if s.name == ".smp_locks").address
+    last = struct.pack("<i", (1 << 64) - 1 - at - SLIDE)
+    assert audit_with(".smp_locks", None, last).mechanisms["smp-lock"].sites == 3
+    assert audit_with(".smp_locks", None, b"").mechanisms["smp-lock"].sites == 4
+
+
 @pytest.mark.parametrize("name", [".notes", ".BTF", ".orc_unwind"])
 @pytest.mark.parametrize("address", [(1 << 64) - 1, (1 << 64) - 0x1000, 0x1000])
 def test_a_section_that_claims_the_last_addresses_changes_nothing(name: str, address: int) -> None:

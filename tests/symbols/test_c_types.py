@@ -108,6 +108,16 @@ def test_types_without_end_are_refused(how: str) -> None:
             types.read(Field("x", made, 0, 0), bytes(8))
 
 
+@pytest.mark.parametrize("kind", [0, 20, 31])
+def test_a_type_of_a_kind_not_known_ends_the_reading(kind: int) -> None:
+    """Nobody knows how long it is, so the types behind it would have wrong numbers."""
+    make = BtfBuilder()
+    make.structure("list_head", 16, [])
+    make.add("later", kind, 0, [7, 7, 7])
+    with pytest.raises(UnsupportedFormat, match="BTF type 2 is of a kind not known"):
+        make.built().structs.exists("list_head")
+
+
 @settings(deadline=None)
 @given(st.binary(max_size=64), st.integers(0, 10_000))
 def test_damaged_types_give_a_value_or_an_error_of_ours(noise: bytes, place: int) -> None:
