@@ -22,7 +22,8 @@ PT_LOAD, PT_NOTE = 1, 4
 SHT_NOBITS = 8
 SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 2, 4, 0x800
 PN_XNUM = 0xFFFF
-MAX_HEADERS = 1 << 18
+# makedumpfile begins a segment behind each MiB that it leaves out; a section takes more memory than a segment.
+MAX_SEGMENTS, MAX_SECTIONS = 1 << 20, 1 << 18
 MAX_NOTES, MAX_NOTE_COUNT = 64 << 20, 1 << 19
 MAX_SECTION, MAX_NAME = 512 << 20, 4096
 
@@ -100,7 +101,8 @@ class ElfFile:
         self._shentsize, self._shnum, self._shstrndx = fields[11], fields[12], fields[13]
 
     def _table(self, what: str, offset: int, entry_size: int, layout: struct.Struct, count: int) -> bytes:
-        if count > MAX_HEADERS or (count and entry_size != layout.size):
+        limit = MAX_SEGMENTS if layout is _PHDR else MAX_SECTIONS
+        if count > limit or (count and entry_size != layout.size):
             raise UnsupportedFormat(self.source.name, f"{what} headers: {count} entries of {entry_size} bytes")
         try:
             return self.source.read_at(offset, count * layout.size)
