@@ -57,7 +57,7 @@ class Emulation:
         self.task, self.start, self.source, self.version = task, start, source, version
         running = session.unwinder.running.get(task.address)
         self.cpu = running[0] if running else task.cpu
-        base = gs_base(session.linux, self.cpu or 0, session.snapshot.cpus)
+        base = gs_base(session.linux, self.cpu or 0, running[1] if running else None)
         self._pages = PageSource(session.memory, session.text, session.is_text, self._start_of)
         self.emulator = Emulator(self._page, session.is_text, start.registers, base, bounds, start.words)
         self.motions = Motions(self.emulator)

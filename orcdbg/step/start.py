@@ -52,13 +52,13 @@ def called(known: Mapping[str, int], function: int) -> tuple[dict[str, int], dic
     return {**known, "rip": function, "rsp": sp}, {sp: known["rip"]}
 
 
-def gs_base(linux: Linux, cpu: int, notes: Sequence[CpuState]) -> int:
-    """Where a CPU finds its own data in the kernel: as recorded, else by the kernel's table.
+def gs_base(linux: Linux, cpu: int, note: CpuState | None) -> int:
+    """Where a CPU finds its own data in the kernel: as recorded with its registers, else by the kernel's table.
 
     In user mode, and before `swapgs`, the recorded base is the user's. A kernel for one CPU has no table and keeps
     the data in place.
     """
-    recorded = next((note.gs_base for note in notes if note.cpu == cpu), None)
+    recorded = None if note is None else note.gs_base
     if recorded is not None and recorded >> 63:
         return recorded
     if linux.find_address("__per_cpu_offset") is None:
