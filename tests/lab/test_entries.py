@@ -250,7 +250,7 @@ def test_callers_are_known_or_said_not_to_be_at_every_instruction_of_entry_code(
     kernel: str, seed: int, tmp_path: Path
 ) -> None:
     """No sure frame is wrong, none is left out in silence, and user mode is where it was."""
-    random = Random(seed)
+    random = Random(f"{seed} {kernel}")
     names, stops = random.sample(list(SCENES), len(SCENES)), Counter[str]()
     append, unsure = "pti=on" * (random.random() < 0.5), list[str]()
     with busy_guest(kernel, random, tmp_path, append, init=INIT) as (guest, found, console), guest.stub() as stub:
