@@ -102,6 +102,8 @@ def _from_rcx(frame: Frame, sp: RegisterValue | None) -> tuple[Registers, int | 
     if ip is None or flags is None or sp is None or ip.value >> 63:
         return None
     cs = RegisterValue(USER_CS[0], "the mode that syscall and sysret are for")
+    ip = ip._replace(source=f"rcx of frame #{frame.index}")
+    flags = flags._replace(source=f"r11 of frame #{frame.index}")
     return {"rip": ip, "rsp": sp, "rflags": flags, "cs": cs}, None, _IN_RCX
 
 
