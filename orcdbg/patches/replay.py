@@ -17,6 +17,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size
 from orcdbg.patches.call_depth import Pads, counting_passes
 from orcdbg.patches.constants import constant_passes
+from orcdbg.patches.early import as_far_as_they_came
 from orcdbg.patches.ftrace import FtracePass, FtraceTrampolineCalls
 from orcdbg.patches.ftrace_state import FtraceState
 from orcdbg.patches.ibt_seal import IbtSealPass
@@ -156,7 +157,7 @@ def boot_passes(build: Build) -> list[PatchPass]:
     if len(sealed):
         passes.append(IbtSealPass(sealed, build.kernel_image, linux))
     passes.append(SmpLocksPass(build.lock_sites(), linux))
-    return _around(_paravirt(build), passes)
+    return as_far_as_they_came(_around(_paravirt(build), passes), linux)
 
 
 def _branch_passes(build: Build) -> list[Sweep]:
@@ -243,7 +244,7 @@ def static_called(build: Build) -> U64Array:
 def state_passes(build: Build) -> list[PatchPass]:
     """Text that follows variables at any time: constants, static branches and calls, tracing, probes."""
     image, linux = build.image, build.linux
-    passes: list[PatchPass] = [*constant_passes(image, linux)]
+    passes = as_far_as_they_came(constant_passes(image, linux), linux)
     labels, at = build.table("__start___jump_table", "__stop___jump_table")
     if labels:
         passes.append(JumpLabelsPass(labels, at, image, linux, build.nops))

@@ -33,7 +33,7 @@ def _report_lines(name: str, report: AuditReport, symbols: Mapping[int, str | No
         f"{report.explained} explained, {report.unexplained} unexplained, {report.mismatched} mismatched",
     )
     if report.undecided:
-        yield line(("! ", "doubt"), f"{report.undecided} bytes at sites whose state is not in the snapshot")
+        yield line(("! ", "doubt"), f"{report.undecided} bytes at sites of which nobody can tell what stands there")
     if report.missing_pages:
         yield line(
             ("! ", "doubt"), f"{report.missing_pages} pages of text are not in the snapshot and were not compared"

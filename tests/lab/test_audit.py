@@ -12,6 +12,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.results import Sites
 from orcdbg.commands.standard import standard_commands
+from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.opening import open_session
@@ -19,14 +20,17 @@ from orcdbg.patches.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.replay import Build, all_passes
 from orcdbg.patches.sweep import UNKNOWN
 from orcdbg.session import Session
+from orcdbg.symbols.table import image_symbols
 from tests.lab import boots
 from tests.lab.apt import Unavailable
 from tests.lab.conftest import CHOSEN_BOOTS, KERNELS, OpenScene
 from tests.lab.fetch import ensure
-from tests.lab.guest import GuestError
-from tests.lab.scenes import Scene
+from tests.lab.guest import Guest, GuestError, Machine
+from tests.lab.scenes import BOOT_SECONDS, Scene, write_initrd
+from tests.lab.scripts import write_busy
 
 pytestmark = pytest.mark.lab
+EARLY = ("alternative_instructions", "apply_alternatives", "apply_returns", "apply_paravirt")
 
 
 def opened(scene: Scene) -> Session:
@@ -140,3 +144,30 @@ def test_relocated_operands_are_the_first_pass_at_a_place(kernel: str, seed: int
         if seen > 50:
             break
     assert seen > 20
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_boot_stopped_while_it_patches_contradicts_nothing(kernel: str, seed: int, tmp_path: Path) -> None:
+    """At the first instruction of the patching, or of one of its passes; the stack is whole."""
+    random = Random(f"{kernel} early {seed}")
+    try:
+        found = ensure(kernel)
+    except Unavailable as error:
+        pytest.skip(f"{kernel}: {error}")
+    symbols = image_symbols(open_image(str(found.vmlinux)))
+    names = [name for name in EARLY if symbols.find(name) is not None]
+    chosen = symbols.get(random.choice(names))
+    initrd, core = write_initrd(tmp_path, found, write_busy(random, chosen.name), random), tmp_path / "core"
+    with Guest(Machine(found.vmlinuz, initrd, "nokaslr"), tmp_path / "serial.log") as guest, guest.stub() as stub:
+        stub.set_breakpoint(chosen.address)
+        assert stub.resume(BOOT_SECONDS)
+        guest.qmp("dump-guest-memory", paging=False, protocol=f"file:{core}")
+    session = open_session(found.vmlinux, core)
+    report = session.audit()
+    print(f"{kernel} {chosen.name}: {report.explained} explained, {report.undecided} undecided of {report.differing}")
+    assert (report.unexplained, report.mismatched) == (0, 0)
+    assert report.explained > 0
+    assert report.problems
+    (running,) = session.unwinder.running
+    trace = session.unwinder.trace(session.task(running))
+    assert (trace.frames[0].ip, trace.end, {frame.doubt for frame in trace.frames}) == (chosen.address, "boot", {None})

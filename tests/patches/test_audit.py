@@ -133,6 +133,25 @@ def test_replaying_replayed_text_changes_nothing(sample: Session) -> None:
     assert again.data == first.data
 
 
+def test_a_boot_that_was_stopped_before_its_patches_were_all_in_leaves_them_undecided(sample: Session) -> None:
+    """The kernel says so itself; what other passes wrote is explained as ever, and a changed byte elsewhere is found."""
+    place = sample.linux.address("kfree")
+    early = dict.fromkeys(range(at := sample.linux.address("alternatives_patched"), at + 4), 0)
+    whole, report = audit(build_with(sample)), audit(build_with(sample, Planted(sample.memory, early)))
+    assert (report.differing, report.unexplained, report.mismatched) == (whole.differing, 0, 0)
+    assert report.undecided > whole.undecided
+    assert any("alternatives_patched is 0" in problem for problem in report.problems)
+    changed = sample.memory.read(place, 1)[0] ^ 0xFF
+    report = audit(build_with(sample, Planted(sample.memory, {**early, place: changed})))
+    assert (
+        report.unexplained + report.mismatched,
+        [*report.unexplained_ranges, *report.mismatched_ranges][0].address,
+    ) == (
+        1,
+        place,
+    )
+
+
 @pytest.mark.parametrize("table", TABLES)
 @pytest.mark.parametrize("seed", range(3))
 def test_a_damaged_table_is_a_problem_and_the_rest_is_audited(sample: Session, table: str, seed: int) -> None:
