@@ -41,7 +41,7 @@ def provenance(frame: Frame) -> str:
     if frame.source == "scan":
         return f"scan: {frame.doubt}" if frame.doubt else "scan"
     if frame.source in ("trampoline", "dwarf", "instructions"):
-        return f"derived {frame.rule or 'no rule'}"
+        return f"derived {frame.rule}" if frame.rule else "derived, no CFA"
     if frame.source == "frame-pointer":
         return f"frame pointer {frame.rule}"
     if frame.entry is None:
