@@ -20,6 +20,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.rewriting import moved, optimise_new_nops, optimise_old_nops
 from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.tables import check_entries
 
 _NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
 _FLAG_NOT, _FLAG_DIRECT_CALL = 1, 2
@@ -80,10 +81,14 @@ class AlternativeTable:
     """The decoded table: `.altinstructions` of the image or of a module, linked or loaded at `address`.
 
     `size` is that of an entry, where it is known from another table of the same kernel.
+
+    Raises:
+        UnsupportedFormat: it has more entries than any kernel has.
     """
 
     def __init__(self, table: bytes, address: int, size: int | None = None) -> None:
         size = size or entry_size(table) or 12
+        check_entries(".altinstructions", len(table) // size)
         rows, good = _rows(table, size), _plausible(table, size)
         places = np.arange(len(rows), dtype=np.int64) * size + np.int64(signed(address, 64))
         self.problems = [f".altinstructions: entry {row}: impossible lengths or flags" for row in np.flatnonzero(~good)]

@@ -15,6 +15,7 @@ from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
+from orcdbg.patches.tables import check_entries
 
 _STRIDE = 16
 _ENTRY = np.dtype(
@@ -58,6 +59,7 @@ class ParavirtPass:
     def __init__(self, linux: Linux, built: AddressSpace, table: bytes, slide: int, nops: NopTable | None) -> None:
         self._linux = linux
         self._nops = nops
+        check_entries(".parainstructions", len(table) // _STRIDE)
         # The last entry may lack its padding: ten bytes of it count.
         padded = table + bytes(-len(table) % _STRIDE if len(table) % _STRIDE >= 10 else 0)
         rows = np.frombuffer(padded[: len(padded) // _STRIDE * _STRIDE], dtype=_ENTRY)

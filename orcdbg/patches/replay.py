@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from typing import TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -38,6 +39,7 @@ from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCall
 from orcdbg.patches.sweep import Sweep
 from orcdbg.patches.tables import section_sites
 
+T = TypeVar("T")
 MAX_PROBLEMS = 100
 
 
@@ -141,23 +143,31 @@ def stack_passes(build: Build) -> list[PatchPass]:
     return _around(_paravirt(build), _alternatives(build, build.built))
 
 
+def _readable(build: Build, make: Callable[[], Sequence[T]]) -> Sequence[T]:
+    """The passes over a table; none, and a problem, where the table cannot be read, so that the rest is still replayed."""
+    try:
+        return make()
+    except UnsupportedFormat as error:
+        build.problems.append(str(error))
+        return []
+
+
 def boot_passes(build: Build) -> list[PatchPass]:
     """The passes of alternative_instructions(), in this kernel's order."""
     image, linux, slide = build.image, build.linux, build.linux.slide
-    branches = _branch_passes(build)
+    branches = _readable(build, lambda: _branch_passes(build))
     replacements = PatchedReplacements(image, build.built, slide, branches)
     passes: list[PatchPass] = [*branches]
-    try:
-        alternatives = _alternatives(build, replacements)
-    except UnsupportedFormat as error:
-        build.problems.append(str(error))
-        alternatives = []
-    passes += _with_counted_calls(build, alternatives)
-    sealed = section_sites(image, ".ibt_endbr_seal", slide)
-    if len(sealed):
-        passes.append(IbtSealPass(sealed, build.kernel_image, linux))
-    passes.append(SmpLocksPass(build.lock_sites(), linux))
-    return as_far_as_they_came(_around(_paravirt(build), passes), linux)
+    alternatives = _readable(build, lambda: _alternatives(build, replacements))
+    passes += _readable(build, lambda: _with_counted_calls(build, alternatives)) or alternatives
+    passes += _readable(build, lambda: _sealing(build))
+    passes += _readable(build, lambda: [SmpLocksPass(build.lock_sites(), linux)])
+    return as_far_as_they_came(_around(_readable(build, lambda: _paravirt(build)), passes), linux)
+
+
+def _sealing(build: Build) -> list[IbtSealPass]:
+    sealed = section_sites(build.image, ".ibt_endbr_seal", build.linux.slide)
+    return [IbtSealPass(sealed, build.kernel_image, build.linux)] if len(sealed) else []
 
 
 def _branch_passes(build: Build) -> list[Sweep]:

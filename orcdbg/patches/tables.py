@@ -5,12 +5,19 @@ from __future__ import annotations
 import numpy as np
 import numpy.typing as npt
 
-from orcdbg.base.errors import MemoryFault
+from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, signed
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.site import U8Array, U64Array, windows
 
 _CHUNK = 1 << 20
+MAX_ENTRIES = 1 << 19  # of a table that is gone through one by one; a kernel of 2026 has some ten thousand
+
+
+def check_entries(name: str, count: int) -> None:
+    """Raises UnsupportedFormat for a table with more entries than any kernel has."""
+    if count > MAX_ENTRIES:
+        raise UnsupportedFormat(name, f"{count} entries, where {MAX_ENTRIES} are far more than a kernel has")
 
 
 def self_relative(table: bytes, address: int, stride: int = 4, offset: int = 0) -> U64Array:

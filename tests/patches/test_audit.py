@@ -162,6 +162,20 @@ def test_a_damaged_table_is_a_problem_and_the_rest_is_audited(sample: Session, t
     assert any(table in problem for problem in report.problems)
 
 
+@pytest.mark.parametrize(("table", "size"), [(".altinstructions", 12), (".parainstructions", 16), (".smp_locks", 4)])
+def test_a_table_of_ten_million_entries_is_a_problem_and_the_rest_is_audited(
+    sample: Session, table: str, size: int
+) -> None:
+    """Its length is said, or each place that cannot be; what other tables tell is explained as ever."""
+    whole = audit(build_with(sample))
+    report = audit(build_with(sample, image=DamagedImage(table, bytes(size * 10**7))))
+    assert any(table in problem for problem in report.problems)
+    others = {name for name, one in whole.mechanisms.items() if one.bytes} - {"alternative", "paravirt", "smp-lock"}
+    assert others
+    for name in others:
+        assert report.mechanisms[name].bytes == whole.mechanisms[name].bytes, name
+
+
 def test_an_entry_with_an_impossible_feature_is_named(sample: Session) -> None:
     """The others are applied all the same."""
     table = bytearray(sample.image.section_data(".altinstructions"))
