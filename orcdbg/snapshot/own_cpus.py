@@ -12,11 +12,8 @@ from collections.abc import Sequence
 from orcdbg.base.errors import BadAddress, MemoryFault
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import CpuState, Snapshot
-from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.pagetables import KernelMemory, roots_of
 from orcdbg.snapshot.placement import Placement
-
-_ROOT = 0x000F_FFFF_FFFF_F000
-_USER_HALF = 1 << 12  # of CR3 where page tables are isolated; elsewhere a bit of the address
 
 
 def own_cpus(snapshot: Snapshot, place: Placement, text: int | None) -> Sequence[CpuState]:
@@ -33,8 +30,7 @@ def own_cpus(snapshot: Snapshot, place: Placement, text: int | None) -> Sequence
 
 
 def _leads_to(snapshot: Snapshot, place: Placement, cr3: int, text: int) -> bool:
-    own = cr3 & _ROOT & ~place.sme_mask
-    for root in (own, own & ~_USER_HALF):
+    for root in roots_of(cr3 & ~place.sme_mask):
         memory = KernelMemory(snapshot.physical, root, place.levels, place.sme_mask)
         try:
             if memory.translate(text) == text - KERNEL_BASE + place.phys_base:

@@ -15,13 +15,11 @@ from orcdbg.base.errors import MemoryFault, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.pagetables import KernelMemory, roots_of
 from orcdbg.snapshot.search import NOTE, find_marks, read_note, roots_by_banner
 from orcdbg.snapshot.vmcoreinfo import number
 
 IMAGE_SPAN = 1 << 30  # the image area of a kernel with KASLR
-_CR3_ROOT = 0x000F_FFFF_FFFF_F000
-_USER_HALF = 1 << 12  # of CR3 under page table isolation; without that it is a bit of the address like any other
 _LA57 = 1 << 12
 # Where the kernel maps its interrupt table on every CPU (CPU_ENTRY_AREA_RO_IDT, arch/x86/include/asm/pgtable_areas.h).
 MAPPED_IDT = 0xFFFF_FE00_0000_0000
@@ -109,8 +107,7 @@ def _handlers(snapshot: Snapshot) -> Iterator[_Handler]:
     for cpu in snapshot.cpus:
         if cpu.cr3 is None or cpu.idt is None:
             continue
-        given = cpu.cr3 & _CR3_ROOT
-        for root in dict.fromkeys((given & ~_USER_HALF, given)):
+        for root in roots_of(cpu.cr3):
             memory = KernelMemory(snapshot.physical, root, 5 if (cpu.cr4 or 0) & _LA57 else 4)
             try:
                 address = _idt_handler(memory, cpu.idt)
