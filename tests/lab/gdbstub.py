@@ -26,7 +26,7 @@ class GdbStub:
         self._timeout = timeout
         self._client = Client(Endpoint(path=str(path)), timeout)
         self._client.greet()
-        self._thread = 1
+        self._thread = self._stopped = 1
 
     def __enter__(self) -> Self:
         return self
@@ -42,10 +42,10 @@ class GdbStub:
         """Send a command and return the answer; StubError where the stub refuses it, or does not answer in time."""
         return self._client.ask(payload.encode()).decode()
 
-    def read_registers(self, thread: int = 1) -> dict[str, int]:
-        """Return the registers of a CPU, counted from 1 as the stub does."""
-        self._thread = thread
-        return self._client.registers(b"%x" % thread)
+    def read_registers(self) -> dict[str, int]:
+        """Return the registers of the CPU that stopped the guest."""
+        self._thread = self._stopped
+        return self._client.registers(b"%x" % self._thread)
 
     def read_memory(self, address: int, size: int) -> bytes:
         """Return guest memory through the current CPU's page tables."""
@@ -76,9 +76,11 @@ class GdbStub:
     def resume(self, timeout: float) -> bool:
         """Let the guest run until it stops, at most `timeout` seconds; tell whether it stopped by itself."""
         self.start()
-        if self._client.wait(timeout) is None:
+        stop = self._client.wait(timeout)
+        if stop is None:
             self.interrupt()
             return False
+        self._stopped = int((stop.thread or b"1").rpartition(b".")[2], 16)  # as the stub counts CPUs, from 1
         return True
 
     def start(self) -> None:
