@@ -27,6 +27,7 @@ _MEMORY = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))?\(%(rsp|rbp)\)")
 _SIZED = re.compile(
     r"(?:lock )?(?:mov|add|adc|sub|sbb|and|or|xor|inc|dec|neg|not|xchg|xadd|cmpxchg|sh[lr]|sa[lr]|ro[lr])([bwlq])"
 )
+_BIT = re.compile(r"(?:lock )?bt[src]([wlq])")
 _SET = re.compile(r"setn?(?:[abglopsez]|[abgl]e|[cp]|p[eo])")
 _OTHER_SIZES = {"sgdt": 10, "sidt": 10, "movaps": 16, "movups": 16, "movdqa": 16, "movdqu": 16, "stmxcsr": 4}
 _MORE_THAN_ANY_FRAME = 1 << 31
@@ -146,7 +147,7 @@ class _Step:
             return
         slot = self._slot(last)
         if slot is not None and not _NO_STORE.fullmatch(name):
-            self._store(slot, self._register(0) if name == "mov" else "", _stored(self._insn.mnemonic))
+            self._store(slot, self._register(0) if name == "mov" else "", _stored(self._insn.mnemonic, operands[0]))
         target = self._register(len(operands) - 1) if operands else ""
         if name == "mov" and target and self._slot(operands[0]) is not None:
             self._load(self._slot(operands[0]), target)
@@ -171,10 +172,13 @@ class _Step:
             self._depth = None
 
 
-def _stored(mnemonic: str) -> int:
-    """Bytes that an instruction with a destination in memory writes, at most: more than any frame has where not known."""
+def _stored(mnemonic: str, first: str) -> int:
+    """Bytes that an instruction with a destination in memory writes, at most: more than any frame has where not known.
+
+    `first` is its first operand: a bit's number in a register may be that of a bit far from the operand in memory.
+    """
     name = mnemonic.removesuffix("q")
-    found = _SIZED.fullmatch(mnemonic)
+    found = _SIZED.fullmatch(mnemonic) or (_BIT.fullmatch(mnemonic) if first.startswith("$") else None)
     if found is not None:
         return {"b": 1, "w": 2, "l": 4, "q": 8}[found[1]]
     return 1 if _SET.fullmatch(mnemonic) else _OTHER_SIZES.get(name, _MORE_THAN_ANY_FRAME)

@@ -201,6 +201,10 @@ def test_a_slot_that_was_overwritten_no_longer_counts() -> None:
         (b"\xf0\x0f\xb1\x54\x24\x0c", True),  # lock cmpxchg %edx, 0xc(%rsp)
         (b"\xf0\x0f\xb1\x54\x24\x0d", False),
         (b"\xf0\x0f\xba\x6c\x24\x10\x05", False),  # lock btsl $5, 0x10(%rsp)
+        (b"\x48\x0f\xba\x6c\x24\x08\x00", True),  # btsq $0, 8(%rsp)
+        (b"\x0f\xba\x6c\x24\x0c\x1f", True),  # btsl $31, 0xc(%rsp)
+        (b"\x48\x0f\xba\x6c\x24\x0c\x00", False),  # btsq $0, 0xc(%rsp): into the slot
+        (b"\x48\x0f\xab\x44\x24\x08", False),  # bts %rax, 8(%rsp): any bit from there on
         (b"\x0f\xae\x04\x24", False),  # fxsave (%rsp): more than is known here
     ],
 )
