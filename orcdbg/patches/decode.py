@@ -85,6 +85,7 @@ class _Decoder:
             x86.X86_INS_SYSRET,
             x86.X86_INS_LJMP,
         }
+        self.masks = {x86.X86_INS_AND, x86.X86_INS_OR, x86.X86_INS_XOR, x86.X86_INS_TEST}
         self.branches = {x86.X86_GRP_JUMP, x86.X86_GRP_CALL, x86.X86_GRP_BRANCH_RELATIVE}
 
     def first(self, raw: bytes, address: int) -> capstone.CsInsn | None:
@@ -141,8 +142,11 @@ class _Decoder:
             found.append(Operand(encoding.disp_offset, relative))
         if encoding.imm_offset and encoding.imm_size == 4:
             relative = self.direct_target(insn) is not None
-            # Only as 64 bits, sign-extended, can it be an address of the kernel: 32 bits are a number.
-            if relative or any(o.type == self.x86.X86_OP_IMM and o.size == 8 for o in insn.operands):
+            # Only as 64 bits, sign-extended, can it be an address of the kernel: 32 bits are a number, and masks are too.
+            is_long = insn.id not in self.masks and any(
+                o.type == self.x86.X86_OP_IMM and o.size == 8 for o in insn.operands
+            )
+            if relative or is_long:
                 found.append(Operand(encoding.imm_offset, relative))
         return found
 
