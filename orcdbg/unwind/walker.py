@@ -181,7 +181,7 @@ class Walker:
             row, rule = _row_and_rule(effective, frame)
             frame = replace(frame, cfa=self._cfa(rule, frame, state))
             if effective.why in _IN_REGISTER:
-                return self._from_register(frame, _IN_REGISTER[effective.why]), frame
+                return self._from_register(frame, _IN_REGISTER[effective.why], state), frame
             take = self._call if row.type == "call" else self._interrupted
             following, slot = take(frame, row, state)
             frame = replace(frame, notes=frame.notes + self._evidence(frame, slot))
@@ -300,9 +300,10 @@ class Walker:
         saving = self._terrain.overlay.saving
         return saving.called_before(ip) is not None and not (frame.exact and saving.is_early(frame.ip))
 
-    def _from_register(self, frame: Frame, name: str) -> State:
+    def _from_register(self, frame: Frame, name: str, state: State) -> State:
         """The caller of error_entry or its like, while its return address is on no stack."""
-        found = frame.registers.get(name)
+        known = {**(state.previous or {}), **frame.registers}
+        found = known.get(name)
         if found is None:
             raise _Stop(f"the return address is in {name} here, which is not known in this frame")
         callee, cfa = self._terrain.overlay.saving.called_before(found.value), frame.cfa or 0
@@ -316,7 +317,8 @@ class Walker:
         reliable = frame.reliable and frame.doubt is None
         doubt = None if reliable else f"reached through frame #{frame.index}, which is in doubt"
         is_saved = self._is_saved(frame, found.value)
-        previous = None if is_saved else frame.registers
+        # The caller's own value of the register is lost to us; the others are as they were before the call.
+        previous = None if is_saved else {other: value for other, value in known.items() if other != name}
         return State(found.value, False, registers, "call", None, previous, reliable, doubt, None, is_saved)
 
     def _interrupted(self, frame: Frame, row: OrcRow, state: State) -> tuple[State, int]:

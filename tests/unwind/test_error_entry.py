@@ -9,7 +9,7 @@ from orcdbg.orc.rows import OrcRow
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.decode import decode
 from orcdbg.unwind.walker import Walk
-from tests.unwind.test_walker import END, FUNCTION, TEXT, TOP, World, call
+from tests.unwind.test_walker import END, FUNCTION, IRQ, STACK, TEXT, TOP, World, call
 
 SAVES = bytes.fromhex("56488b74240848897c2408525150415041514152415353554154415541564157")
 AGAIN = bytes.fromhex("56")
@@ -67,8 +67,8 @@ class InErrorEntry(World):
         return found
 
 
-def stop_at(late: bool, number: int, **others: int) -> Walk:
-    """The walk from the stop of that number, over the stack as it is by then."""
+def stop_at(late: bool, number: int, struck: bool = False, **others: int) -> Walk:
+    """The walk from the stop of that number, over the stack as it is by then; `struck` in the entry of an exception."""
     whole = InErrorEntry(late).stops()
     world = InErrorEntry(late)
     ip, sp, rsi, row = whole[number]
@@ -77,7 +77,13 @@ def stop_at(late: bool, number: int, **others: int) -> Walk:
     if ip - ENTRY < SAVES.index(bytes.fromhex("525150")):
         world.words[BEFORE - 8] = BACK
     world.row_now = row
-    return world.walk(ip, sp, **({"rsi": rsi} | others))
+    registers = {"rsi": rsi} | dict.fromkeys(("rbp", "r15"), 0x77) | others
+    if not struck:
+        return world.walk(ip, sp, **registers)
+    world.stacks, at = (STACK, IRQ), IRQ.end - 40
+    world.rows[4] = OrcRow("sp", 0, "undefined", 0, "regs_partial", True)
+    world.words |= {at + 8 * place: word for place, word in enumerate((ip, 0x10, 0x46, sp, 0x18))}
+    return world.walk(TEXT + 4 * FUNCTION, at, **registers)
 
 
 NUMBERS = range(len(InErrorEntry(True).stops()))
@@ -96,6 +102,17 @@ def test_its_caller_is_found_at_every_instruction(late: bool, number: int) -> No
     if has_all:
         saved = {name: walk.frames[2].registers[name].value for name in REGISTERS}
         assert saved == REGISTERS
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("number", NUMBERS)
+def test_its_caller_is_found_when_a_push_struck_the_guard_page(late: bool, number: int) -> None:
+    """At the first instruction of the double fault's entry all registers are still those of the code it struck."""
+    here, struck = stop_at(late, number), stop_at(late, number, struck=True)
+    assert [(frame.ip, frame.sp) for frame in struck.frames[1:]] == [(frame.ip, frame.sp) for frame in here.frames]
+    assert (struck.end, {frame.doubt for frame in struck.frames}) == ("end", {None})
+    known = [frame.registers.get("rsi") for frame in struck.frames[2:3]]
+    assert [value for value in known if value is not None and value.value == BACK] == []
 
 
 def test_a_wrong_rsi_is_not_believed() -> None:
