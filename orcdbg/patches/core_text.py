@@ -15,7 +15,7 @@ from orcdbg.patches.kprobes import ProbePass
 from orcdbg.patches.relocated import RelocationsPass, relocated_by_difference
 from orcdbg.patches.relocation import BuiltText, RelocationList
 from orcdbg.patches.replay import Build, table_problems
-from orcdbg.patches.site import PatchPass, U8Array, Undecidable, WorkingText
+from orcdbg.patches.site import PatchPass, U8Array, U64Array, Undecidable, WorkingText, known_spans
 from orcdbg.patches.sweep import WholeText
 
 _MAX_TEXT = 256 << 20
@@ -64,7 +64,17 @@ def relocations_by_difference(
     """The relocations of the whole text as memory shows them."""
     array, now = np.frombuffer(data, dtype=np.uint8), _without_probes(memory, passes)
     limits, slide = _image_range(build.image), build.linux.slide
-    return relocated_by_difference(array, now, build.text[0] - slide, slide, limits, built.per_cpu_size)
+    boundaries = _boundaries(passes) - np.uint64(slide)
+    return relocated_by_difference(array, now, build.text[0] - slide, slide, limits, built.per_cpu_size, boundaries)
+
+
+def _boundaries(passes: Sequence[PatchPass]) -> U64Array:
+    """Where the places of all passes begin and end: each is whole instructions, a prefix, or a whole operand."""
+    spans = [known_spans(one) for one in passes]
+    empty = np.empty(0, np.uint64)
+    return np.unique(
+        np.concatenate([empty, *(one.starts for one in spans), *(one.starts + one.sizes for one in spans)])
+    )
 
 
 def relocations_pass(

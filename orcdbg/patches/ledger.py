@@ -14,15 +14,7 @@ import numpy as np
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.patches.site import PatchPass, PatchSite, Spans, U64Array, Undecidable, WorkingText, make_spans
-
-
-def _known_spans(the_pass: PatchPass) -> Spans:
-    """A pass's places; none where the snapshot does not tell them."""
-    try:
-        return the_pass.spans()
-    except Undecidable:
-        return make_spans([], [])
+from orcdbg.patches.site import PatchPass, PatchSite, U64Array, Undecidable, WorkingText, known_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +57,7 @@ class PatchLedger:
     @functools.cached_property
     def _index(self) -> tuple[U64Array, U64Array, U64Array, U64Array, U64Array]:
         """Start, end and first row of each cluster; then pass and index of each row, sorted by address."""
-        spans = [_known_spans(p) for p in self.passes]
+        spans = [known_spans(p) for p in self.passes]
         starts = np.concatenate([s.starts for s in spans] or [np.empty(0, np.uint64)])
         sizes = np.concatenate([s.sizes for s in spans] or [np.empty(0, np.uint64)])
         owners = np.concatenate([np.full(len(s.starts), i, np.uint64) for i, s in enumerate(spans)] or [starts])

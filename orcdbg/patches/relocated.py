@@ -11,9 +11,10 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from orcdbg.base.reading import U64
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.patches.relocation import RelocationList
-from orcdbg.patches.site import Applied, U8Array, WorkingText, make_spans
+from orcdbg.patches.site import Applied, U8Array, U64Array, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 
 _CHUNK = 1 << 20
@@ -53,7 +54,13 @@ class RelocationsPass(Sweep):
 
 
 def relocated_by_difference(
-    built: U8Array, now: U8Array, start: int, slide: int, image: tuple[int, int], per_cpu_size: int
+    built: U8Array,
+    now: U8Array,
+    start: int,
+    slide: int,
+    image: tuple[int, int],
+    per_cpu_size: int,
+    boundaries: U64Array,
 ) -> RelocationList:
     """The places in a text that has no list, told by what memory holds there.
 
@@ -67,6 +74,8 @@ def relocated_by_difference(
         slide: run-time minus link address.
         image: link addresses [first, last) that operands may name.
         per_cpu_size: bytes of per-CPU data linked at 0, 0 when they are linked like other data.
+        boundaries: link addresses, ascending, at which instructions are known to begin or end: no operand reaches across
+            one, though bytes on both sides, written by a patch, may look like one that was moved.
     """
     found: list[npt.NDArray[np.int64]] = []
     signs: list[npt.NDArray[np.int64]] = []
@@ -79,7 +88,11 @@ def relocated_by_difference(
             mine = mine[_plausible(values[mine].astype(np.int64), mine + first, start, sign, image, per_cpu_size)]
             found.append(mine + first)
             signs.append(np.full(len(mine), sign))
-    return _without_overlaps(np.concatenate(found), np.concatenate(signs), start)
+    offsets, kinds = np.concatenate(found), np.concatenate(signs)
+    first_after = np.searchsorted(boundaries, offsets.astype(np.uint64) + np.uint64(start), side="right")
+    following = np.append(boundaries, np.uint64(U64))[first_after]
+    is_whole = following >= offsets.astype(np.uint64) + np.uint64(start + 4)
+    return _without_overlaps(offsets[is_whole], kinds[is_whole], start)
 
 
 def _words(data: U8Array) -> npt.NDArray[np.uint32]:

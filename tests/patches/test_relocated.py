@@ -1,0 +1,29 @@
+"""Which operands did the boot loader move, told by memory alone?"""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from orcdbg.patches.relocated import relocated_by_difference
+
+TEXT = 0xFFFFFFFF81000000
+SLIDE = 0x38000000
+MOVED = 0x20  # where the operand of a mov is
+CALL = 0x2E
+BUILT = bytearray(0x40)
+BUILT[MOVED : MOVED + 4] = (0x81002000).to_bytes(4, "little")
+BUILT[CALL - 3 : CALL + 5] = bytes.fromhex("4c89f6e803810000")  # mov %r14,%rsi; call of a static call's trampoline
+
+
+@pytest.mark.parametrize(("boundaries", "found"), [([], [MOVED, CALL - 2]), ([CALL, CALL + 5], [MOVED])])
+def test_no_operand_reaches_across_the_beginning_of_a_patched_place(boundaries: list[int], found: list[int]) -> None:
+    """A call's new distance may differ from the old one by what looks like the slide, with the bytes before it (6.12)."""
+    now = bytearray(BUILT)
+    now[MOVED : MOVED + 4] = (0x81002000 + SLIDE & 0xFFFFFFFF).to_bytes(4, "little")
+    now[CALL + 1 : CALL + 5] = bytes.fromhex("3b9148ff")
+    before, after = (np.frombuffer(bytes(text), dtype=np.uint8) for text in (BUILT, now))
+    known = np.array([TEXT + at for at in boundaries], dtype=np.uint64)
+    places = relocated_by_difference(before, after, TEXT, SLIDE, (TEXT, TEXT + 0x4000000), 0, known)
+    assert (places.places - np.uint64(TEXT)).tolist() == found
+    assert set(places.signs.tolist()) == {1}
