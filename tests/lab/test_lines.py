@@ -67,7 +67,7 @@ def gdb_line(vmlinux: Path, address: int) -> str:
 
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_lines_and_inlined_functions_are_those_of_binutils(kernel: str, seed: int) -> None:
-    """At addresses chosen at random from all text. Where binutils names another file for the same line, gdb decides."""
+    """At addresses chosen at random from all text. Where binutils says otherwise, gdb decides."""
     if shutil.which("addr2line") is None or shutil.which("gdb") is None:
         pytest.skip("addr2line and gdb are not installed")
     try:
@@ -84,7 +84,9 @@ def test_lines_and_inlined_functions_are_those_of_binutils(kernel: str, seed: in
     for address, theirs in asked(vmlinux, addresses).items():
         position = lines.at(address)
         if position is None or position.line is None:
-            assert theirs[0][1].endswith((":0", ":?")), (hex(address), theirs)
+            if not theirs[0][1].endswith((":0", ":?")):  # between functions binutils goes by what it was asked before
+                by_gdb += 1
+                assert "No line number information" in gdb_line(vmlinux, address), (hex(address), theirs)
             continue
         compared += 1
         mine = ours(position)
