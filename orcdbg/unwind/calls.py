@@ -21,9 +21,10 @@ MAX_FUNCTION_SIZE = 1 << 16
 CALL_SIZE = 5
 MAX_INSTRUCTION = 15
 NEAR = 16  # bytes by which a patched call may miss a function's start: padding before it, ENDBR at it
-_OPEN = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_dispatcher|bpf_prog_|bpf_trampoline")
+_OPEN = re.compile(r"__fentry__|ftrace_|arch_ftrace|bpf_dispatcher|bpf_prog_|bpf_trampoline")
 _OF_TRACERS = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
-_STANDS_IN = ("__SCT__", "__fentry__")
+_STATIC_CALL = "__SCT__"
+_STANDS_IN = (_STATIC_CALL, "__fentry__")
 _INT3 = 0xCC
 _RETURN = "return_thunk"
 _PADDING = ("nop", "int3", "xchgw", "data16")
@@ -193,7 +194,10 @@ class Calls:
             now, built = (space.read(function.start, function.size) for space in (self._memory, self._built))
         except MemoryFault:
             return None
-        for code, is_running in ((now, True), (built, False)):
+        versions = [(now, True), (built, False)]
+        if function.symbol.startswith(_STATIC_CALL):
+            del versions[1]  # as a call of it: it leads where it does now
+        for code, is_running in versions:
             exits = self._exits_in(code, function, built if is_running else None)
             if exits is None:
                 return None

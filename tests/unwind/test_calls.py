@@ -119,6 +119,14 @@ def test_what_stands_in_for_a_patched_call_leads_nowhere_itself(name: str, now: 
     assert calls.leads_to(TEXT + 5, traced) is (False if is_call else None)  # tracing may have ended meanwhile
 
 
+@pytest.mark.parametrize(("now", "lead_to_h"), [(to("h", "__SCT__s"), True), (RET + INT3 * 3, False)])
+def test_a_jump_to_a_static_calls_trampoline_goes_where_that_goes_now(now: bytes, lead_to_h: bool) -> None:
+    """Not where it went as built: the default is a stand-in too."""
+    jump = {"f": to("__SCT__s", "f")}
+    calls = make(jump | {"__SCT__s": now}, jump | {"__SCT__s": to("g", "__SCT__s")})
+    assert (verdict(calls, "g"), verdict(calls, "h")) == (False, lead_to_h)
+
+
 def test_a_stack_begins_at_a_function_or_behind_a_far_return() -> None:
     """Such addresses are put there, not called from."""
     calls = make({"caller": b"\x48\xcb" + NOP5 + RET})
