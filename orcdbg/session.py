@@ -15,6 +15,7 @@ from orcdbg.formats.callframe import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.exception_table import ExceptionTable, exception_table
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import module_orc
@@ -421,8 +422,15 @@ class Session:
             self.follows_call,
             self.call_target,
             rewritten,
-            evidence=Evidence(Calls(*self._code_spaces, self.names.at)),
+            evidence=Evidence(Calls(*self._code_spaces, self.names.at, self._is_landed_in)),
         )
+
+    @functools.cached_property
+    def _exceptions(self) -> ExceptionTable:
+        return exception_table(self.linux, (self.memory, AsLinked(self.image, self.slide)))
+
+    def _is_landed_in(self, start: int, end: int) -> bool:
+        return self._exceptions.lands_from_outside(start, end)
 
     def terrain_over(self, memory: AddressSpace) -> Terrain:
         """What walks go over where memory, text included, is another: that of an emulated CPU."""
@@ -433,7 +441,7 @@ class Session:
             except MemoryFault:
                 return self.follows_call(address)
 
-        evidence = Evidence(Calls(memory, self.built, self.names.at))
+        evidence = Evidence(Calls(memory, self.built, self.names.at, self._is_landed_in))
         overlay = self._overlay_over(memory)
         return replace(self.terrain, memory=memory, overlay=overlay, follows_call=follows_call, evidence=evidence)
 

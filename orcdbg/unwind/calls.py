@@ -50,9 +50,17 @@ class Calls:
         memory: text as it is.
         built: text as built, at run-time addresses; modules have none here.
         locate: the symbol that holds an address.
+        is_landed_in: whether faults elsewhere are continued in [start, end): what is called there is not told by its symbol.
     """
 
-    def __init__(self, memory: AddressSpace, built: AddressSpace, locate: Callable[[int], Location | None]) -> None:
+    def __init__(
+        self,
+        memory: AddressSpace,
+        built: AddressSpace,
+        locate: Callable[[int], Location | None],
+        is_landed_in: Callable[[int, int], bool] = lambda start, end: False,
+    ) -> None:
+        self._is_landed_in = is_landed_in
         self._memory = memory
         self._built = built
         self._locate = locate
@@ -82,7 +90,8 @@ class Calls:
         if key not in self._boundaries:
             place = self._locate(inside)
             known = place is not None and place.is_text and 0 < place.size <= MAX_FUNCTION_SIZE
-            self._boundaries[key] = self._search(place, address, word) if place and known else None
+            answer = self._search(place, address, word) if place and known else None
+            self._boundaries[key] = self._unless_landed_in(answer, place)
         return self._boundaries[key]
 
     def _search(self, place: Location, address: int, wanted: str) -> bool | None:
@@ -108,8 +117,13 @@ class Calls:
         """True where the call that ends at `return_address` enters `callee`, False where it cannot, else None."""
         key = (return_address, callee.start)
         if key not in self._verdicts:
-            self._verdicts[key] = self._judge(return_address, callee)
+            self._verdicts[key] = self._unless_landed_in(self._judge(return_address, callee), callee)
         return self._verdicts[key]
+
+    def _unless_landed_in(self, answer: bool | None, place: Location | None) -> bool | None:
+        """A "no" that holds for a place as its symbol bounds it; open where other functions' faults are continued there."""
+        is_no = answer is False and place is not None
+        return None if is_no and place and self._is_landed_in(place.start, place.start + place.size) else answer
 
     def _judge(self, return_address: int, callee: Location) -> bool | None:
         now, built = (self._target(space, return_address) for space in (self._memory, self._built))

@@ -127,6 +127,18 @@ def test_a_jump_to_a_static_calls_trampoline_goes_where_that_goes_now(now: bytes
     assert (verdict(calls, "g"), verdict(calls, "h")) == (False, lead_to_h)
 
 
+def test_where_other_functions_faults_are_continued_nothing_is_ruled_out() -> None:
+    """What runs in 5.10's .fixup belongs to functions elsewhere, whatever symbol comes before it."""
+    bodies = {"caller": to("f", "caller", 0, b"\xe8") + RET}
+    whole, start = make(bodies), start_of("g")
+    landed = Calls(whole._memory, whole._built, locate, lambda low, high: low <= start + 9 < high)
+    place = locate(start)
+    assert place is not None
+    assert (whole.leads_to(TEXT + 5, place), landed.leads_to(TEXT + 5, place)) == (False, None)
+    assert (whole.ends_call(start + 9), landed.ends_call(start + 9)) == (False, None)
+    assert (whole.ends_call(start_of("h") + 9), landed.ends_call(start_of("h") + 9)) == (False, False)
+
+
 def test_a_stack_begins_at_a_function_or_behind_a_far_return() -> None:
     """Such addresses are put there, not called from."""
     calls = make({"caller": b"\x48\xcb" + NOP5 + RET})
