@@ -33,7 +33,7 @@ from orcdbg.orc.unstated import UnstatedFunctions
 from orcdbg.patches.audit import AuditReport, Replayed
 from orcdbg.patches.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.journal import Journal, JournalLedger, check_journal
-from orcdbg.patches.jump_labels import JumpLabelsPass
+from orcdbg.patches.jump_labels import branches_between
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.patches.module_sites import ModuleSites
 from orcdbg.patches.relocation import BuiltText
@@ -461,14 +461,6 @@ class Session:
         """Walks stacks."""
         return Unwinder(self.linux, self.terrain, self.cpus, self.return_trampolines)
 
-    def _branches(self, start: int, end: int) -> dict[int, int]:
-        """Jumps that the kernel may patch into [start, end): those of static branches."""
-        found: dict[int, int] = {}
-        for one in self.passes:
-            if isinstance(one, JumpLabelsPass):
-                found |= one.branches(start, end)
-        return found
-
     @functools.cached_property
     def function_saves(self) -> FunctionSaves:
         """Where functions keep their callers' registers, by their instructions."""
@@ -476,8 +468,10 @@ class Session:
         def effective(address: int) -> Effective:
             return self.overlay.at(address, True)
 
-        text, named = self.text, self.names.starts_of
-        return FunctionSaves(text, self.built, effective, self.names.at, named, self._branches)
+        def branches(start: int, end: int) -> dict[int, int]:
+            return branches_between(self.passes, start, end)
+
+        return FunctionSaves(self.text, self.built, effective, self.names.at, self.names.starts_of, branches)
 
     @functools.cached_property
     def debug(self) -> DebugInfo:

@@ -6,7 +6,7 @@ therefore in memory too; the count in each `struct static_key` decides. The imag
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ import numpy.typing as npt
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.nops import NopTable
-from orcdbg.patches.site import Applied, U8Array, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import built_bytes, displacement, repeated, self_relative
 from orcdbg.patches.variables import read_words
@@ -101,3 +101,12 @@ def _lengths(first: U8Array) -> npt.NDArray[np.int64]:
     """Two bytes where the assembler made a short jump or objtool a short NOP (since 5.17), else five."""
     is_nop = (first[:, 0] == _SHORT_NOP[0]) & (first[:, 1] == _SHORT_NOP[1])
     return np.where((first[:, 0] == _SHORT_JUMP) | is_nop, 2, 5)
+
+
+def branches_between(passes: Iterable[PatchPass], start: int, end: int) -> dict[int, int]:
+    """Where jumps go that the kernel may patch into [start, end): those of all static branches there."""
+    found: dict[int, int] = {}
+    for one in passes:
+        if isinstance(one, JumpLabelsPass):
+            found |= one.branches(start, end)
+    return found
