@@ -15,7 +15,7 @@ from orcdbg.formats.callframe import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
-from orcdbg.kernel.exception_table import ExceptionTable, exception_table
+from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import module_orc
@@ -49,6 +49,7 @@ from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
 from orcdbg.unwind.calls import AsLinked, Calls
 from orcdbg.unwind.evidence import Evidence
+from orcdbg.unwind.pointers import Constants, Pointers
 from orcdbg.unwind.registers import RegisterFinder
 from orcdbg.unwind.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
@@ -422,15 +423,18 @@ class Session:
             self.follows_call,
             self.call_target,
             rewritten,
-            evidence=Evidence(Calls(*self._code_spaces, self.names.at, self._is_landed_in)),
+            evidence=self._evidence(self.memory, *self._code_spaces),
         )
 
-    @functools.cached_property
-    def _exceptions(self) -> ExceptionTable:
-        return exception_table(self.linux, (self.memory, AsLinked(self.image, self.slide)))
-
-    def _is_landed_in(self, start: int, end: int) -> bool:
-        return self._exceptions.lands_from_outside(start, end)
+    def _evidence(self, memory: AddressSpace, text: AddressSpace, built: AddressSpace) -> Evidence:
+        """What judges walks over stacks in `memory`, and over text as run and as built."""
+        spaces = (self.memory, AsLinked(self.image, self.slide))
+        calls = Calls(text, built, self.names.at, ExceptionTable(self.linux, spaces).lands_from_outside)
+        start, end = (self.linux.find_address(name) or 0 for name in ("__start_rodata", "__end_rodata"))
+        constants = Constants(self.memory, self.image, (start, end), self.slide)
+        pointers = Pointers((text, built), constants.read, self.names.at)
+        finder = RegisterFinder(memory, None, lambda ip, exact: self.function_saves.row(ip, exact))  # made when needed
+        return Evidence(calls, pointers, finder)
 
     def terrain_over(self, memory: AddressSpace) -> Terrain:
         """What walks go over where memory, text included, is another: that of an emulated CPU."""
@@ -441,7 +445,7 @@ class Session:
             except MemoryFault:
                 return self.follows_call(address)
 
-        evidence = Evidence(Calls(memory, self.built, self.names.at, self._is_landed_in))
+        evidence = self._evidence(memory, memory, self.built)
         overlay = self._overlay_over(memory)
         return replace(self.terrain, memory=memory, overlay=overlay, follows_call=follows_call, evidence=evidence)
 

@@ -7,60 +7,65 @@ from their functions and without symbols of their own, so that no call leads to 
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 
 import numpy as np
+import numpy.typing as npt
 
-from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace, U64Array
 from orcdbg.kernel.linux import Linux
 
+U8Array = npt.NDArray[np.uint8]
 _ENTRY = "exception_table_entry"
-_MAX_BYTES = 1 << 22  # of the table; kernels have some 40 kB
+_MAX_BYTES = 1 << 22  # of the table; kernels have some 10 kB
+_NOTHING: U64Array = np.empty(0, dtype=np.uint64)
 
 
 class ExceptionTable:
-    """The kernel's own entries, without those of modules.
+    """The kernel's own entries, without those of modules; read when they are asked for.
 
     Args:
-        faulting: addresses of the instructions that may fault.
-        landings: where the CPU goes on, in the same order.
+        linux: the kernel.
+        spaces: what may have the table, by run-time addresses: the first that does is taken.
     """
 
-    def __init__(self, faulting: U64Array, landings: U64Array) -> None:
-        self.faulting = faulting
-        self.landings = landings
+    def __init__(self, linux: Linux, spaces: Sequence[AddressSpace]) -> None:
+        self._linux, self._spaces = linux, spaces
 
     def lands_from_outside(self, start: int, end: int) -> bool:
         """Whether a fault of an instruction outside of [start, end) is continued in there."""
         low, high = np.uint64(start), np.uint64(end)
-        inside = (self.landings >= low) & (self.landings < high)
-        return bool((inside & ((self.faulting < low) | (self.faulting >= high))).any())
+        faulting, landings = self.entries
+        inside = (landings >= low) & (landings < high)
+        return bool((inside & ((faulting < low) | (faulting >= high))).any())
+
+    @functools.cached_property
+    def entries(self) -> tuple[U64Array, U64Array]:
+        """Addresses of instructions that may fault, and of where the CPU goes on; none where there is no sound table."""
+        bounds = (self._linux.find_address("__start___ex_table"), self._linux.find_address("__stop___ex_table"))
+        try:
+            columns = [self._linux.types.offset(_ENTRY, name) for name in ("insn", "fixup")]
+            size = self._linux.types.size(_ENTRY)
+        except NotFound:
+            return _NOTHING, _NOTHING
+        start, end = (bound or 0 for bound in bounds)
+        if not 0 < end - start <= _MAX_BYTES or max(columns) + 4 > size:
+            return _NOTHING, _NOTHING
+        pieces = (_read(space, start, end - start) for space in self._spaces)
+        data = next((piece for piece in pieces if piece is not None), b"")
+        rows = np.frombuffer(data[: len(data) // size * size], dtype=np.uint8).reshape(-1, size)
+        places = np.uint64(start) + np.arange(len(rows), dtype=np.uint64) * np.uint64(size)
+        insn, fixup = (_targets(rows, places, column) for column in columns)
+        return insn, fixup
 
 
-def exception_table(linux: Linux, spaces: Sequence[AddressSpace]) -> ExceptionTable:
-    """The table, from the first of `spaces` that has it; empty where none does, or the image does not bound it."""
-    nothing = np.empty(0, dtype=np.uint64)
-    start, end = linux.find_address("__start___ex_table"), linux.find_address("__stop___ex_table")
-    if start is None or end is None or not 0 < end - start <= _MAX_BYTES or not linux.types.exists(_ENTRY):
-        return ExceptionTable(nothing, nothing)
-    try:
-        members = {name: linux.types.offset(_ENTRY, name) for name in ("insn", "fixup")}
-        size = linux.types.size(_ENTRY)
-    except OrcdbgError:
-        return ExceptionTable(nothing, nothing)
-    if not all(offset + 4 <= size for offset in members.values()):
-        return ExceptionTable(nothing, nothing)
-    data = next((found for space in spaces if (found := _read(space, start, end - start)) is not None), b"")
-    places = np.uint64(start) + np.arange(len(data) // size, dtype=np.uint64) * np.uint64(size)
-    rows = np.frombuffer(data[: len(places) * size], dtype=np.uint8).reshape(-1, size)
-
-    def column(offset: int) -> U64Array:
-        relative = np.ascontiguousarray(rows[:, offset : offset + 4]).view("<i4").ravel().astype(np.int64)
-        found: U64Array = places + np.uint64(offset) + relative.view(np.uint64)
-        return found
-
-    return ExceptionTable(column(members["insn"]), column(members["fixup"]))
+def _targets(rows: U8Array, places: U64Array, column: int) -> U64Array:
+    """What the four bytes at `column` of each row lead to, which count from where they are."""
+    relative = np.ascontiguousarray(rows[:, column : column + 4]).view("<i4").ravel().astype(np.int64)
+    found: U64Array = places + np.uint64(column) + relative.view(np.uint64)
+    return found
 
 
 def _read(space: AddressSpace, address: int, size: int) -> bytes | None:

@@ -134,11 +134,11 @@ class Calls:
         if now is None:
             return self._is_gone(return_address, built, callee)
         if built is not None and -NEAR <= now - built <= NEAR:
-            return self._is_reached(built, callee)  # call depth tracking calls into the padding before the function
+            return self.is_reached(built, callee)  # call depth tracking calls into the padding before the function
         # a patched call leads where it does now, or did as built: the trampoline of a static call only stands in for
         # what is patched in, and an indirect call that is a direct one now has been patched once, at boot
         targets = {now, now if built is None or self._is_patched_in(built) else built}
-        answers = {self._is_reached(target, callee) for target in targets}
+        answers = {self.is_reached(target, callee) for target in targets}
         return True if True in answers else None if None in answers else False
 
     def _is_patched_in(self, built: int) -> bool:
@@ -169,7 +169,7 @@ class Calls:
             return None
         return return_address + signed(int.from_bytes(code[1:], "little"), 32) & U64 if code[0] == 0xE8 else None
 
-    def _is_reached(self, target: int, callee: Location) -> bool | None:
+    def is_reached(self, target: int, callee: Location) -> bool | None:
         """Whether code that is called at `target` may come into `callee` without another call; None where that is open."""
         first = self._locate(target)
         if first is None:

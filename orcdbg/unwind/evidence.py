@@ -11,10 +11,15 @@ from __future__ import annotations
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import NamedTuple
 
+from orcdbg.base.reading import U64
+from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack
 from orcdbg.unwind.calls import Calls
 from orcdbg.unwind.frame import OVERFLOWED, Frame
+from orcdbg.unwind.pointers import PointerRead, Pointers
+from orcdbg.unwind.registers import KnownRegisters, RegisterFinder
 
 # The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
 # of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
@@ -25,11 +30,26 @@ _IRET_SIZE = 40
 _NMI_COPIES = 56
 
 
-class Evidence:
-    """Judges walks of one kernel."""
+class Witness(NamedTuple):
+    """What the frame at `depth` tells of the one below it: its call read a pointer, which leads to `callee` or not."""
 
-    def __init__(self, calls: Calls) -> None:
+    depth: int
+    read: PointerRead
+    callee: Location
+
+
+class Evidence:
+    """Judges walks of one kernel.
+
+    Args:
+        calls: where direct calls lead.
+        pointers: where indirect calls have their targets from, and
+        finder: the registers in the frames that they are called from; None where neither is asked for.
+    """
+
+    def __init__(self, calls: Calls, pointers: Pointers | None = None, finder: RegisterFinder | None = None) -> None:
         self.calls = calls
+        self._pointers, self._finder = pointers, finder
 
     def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
         """The frames with their doubts.
@@ -42,7 +62,7 @@ class Evidence:
         out = [_noted(frame, stacks) for frame in frames]
         for index in range(1, len(out)):
             below, frame = out[index - 1], out[index]
-            why = self._contradiction(below, frame, stacks)
+            why = self._contradiction(below, frame, stacks) or self._refutation(out[: index + 1])
             if why is not None and frame.reliable:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
             if why is not None and below.mark in " ~":
@@ -83,6 +103,46 @@ class Evidence:
         if verdict is None and self.calls.ends_call(frame.ip) is False:
             return f"no instruction that ends at {frame.ip:#x} is a call"
         return None
+
+    def witnesses(self, frames: Sequence[Frame]) -> list[Witness]:
+        """What indirect calls of these frames, which are all callers of each other, went through."""
+        found = [self._witness(frames[: index + 1]) for index in range(1, len(frames))]
+        return [one for one in found if one is not None]
+
+    def _witness(self, frames: Sequence[Frame]) -> Witness | None:
+        """The same of the last frame alone."""
+        below, frame = frames[-2:]
+        is_asked = (
+            frame.kind == "call" and frame.recovered is None and frame.doubt is None and below.location is not None
+        )
+        if self._pointers is None or not is_asked or below.location is None:
+            return None
+        if self.calls.leads_to(frame.ip, below.location) is not None:
+            return None
+        read = self._pointers.read_by(frame.ip)
+        return None if read is None else Witness(len(frames) - 1, read, below.location)
+
+    def registers(self, frames: Sequence[Frame]) -> list[KnownRegisters]:
+        """Of each of these frames, innermost first, by the functions' instructions."""
+        return [] if self._finder is None else self._finder.of(frames)
+
+    def refuted(self, witness: Witness, value: int) -> str | None:
+        """Why the call cannot have led where it is said to, if `value` is in the register; None where it can."""
+        target = None if self._pointers is None else self._pointers.target(witness.read, value)
+        if target is None or (target and self.calls.is_reached(target, witness.callee) is not False):
+            return None
+        where = f"{witness.read.offset:#x}({witness.read.register})"
+        return (
+            f"the call went through {where}, {value + witness.read.offset & U64:#x}, and not to {witness.callee.symbol}"
+        )
+
+    def _refutation(self, frames: Sequence[Frame]) -> str | None:
+        """What speaks against the last of the frames by what its registers are; None where nothing does."""
+        witness = self._witness(frames) if frames[-1].reliable else None
+        if witness is None:
+            return None
+        value = self.registers(frames)[-1].values.get(witness.read.register)
+        return None if value is None else self.refuted(witness, value.value)
 
     def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
         if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 
 from orcdbg.base.reading import U64, AddressSpace, U64Array, read_memory_pieces
 from orcdbg.unwind.equal_stacks import Batch, EqualStacks, Level, SharedFrames
+from orcdbg.unwind.evidence import Witness
 from orcdbg.unwind.frame import Frame
 from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, PT_REGS, PT_REGS_SIZE, USER_CS, Terrain, explained
 
@@ -43,6 +44,13 @@ class Found(NamedTuple):
 
     frames: SharedFrames
     end: str
+
+
+class _Saved(NamedTuple):
+    """What an indirect call tells, with the place of the register that it went by: a distance from the stack's end."""
+
+    witness: Witness
+    offset: int
 
 
 class _Step(NamedTuple):
@@ -149,6 +157,7 @@ class Lockstep:
         self._returns: dict[int, bool] = {}
         self._starts: dict[int, bool] = {}
         self._shapes: dict[bytes, EqualStacks | None] = {}
+        self._witnesses: dict[EqualStacks, list[_Saved]] = {}
 
     def walk(self, sleepers: Sequence[Sleeper]) -> list[Found | None]:
         """For each task what its walk found, None where it needs the careful walk."""
@@ -251,12 +260,16 @@ class Lockstep:
             key = _key(walk.columns[:length], members, stacks)
             _, firsts, which = np.unique(key, return_index=True, return_inverse=True)
             shapes = [self._shape(key[i].tobytes(), int(members[i]), length, walk, stacks) for i in firsts]
-            for member, number in zip(members.tolist(), which.tolist(), strict=True):
-                shape = shapes[number]
+            for number, shape in enumerate(shapes):
                 if shape is None:
                     continue
+                if shape not in self._witnesses:
+                    self._witnesses[shape] = self._saved_pointers(
+                        SharedFrames(shape, batch, int(members[firsts[number]]))
+                    )
                 end = "user" if shape.ends_in_user else "kthread"
-                found[member] = Found(SharedFrames(shape, batch, member), end)
+                for member in self._unrefuted(shape, members[which == number], stacks, walk).tolist():
+                    found[member] = Found(SharedFrames(shape, batch, member), end)
         return found
 
     def _shape(self, key: bytes, member: int, length: int, walk: _Walk, stacks: _Stacks) -> EqualStacks | None:
@@ -265,6 +278,37 @@ class Lockstep:
             shape = self._new_shape(member, length, walk, stacks)
             self._shapes[key] = shape if self._is_borne_out(shape) else None
         return self._shapes[key]
+
+    def _saved_pointers(self, frames: SharedFrames) -> list[_Saved]:
+        """Where stacks of one shape keep the registers that their indirect calls went through."""
+        evidence, shape = self._terrain.evidence, frames.shape
+        calls = [level.prototype for level in shape.levels]
+        witnesses = [] if evidence is None else evidence.witnesses(calls)
+        if evidence is None or not witnesses:
+            return []
+        known, found = evidence.registers(frames[: witnesses[-1].depth + 1]), list[_Saved]()
+        for witness in witnesses:
+            name, registers = witness.read.register, known[witness.depth]
+            if name in registers.slots:
+                found.append(_Saved(witness, registers.slots[name] - frames.top))
+            elif name in registers.values:
+                found.append(_Saved(witness, shape.start + shape.layout[name]))
+        return found
+
+    def _unrefuted(self, shape: EqualStacks, members: Indices, stacks: _Stacks, walk: _Walk) -> Indices:
+        """Those of the members whose indirect calls went where their frames say, as far as what they saved tells."""
+        evidence = self._terrain.evidence
+        if evidence is None:
+            return members
+        for witness, offset in self._witnesses[shape]:
+            slots = stacks.end[members] + np.uint64(offset & U64)
+            is_held = stacks.holds(members, slots, 8)
+            members, slots = members[is_held], slots[is_held]
+            is_bp = witness.read.register == "rbp"
+            values = walk.columns[witness.depth].bp[members] if is_bp else stacks.words(members, slots)
+            stands = {value: evidence.refuted(witness, value) is None for value in set(values.tolist())}
+            members = members[np.array([stands[value] for value in values.tolist()], dtype=bool)]
+        return members
 
     def _is_borne_out(self, shape: EqualStacks) -> bool:
         evidence = self._terrain.evidence

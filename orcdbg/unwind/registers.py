@@ -8,7 +8,7 @@ touched it. A value that this does not prove is absent, with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import U64, AddressSpace, read_u64
@@ -23,10 +23,14 @@ _CALL_FRAMES = ".debug_frame"
 
 @dataclass(frozen=True, slots=True)
 class KnownRegisters:
-    """A frame's registers, and for the callee-saved ones that are not among them, why."""
+    """A frame's registers, and for the callee-saved ones that are not among them, why.
+
+    `slots` are the addresses of those that are as a frame saved them.
+    """
 
     values: Registers
     unknown: Mapping[str, str]
+    slots: Mapping[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,10 +57,13 @@ class RegisterFinder:
 
     def all(self, trace: StackTrace, last: int | None = None) -> list[KnownRegisters]:
         """The registers of each frame, from the innermost to frame `last`."""
-        frames = trace.frames if last is None else trace.frames[: last + 1]
+        return self.of(trace.frames if last is None else trace.frames[: last + 1])
+
+    def of(self, frames: Sequence[Frame]) -> list[KnownRegisters]:
+        """The same of frames, innermost first, that need not be all of a stack."""
         found: list[KnownRegisters] = []
         for frame in frames:
-            found.append(self._first(frame) if not found else self._caller(trace.frames, frame, found[-1]))
+            found.append(self._first(frame) if not found else self._caller(frames, frame, found[-1]))
         return found
 
     def _first(self, frame: Frame) -> KnownRegisters:
@@ -74,9 +81,12 @@ class RegisterFinder:
                 frame.registers, dict.fromkeys(CALLEE_SAVED, f"the step from frame #{callee.index} is in doubt")
             )
         kept = self._kept(callee, inner)
-        values, unknown = dict(frame.registers), dict[str, str]()
+        values, unknown, slots = dict(frame.registers), dict[str, str](), dict[str, int]()
         for name in CALLEE_SAVED:
             value, why = self._restored(name, callee, inner, kept)
+            slot = self._slot(name, callee, inner, kept)
+            if value is not None and slot is not None:
+                slots[name] = slot
             if name in values and value is not None and values[name].value != value.value:
                 unknown[name] = f"ORC and {kept.by} disagree in frame #{callee.index}"
                 del values[name]
@@ -84,7 +94,7 @@ class RegisterFinder:
                 values[name] = value
             elif name not in values:
                 unknown[name] = why
-        return _complete(values, unknown)
+        return _complete(values, unknown, slots)
 
     def _kept(self, frame: Frame, inner: KnownRegisters) -> _Found:
         """Where a frame's function keeps its caller's registers."""
@@ -128,6 +138,13 @@ class RegisterFinder:
         except MemoryFault:
             return None
 
+    def _slot(self, name: str, frame: Frame, inner: KnownRegisters, kept: _Found) -> int | None:
+        """Where the caller's value of a register was read, None where it is that of the first frame or not known."""
+        if kept.row is None or name not in kept.row.saved:
+            return None if kept.row is None else inner.slots.get(name)
+        place = kept.row.saved[name]
+        return None if place is None else self._address(place._replace(indirect=False), frame, inner)
+
     def _restored(
         self, name: str, frame: Frame, inner: KnownRegisters, kept: _Found
     ) -> tuple[RegisterValue | None, str]:
@@ -139,7 +156,7 @@ class RegisterFinder:
         place = kept.row.saved[name]
         if place is None:
             return None, f"where frame #{frame.index} keeps it does not follow from {kept.by}"
-        address = self._address(place._replace(indirect=False), frame, inner)
+        address = self._slot(name, frame, inner, kept)
         if address is None:
             return None, f"its place in frame #{frame.index} counts from {place.base}, which is not known"
         try:
@@ -149,5 +166,5 @@ class RegisterFinder:
         return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index} ({kept.by})"), ""
 
 
-def _complete(values: Registers, unknown: Mapping[str, str]) -> KnownRegisters:
-    return KnownRegisters(values, {name: why for name, why in unknown.items() if name not in values})
+def _complete(values: Registers, unknown: Mapping[str, str], slots: Mapping[str, int] | None = None) -> KnownRegisters:
+    return KnownRegisters(values, {name: why for name, why in unknown.items() if name not in values}, slots or {})

@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from orcdbg.kernel.exception_table import exception_table
+from orcdbg.kernel.exception_table import ExceptionTable
 from tests.build.kernel import U32, Structure, made_linux
 from tests.build.memory import SparseMemory
 
@@ -29,10 +29,10 @@ def test_faults_are_continued_where_the_table_says() -> None:
     """Whether from elsewhere: a function's own faults that are continued within it do not count."""
     memory, data = SparseMemory(), table(PAIRS)
     linux = made_linux(memory, ENTRY, {"__start___ex_table": (TABLE, 0), "__stop___ex_table": (TABLE + len(data), 0)})
-    empty = exception_table(linux, (memory,))
+    empty = ExceptionTable(linux, (SparseMemory(),))
     memory.put(TABLE, data)
-    found = exception_table(linux, (SparseMemory(), memory))
-    assert list(zip(found.faulting.tolist(), found.landings.tolist(), strict=True)) == PAIRS
+    found = ExceptionTable(linux, (SparseMemory(), memory))
+    assert list(zip(*(column.tolist() for column in found.entries), strict=True)) == PAIRS
     asked = [(TEXT, 0x100), (TEXT + 0x100, 0x100), (TEXT + 0x900, 0x100), (TEXT + 0x901, 0xFF)]
     assert [found.lands_from_outside(start, start + size) for start, size in asked] == [False, False, True, False]
     assert not empty.lands_from_outside(0, 2**64 - 1)
@@ -47,4 +47,4 @@ def test_a_table_of_no_sound_bounds_is_taken_for_empty(end: int, size: int) -> N
     structures = {"exception_table_entry": (size, ENTRY["exception_table_entry"][1])}
     end = end if size == 12 else TABLE + 36
     linux = made_linux(memory, structures, {"__start___ex_table": (TABLE, 0), "__stop___ex_table": (end, 0)})
-    assert len(exception_table(linux, (memory,)).landings) == 0
+    assert len(ExceptionTable(linux, (memory,)).entries[0]) == 0

@@ -102,7 +102,9 @@ class Shadow:
         active = [made.ip for made in reversed(self._made) if not made.is_trick]
         wrong = [frame for frame in frames if not self._is_true(frame, active)]
         shown = [(frame.kind, frame.stack, names(frame.ip), hex(frame.sp)) for frame in frames]
-        assert wrong == [], (where, shown, trace.end, trace.end_reason)
+        known = [(names(ip), hex(sp)) for ip, sp in self.known]
+        odd = [(names(frame.ip), hex(frame.sp)) for frame in wrong]
+        assert odd == [], (where, odd, "known:", known, "called:", [names(ip) for ip in active], "shown:", shown)
         places, count = [(frame.ip, frame.sp) for frame in frames], len(self.known)
         own = [ip for ip, _ in places[: len(places) - count] if ip not in self._allowed]
         is_whole = places[-count:] == self.known and own == active
@@ -157,6 +159,8 @@ class Shadow:
             if abs(stub.read_registers()["rsp"] - (made.slot or 0)) <= PT_REGS_SIZE + 8:
                 break
             stub.skip_breakpoint(made.ip)
+        else:
+            raise StubError(f"other tasks came back to entry code {HITS} times, and this one did not")
         stub.clear_breakpoint(made.ip)
         del self._made[number:]
         if not self._made:
