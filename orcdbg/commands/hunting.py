@@ -44,8 +44,6 @@ def from_saved(debugger: Debugger, words: str, task: Task) -> StackTrace:
     address = debugger.address(words)
     data = debugger.session.memory.read(address, PT_REGS_SIZE)
     registers = saved_registers(data, PT_REGS, f"pt_regs {address:#x}")
-    for name in ("cs", "ss"):
-        registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
     why = implausible(registers)
     if why:
         raise UsageError(f"no pt_regs at {address:#x}: {why}", "`bt -e` lists what looks like one")

@@ -11,6 +11,7 @@ from orcdbg.kernel.linux import Linux
 DEFAULT_TASK_STACK = 16384
 DEFAULT_IRQ_STACK = 16384
 PT_REGS_SIZE = 168
+IRET_SIZE = 40  # the last five words of a pt_regs, which the CPU itself saves
 GUARD = 4096  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
 # Names in `struct cea_exception_stacks` and the words of the JSON contract.
 _EXCEPTION_STACKS = (

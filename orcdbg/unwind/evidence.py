@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from orcdbg.base.reading import U64
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.stacks import IRET_SIZE, Stack
 from orcdbg.unwind.calls import Calls
 from orcdbg.unwind.frame import OVERFLOWED, Frame
 from orcdbg.unwind.pointers import PointerRead, Pointers
@@ -25,7 +25,6 @@ from orcdbg.unwind.registers import KnownRegisters, RegisterFinder
 # of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
 _MAX_GAP = 16 + 64
 _PADDINGS = (0, 16)  # above a task's user registers; 16 where the kernel was built for FRED
-_IRET_SIZE = 40
 # At the top of an NMI stack in use: the CPU's five words, rdx, and the word "NMI executing". See asm_exc_nmi.
 _NMI_COPIES = 56
 
@@ -148,7 +147,7 @@ class Evidence:
         if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:
             return f"no instruction begins at {frame.ip:#x}"
         end = _registers_end(below)
-        same = next((stack for stack in stacks if stack.holds(end - _IRET_SIZE, _IRET_SIZE)), None)
+        same = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
         if same is None or not same.begin <= frame.sp <= same.end:
             return None
         if not 0 <= frame.sp - end < _MAX_GAP and not is_nested_nmi(same, end, frame.sp):
@@ -180,13 +179,13 @@ def is_nested_nmi(stack: Stack, end: int, sp: int) -> bool:
 
 def _registers_end(below: Frame) -> int:
     """Where the saved registers that a step went by end: however many there are, the CPU's five words are the last."""
-    return (below.return_slot or 0) + _IRET_SIZE
+    return (below.return_slot or 0) + IRET_SIZE
 
 
 def _user_registers(below: Frame, stacks: Sequence[Stack]) -> str | None:
     """Why the user's registers cannot be where the frame below says, or None."""
     end = _registers_end(below)
-    own = next((stack for stack in stacks if stack.holds(end - _IRET_SIZE, _IRET_SIZE)), None)
+    own = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
     if own is None or own.kind != "task" or own.end - end in _PADDINGS:
         return None
     return f"the user's registers end at {end:#x}, not at the top of the task's stack"

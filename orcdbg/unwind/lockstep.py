@@ -15,10 +15,11 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.reading import U64, AddressSpace, U64Array, read_memory_pieces
+from orcdbg.kernel.stacks import PT_REGS_SIZE
 from orcdbg.unwind.equal_stacks import Batch, EqualStacks, Level, SharedFrames
 from orcdbg.unwind.evidence import Witness
 from orcdbg.unwind.frame import Frame
-from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, PT_REGS, PT_REGS_SIZE, USER_CS, Terrain, explained
+from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, PT_REGS, USER_CS, Terrain, explained
 
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]

@@ -152,8 +152,6 @@ class Scan:
         except MemoryFault:
             return None
         registers = saved_registers(data, PT_REGS, f"pt_regs {at:#x}")
-        for name in ("cs", "ss"):
-            registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
         ip = registers["rip"].value
         if implausible(registers) is not None or ip == 0:
             return None

@@ -70,7 +70,4 @@ def _nmi_registers(linux: Linux, cpu: int, task: int) -> CpuState | None:
 def _saved(linux: Linux, cpu: int, address: int) -> CpuState | None:
     registers = saved_registers(linux.memory.read(address, PT_REGS_SIZE), PT_REGS, "")
     values = {name: found.value for name, found in registers.items()}
-    for name in ("cs", "ss"):
-        values[name] &= 0xFFFF
-        registers[name] = registers[name]._replace(value=values[name])
     return None if implausible(registers) else CpuState(cpu, f"pt_regs {address:#x}", values, 0)

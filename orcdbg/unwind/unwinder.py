@@ -9,7 +9,7 @@ from dataclasses import replace
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import U64, read_memory_pieces
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import Stack, task_registers, task_stack, task_stack_size
+from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import Task, all_task_addresses
 from orcdbg.orc.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
@@ -30,7 +30,6 @@ from orcdbg.unwind.user_edge import add_user
 from orcdbg.unwind.walker import (
     MAX_FRAMES,
     PT_REGS,
-    PT_REGS_SIZE,
     State,
     Terrain,
     Walk,

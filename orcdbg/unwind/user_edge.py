@@ -15,7 +15,7 @@ from dataclasses import replace
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, task_registers
+from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack, task_registers
 from orcdbg.patches.decode import decode
 from orcdbg.unwind.frame import Frame, Registers, RegisterValue
 from orcdbg.unwind.walker import IRET, PT_REGS, USER_CS, Walk, implausible, is_user, saved_registers
@@ -24,7 +24,6 @@ _ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", 
 _LEFT = "entry_SYSRETQ_unsafe_stack"  # to 5.19 part of the next one
 _SYSRET, _RESTORE = "syscall_return_via_sysret", "common_interrupt_return"
 _SYSCALLS = (_FRAMED, _SYSRET, _RESTORE, "swapgs_restore_regs_and_return_to_usermode")
-_IRET_SIZE = 40
 _IN_RCX = "no registers are saved here; the user's ip is in rcx, where syscall put it and sysret takes it from"
 _PUSHED = "the registers are not all saved here; the words that iret takes are at the top of the task's stack"
 _RESTORED = "the user's registers are restored; they still lie at the top of the task's stack"
@@ -73,13 +72,13 @@ def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> t
     if own is None or symbol not in (_SWITCHED, *_SYSCALLS):
         return None
     saved = task_registers(linux, own)
-    iret = saved + PT_REGS_SIZE - _IRET_SIZE
+    iret = saved + PT_REGS_SIZE - IRET_SIZE
     if own.begin <= frame.sp <= own.end:
         if saved <= frame.sp <= iret:
-            words = linux.memory.read(iret, _IRET_SIZE)
+            words = linux.memory.read(iret, IRET_SIZE)
             names = {name: 8 * number for number, name in enumerate(IRET)}
             return _checked(saved_registers(words, names, f"interrupt frame {iret:#x}"), iret, _PUSHED)
-        is_between = symbol == _SWITCHED and iret < frame.sp <= iret + _IRET_SIZE
+        is_between = symbol == _SWITCHED and iret < frame.sp <= iret + IRET_SIZE
         return _from_rcx(frame, _kept_sp(linux, stacks)) if is_between else None
     if symbol == _SWITCHED or not any(
         stack.kind == "entry" and stack.begin <= frame.sp <= stack.end for stack in stacks
@@ -91,9 +90,7 @@ def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> t
     return _checked(registers, saved + PT_REGS["rip"], _RESTORED)
 
 
-def _checked(registers: dict[str, RegisterValue], slot: int, why: str) -> tuple[Registers, int | None, str] | None:
-    for name in ("cs", "ss"):
-        registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
+def _checked(registers: Registers, slot: int, why: str) -> tuple[Registers, int | None, str] | None:
     return (registers, slot, why) if is_user(registers) and implausible(registers) is None else None
 
 

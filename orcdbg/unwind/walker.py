@@ -12,7 +12,7 @@ from dataclasses import dataclass, field, replace
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack
 from orcdbg.orc.entry_code import WHY_MOVED, WHY_R12
 from orcdbg.orc.made_rules import FRAME_ROW
 from orcdbg.orc.overlay import Effective, OrcOverlay
@@ -29,7 +29,8 @@ PT_REGS = {
     "ss": 160,
 }  # fmt: skip
 IRET = ("rip", "cs", "rflags", "rsp", "ss")
-_RIP_AT, _IRET_SIZE, PT_REGS_SIZE = 128, 40, 168
+_RIP_AT = 128
+_SELECTORS = ("cs", "ss")
 MAX_FRAMES = 1024
 OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its stack
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
@@ -326,11 +327,9 @@ class Walker:
         cfa = frame.cfa or 0
         full = row.type == "regs"
         names = PT_REGS if full else {name: 8 * i for i, name in enumerate(IRET)}
-        data = self._read(cfa, PT_REGS_SIZE if full else _IRET_SIZE, "saved registers")
+        data = self._read(cfa, PT_REGS_SIZE if full else IRET_SIZE, "saved registers")
         what = f"pt_regs {cfa:#x}" if full else f"interrupt frame {cfa:#x}"
         registers = saved_registers(data, names, what)
-        for name in ("cs", "ss"):  # 6.9 and later keep FRED's event data above the selector
-            registers[name] = registers[name]._replace(value=registers[name].value & 0xFFFF)
         has_users_sp = not is_user(registers) and self._has_users_sp(registers)
         why = implausible(registers, has_users_sp)
         if why:
@@ -390,7 +389,7 @@ class Walker:
         if there is None:
             raise _Stop(f"the interrupted stack pointer {sp:#x} is on none of this task's stacks")
         if here is None or here == there:
-            if here is not None and not self._is_nested and is_nested_nmi(here, slot + _IRET_SIZE, sp):
+            if here is not None and not self._is_nested and is_nested_nmi(here, slot + IRET_SIZE, sp):
                 self._is_nested = True
             elif sp <= slot:
                 raise _Stop(f"the interrupted stack pointer does not move up: {slot:#x} to {sp:#x}")
@@ -449,9 +448,11 @@ def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
 
 def saved_registers(data: bytes, places: Mapping[str, int], what: str) -> dict[str, RegisterValue]:
     """Registers that were saved in `data` at the offsets `places`, each naming its place in `what`."""
-    return {
-        name: RegisterValue(int.from_bytes(data[at : at + 8], "little"), f"{what} +{at}") for name, at in places.items()
-    }
+    found = {}
+    for name, at in places.items():
+        size = 2 if name in _SELECTORS else 8  # 6.9 and later keep FRED's event data above a selector
+        found[name] = RegisterValue(int.from_bytes(data[at : at + size], "little"), f"{what} +{at}")
+    return found
 
 
 def is_user(registers: Registers) -> bool:
