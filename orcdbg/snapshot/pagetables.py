@@ -17,15 +17,12 @@ _PHYSICAL = 0x000F_FFFF_FFFF_F000
 MAX_CACHED_TABLES = 4096
 MAX_CACHED_PAGES = 1 << 18
 _LEAF_SHIFT = 21  # addresses that agree above it share their last page table, or their large page
-
-
-_CR3_ROOT = 0x000F_FFFF_FFFF_F000
 _USER_HALF = 1 << 12  # of CR3 under page table isolation; without that it is a bit of the address like any other
 
 
 def roots_of(cr3: int) -> list[int]:
     """The physical addresses of the top page table that CR3 can mean: the kernel's half of two comes before the user's."""
-    given = cr3 & _CR3_ROOT
+    given = cr3 & _PHYSICAL
     return list(dict.fromkeys((given & ~_USER_HALF, given)))
 
 

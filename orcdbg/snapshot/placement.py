@@ -118,8 +118,10 @@ def _handlers(snapshot: Snapshot) -> Iterator[_Handler]:
 
 def _from_cpus(snapshot: Snapshot, find_address: FindAddress) -> Placement | None:
     link = _first_handler(find_address)
-    for found in _handlers(snapshot) if link is not None else ():
-        slide, base, memory = found.address - (link or 0), found.phys_base, found.memory
+    if link is None:
+        return None
+    for found in _handlers(snapshot):
+        slide, base, memory = found.address - link, found.phys_base, found.memory
         if 0 <= slide < IMAGE_SPAN and not slide & 0xFFF:
             root = _kernel_root(snapshot, find_address, slide, base, memory.levels, found.address) or memory.root
             return Placement(slide, base, root, memory.levels, 0, found.source)
