@@ -12,10 +12,10 @@ from typing import ParamSpec
 import pytest
 
 from tests.lab import scripts
-from tests.lab.apt import Unavailable
 from tests.lab.fetch import Kernel, ensure
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.scenes import BOOT_SECONDS, write_initrd
+from tests.lab.skips import skipped_if_unavailable
 
 P = ParamSpec("P")
 BOOTS = 3
@@ -52,10 +52,8 @@ def busy_guest(
     A guest that panics ends at once, so that nobody waits for it; what fails then is a GuestDied.
     `init` stands for work that `random` chooses.
     """
-    try:
+    with skipped_if_unavailable(kernel):
         found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
     with ExitStack() as stack:
         machine = Machine(found.vmlinuz, folder / "initrd", f"panic=-1 oops=panic {append}", smp=smp)
         guest, console = _booted(found, random, machine, init, stack)

@@ -10,11 +10,11 @@ import pytest
 
 import orcdbg
 from orcdbg.session import Session
-from tests.lab.apt import Unavailable
 from tests.lab.boots import BOOTS
 from tests.lab.fetch import RELEASES
 from tests.lab.guest import GuestError
 from tests.lab.scenes import SCENES, Scene
+from tests.lab.skips import skipped_if_unavailable
 
 SEED_VARIABLE = "ORCDBG_LAB_SEED"
 KERNELS = tuple(RELEASES)
@@ -69,10 +69,8 @@ def find_scene(seed: int) -> FindScene:
 
     def find(kernel: str, name: str) -> Scene:
         if (kernel, name) not in made:
-            try:
+            with skipped_if_unavailable(f"{kernel} {name}"):
                 made[kernel, name] = _scene(kernel, name, seed)
-            except Unavailable as error:
-                pytest.skip(f"{kernel} {name}: {error}")
         return made[kernel, name]
 
     return find

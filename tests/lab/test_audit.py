@@ -28,6 +28,7 @@ from tests.lab.fetch import ensure
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.scenes import BOOT_SECONDS, Scene, write_initrd
 from tests.lab.scripts import write_busy
+from tests.lab.skips import skipped_if_unavailable
 
 pytestmark = pytest.mark.lab
 EARLY = ("alternative_instructions", "apply_alternatives", "apply_returns", "apply_paravirt")
@@ -150,10 +151,8 @@ def test_relocated_operands_are_the_first_pass_at_a_place(kernel: str, seed: int
 def test_a_boot_stopped_while_it_patches_contradicts_nothing(kernel: str, seed: int, tmp_path: Path) -> None:
     """At the first instruction of the patching, or of one of its passes; the stack is whole."""
     random = Random(f"{kernel} early {seed}")
-    try:
+    with skipped_if_unavailable(kernel):
         found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
     symbols = image_symbols(open_image(str(found.vmlinux)))
     names = [name for name in EARLY if symbols.find(name) is not None]
     chosen = symbols.get(random.choice(names))

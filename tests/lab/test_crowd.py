@@ -19,10 +19,10 @@ from orcdbg.session import Session
 from orcdbg.unwind.equal_stacks import SharedFrames
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
-from tests.lab.apt import Unavailable
 from tests.lab.conftest import KERNELS, OpenScene
 from tests.lab.crowd import PLACES, THREADS, crowd
 from tests.lab.scenes import Scene
+from tests.lab.skips import skipped_if_unavailable
 from tests.lab.test_stacks import as_proc_prints
 from tests.measured import run_measured
 
@@ -35,10 +35,8 @@ WALKED_ALONE = 500
 def crowded(seed: int) -> tuple[Scene, Session]:
     """The scene, of a kernel that the seed chooses, and the session over it."""
     kernel = random.Random(seed).choice(KERNELS)
-    try:
+    with skipped_if_unavailable(f"{kernel} crowd"):
         scene = crowd(kernel, seed)
-    except Unavailable as error:
-        pytest.skip(f"{kernel} crowd: {error}")
     return scene, orcdbg.open(scene.vmlinux, scene.snapshot)
 
 

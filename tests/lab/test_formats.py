@@ -21,6 +21,7 @@ from tests.lab.conftest import KERNELS
 from tests.lab.crash import DUMPS, Crash, crash
 from tests.lab.fetch import ensure, locked
 from tests.lab.guest import Guest, GuestError, Machine
+from tests.lab.skips import skipped_if_unavailable
 
 pytestmark = pytest.mark.lab
 
@@ -141,10 +142,8 @@ def test_each_file_holds_the_same_memory(crashed: Crash) -> None:
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_qemus_kdump_gives_the_answers_of_its_core(kernel: str, seed: int, tmp_path: Path) -> None:
     """One stopped guest, dumped twice: the same answers, also from a pipe; and opening costs at most half again as much."""
-    try:
+    with skipped_if_unavailable(kernel):
         found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
     random = Random(f"{kernel} formats {seed}")
     init = scripts.SHOW_STACKS + scripts.write_symbols(["_text"]) + scripts.write_tasks(random)
     initrd = scenes.write_initrd(

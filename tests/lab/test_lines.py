@@ -13,9 +13,9 @@ import pytest
 
 from orcdbg.image.source_lines import Position, SourceLines
 from orcdbg.image.vmlinux import Image, open_source
-from tests.lab.apt import Unavailable
 from tests.lab.conftest import KERNELS
 from tests.lab.fetch import ensure
+from tests.lab.skips import skipped_if_unavailable
 
 pytestmark = pytest.mark.lab
 
@@ -70,10 +70,8 @@ def test_lines_and_inlined_functions_are_those_of_binutils(kernel: str, seed: in
     """At addresses chosen at random from all text. Where binutils says otherwise, gdb decides."""
     if shutil.which("addr2line") is None or shutil.which("gdb") is None:
         pytest.skip("addr2line and gdb are not installed")
-    try:
+    with skipped_if_unavailable(kernel):
         vmlinux = ensure(kernel).vmlinux
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
     random = Random(seed)
     image = Image(open_source(str(vmlinux)))
     lines = SourceLines(image.elf)

@@ -14,11 +14,11 @@ from orcdbg.kernel.oops import printed_traces
 from orcdbg.session import Session
 from orcdbg.unwind.frame import StackTrace
 from orcdbg.unwind.walker import is_user
-from tests.lab.apt import Unavailable
 from tests.lab.conftest import KERNELS
 from tests.lab.guest import GuestError
 from tests.lab.panics import KINDS, panic
 from tests.lab.scenes import Scene
+from tests.lab.skips import skipped_if_unavailable
 from tests.lab.test_stacks import is_gone
 
 pytestmark = pytest.mark.lab
@@ -27,14 +27,12 @@ PANICS = [kind for kind in KINDS if kind != "user"]
 
 def make(kernel: str, how: str, seed: int, home: Path) -> tuple[Scene, Session]:
     """The scene, of this seed or, where the guest died in the emulator, of the next."""
-    try:
+    with skipped_if_unavailable(f"{kernel} {how}"):
         try:
             scene = panic(kernel, how, seed, home)
         except GuestError as error:
             print(f"{kernel} {how}: {error}; trying seed {seed + 1}")
             scene = panic(kernel, how, seed + 1, home)
-    except Unavailable as error:
-        pytest.skip(f"{kernel} {how}: {error}")
     return scene, orcdbg.open(scene.vmlinux, scene.snapshot)
 
 

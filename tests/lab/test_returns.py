@@ -19,7 +19,6 @@ from orcdbg.kernel.stacks import task_stack
 from orcdbg.session import Session
 from orcdbg.unwind.frame import StackTrace
 from tests.lab import scripts, traced
-from tests.lab.apt import Unavailable
 from tests.lab.bpf_program import CALLED, NAME, filter_program
 from tests.lab.conftest import KERNELS
 from tests.lab.fetch import Kernel, ensure, locked
@@ -27,6 +26,7 @@ from tests.lab.gdbstub import StubError
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.live import LiveKernel, open_live
 from tests.lab.scenes import BOOT_SECONDS, write_initrd
+from tests.lab.skips import skipped_if_unavailable
 from tests.lab.test_stacks import as_proc_prints, blocked_tasks
 from tests.lab.test_stepping import Caller, callers
 
@@ -277,10 +277,8 @@ def run_guest(kernel: Kernel, random: Random, plan: traced.Plan, home: Path) -> 
 def test_true_callers_are_shown_under_probes_and_tracers(kernel: str, seed: int, tmp_path: Path) -> None:
     """No frame that is shown as sure is wrong; asleep nothing is missing either."""
     random = Random(f"{kernel} returns {seed}")
-    try:
+    with skipped_if_unavailable(kernel):
         found = ensure(kernel)
-    except Unavailable as error:
-        pytest.skip(f"{kernel}: {error}")
     deaths = []
     with locked("guest"):
         for _ in range(BOOT_ATTEMPTS):
