@@ -49,7 +49,7 @@ from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
 from orcdbg.unwind.calls import AsLinked, Calls
 from orcdbg.unwind.evidence import Evidence
-from orcdbg.unwind.pointers import Constants, Pointers
+from orcdbg.unwind.pointers import Constants, Pointers, constant_bounds
 from orcdbg.unwind.registers import RegisterFinder
 from orcdbg.unwind.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
@@ -430,8 +430,7 @@ class Session:
         """What judges walks over stacks in `memory`, and over text as run and as built."""
         spaces = (self.memory, AsLinked(self.image, self.slide))
         calls = Calls(text, built, self.names.at, ExceptionTable(self.linux, spaces).lands_from_outside)
-        start, end = (self.linux.find_address(name) or 0 for name in ("__start_rodata", "__end_rodata"))
-        constants = Constants(self.memory, self.image, (start, end), self.slide)
+        constants = Constants(self.memory, self.image, constant_bounds(self.linux), self.slide)
         pointers = Pointers((text, built), constants.read, self.names.at)
         finder = RegisterFinder(memory, None, lambda ip, exact: self.function_saves.row(ip, exact))  # made when needed
         return Evidence(calls, pointers, finder)

@@ -16,6 +16,7 @@ from typing import NamedTuple
 from orcdbg.base.reading import U64
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import IRET_SIZE, Stack
+from orcdbg.orc.thunks import is_thunk
 from orcdbg.unwind.calls import Calls
 from orcdbg.unwind.frame import OVERFLOWED, Frame
 from orcdbg.unwind.pointers import PointerRead, Pointers
@@ -116,7 +117,7 @@ class Evidence:
         )
         if self._pointers is None or not is_asked or below.location is None:
             return None
-        if self.calls.leads_to(frame.ip, below.location) is not None:
+        if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
             return None
         read = self._pointers.read_by(frame.ip)
         return None if read is None else Witness(len(frames) - 1, read, below.location)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace, read_u64
+from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location
 from orcdbg.patches.decode import outline, written_registers
 from orcdbg.unwind.saves import CALLEE_SAVED
@@ -24,7 +25,6 @@ _LOAD = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))?\(%(\w+)\), %(\w+)")
 _REGISTER = re.compile(r"\*%(\w+)")
 _THUNK = re.compile(r"__x86_indirect_(?:call_)?thunk_(r\w+)")
 _FIRST_THUNK = "__x86_indirect_thunk_array"  # all thunks in the order of the registers' numbers, rax first
-_FALLS_THROUGH = re.compile(r"j(?!mp)|loop")
 _JUMPS = re.compile(r"j|loop")
 _LEAVES = re.compile(r"(?:notrack |bnd )?(?:jmp|call|l?ret|u?iret|sys|int|ud|hlt)")
 _KERNEL_HALF = 1 << 63
@@ -94,7 +94,7 @@ class Pointers:
         if direct is not None:
             return _read(direct[2], direct[1])
         register = self._called_register(operands)
-        entered = None if register is None else self._entered(text, place, insns)
+        entered = None if register is None else self._entered(place)
         if register is None or entered is None:
             return None
         return _loaded(text, insns[: at + 1], register, entered)
@@ -109,23 +109,30 @@ class Pointers:
             found = _THUNK.fullmatch(place.symbol)
         return None if found is None else found[1]
 
-    def _entered(self, text: AddressSpace, place: Location, insns: Sequence[_Insn]) -> set[int] | None:
-        """Where jumps within the function and out of its split-off parts go; None where one may go anywhere."""
-        found: set[int] = set()
-        parts, todo = {place.start}, [insns]
-        while todo:
-            for insn in todo.pop():
-                if not _JUMPS.match(insn.mnemonic.rpartition(" ")[2]):
-                    continue
-                if not insn.operands.startswith("0x"):
-                    return None
-                target = int(insn.operands, 16)
-                found.add(target)
-                other = self._locate(target)
-                if other is not None and other.start not in parts and other.symbol.startswith(f"{place.symbol}.cold"):
+    def _entered(self, place: Location) -> set[int] | None:
+        """Where jumps of a function and of its split-off parts go, in any of its texts; None where one may go anywhere.
+
+        Of indirect jumps those as built count: the others are what thunks were replaced by.
+        """
+        found, is_open = set[int](), True
+        for text in self._texts:
+            parts, todo = {place.start}, [_instructions(text, place)]
+            is_open = is_open if not todo[0] else False
+            while todo:
+                for insn in todo.pop():
+                    if not _JUMPS.match(insn.mnemonic.rpartition(" ")[2]):
+                        continue
+                    if not insn.operands.startswith("0x"):
+                        is_open = True
+                        continue
+                    target = int(insn.operands, 16)
+                    found.add(target)
+                    other = self._locate(target)
+                    if other is None or other.start in parts or not other.symbol.startswith(f"{place.symbol}.cold"):
+                        continue
                     parts.add(other.start)
                     todo.append(_instructions(text, other))
-        return found
+        return None if is_open else found
 
 
 def _instructions(text: AddressSpace, place: Location) -> list[_Insn]:
@@ -144,8 +151,7 @@ def _loaded(text: AddressSpace, insns: Sequence[_Insn], register: str, entered: 
     """The load of `register` before the last of `insns`, a call, where every way to the call comes by it."""
     changed: set[str] = set()
     for after, insn in zip(reversed(insns[-MAX_BACK:]), reversed(insns[-MAX_BACK:-1]), strict=False):
-        is_left = _LEAVES.match(insn.mnemonic) and not _FALLS_THROUGH.match(insn.mnemonic)
-        if after.address in entered or is_left:
+        if after.address in entered or _LEAVES.match(insn.mnemonic):
             return None
         written = written_registers(text.read(insn.address, insn.size), insn.address)
         if written is None:
@@ -164,16 +170,18 @@ class Constants:
     Args:
         memory: kernel memory.
         image: the image, at link addresses.
-        bounds: run-time addresses [first, last) of the read-only data.
+        bounds: run-time addresses [first, last) of the read-only data, in one or more pieces.
         slide: run-time minus link addresses.
     """
 
-    def __init__(self, memory: AddressSpace, image: AddressSpace, bounds: tuple[int, int], slide: int) -> None:
+    def __init__(
+        self, memory: AddressSpace, image: AddressSpace, bounds: Sequence[tuple[int, int]], slide: int
+    ) -> None:
         self._memory, self._image, self._bounds, self._slide = memory, image, bounds, slide
 
     def read(self, address: int) -> int | None:
         """The pointer at a run-time address; None where that is no read-only data, or not to be had."""
-        if not self._bounds[0] <= address <= self._bounds[1] - 8:
+        if not any(first <= address <= last - 8 for first, last in self._bounds):
             return None
         try:
             return read_u64(self._memory, address)
@@ -184,3 +192,10 @@ class Constants:
         except MemoryFault:
             return None
         return linked + self._slide & U64 if linked >= _KERNEL_HALF else linked
+
+
+def constant_bounds(linux: Linux) -> list[tuple[int, int]]:
+    """Where the image's read-only data is, without what start-up code may still have written."""
+    names = ("__start_rodata", "__start_ro_after_init", "__end_ro_after_init", "__end_rodata")
+    start, late, late_end, end = (linux.find_address(name) or 0 for name in names)
+    return [(start, late), (late_end, end)] if start <= late <= late_end <= end else [(start, end)]

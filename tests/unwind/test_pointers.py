@@ -90,14 +90,30 @@ def test_a_split_off_part_may_come_back_behind_the_load() -> None:
     assert (read_by(code, back), read_by(code, elsewhere)) == (None, READ)
 
 
+def test_of_two_texts_the_jumps_of_both_count() -> None:
+    """What replaced a thunk is no jump to anywhere; a branch that is switched off now may have been taken."""
+    jump = b"\x74\x05"  # over the jump out of the function
+    built = jump + branch(b"\xe9", TEXT + 2, start_of("__x86_indirect_thunk_array")) + LOAD + CALL + b"\xc3"
+    now = jump + b"\xff\xe0\xcc\xcc\xcc" + LOAD + CALL + b"\xc3"
+    off = b"\x66\x90" + built[2:]
+    into = b"\x74\x09" + built[2:]  # behind the load
+
+    def asked(*texts: bytes) -> PointerRead | None:
+        spaces = [BytesSpace(TEXT, text.ljust(SIZE, b"\x90"), lambda a, s: BadAddress("text", a, s)) for text in texts]
+        return Pointers(spaces, lambda address: None, locate).read_by(TEXT + 13)
+
+    assert [asked(now, built), asked(built), asked(now), asked(off, built)] == [READ, READ, None, READ]
+    assert [asked(off, into), asked(into, off)] == [None, None]
+
+
 def test_only_constants_are_pointers_that_a_call_went_through() -> None:
     """What can be written may have changed since; what is no address of the kernel cannot have been called through."""
     first, last, slide = TEXT + 0x1000, TEXT + 0x1010, 0x2000000
     image = BytesSpace(first - slide, struct.pack("<QQ", TEXT - slide, 7), lambda a, s: BadAddress("image", a, s))
     memory = BytesSpace(first, struct.pack("<Q", TEXT + 8), lambda a, s: BadAddress("memory", a, s))
-    constants = Constants(memory, image, (first, last), slide)
+    constants = Constants(memory, image, [(first, last)], slide)
     assert [constants.read(at) for at in (first - 1, first, first + 8, first + 9)] == [None, TEXT + 8, 7, None]
-    without = Constants(BytesSpace(0, b"", lambda a, s: BadAddress("memory", a, s)), image, (first, last), slide)
+    without = Constants(BytesSpace(0, b"", lambda a, s: BadAddress("memory", a, s)), image, [(first, last)], slide)
     assert without.read(first) == TEXT
     pointers = Pointers((), constants.read, locate)
     assert [pointers.target(READ, value) for value in (first - 0x28, first, 0x28, 1 << 62)] == [TEXT + 8, None, 0, 0]
