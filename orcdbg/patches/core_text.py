@@ -64,17 +64,18 @@ def relocations_by_difference(
     """The relocations of the whole text as memory shows them."""
     array, now = np.frombuffer(data, dtype=np.uint8), _without_probes(memory, passes)
     limits, slide = _image_range(build.image), build.linux.slide
-    boundaries = _boundaries(passes) - np.uint64(slide)
+    boundaries = boundaries_of(passes) - np.uint64(slide)
     return relocated_by_difference(array, now, build.text[0] - slide, slide, limits, built.per_cpu_size, boundaries)
 
 
-def _boundaries(passes: Sequence[PatchPass]) -> U64Array:
-    """Where the places of all passes begin and end: each is whole instructions, a prefix, or a whole operand."""
-    spans = [known_spans(one) for one in passes]
-    empty = np.empty(0, np.uint64)
-    return np.unique(
-        np.concatenate([empty, *(one.starts for one in spans), *(one.starts + one.sizes for one in spans)])
-    )
+def boundaries_of(passes: Sequence[PatchPass]) -> U64Array:
+    """Where the places of all passes begin and end: each is whole instructions, a prefix, or a whole operand.
+
+    The jump of a probe alone may end inside an instruction.
+    """
+    starts = [known_spans(one).starts for one in passes]
+    whole = [known_spans(one) for one in passes if not isinstance(one, ProbePass)]
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *starts, *(one.starts + one.sizes for one in whole)]))
 
 
 def relocations_pass(

@@ -84,6 +84,7 @@ class LinkedText(BuiltText):
 class ModuleBuild(Build):
     """What the passes draw on for one section of a module's text."""
 
+    is_module = True
     kernel: Build
     module: Module
     area: tuple[int, int]

@@ -52,6 +52,7 @@ class Build:
     built: BuiltText
     features: Features
     problems: list[str] = field(default_factory=list)
+    is_module = False
 
     @functools.cached_property
     def text(self) -> tuple[int, int]:
@@ -237,7 +238,7 @@ def _covered(addresses: U64Array, spans: Spans) -> npt.NDArray[np.bool_]:
 
 
 def _static_calls(build: Build) -> StaticCalls:
-    return StaticCalls(build.linux, build.mitigations, build.pads, build.nops)
+    return StaticCalls(build.linux, build.mitigations, build.pads, build.nops, build.is_module)
 
 
 def _static_call_sites(build: Build) -> list[StaticCallSites]:

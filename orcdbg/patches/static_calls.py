@@ -37,9 +37,20 @@ def trampolines_and_keys(symbols: SymbolTable, slide: int) -> list[tuple[int, in
 
 
 class StaticCalls:
-    """What both kinds of static-call sites share: the keys' functions, and the bytes they lead to."""
+    """What both kinds of static-call sites share: the keys' functions, and the bytes they lead to.
 
-    def __init__(self, linux: Linux, mitigations: Mitigations, pads: Pads, nops: NopTable | None) -> None:
+    Args:
+        linux: the kernel.
+        mitigations: the machine's defences.
+        pads: the padding in front of functions.
+        nops: the NOPs that this kernel writes.
+        are_late: whether the sites are a module's, which are first written when the machine has chosen its return thunk.
+    """
+
+    def __init__(
+        self, linux: Linux, mitigations: Mitigations, pads: Pads, nops: NopTable | None, are_late: bool = False
+    ) -> None:
+        self._are_late = are_late
         self.linux = linux
         self.mitigations = mitigations
         self.nops = nops
@@ -66,12 +77,19 @@ class StaticCalls:
     def returns(self, sites: U64Array) -> Iterator[Written]:
         """What stands at tail calls whose key names no function.
 
-        They were written before the machine chose its return thunk. Later kernels write all of them again once it has
-        (static_call_force_reinit(), 6.2), earlier ones leave the plain return.
+        The kernel's own were written before the machine chose its return thunk. Later kernels write all of them again once it
+        has (static_call_force_reinit(), 6.2), earlier ones leave the plain return.
         """
-        if self.linux.symbols.find("static_call_force_reinit") is not None:
+        if self._are_late or self.linux.symbols.find("static_call_force_reinit") is not None:
             return self.mitigations.returns(sites)
-        return iter((Written(np.arange(len(sites)), repeated(PLAIN_RETURN, len(sites))),))
+        return _plain_returns(sites)
+
+    def emptied(self, trampolines: U64Array) -> Iterator[Written]:
+        """What stands in trampolines whose keys name no function any more.
+
+        In the kernel's own that is the work of the boot option `preempt=`, which is read before return thunks are chosen.
+        """
+        return self.mitigations.returns(trampolines) if self._are_late else _plain_returns(trampolines)
 
     def empty_condition(self) -> int:
         """Where a conditional tail call goes whose key names no function."""
@@ -90,6 +108,10 @@ class StaticCalls:
         found = self.linux.symbols.at(function - self.linux.slide) if function else None
         target = found.symbol.name if found else hex(function)
         return Applied(self.name(key), f"{self.name(key)}.func = {target if function else 'NULL'}")
+
+
+def _plain_returns(sites: U64Array) -> Iterator[Written]:
+    yield Written(np.arange(len(sites)), repeated(PLAIN_RETURN, len(sites)))
 
 
 class StaticCallSites(Sweep):
@@ -182,16 +204,13 @@ class StaticCallTrampolines(Sweep):
         self._calls = calls
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
-        """A jump to the key's function, or a return.
-
-        A trampoline that was built empty is one of the return sites and was dealt with there. One that was emptied since is
-        the work of the boot option `preempt=`, which is read before return thunks are chosen.
-        """
+        """A jump to the key's function, or a return; one that was built empty is a return site and was dealt with there."""
         functions = self._calls.functions(self._keys[rows])
         live = functions != 0
         yield Written(rows[live], branches(_JUMP, self.places.starts[rows[live]], functions[live]))
         emptied = rows[~live & ~self._built_empty[rows]]
-        yield Written(emptied, repeated(PLAIN_RETURN, len(emptied)))
+        for written in self._calls.emptied(self.places.starts[emptied]) if len(emptied) else ():
+            yield Written(emptied[written.rows], written.data)
 
     def describe(self, row: int) -> Applied:
         """The static call and its function."""

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 import pytest
 
+from orcdbg.patches.core_text import boundaries_of
+from orcdbg.patches.kprobes import OptprobesPass, Probe
 from orcdbg.patches.relocated import relocated_by_difference
+from orcdbg.patches.site import make_spans
+from orcdbg.patches.smp_locks import SmpLocksPass
 
 TEXT = 0xFFFFFFFF81000000
 SLIDE = 0x38000000
@@ -27,3 +33,18 @@ def test_no_operand_reaches_across_the_beginning_of_a_patched_place(boundaries: 
     places = relocated_by_difference(before, after, TEXT, SLIDE, (TEXT, TEXT + 0x4000000), 0, known)
     assert (places.places - np.uint64(TEXT)).tolist() == found
     assert set(places.signs.tolist()) == {1}
+
+
+class MadeProbes:
+    """One optimised probe, in front of an operand that its jump ends inside."""
+
+    def __init__(self, address: int) -> None:
+        self.armed = [Probe(0x1000, address, 0x2000, "probed", bytes(5))]
+
+
+def test_the_jump_of_a_probe_ends_where_it_ends() -> None:
+    """That says nothing of instructions; a place of any other kind is made of whole ones."""
+    locks = SmpLocksPass.__new__(SmpLocksPass)
+    locks.places = make_spans([TEXT + 0x10], [3])
+    probes = OptprobesPass(cast("Any", MadeProbes(TEXT + 0x20)))
+    assert boundaries_of([locks, probes]).tolist() == [TEXT + 0x10, TEXT + 0x13, TEXT + 0x20]

@@ -12,7 +12,7 @@ from orcdbg.base.reading import BytesSpace
 from orcdbg.patches import nops
 from orcdbg.patches.decode import decode
 from orcdbg.patches.jump_labels import JumpLabelsPass
-from orcdbg.patches.mitigations import RETHUNK, RETPOLINE, RETPOLINE_LFENCE, Mitigations
+from orcdbg.patches.mitigations import PLAIN_RETURN, RETHUNK, RETPOLINE, RETPOLINE_LFENCE, Mitigations
 from orcdbg.patches.retpolines import RetpolinePass, RetpolineStyle
 from orcdbg.patches.returns import ReturnsPass
 from orcdbg.patches.rewriting import moved, optimise_new_nops, optimise_old_nops
@@ -224,3 +224,21 @@ def test_a_trampoline_jumps_to_the_function_of_its_key() -> None:
     assert text.read(TEXT, 5) == branch(b"\xe9", TEXT, TEXT + 0x100)
     assert text.read(TEXT + 8, 5) == b"\xc3" + built[1:]
     assert text.read(TEXT + 16, 5) == b"\xc3\xcc\xcc\xcc\xcc"
+
+
+@pytest.mark.parametrize("are_late", [False, True])
+def test_an_empty_tail_call_of_a_module_goes_through_the_return_thunk(are_late: bool) -> None:
+    """A module's sites are written when the thunk is chosen; the kernel's own were before that, up to 6.1."""
+    linux, mitigations = machine({RETHUNK}, RETURN_THUNK + 0x100)  # for the lower half of a cache line only
+    linux.memory.words |= {DATA + 16: 0, DATA + 24: 0}
+    calls = StaticCalls(linux, mitigations, cast("Any", None), nops.P6, are_late)
+    places = np.array([TEXT, TEXT + 0x20], dtype=np.uint64)
+    expected = [branch(b"\xe9", TEXT, RETURN_THUNK + 0x100) if are_late else PLAIN_RETURN, PLAIN_RETURN]
+    found = {
+        int(row): bytes(data) for one in calls.returns(places) for row, data in zip(one.rows, one.data, strict=True)
+    }
+    assert [found[0], found[1]] == expected
+    text = text_of({0: branch(b"\xe9", TEXT, TEXT + 0x80), 0x20: branch(b"\xe9", TEXT + 0x20, TEXT + 0x80)})
+    pairs = [(TEXT, DATA + 16), (TEXT + 0x20, DATA + 24)]
+    StaticCallTrampolines(image_of(text), calls, pairs).sweep(text, rows(2))
+    assert [text.read(int(place), 5) for place in places] == expected
