@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound
@@ -10,6 +10,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, printed_traces
 from orcdbg.kernel.tasks import Task
+from orcdbg.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
 _SURE, _GUESS = 1000, 1  # what it is worth to find a line of the log among our frames
@@ -60,9 +61,17 @@ class LogChecks:
     exit_status: int
 
 
-def compare(names: Sequence[str], frames: Sequence[Frame], printed: Sequence[PrintedFrame]) -> list[Row]:
-    """Frames, whose names as the kernel prints them are `names`, beside the lines of a trace; both innermost first."""
-    pairs = _align(names, printed)
+def compare(
+    names: Sequence[str],
+    frames: Sequence[Frame],
+    printed: Sequence[PrintedFrame],
+    rename: Callable[[PrintedFrame], str] = lambda one: one.name,
+) -> list[Row]:
+    """Frames, whose names as the kernel prints them are `names`, beside the lines of a trace; both innermost first.
+
+    `rename` tells what a line would be called among `names`.
+    """
+    pairs = _align(names, printed, [rename(one) for one in printed])
     if not pairs:
         left = [_row("returned" if one.sure else "stale", one, None, None) for one in printed]
         return left + [_row("since", None, frame, name) for frame, name in zip(frames, names, strict=True)]
@@ -94,19 +103,19 @@ def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> Row:
     return _row("doubt" if frame.mark in "!?" else place, None, frame, name)
 
 
-def _align(names: Sequence[str], printed: Sequence[PrintedFrame]) -> list[tuple[int, int]]:
+def _align(names: Sequence[str], printed: Sequence[PrintedFrame], called: Sequence[str]) -> list[tuple[int, int]]:
     """Pairs of equal entries, in order on both sides, that are worth most together."""
     best = [[0] * (len(printed) + 1) for _ in range(len(names) + 1)]
     for i in reversed(range(len(names))):
         for j in reversed(range(len(printed))):
             found = max(best[i + 1][j], best[i][j + 1])
-            if names[i] == printed[j].name:
+            if names[i] == called[j]:
                 found = max(found, best[i + 1][j + 1] + (_SURE if printed[j].sure else _GUESS))
             best[i][j] = found
     pairs, i, j = [], 0, 0
     while i < len(names) and j < len(printed):
         worth = _SURE if printed[j].sure else _GUESS
-        if names[i] == printed[j].name and best[i][j] == best[i + 1][j + 1] + worth:
+        if names[i] == called[j] and best[i][j] == best[i + 1][j + 1] + worth:
             pairs.append((i, j))
             i, j = i + 1, j + 1
         elif best[i + 1][j] >= best[i][j + 1]:
@@ -114,6 +123,19 @@ def _align(names: Sequence[str], printed: Sequence[PrintedFrame]) -> list[tuple[
         else:
             j += 1
     return pairs
+
+
+def renamer(session: Session) -> Callable[[PrintedFrame], str]:
+    """How we call the places that the kernel printed: of several symbols at one address it may have taken another."""
+
+    def rename(one: PrintedFrame) -> str:
+        for symbol in session.symbols.find_all(one.symbol) if one.module is None else ():
+            place = session.names.at(session.linux.run_time(symbol))
+            if place is not None and (place.start, place.size) == (session.linux.run_time(symbol), one.size):
+                return f"{place.symbol}+{one.offset:#x}/{one.size:#x}"
+        return one.name
+
+    return rename
 
 
 def trace_of(traces: Sequence[PrintedTrace], task: Task, cpu: int | None) -> PrintedTrace | None:
@@ -142,7 +164,7 @@ def check(debugger: Debugger, tasks: Sequence[Task]) -> LogChecks:
             continue
         frames = [frame for frame in trace.frames if frame.kind != "user"]
         names = [debugger.session.names.describe(f.ip, f.exact) or f"{f.ip:#x}" for f in frames]
-        checks.append(LogCheck(trace, printed, compare(names, frames, printed.frames)))
+        checks.append(LogCheck(trace, printed, compare(names, frames, printed.frames, renamer(debugger.session))))
     if not checks:
         known = ", ".join(f"{one.pid} {one.comm}" for one in traces[-5:])
         hint = f"the last traces are of {known}" if known else "the log has no traces at all"

@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orcdbg.commands.log_check import compare
+from orcdbg.commands.log_check import compare, renamer
 from orcdbg.kernel.oops import PrintedFrame
 from orcdbg.session import Session
 from orcdbg.unwind.frame import Frame
@@ -53,6 +53,20 @@ def test_a_frame_that_the_log_lacks_is_extra(frames: tuple[list[Frame], list[str
     log = printed(frames[1])
     del log[2]
     assert statuses(frames, log)[:4] == ["same", "same", "extra", "same"]
+
+
+def test_another_name_of_the_same_place_is_the_same(sample: Session) -> None:
+    """Of several symbols at one address the kernel may print one that we do not; an offset or a size it prints counts."""
+    rename = renamer(sample)
+    place = sample.names.at(sample.linux.address("memmove"))
+    assert place is not None
+    other = next(name for name in ("memmove", "__memmove") if name != place.symbol)
+    line = PrintedFrame(other, 4, place.size, None, True)
+    assert rename(line) == f"{place.symbol}+0x4/{place.size:#x}"
+    unlike = [replace(line, size=place.size + 1), replace(line, module="kvm"), replace(line, symbol="nowhere")]
+    assert [rename(one) for one in unlike] == [one.name for one in unlike]
+    frame = sample.unwinder.trace(sample.task(1)).frames[0]
+    assert [row.status for row in compare([rename(line)], [frame], [line], rename)] == ["same"]
 
 
 def test_a_guess_of_the_log_confirms_a_frame(frames: tuple[list[Frame], list[str]]) -> None:
