@@ -429,11 +429,11 @@ class Session:
     def _evidence(self, memory: AddressSpace, text: AddressSpace, built: AddressSpace) -> Evidence:
         """What judges walks over stacks in `memory`, and over text as run and as built."""
         spaces = (self.memory, AsLinked(self.image, self.slide))
-        calls = Calls(text, built, self.names.at, ExceptionTable(self.linux, spaces).lands_from_outside)
+        calls = Calls(text, built, self.names.at, ExceptionTable(self.linux, spaces))
         constants = Constants(self.memory, self.image, constant_bounds(self.linux), self.slide)
         pointers = Pointers((text, built), constants.read, self.names.at)
         finder = RegisterFinder(memory, None, lambda ip, exact: self.function_saves.row(ip, exact))  # made when needed
-        return Evidence(calls, pointers, finder)
+        return Evidence(calls, (pointers, finder))
 
     def terrain_over(self, memory: AddressSpace) -> Terrain:
         """What walks go over where memory, text included, is another: that of an emulated CPU."""

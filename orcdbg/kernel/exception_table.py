@@ -14,10 +14,11 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault, NotFound
-from orcdbg.base.reading import AddressSpace, U64Array
+from orcdbg.base.reading import AddressSpace, U64Array, clamped
 from orcdbg.kernel.linux import Linux
 
 U8Array = npt.NDArray[np.uint8]
+Mask = npt.NDArray[np.bool_]
 _ENTRY = "exception_table_entry"
 _MAX_BYTES = 1 << 22  # of the table; kernels have some 10 kB
 _NOTHING: U64Array = np.empty(0, dtype=np.uint64)
@@ -36,10 +37,20 @@ class ExceptionTable:
 
     def lands_from_outside(self, start: int, end: int) -> bool:
         """Whether a fault of an instruction outside of [start, end) is continued in there."""
-        low, high = np.uint64(start), np.uint64(end)
+        from_here, to_here = self._within(start, end)
+        return bool((to_here & ~from_here).any())
+
+    def landings_of(self, start: int, end: int) -> list[int]:
+        """Where faults of the instructions in [start, end) are continued, outside of it."""
+        from_here, to_here = self._within(start, end)
+        landings: list[int] = np.unique(self.entries[1][from_here & ~to_here]).tolist()
+        return landings
+
+    def _within(self, start: int, end: int) -> tuple[Mask, Mask]:
+        """Which entries' faults, and which landings, are in [start, end)."""
+        low, high = clamped(start), clamped(end)
         faulting, landings = self.entries
-        inside = (landings >= low) & (landings < high)
-        return bool((inside & ((faulting < low) | (faulting >= high))).any())
+        return (faulting >= low) & (faulting < high), (landings >= low) & (landings < high)
 
     @functools.cached_property
     def entries(self) -> tuple[U64Array, U64Array]:

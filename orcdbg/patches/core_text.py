@@ -73,9 +73,10 @@ def boundaries_of(passes: Sequence[PatchPass]) -> U64Array:
 
     The jump of a probe alone may end inside an instruction.
     """
-    starts = [known_spans(one).starts for one in passes]
-    whole = [known_spans(one) for one in passes if not isinstance(one, ProbePass)]
-    return np.unique(np.concatenate([np.empty(0, np.uint64), *starts, *(one.starts + one.sizes for one in whole)]))
+    each = [(one, known_spans(one)) for one in passes]
+    starts = [spans.starts for _, spans in each]
+    ends = [spans.starts + spans.sizes for one, spans in each if not isinstance(one, ProbePass)]
+    return np.unique(np.concatenate([np.empty(0, np.uint64), *starts, *ends]))
 
 
 def relocations_pass(

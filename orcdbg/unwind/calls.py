@@ -11,6 +11,7 @@ from collections.abc import Callable
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace, signed
+from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.names import Location
 from orcdbg.orc.thunks import is_thunk
 from orcdbg.patches.decode import outline
@@ -50,7 +51,7 @@ class Calls:
         memory: text as it is.
         built: text as built, at run-time addresses; modules have none here.
         locate: the symbol that holds an address.
-        is_landed_in: whether faults elsewhere are continued in [start, end): what is called there is not told by its symbol.
+        faults: where expected faults are continued: another way out of a function.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class Calls:
         memory: AddressSpace,
         built: AddressSpace,
         locate: Callable[[int], Location | None],
-        is_landed_in: Callable[[int, int], bool] = lambda start, end: False,
+        faults: ExceptionTable | None = None,
     ) -> None:
-        self._is_landed_in = is_landed_in
+        self._faults = faults
         self._memory = memory
         self._built = built
         self._locate = locate
@@ -91,7 +92,7 @@ class Calls:
             place = self._locate(inside)
             known = place is not None and place.is_text and 0 < place.size <= MAX_FUNCTION_SIZE
             answer = self._search(place, address, word) if place and known else None
-            self._boundaries[key] = self._unless_landed_in(answer, place)
+            self._boundaries[key] = None if answer is False and place and self._is_landed_in(place) else answer
         return self._boundaries[key]
 
     def _search(self, place: Location, address: int, wanted: str) -> bool | None:
@@ -117,13 +118,12 @@ class Calls:
         """True where the call that ends at `return_address` enters `callee`, False where it cannot, else None."""
         key = (return_address, callee.start)
         if key not in self._verdicts:
-            self._verdicts[key] = self._unless_landed_in(self._judge(return_address, callee), callee)
+            self._verdicts[key] = self._judge(return_address, callee)
         return self._verdicts[key]
 
-    def _unless_landed_in(self, answer: bool | None, place: Location | None) -> bool | None:
-        """A "no" that holds for a place as its symbol bounds it; open where other functions' faults are continued there."""
-        is_no = answer is False and place is not None
-        return None if is_no and place and self._is_landed_in(place.start, place.start + place.size) else answer
+    def _is_landed_in(self, place: Location) -> bool:
+        """Whether other functions' faults are continued there: the place has more than one beginning."""
+        return self._faults is not None and self._faults.lands_from_outside(place.start, place.start + place.size)
 
     def _judge(self, return_address: int, callee: Location) -> bool | None:
         now, built = (self._target(space, return_address) for space in (self._memory, self._built))
@@ -216,6 +216,12 @@ class Calls:
             if exits is None:
                 return None
             found |= exits
+        end = function.start + function.size
+        for landing in () if self._faults is None else self._faults.landings_of(function.start, end):
+            place = self._locate(landing)
+            if place is None:
+                return None
+            found.add(place.start)
         return frozenset(found)
 
     def _exits_in(self, code: bytes, function: Location, built: bytes | None) -> set[int] | None:

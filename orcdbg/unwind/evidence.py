@@ -20,7 +20,7 @@ from orcdbg.orc.thunks import is_thunk
 from orcdbg.unwind.calls import Calls
 from orcdbg.unwind.frame import OVERFLOWED, Frame
 from orcdbg.unwind.pointers import PointerRead, Pointers
-from orcdbg.unwind.registers import KnownRegisters, RegisterFinder
+from orcdbg.unwind.registers import RegisterFinder, Saved
 
 # The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
 # of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
@@ -43,13 +43,13 @@ class Evidence:
 
     Args:
         calls: where direct calls lead.
-        pointers: where indirect calls have their targets from, and
-        finder: the registers in the frames that they are called from; None where neither is asked for.
+        indirect: where indirect calls have their targets from, and the registers in the frames that they are called from.
     """
 
-    def __init__(self, calls: Calls, pointers: Pointers | None = None, finder: RegisterFinder | None = None) -> None:
+    def __init__(self, calls: Calls, indirect: tuple[Pointers, RegisterFinder] | None = None) -> None:
         self.calls = calls
-        self._pointers, self._finder = pointers, finder
+        self._pointers = None if indirect is None else indirect[0]
+        self._finder = None if indirect is None else indirect[1]
 
     def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
         """The frames with their doubts.
@@ -62,7 +62,7 @@ class Evidence:
         out = [_noted(frame, stacks) for frame in frames]
         for index in range(1, len(out)):
             below, frame = out[index - 1], out[index]
-            why = self._contradiction(below, frame, stacks) or self._refutation(out[: index + 1])
+            why = self._contradiction(below, frame, stacks) or self._refutation(out, index)
             if why is not None and frame.reliable:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
             if why is not None and below.mark in " ~":
@@ -106,25 +106,23 @@ class Evidence:
 
     def witnesses(self, frames: Sequence[Frame]) -> list[Witness]:
         """What indirect calls of these frames, which are all callers of each other, went through."""
-        found = [self._witness(frames[: index + 1]) for index in range(1, len(frames))]
+        found = [self._witness(frames, depth) for depth in range(1, len(frames))]
         return [one for one in found if one is not None]
 
-    def _witness(self, frames: Sequence[Frame]) -> Witness | None:
-        """The same of the last frame alone."""
-        below, frame = frames[-2:]
-        is_asked = (
-            frame.kind == "call" and frame.recovered is None and frame.doubt is None and below.location is not None
-        )
+    def _witness(self, frames: Sequence[Frame], depth: int) -> Witness | None:
+        """The same of the frame at `depth` alone."""
+        below, frame = frames[depth - 1], frames[depth]
+        is_asked = frame.kind == "call" and frame.recovered is None and frame.doubt is None
         if self._pointers is None or not is_asked or below.location is None:
             return None
         if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
             return None
         read = self._pointers.read_by(frame.ip)
-        return None if read is None else Witness(len(frames) - 1, read, below.location)
+        return None if read is None else Witness(depth, read, below.location)
 
-    def registers(self, frames: Sequence[Frame]) -> list[KnownRegisters]:
-        """Of each of these frames, innermost first, by the functions' instructions."""
-        return [] if self._finder is None else self._finder.of(frames)
+    def saved(self, witness: Witness, frames: Sequence[Frame]) -> Saved | None:
+        """The register that the call went by, in its frame; None where that is not known."""
+        return None if self._finder is None else self._finder.saved(frames[: witness.depth + 1], witness.read.register)
 
     def refuted(self, witness: Witness, value: int) -> str | None:
         """Why the call cannot have led where it is said to, if `value` is in the register; None where it can."""
@@ -136,13 +134,11 @@ class Evidence:
             f"the call went through {where}, {value + witness.read.offset & U64:#x}, and not to {witness.callee.symbol}"
         )
 
-    def _refutation(self, frames: Sequence[Frame]) -> str | None:
-        """What speaks against the last of the frames by what its registers are; None where nothing does."""
-        witness = self._witness(frames) if frames[-1].reliable else None
-        if witness is None:
-            return None
-        value = self.registers(frames)[-1].values.get(witness.read.register)
-        return None if value is None else self.refuted(witness, value.value)
+    def _refutation(self, frames: Sequence[Frame], depth: int) -> str | None:
+        """What speaks against the frame at `depth` by what its registers are; None where nothing does."""
+        witness = self._witness(frames, depth) if frames[depth].reliable else None
+        found = None if witness is None else self.saved(witness, frames)
+        return None if witness is None or found is None else self.refuted(witness, found.value)
 
     def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
         if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:

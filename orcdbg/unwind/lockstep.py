@@ -47,7 +47,7 @@ class Found(NamedTuple):
     end: str
 
 
-class _Saved(NamedTuple):
+class _SavedPointer(NamedTuple):
     """What an indirect call tells, with the place of the register that it went by: a distance from the stack's end."""
 
     witness: Witness
@@ -158,7 +158,7 @@ class Lockstep:
         self._returns: dict[int, bool] = {}
         self._starts: dict[int, bool] = {}
         self._shapes: dict[bytes, EqualStacks | None] = {}
-        self._witnesses: dict[EqualStacks, list[_Saved]] = {}
+        self._witnesses: dict[EqualStacks, list[_SavedPointer]] = {}
 
     def walk(self, sleepers: Sequence[Sleeper]) -> list[Found | None]:
         """For each task what its walk found, None where it needs the careful walk."""
@@ -280,20 +280,19 @@ class Lockstep:
             self._shapes[key] = shape if self._is_borne_out(shape) else None
         return self._shapes[key]
 
-    def _saved_pointers(self, frames: SharedFrames) -> list[_Saved]:
+    def _saved_pointers(self, frames: SharedFrames) -> list[_SavedPointer]:
         """Where stacks of one shape keep the registers that their indirect calls went through."""
         evidence, shape = self._terrain.evidence, frames.shape
         calls = [level.prototype for level in shape.levels]
         witnesses = [] if evidence is None else evidence.witnesses(calls)
         if evidence is None or not witnesses:
             return []
-        known, found = evidence.registers(frames[: witnesses[-1].depth + 1]), list[_Saved]()
+        whole, found = frames[: len(calls)], list[_SavedPointer]()
         for witness in witnesses:
-            name, registers = witness.read.register, known[witness.depth]
-            if name in registers.slots:
-                found.append(_Saved(witness, registers.slots[name] - frames.top))
-            elif name in registers.values:
-                found.append(_Saved(witness, shape.start + shape.layout[name]))
+            saved = evidence.saved(witness, whole)
+            if saved is not None:
+                start = shape.start + shape.layout[witness.read.register]
+                found.append(_SavedPointer(witness, start if saved.slot is None else saved.slot - frames.top))
         return found
 
     def _unrefuted(self, shape: EqualStacks, members: Indices, stacks: _Stacks, walk: _Walk) -> Indices:

@@ -61,6 +61,7 @@ class Pointers:
     ) -> None:
         self._texts, self._constant, self._locate = texts, constant, locate
         self._reads: dict[int, PointerRead | None] = {}
+        self._jumps: dict[int, set[int] | None] = {}
 
     def read_by(self, return_address: int) -> PointerRead | None:
         """Where the call that ends at `return_address` has its target from; None where that does not follow from its text."""
@@ -78,8 +79,8 @@ class Pointers:
 
     def _find(self, return_address: int) -> PointerRead | None:
         place = self._locate(return_address - 1)
-        if place is None or not place.is_text or not 0 < place.size <= MAX_FUNCTION:
-            return None
+        if place is None or not place.is_text or not 0 < place.size <= MAX_FUNCTION or ".cold" in place.symbol:
+            return None  # into a part that was split off the whole function may jump
         found = (self._found_in(text, place, return_address) for text in self._texts)
         return next((one for one in found if one is not None), None)
 
@@ -110,29 +111,31 @@ class Pointers:
         return None if found is None else found[1]
 
     def _entered(self, place: Location) -> set[int] | None:
-        """Where jumps of a function and of its split-off parts go, in any of its texts; None where one may go anywhere.
+        """Where jumps of a function and of its split-off parts go, in any of its texts; None where one may go anywhere."""
+        if place.start not in self._jumps:
+            known = [found for text in self._texts if (found := self._targets(text, place))]
+            # Of indirect jumps those as built count: the others are what thunks were replaced by.
+            is_open = not known or None in known[-1]
+            whole = {target for one in known for target in one if target is not None}
+            self._jumps[place.start] = None if is_open else whole
+        return self._jumps[place.start]
 
-        Of indirect jumps those as built count: the others are what thunks were replaced by.
-        """
-        found, is_open = set[int](), True
-        for text in self._texts:
-            parts, todo = {place.start}, [_instructions(text, place)]
-            is_open = is_open if not todo[0] else False
-            while todo:
-                for insn in todo.pop():
-                    if not _JUMPS.match(insn.mnemonic.rpartition(" ")[2]):
-                        continue
-                    if not insn.operands.startswith("0x"):
-                        is_open = True
-                        continue
-                    target = int(insn.operands, 16)
-                    found.add(target)
-                    other = self._locate(target)
-                    if other is None or other.start in parts or not other.symbol.startswith(f"{place.symbol}.cold"):
-                        continue
-                    parts.add(other.start)
-                    todo.append(_instructions(text, other))
-        return None if is_open else found
+    def _targets(self, text: AddressSpace, place: Location) -> set[int | None]:
+        """The same in one of the texts, None for an indirect jump; empty only where the text has no such function."""
+        todo = [_instructions(text, place)]
+        found, parts = set[int | None](insn.address for insn in todo[0][:1]), {place.start}
+        while todo:
+            for insn in todo.pop():
+                if not _JUMPS.match(insn.mnemonic.rpartition(" ")[2]):
+                    continue
+                target = int(insn.operands, 16) if insn.operands.startswith("0x") else None
+                found.add(target)
+                other = None if target is None else self._locate(target)
+                if other is None or other.start in parts or not other.symbol.startswith(f"{place.symbol}.cold"):
+                    continue
+                parts.add(other.start)
+                todo.append(_instructions(text, other))
+        return found
 
 
 def _instructions(text: AddressSpace, place: Location) -> list[_Insn]:
@@ -198,4 +201,6 @@ def constant_bounds(linux: Linux) -> list[tuple[int, int]]:
     """Where the image's read-only data is, without what start-up code may still have written."""
     names = ("__start_rodata", "__start_ro_after_init", "__end_ro_after_init", "__end_rodata")
     start, late, late_end, end = (linux.find_address(name) or 0 for name in names)
+    if not 0 < start < end:
+        return []
     return [(start, late), (late_end, end)] if start <= late <= late_end <= end else [(start, end)]

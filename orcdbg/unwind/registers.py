@@ -8,7 +8,8 @@ touched it. A value that this does not prove is absent, with the reason.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import U64, AddressSpace, read_u64
@@ -23,14 +24,17 @@ _CALL_FRAMES = ".debug_frame"
 
 @dataclass(frozen=True, slots=True)
 class KnownRegisters:
-    """A frame's registers, and for the callee-saved ones that are not among them, why.
-
-    `slots` are the addresses of those that are as a frame saved them.
-    """
+    """A frame's registers, and for the callee-saved ones that are not among them, why."""
 
     values: Registers
     unknown: Mapping[str, str]
-    slots: Mapping[str, int] = field(default_factory=dict)
+
+
+class Saved(NamedTuple):
+    """A register's value in a frame, and the address of the slot that it was read from; None where no frame saved it."""
+
+    value: int
+    slot: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,14 +61,46 @@ class RegisterFinder:
 
     def all(self, trace: StackTrace, last: int | None = None) -> list[KnownRegisters]:
         """The registers of each frame, from the innermost to frame `last`."""
-        return self.of(trace.frames if last is None else trace.frames[: last + 1])
-
-    def of(self, frames: Sequence[Frame]) -> list[KnownRegisters]:
-        """The same of frames, innermost first, that need not be all of a stack."""
+        frames = trace.frames if last is None else trace.frames[: last + 1]
         found: list[KnownRegisters] = []
         for frame in frames:
-            found.append(self._first(frame) if not found else self._caller(frames, frame, found[-1]))
+            found.append(self._first(frame) if not found else self._caller(trace.frames, frame, found[-1]))
         return found
+
+    def saved(self, frames: Sequence[Frame], name: str) -> Saved | None:
+        """One callee-saved register in the last of these frames, innermost first, without a look at the others.
+
+        None where it is not known, by the functions' instructions alone.
+        """
+        own, last = frames[-1].registers.get(name), len(frames) - 1
+        for index in range(last, 0, -1):
+            frame, callee = frames[index], frames[index - 1]
+            if frame.kind != "call" or callee.cfa is None or _is_guess(callee):
+                break
+            row = self._own_text(callee.ip, callee.exact)
+            row = Row() if is_thunk(callee.location) else row
+            if row is None:
+                return None if own is None else Saved(own.value, None)
+            if name not in row.saved:
+                continue
+            place = row.saved[name]
+            if place is None or place.base != "cfa":
+                return None if own is None else Saved(own.value, None)
+            return self._read_slot(callee.cfa + place.offset & U64, own)
+        else:
+            index = 0
+        found = frames[index].registers.get(name)
+        if found is None or (own is not None and own.value != found.value):
+            return None
+        return Saved(found.value, None)
+
+    def _read_slot(self, slot: int, own: RegisterValue | None) -> Saved | None:
+        """What a slot holds; None where another account has another value."""
+        try:
+            value = read_u64(self._memory, slot)
+        except MemoryFault:
+            return None
+        return Saved(value, slot) if own is None or own.value == value else None
 
     def _first(self, frame: Frame) -> KnownRegisters:
         why = "not among the registers that the walk began with"
@@ -76,17 +112,14 @@ class RegisterFinder:
         if frame.kind != "call":
             why = "interrupted in entry code, where only the CPU's five words were saved"
             return _complete(frame.registers, dict.fromkeys(CALLEE_SAVED, why))
-        if callee.cfa is None or callee.doubt or not callee.reliable or callee.source in ("scan", "none"):
+        if callee.cfa is None or _is_guess(callee):
             return _complete(
                 frame.registers, dict.fromkeys(CALLEE_SAVED, f"the step from frame #{callee.index} is in doubt")
             )
         kept = self._kept(callee, inner)
-        values, unknown, slots = dict(frame.registers), dict[str, str](), dict[str, int]()
+        values, unknown = dict(frame.registers), dict[str, str]()
         for name in CALLEE_SAVED:
             value, why = self._restored(name, callee, inner, kept)
-            slot = self._slot(name, callee, inner, kept)
-            if value is not None and slot is not None:
-                slots[name] = slot
             if name in values and value is not None and values[name].value != value.value:
                 unknown[name] = f"ORC and {kept.by} disagree in frame #{callee.index}"
                 del values[name]
@@ -94,7 +127,7 @@ class RegisterFinder:
                 values[name] = value
             elif name not in values:
                 unknown[name] = why
-        return _complete(values, unknown, slots)
+        return _complete(values, unknown)
 
     def _kept(self, frame: Frame, inner: KnownRegisters) -> _Found:
         """Where a frame's function keeps its caller's registers."""
@@ -138,13 +171,6 @@ class RegisterFinder:
         except MemoryFault:
             return None
 
-    def _slot(self, name: str, frame: Frame, inner: KnownRegisters, kept: _Found) -> int | None:
-        """Where the caller's value of a register was read, None where it is that of the first frame or not known."""
-        if kept.row is None or name not in kept.row.saved:
-            return None if kept.row is None else inner.slots.get(name)
-        place = kept.row.saved[name]
-        return None if place is None else self._address(place._replace(indirect=False), frame, inner)
-
     def _restored(
         self, name: str, frame: Frame, inner: KnownRegisters, kept: _Found
     ) -> tuple[RegisterValue | None, str]:
@@ -156,7 +182,7 @@ class RegisterFinder:
         place = kept.row.saved[name]
         if place is None:
             return None, f"where frame #{frame.index} keeps it does not follow from {kept.by}"
-        address = self._slot(name, frame, inner, kept)
+        address = self._address(place._replace(indirect=False), frame, inner)
         if address is None:
             return None, f"its place in frame #{frame.index} counts from {place.base}, which is not known"
         try:
@@ -166,5 +192,10 @@ class RegisterFinder:
         return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index} ({kept.by})"), ""
 
 
-def _complete(values: Registers, unknown: Mapping[str, str], slots: Mapping[str, int] | None = None) -> KnownRegisters:
-    return KnownRegisters(values, {name: why for name, why in unknown.items() if name not in values}, slots or {})
+def _is_guess(callee: Frame) -> bool:
+    """Whether the step from a frame to its caller is in doubt."""
+    return bool(callee.doubt) or not callee.reliable or callee.source in ("scan", "none")
+
+
+def _complete(values: Registers, unknown: Mapping[str, str]) -> KnownRegisters:
+    return KnownRegisters(values, {name: why for name, why in unknown.items() if name not in values})

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import itertools
 
+import numpy as np
 import pytest
 
 from orcdbg.base.errors import BadAddress
 from orcdbg.base.reading import BytesSpace
+from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.names import Location
 from orcdbg.session import Session
 from orcdbg.unwind.calls import Calls
@@ -127,16 +129,27 @@ def test_a_jump_to_a_static_calls_trampoline_goes_where_that_goes_now(now: bytes
     assert (verdict(calls, "g"), verdict(calls, "h")) == (False, lead_to_h)
 
 
-def test_where_other_functions_faults_are_continued_nothing_is_ruled_out() -> None:
-    """What runs in 5.10's .fixup belongs to functions elsewhere, whatever symbol comes before it."""
-    bodies = {"caller": to("f", "caller", 0, b"\xe8") + RET}
-    whole, start = make(bodies), start_of("g")
-    landed = Calls(whole._memory, whole._built, locate, lambda low, high: low <= start + 9 < high)
-    place = locate(start)
-    assert place is not None
-    assert (whole.leads_to(TEXT + 5, place), landed.leads_to(TEXT + 5, place)) == (False, None)
-    assert (whole.ends_call(start + 9), landed.ends_call(start + 9)) == (False, None)
+class Faults(ExceptionTable):
+    """Where made-up faults are continued."""
+
+    def __init__(self, *pairs: tuple[int, int]) -> None:
+        columns = np.array(pairs, dtype=np.uint64).reshape(-1, 2)
+        self.entries = (columns[:, 0], columns[:, 1])
+
+
+def test_a_fault_that_is_continued_elsewhere_is_a_way_out() -> None:
+    """What runs in 5.10's .fixup belongs to functions elsewhere, whatever symbol comes before it; and it jumps on."""
+    bodies = {"caller": to("f", "caller", 0, b"\xe8") + RET, "g": RET + INT3 * 3 + to("h", "g", 4)}
+    whole = make(bodies)
+    faults = Faults((start_of("f"), start_of("g") + 4), (start_of("f") + 1, start_of("f") + 2))
+    landed = Calls(whole._memory, whole._built, locate, faults)
+    names = ("f", "g", "h", "caller")
+    assert [verdict(whole, name) for name in names] == [True, False, False, False]
+    assert [verdict(landed, name) for name in names] == [True, True, True, False]
+    assert (whole.ends_call(start_of("g") + 9), landed.ends_call(start_of("g") + 9)) == (False, None)
     assert (whole.ends_call(start_of("h") + 9), landed.ends_call(start_of("h") + 9)) == (False, False)
+    beyond = Location("beyond", 2**64 - 16, 32, None, True)
+    assert landed.leads_to(TEXT + 5, beyond) is False
 
 
 def test_a_stack_begins_at_a_function_or_behind_a_far_return() -> None:

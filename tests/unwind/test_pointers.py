@@ -12,6 +12,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.session import Session
 from orcdbg.unwind.frame import StackTrace
 from orcdbg.unwind.pointers import Constants, PointerRead, Pointers
+from orcdbg.unwind.registers import RegisterFinder
 from tests.damage import DamagedStacks, Ground
 from tests.unwind.test_calls import branch
 
@@ -152,8 +153,12 @@ def test_a_saved_register_that_cannot_have_been_called_through_is_marked(sample:
     """The frame may be right and the register wrong: nobody can tell, so it says that it may be wrong."""
     whole = sleeper(sample)
     frame = next(f for f in whole.frames if f.location and f.location.symbol == "common_nsleep")
-    known = sample.register_finder.all(whole)[frame.index + 1]
-    session, task = changed(sample, known.slots["r13"], value), sample.task(whole.task)
+    frames = whole.frames[: frame.index + 2]
+    saved = RegisterFinder(sample.memory, None, sample.function_saves.row).saved(frames, "r13")
+    assert saved is not None
+    assert saved.slot is not None
+    assert saved.value == sample.register_finder.all(whole)[frame.index + 1].values["r13"].value
+    session, task = changed(sample, saved.slot, value), sample.task(whole.task)
     trace = session.unwinder.trace(task)
     assert trace.frames[frame.index].mark == "!"
     assert session.unwinder.traces([task]) == [trace]
