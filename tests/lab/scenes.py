@@ -164,7 +164,10 @@ def write_initrd(
 def describe(home: Path, kernel: Kernel, name: str, console: str, kaslr: bool) -> Scene:
     quiet = name == "idle" or name.startswith("crowd")
     stays = scripts.stays_while_idle if quiet else scripts.stays_while_busy
-    still, moved = scripts.still_and_moved(scripts.parse_rounds(console), stays)
+    rounds = scripts.parse_rounds(console)
+    if not rounds:  # a message of the kernel has run into a mark
+        raise GuestError("the console shows no tasks' stacks")
+    still, moved = scripts.still_and_moved(rounds, stays)
     return Scene(
         kernel=kernel.name,
         name=name,

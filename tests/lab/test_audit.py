@@ -105,8 +105,9 @@ def test_one_changed_byte_anywhere_in_the_text_is_found(kernel: str, seed: int, 
         build = Build(session.image, linux, session.built, Features(linux))
         report = audit_kernel(build, session.built, all_passes(build))
         wrong = [*report.unexplained_ranges, *report.mismatched_ranges]
-        assert len(wrong) == 1
-        assert wrong[0].address - 4 < at < wrong[0].address + len(wrong[0].memory) + 4
+        # Of an operand that no longer differs by the slide all bytes that were moved are told, in one piece or two.
+        assert any(one.address <= at < one.address + len(one.memory) for one in wrong)
+        assert all(at - 4 < one.address and one.address + len(one.memory) <= at + 4 for one in wrong)
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
