@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound
@@ -66,12 +66,15 @@ def compare(
     frames: Sequence[Frame],
     printed: Sequence[PrintedFrame],
     rename: Callable[[PrintedFrame], str] = lambda one: one.name,
+    as_returns: Sequence[str] = (),
 ) -> list[Row]:
     """Frames, whose names as the kernel prints them are `names`, beside the lines of a trace; both innermost first.
 
-    `rename` tells what a line would be called among `names`.
+    `rename` tells what a line would be called among `names`. `as_returns` are the names that the frames have where their ips
+    are taken for return addresses: so the kernel prints an interrupted function's first instruction after a `?`.
     """
-    pairs = _align(names, printed, [rename(one) for one in printed])
+    known = [{name, other} for name, other in zip(names, as_returns or names, strict=True)]
+    pairs = _align(known, printed, [rename(one) for one in printed])
     if not pairs:
         left = [_row("returned" if one.sure else "stale", one, None, None) for one in printed]
         return left + [_row("since", None, frame, name) for frame, name in zip(frames, names, strict=True)]
@@ -103,19 +106,21 @@ def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> Row:
     return _row("doubt" if frame.mark in "!?" else place, None, frame, name)
 
 
-def _align(names: Sequence[str], printed: Sequence[PrintedFrame], called: Sequence[str]) -> list[tuple[int, int]]:
+def _align(
+    names: Sequence[Collection[str]], printed: Sequence[PrintedFrame], called: Sequence[str]
+) -> list[tuple[int, int]]:
     """Pairs of equal entries, in order on both sides, that are worth most together."""
     best = [[0] * (len(printed) + 1) for _ in range(len(names) + 1)]
     for i in reversed(range(len(names))):
         for j in reversed(range(len(printed))):
             found = max(best[i + 1][j], best[i][j + 1])
-            if names[i] == called[j]:
+            if called[j] in names[i]:
                 found = max(found, best[i + 1][j + 1] + (_SURE if printed[j].sure else _GUESS))
             best[i][j] = found
     pairs, i, j = [], 0, 0
     while i < len(names) and j < len(printed):
         worth = _SURE if printed[j].sure else _GUESS
-        if names[i] == called[j] and best[i][j] == best[i + 1][j + 1] + worth:
+        if called[j] in names[i] and best[i][j] == best[i + 1][j + 1] + worth:
             pairs.append((i, j))
             i, j = i + 1, j + 1
         elif best[i + 1][j] >= best[i][j + 1]:
@@ -164,7 +169,9 @@ def check(debugger: Debugger, tasks: Sequence[Task]) -> LogChecks:
             continue
         frames = [frame for frame in trace.frames if frame.kind != "user"]
         names = [debugger.session.names.describe(f.ip, f.exact) or f"{f.ip:#x}" for f in frames]
-        checks.append(LogCheck(trace, printed, compare(names, frames, printed.frames, renamer(debugger.session))))
+        as_returns = [debugger.session.names.describe(f.ip, False) or f"{f.ip:#x}" for f in frames]
+        rows = compare(names, frames, printed.frames, renamer(debugger.session), as_returns)
+        checks.append(LogCheck(trace, printed, rows))
     if not checks:
         known = ", ".join(f"{one.pid} {one.comm}" for one in traces[-5:])
         hint = f"the last traces are of {known}" if known else "the log has no traces at all"

@@ -55,6 +55,16 @@ def test_a_frame_that_the_log_lacks_is_extra(frames: tuple[list[Frame], list[str
     assert statuses(frames, log)[:4] == ["same", "same", "extra", "same"]
 
 
+def test_an_interrupted_first_instruction_is_a_return_address_to_a_kernel_that_lost_the_stack(sample: Session) -> None:
+    """Printed after a `?`, with the name of the function before it (5.10, a stack that overflowed in a thunk)."""
+    frame = replace(sample.unwinder.trace(sample.task(1)).frames[0], kind="interrupt", exact=True)
+    line = PrintedFrame("before", 0x12, 0x12, None, False)
+    assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line], as_returns=["before+0x12/0x12"])] == [
+        "guess"
+    ]
+    assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line])] == ["stale", "since"]
+
+
 def test_another_name_of_the_same_place_is_the_same(sample: Session) -> None:
     """Of several symbols at one address the kernel may print one that we do not; an offset or a size it prints counts."""
     rename = renamer(sample)
