@@ -152,21 +152,27 @@ class Shadow:
         )
         stub = self._live.stub
         stub.set_breakpoint(made.ip)
-        for _ in range(HITS):
-            if not stub.resume(WAIT):
-                raise StubError("nothing came back to entry code")
-            # error_entry gives its return address another place, and on the way from user mode another stack.
-            if abs(stub.read_registers()["rsp"] - (made.slot or 0)) <= PT_REGS_SIZE + 8:
-                break
-            stub.skip_breakpoint(made.ip)
-        else:
-            raise StubError(f"other tasks came back to entry code {HITS} times, and this one did not")
-        stub.clear_breakpoint(made.ip)
+        try:
+            self._wait_for(made)
+        finally:
+            stub.clear_breakpoint(made.ip)
         del self._made[number:]
         if not self._made:
             # On top are the registers that will be restored: a signal, a probe or a fixed-up fault has changed them.
             words = read_words(self._live, stub.read_registers()["rsp"], PT_REGS_SIZE // 8)
             self.known[0] = (words[PT_REGS["rip"] // 8], words[PT_REGS["rsp"] // 8])
+
+    def _wait_for(self, made: Made) -> None:
+        """Lets the guest run until the call comes back in the task that made it."""
+        stub = self._live.stub
+        for _ in range(HITS):
+            if not stub.resume(WAIT):
+                raise StubError("nothing came back to entry code")
+            # error_entry gives its return address another place, and on the way from user mode another stack.
+            if abs(stub.read_registers()["rsp"] - (made.slot or 0)) <= PT_REGS_SIZE + 8:
+                return
+            stub.skip_breakpoint(made.ip)
+        raise StubError(f"other tasks came back to entry code {HITS} times, and this one did not")
 
     def _is_entry(self, ip: int) -> bool:
         place = self._live.session.names.at(ip)
