@@ -90,7 +90,9 @@ def test_an_nmi_between_patched_push_and_pop_is_walked_through(kernel: str, open
     has_all_rows = session.image.section_data(".parainstructions") == b"" or not _rows_are_shared(session, frame)
     expected = (0, "orc", " ") if has_all_rows else (8, "patch", "~")
     assert (frame.patch.adjust, frame.source, frame.mark) == expected
-    assert {other.mark for other in trace.frames if other is not frame} == {" "}
+    others = [other for other in trace.frames if other is not frame]
+    assert {other.mark for other in others if other.source != "trampoline"} == {" "}
+    assert {other.mark for other in others if other.source == "trampoline"} <= {"~"}  # an interrupt may strike a thunk
     caller = trace.frames[frame.index + 1]
     assert calls(session, caller, frame)
 
