@@ -22,7 +22,7 @@ from tests.lab.strike import WANTED, strike
 
 BOOT_SECONDS = 180.0
 KEPT_SEEDS = 4  # of one kernel and scene; a snapshot takes some 280 MB
-ATTEMPTS = 2
+ATTEMPTS = 3
 
 
 @dataclasses.dataclass(frozen=True)
