@@ -195,3 +195,20 @@ class BytesSpace:
 def unpack(source: ByteSource, offset: int, layout: struct.Struct) -> tuple[int, ...]:
     """The fields of `layout` at `offset`."""
     return layout.unpack(source.read_at(offset, layout.size))
+
+
+def self_relative(table: bytes, address: int, stride: int = 4, offset: int = 0) -> U64Array:
+    """The addresses that a table of signed words names, each counted from its own word.
+
+    Args:
+        table: the table's bytes; a last, incomplete entry is left out.
+        address: where its first byte is at run time.
+        stride: bytes of an entry.
+        offset: of the word inside an entry.
+    """
+    count = len(table) // stride
+    rows = np.frombuffer(table[: count * stride], dtype="<i4").reshape(count, stride // 4)
+    words = rows[:, offset // 4].astype(np.int64)
+    places = np.arange(count, dtype=np.int64) * stride + np.int64(signed(address + offset, 64))
+    found: U64Array = (places + words).view(np.uint64)
+    return found

@@ -14,10 +14,9 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault, NotFound
-from orcdbg.base.reading import AddressSpace, U64Array, clamped
+from orcdbg.base.reading import AddressSpace, U64Array, clamped, self_relative
 from orcdbg.kernel.linux import Linux
 
-U8Array = npt.NDArray[np.uint8]
 Mask = npt.NDArray[np.bool_]
 _ENTRY = "exception_table_entry"
 _MAX_BYTES = 1 << 22  # of the table; kernels have some 10 kB
@@ -62,21 +61,13 @@ class ExceptionTable:
         except NotFound:
             return _NOTHING, _NOTHING
         start, end = (bound or 0 for bound in bounds)
-        if not 0 < end - start <= _MAX_BYTES or max(columns) + 4 > size:
+        is_sound = 0 < end - start <= _MAX_BYTES and max(columns) + 4 <= size
+        if not is_sound or any(number % 4 for number in (size, *columns)):
             return _NOTHING, _NOTHING
         pieces = (_read(space, start, end - start) for space in self._spaces)
         data = next((piece for piece in pieces if piece is not None), b"")
-        rows = np.frombuffer(data[: len(data) // size * size], dtype=np.uint8).reshape(-1, size)
-        places = np.uint64(start) + np.arange(len(rows), dtype=np.uint64) * np.uint64(size)
-        insn, fixup = (_targets(rows, places, column) for column in columns)
+        insn, fixup = (self_relative(data, start, size, column) for column in columns)
         return insn, fixup
-
-
-def _targets(rows: U8Array, places: U64Array, column: int) -> U64Array:
-    """What the four bytes at `column` of each row lead to, which count from where they are."""
-    relative = np.ascontiguousarray(rows[:, column : column + 4]).view("<i4").ravel().astype(np.int64)
-    found: U64Array = places + np.uint64(column) + relative.view(np.uint64)
-    return found
 
 
 def _read(space: AddressSpace, address: int, size: int) -> bytes | None:

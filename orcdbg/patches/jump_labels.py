@@ -11,12 +11,13 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 import numpy.typing as npt
 
+from orcdbg.base.reading import self_relative
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import built_bytes, displacement, repeated, self_relative
+from orcdbg.patches.tables import built_bytes, displacement, repeated
 from orcdbg.patches.variables import read_words
 
 _ENTRY = 16

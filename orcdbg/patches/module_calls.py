@@ -13,13 +13,14 @@ from typing import NamedTuple
 import numpy as np
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.reading import self_relative
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module, list_modules
 from orcdbg.patches.alternatives import AlternativeTable
 from orcdbg.patches.call_depth import PAD_SIZE, Pads
 from orcdbg.patches.site import U8Array, U64Array
-from orcdbg.patches.tables import branch_targets, built_bytes, self_relative
+from orcdbg.patches.tables import branch_targets, built_bytes
 from orcdbg.patches.variables import read_words
 
 _CALL = 0xE8

@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import numpy as np
 
 from orcdbg.base.errors import BadAddress
+from orcdbg.base.reading import self_relative
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.vmlinux import Image
@@ -26,7 +27,7 @@ from orcdbg.patches.replay import Build, all_passes, static_called
 from orcdbg.patches.site import U64Array
 from orcdbg.patches.static_calls import trampolines_and_keys
 from orcdbg.patches.sweep import WholeText
-from orcdbg.patches.tables import built_bytes, self_relative
+from orcdbg.patches.tables import built_bytes
 from orcdbg.symbols.table import SymbolTable
 
 Linked = Mapping[str, tuple[int, bytes]]

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from orcdbg.base.reading import U64
+from orcdbg.base.reading import U64, self_relative
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.call_depth import Pads
@@ -18,7 +18,7 @@ from orcdbg.patches.mitigations import PLAIN_RETURN, Mitigations
 from orcdbg.patches.nops import NopTable
 from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branch_targets, branches, built_bytes, displacement, repeated, self_relative
+from orcdbg.patches.tables import branch_targets, branches, built_bytes, displacement, repeated
 from orcdbg.patches.variables import read_words
 from orcdbg.symbols.table import SymbolTable
 

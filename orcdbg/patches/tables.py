@@ -6,7 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.base.reading import AddressSpace, signed
+from orcdbg.base.reading import AddressSpace, self_relative
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.site import U8Array, U64Array, windows
 
@@ -18,23 +18,6 @@ def check_entries(name: str, count: int) -> None:
     """Raises UnsupportedFormat for a table with more entries than any kernel has."""
     if count > MAX_ENTRIES:
         raise UnsupportedFormat(name, f"{count} entries, where {MAX_ENTRIES} are far more than a kernel has")
-
-
-def self_relative(table: bytes, address: int, stride: int = 4, offset: int = 0) -> U64Array:
-    """The addresses that a table of signed words names, each counted from its own word.
-
-    Args:
-        table: the table's bytes; a last, incomplete entry is left out.
-        address: where its first byte is at run time.
-        stride: bytes of an entry.
-        offset: of the word inside an entry.
-    """
-    count = len(table) // stride
-    rows = np.frombuffer(table[: count * stride], dtype="<i4").reshape(count, stride // 4)
-    words = rows[:, offset // 4].astype(np.int64)
-    places = np.arange(count, dtype=np.int64) * stride + np.int64(signed(address + offset, 64))
-    found: U64Array = (places + words).view(np.uint64)
-    return found
 
 
 def section_sites(image: Image, name: str, slide: int) -> U64Array:

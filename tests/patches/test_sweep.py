@@ -8,9 +8,10 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
+from orcdbg.base.reading import self_relative
 from orcdbg.patches.site import Applied, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import UNKNOWN, IntArray, Sweep, WholeText, Written, replay_pass
-from orcdbg.patches.tables import branch_targets, branches, self_relative
+from orcdbg.patches.tables import branch_targets, branches
 
 BASE = 0xFFFF_FFFF_8100_0000
 
