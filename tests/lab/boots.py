@@ -9,7 +9,7 @@ from random import Random
 
 from tests.lab import scenes, scripts
 from tests.lab.fetch import Kernel
-from tests.lab.guest import Guest, Machine
+from tests.lab.guest import CPU, WITHOUT_CX16, Guest, Machine
 from tests.lab.scenes import Scene
 
 TRACING = """
@@ -35,21 +35,22 @@ KRETPROBES = f'for place in {PROBED}; do echo "r:from_$place $place" >> kprobe_e
 class Boot:
     """A machine whose kernel patches itself otherwise: its CPU, options, CPUs, and what its init does besides."""
 
-    cpu: str = "max"
+    cpu: str = CPU
     append: str = ""
     smp: int = 2
     setup: str = ""
 
 
+# Two keep CMPXCHG16B, which replaces calls then.
 BOOTS = {
     "one-cpu": Boot(smp=1),
     "qemu64": Boot(cpu="qemu64", smp=1),
     "rome": Boot(cpu="EPYC-Rome"),
-    "off": Boot(cpu="EPYC", append="mitigations=off"),
-    "retpoline": Boot(cpu="Haswell-v1", append="spectre_v2=retpoline,generic retbleed=unret"),
-    "lfence": Boot(cpu="Haswell-v1", append="spectre_v2=retpoline,lfence"),
-    "stuff": Boot(cpu="Skylake-Server-v1", append="spectre_v2=retpoline retbleed=stuff"),
-    "its": Boot(cpu="Skylake-Server-v1", append="spectre_v2=retpoline indirect_target_selection=force"),
+    "off": Boot(cpu="EPYC" + WITHOUT_CX16, append="mitigations=off"),
+    "retpoline": Boot(cpu="Haswell-v1" + WITHOUT_CX16, append="spectre_v2=retpoline,generic retbleed=unret"),
+    "lfence": Boot(cpu="Haswell-v1" + WITHOUT_CX16, append="spectre_v2=retpoline,lfence"),
+    "stuff": Boot(cpu="Skylake-Server-v1" + WITHOUT_CX16, append="spectre_v2=retpoline retbleed=stuff"),
+    "its": Boot(cpu="Skylake-Server-v1" + WITHOUT_CX16, append="spectre_v2=retpoline indirect_target_selection=force"),
     "function": Boot(setup=TRACING + "echo function > current_tracer\n"),
     "graph": Boot(setup=TRACING + "echo function_graph > current_tracer\n"),
     "kprobes": Boot(setup=TRACING + KPROBES + ENABLE),
