@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
@@ -22,6 +22,7 @@ from orcdbg.patches.decode import Instruction, decode_one, written_registers
 CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 MAX_FUNCTION, MAX_PARTS, MAX_VISITS = 1 << 16, 4, 1 << 17
 IN_REGISTER = 0  # as a place; slots are negative: offsets from the CFA
+_BOTH = frozenset((0, 1))  # the texts: as it ran, and as built
 
 _MEMORY = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))?\(%(rsp|rbp)\)")
 _SIZED = re.compile(
@@ -45,12 +46,13 @@ class _State:
     """What is known before an instruction.
 
     `depth` is the CFA less rsp and `frame` the CFA less rbp, None where it is not known; `places` is in the order of
-    CALLEE_SAVED.
+    CALLEE_SAVED; `texts` are those in which an instruction begins here: inside a patched place not both need to.
     """
 
     depth: int | None
     frame: int | None
     places: tuple[Places, ...]
+    texts: frozenset[int] = _BOTH
 
     def meet(self, other: _State) -> _State:
         """What both know."""
@@ -58,6 +60,7 @@ class _State:
             self.depth if self.depth == other.depth else None,
             self.frame if self.frame == other.frame else None,
             tuple(mine & theirs for mine, theirs in zip(self.places, other.places, strict=True)),
+            self.texts | other.texts,
         )
 
 
@@ -79,7 +82,7 @@ class _Step:
     def __init__(self, insn: Instruction, state: _State) -> None:
         self._insn = insn
         self._operands = _split(insn.operands)
-        self._depth, self._frame, self._places = state.depth, state.frame, state.places
+        self._depth, self._frame, self._places, self._texts = state.depth, state.frame, state.places, state.texts
 
     def after(self) -> _State:
         """The state behind the instruction."""
@@ -97,7 +100,7 @@ class _Step:
         if depth is not None:
             # What is below the stack pointer may be overwritten at any time.
             self._places = _without_slots(self._places, lambda slot: slot < -depth)
-        return _State(self._depth, self._frame, self._places)
+        return _State(self._depth, self._frame, self._places, self._texts)
 
     def _register(self, index: int) -> str:
         """An operand that is a callee-saved register; empty for any other."""
@@ -290,12 +293,12 @@ class FunctionSaves:
         if rule.base == "sp" and not rule.indirect:
             if state.depth not in (None, rule.offset):
                 return None
-            return _State(rule.offset, state.frame, state.places)
+            return replace(state, depth=rule.offset)
         if rule.base == "bp" and not rule.indirect:
             if state.frame not in (None, rule.offset):
                 return None
-            return _State(state.depth, rule.offset, state.places)
-        return _State(None, None, state.places)
+            return replace(state, frame=rule.offset)
+        return replace(state, depth=None, frame=None)
 
     def branch_targets(self, start: int, end: int) -> dict[int, int]:
         """Jumps that may be patched in."""
@@ -309,7 +312,7 @@ class _Walk:
         self._saves, self._parts = saves, parts
         self.states: dict[int, _State] = {}
         self.calls: dict[int, int] = {}
-        self._instructions: dict[int, list[Instruction]] = {}
+        self._instructions: dict[int, dict[Instruction, frozenset[int]]] = {}
         self._patched: dict[int, int] = {}
         for start, end, _, _ in parts:
             self._patched |= saves.branch_targets(start, end)
@@ -347,22 +350,27 @@ class _Walk:
             self.states.clear()  # never seen: then nothing is known
         return doubtful
 
-    def _decoded(self, address: int) -> list[Instruction]:
-        """The instruction that ran at an address, and the one that was built there where that is another."""
+    def _decoded(self, address: int) -> dict[Instruction, frozenset[int]]:
+        """The instructions at an address, each with the texts that have it."""
         if address not in self._instructions:
-            found: list[Instruction] = []
+            found: dict[Instruction, frozenset[int]] = {}
             for start, end, *texts in self._parts:
                 if start <= address < end:
-                    raws = dict.fromkeys(text[address - start : address - start + 15] for text in texts)
-                    found = [insn for raw in raws if (insn := decode_one(raw, address)) is not None]
-            unique = {insn.raw: insn for insn in found}
-            self._instructions[address] = list(unique.values())
+                    windows = [text[address - start : address - start + 15] for text in texts]
+                    ran = decode_one(windows[0], address)
+                    built = ran if windows[0] == windows[1] else decode_one(windows[1], address)
+                    found = {insn: frozenset((which,)) for which, insn in enumerate((ran, built)) if insn is not None}
+                    if ran is not None and ran == built:
+                        found[ran] = _BOTH
+            self._instructions[address] = found
         return self._instructions[address]
 
     def _edges(self, address: int, state: _State) -> Iterator[tuple[int, _State, bool]]:
         """Where execution goes from an address, with which state, and whether it surely can."""
-        for insn in self._decoded(address):
-            after = _Step(insn, state).after()
+        for insn, texts in self._decoded(address).items():
+            if not texts & state.texts:
+                continue
+            after = _Step(insn, replace(state, texts=texts)).after()
             if insn.is_call:
                 self.calls[insn.end] = address
             elif insn.target is not None and self._inside(insn.target):

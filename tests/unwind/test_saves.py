@@ -65,8 +65,8 @@ class Made:
         self.depths[CODE + len(self.text)] = self.depth
 
 
-def saves_of(made: Made, text_there: bool = True) -> FunctionSaves:
-    """The analysis over a made function, with rows that describe it."""
+def saves_of(made: Made, text_there: bool = True, built: bytes = b"") -> FunctionSaves:
+    """The analysis over a made function, with rows that describe it; its text as built, where that was another."""
     place = Location("made", CODE, len(made.text), None, True)
 
     def effective(address: int) -> Effective:
@@ -79,7 +79,8 @@ def saves_of(made: Made, text_there: bool = True) -> FunctionSaves:
         return NotInSnapshot("text", address, size)
 
     text = BytesSpace(CODE, made.text if text_there else b"", missing)
-    return FunctionSaves(text, text, effective, lambda address: place, lambda name: [CODE], lambda start, end: {})
+    before = BytesSpace(CODE, built, missing) if built else text
+    return FunctionSaves(text, before, effective, lambda address: place, lambda name: [CODE], lambda start, end: {})
 
 
 def make(random: Random) -> Made:
@@ -219,6 +220,21 @@ def test_a_store_beside_a_slot_is_as_long_as_it_is(code: bytes, is_kept: bool) -
     row = saves_of(made).row(CODE + len(made.text) - 1, True)
     assert row is not None
     assert row.saved["rbx"] == (Place("cfa", -16) if is_kept else None)
+
+
+def test_where_one_text_has_no_boundary_the_other_has_no_instruction() -> None:
+    """A call is patched to `popcnt` and a NOP. The call's last byte, read as an instruction, would go past a save."""
+    made = Made()
+    made.add(b"\x48\x83\xec\x10", 16)
+    made.add(b"\xf3\x0f\xb8\xc7")
+    made.add(b"\x90")
+    made.add(b"\x48\x89\x1c\x24")  # mov %rbx, (%rsp)
+    made.add(set_to("rbx", 1))
+    made.add(b"\x90")
+    built = made.text.replace(b"\xf3\x0f\xb8\xc7\x90", b"\xe8\0\0\0\x3d")  # 3d and four bytes more: cmp
+    row = saves_of(made, built=built).row(CODE + len(made.text) - 1, True)
+    assert row is not None
+    assert row.saved["rbx"] == Place("cfa", -24)
 
 
 def test_a_boundary_whose_orc_row_contradicts_is_not_passed() -> None:
