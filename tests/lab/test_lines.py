@@ -65,6 +65,18 @@ def gdb_line(vmlinux: Path, address: int) -> str:
     return f"{posixpath.normpath(found[2])}:{found[1]}" if found else text
 
 
+def is_witnessed(mine: str, binutils: str, gdb: str) -> bool:
+    """Whether gdb says so; or it has the file and binutils the line.
+
+    Of several lines at one address gdb takes the last that begins a statement, binutils the last, as the standard has it;
+    and binutils has files confused in functions out of headers.
+    """
+    if gdb.endswith(mine) or mine.endswith(gdb):
+        return True
+    (file, _, line), (other, _, _) = mine.rpartition(":"), gdb.rpartition(":")
+    return other != "" and (file.endswith(other) or other.endswith(file)) and binutils.endswith(f":{line}")
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_lines_and_inlined_functions_are_those_of_binutils(kernel: str, seed: int) -> None:
     """At addresses chosen at random from all text. Where binutils says otherwise, gdb decides."""
@@ -91,7 +103,7 @@ def test_lines_and_inlined_functions_are_those_of_binutils(kernel: str, seed: in
         if not same(mine, theirs):
             by_gdb += 1
             first = gdb_line(vmlinux, address)
-            assert first.endswith(mine[0][1]) or mine[0][1].endswith(first), (hex(address), mine, theirs, first)
+            assert is_witnessed(mine[0][1], theirs[0][1], first), (hex(address), mine, theirs, first)
             assert [name for name, _ in mine[:-1]] == [name for name, _ in theirs[:-1]], (hex(address), mine, theirs)
     print(f"{kernel}: {compared} of {ADDRESSES} addresses have a line; gdb was asked for {by_gdb}")
     assert compared > ADDRESSES // 3
