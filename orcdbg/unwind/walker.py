@@ -293,13 +293,25 @@ class Walker:
         if true is not None and true.doubt and reliable:
             reliable, doubt = False, true.doubt
         recovered = None if true is None else true.recovered
-        is_saved = self._is_saved(frame, ip)
-        return State(ip, False, registers, "call", slot, None, reliable, doubt, recovered, is_saved), slot
+        is_saving, is_saved = self._saving(frame, ip)
+        previous = self._before_saving(frame, cfa, state) if is_saving else None
+        return State(ip, False, registers, "call", slot, previous, reliable, doubt, recovered, is_saved), slot
 
-    def _is_saved(self, frame: Frame, ip: int) -> bool:
-        """Whether the caller called error_entry or its like, which has saved all registers by now."""
+    def _saving(self, frame: Frame, ip: int) -> tuple[bool, bool]:
+        """Whether the caller called error_entry or its like, which is about to save all registers, or has done so."""
         saving = self._terrain.overlay.saving
-        return saving.called_before(ip) is not None and not (frame.exact and saving.is_early(frame.ip))
+        is_called, is_early = saving.called_before(ip) is not None, frame.exact and saving.is_early(frame.ip)
+        return is_called and is_early, is_called and not is_early
+
+    def _before_saving(self, frame: Frame, cfa: int, state: State) -> Registers:
+        """The caller's registers while error_entry or its like is saving them: from the stack, or still in place."""
+        known = {**(state.previous or {}), **frame.registers}
+        begin = cfa - 8 - PT_REGS["rdi"]  # of the pt_regs to be: the return address is where rdi will be
+        for name in (name for name, offset in PT_REGS.items() if offset < PT_REGS["rdi"]):
+            at = begin + PT_REGS[name]
+            if at >= frame.sp:
+                known[name] = RegisterValue(self._word(at, "saved register"), f"pt_regs {begin:#x}")
+        return known
 
     def _from_register(self, frame: Frame, name: str, state: State) -> State:
         """The caller of error_entry or its like, while its return address is on no stack."""
@@ -317,9 +329,8 @@ class Walker:
         }
         reliable = frame.reliable and frame.doubt is None
         doubt = None if reliable else f"reached through frame #{frame.index}, which is in doubt"
-        is_saved = self._is_saved(frame, found.value)
-        # The caller's own value of the register is lost to us; the others are as they were before the call.
-        previous = None if is_saved else {other: value for other, value in known.items() if other != name}
+        is_saving, is_saved = self._saving(frame, found.value)
+        previous = self._before_saving(frame, cfa, state) if is_saving else None
         return State(found.value, False, registers, "call", None, previous, reliable, doubt, None, is_saved)
 
     def _interrupted(self, frame: Frame, row: OrcRow, state: State) -> tuple[State, int]:

@@ -37,16 +37,20 @@ class InErrorEntry(World):
         self.words |= {BEFORE + 8 + 8 * number: word for number, word in enumerate(iret)}
         self.words |= {BEFORE: 2**64 - 1, BEFORE - 8: BACK, TASK: TEXT + 3 * FUNCTION + 5}
         self.row_now = self.rows[1]
+        self.rows_at: dict[int, OrcRow] = {}
 
     def find(self, address: int) -> OrcEntry | None:
         """Of error_entry the row of where the test has stopped it."""
         if not ENTRY <= address < ENTRY + FUNCTION:
             return super().find(address)
-        return OrcEntry("test", 1, ENTRY, None, bytes(6), self.row_now)
+        return OrcEntry("test", 1, ENTRY, None, bytes(6), self.rows_at.get(address, self.row_now))
 
-    def stops(self) -> list[tuple[int, int, int, OrcRow]]:
-        """Every instruction's ip with the stack pointer, rsi, and the row there; the words are pushed on the way."""
-        found, sp, rsi, depth = [], BEFORE - 8, 0x77, 8
+    def stops(self, before: int = BEFORE, back: int = BACK, rsi: int = 0x77) -> list[tuple[int, int, int, OrcRow]]:
+        """Every instruction's ip with the stack pointer, rsi, and the row there; the words are pushed on the way.
+
+        `before` is the caller's stack pointer, `back` the return address.
+        """
+        found, sp, depth = [], before - 8, 8
         row = call(8)
         for insn in decode(SAVES + AGAIN + CLEARS, ENTRY):
             found.append((insn.address, sp, rsi, row))
@@ -58,9 +62,9 @@ class InErrorEntry(World):
                     call(depth) if row.type == "call" else OrcRow("sp", depth + 8, "undefined", 0, "regs_partial", True)
                 )
             elif insn.raw == bytes.fromhex("488b742408"):
-                rsi = BACK
+                rsi = back
             elif insn.raw == bytes.fromhex("48897c2408"):
-                self.words[BEFORE - 8] = REGISTERS["rdi"]
+                self.words[before - 8] = REGISTERS["rdi"]
                 row = OrcRow("sp", depth + 8, "undefined", 0, "regs_partial", True) if self.late else row
             offset = insn.end - ENTRY - len(SAVES)
             row = row if offset < 0 else OrcRow("sp", 8 if offset else 0, "undefined", 0, "regs", True)
@@ -113,6 +117,28 @@ def test_its_caller_is_found_when_a_push_struck_the_guard_page(late: bool, numbe
     assert (struck.end, {frame.doubt for frame in struck.frames}) == ("end", {None})
     known = [frame.registers.get("rsi") for frame in struck.frames[2:3]]
     assert [value for value in known if value is not None and value.value == BACK] == []
+
+
+@pytest.mark.parametrize("late", [False, True])
+@pytest.mark.parametrize("number", range(len(NUMBERS) - 3))
+def test_its_caller_is_found_while_the_double_faults_entry_saves_registers(late: bool, number: int) -> None:
+    """Its own way into rsi is by such a function again, which has pushed some registers and left the others alone."""
+    world = InErrorEntry(late)
+    ip, sp, rsi, _ = world.stops()[5]
+    world.rows_at = {stop[0]: stop[3] for stop in world.stops()}
+    world.words = {at: word for at, word in world.words.items() if at >= sp}
+    world.stacks, at, entry = (STACK, IRQ), IRQ.end - 40, TEXT + 4 * FUNCTION
+    world.rows[4] = OrcRow("sp", 0, "undefined", 0, "regs_partial", True)
+    world.words |= {at + 8 * place: word for place, word in enumerate((ip, 0x10, 0x46, sp, 0x18))}
+    world.memory.put(entry + 3, b"\xe8" + (ENTRY - entry - 8 & 0xFFFFFFFF).to_bytes(4, "little"))
+    there, top, now, _ = world.stops(at, entry + 8, rsi)[number]
+    if number < 3:
+        world.words[at - 8] = entry + 8
+    world.words = {place: word for place, word in world.words.items() if place >= top or place < IRQ.begin}
+    walk = world.walk(there, top, rsi=now, **dict.fromkeys(("rbp", "r15"), 0x77))
+    callers = [entry + 8, ip, BACK, TEXT + 2 * FUNCTION + 4, TEXT + 3 * FUNCTION + 5]
+    assert ([frame.ip for frame in walk.frames[1:]], walk.end) == (callers, "end")
+    assert {frame.doubt for frame in walk.frames} == {None}
 
 
 def test_a_wrong_rsi_is_not_believed() -> None:
