@@ -80,7 +80,9 @@ class Shadow:
                 pass
             self.is_left = not self._made and after["rip"] not in self._allowed
         elif not is_branch and is_start and place is not None and place.symbol.startswith(HANDLERS):
-            self._made.append(Made(None, before["rip"]))
+            # The CPU pushed the address of the instruction or, after int3 and single steps, of the next; maybe an error code.
+            pushed = read_words(self._live, after["rsp"], 2)
+            self._made.append(Made(None, next((w for w in pushed if w in (before["rip"], insn.end)), before["rip"])))
         elif insn.is_call and after["rsp"] == before["rsp"] - 8:
             own = self._live.session.names.at(before["rip"])
             is_near = 0 <= after["rip"] - insn.end < LOOP_BYTES
