@@ -26,7 +26,7 @@ class CommandParser(argparse.ArgumentParser):
     """An argument parser that raises UsageError where argparse would print and leave."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, self.format_usage().strip())
+        raise UsageError(message, " ".join(self.format_usage().split()))
 
     def print_help(self, file: object = None) -> NoReturn:
         """Help is an answer like any other, and is not printed here."""
