@@ -219,7 +219,7 @@ class AlternativesPass:
         except MemoryFault as error:
             raise Undecidable(str(error)) from error
         if entry.direct_call:
-            data = self._direct_call(entry, text)
+            data = self._direct_call(entry, text, data)
             return data.ljust(entry.size, b"\x90")
         if not self.table.has_flags:
             return self._moved_5_10(data, entry).ljust(entry.size, b"\x90")
@@ -237,8 +237,12 @@ class AlternativesPass:
             return bytes((0xEB, distance - 2 & 0xFF)) + self._nops.fill(3)
         return b"\xe9" + (displacement & 0xFFFF_FFFF).to_bytes(4, "little")
 
-    def _direct_call(self, entry: AltEntry, text: WorkingText) -> bytes:
-        """`call *pv_ops+x(%rip)` becomes a call of what the pointer holds (alt_replace_call)."""
+    def _direct_call(self, entry: AltEntry, text: WorkingText, replacement: bytes) -> bytes:
+        """`call *pv_ops+x(%rip)` becomes a call of what the pointer holds (alt_replace_call).
+
+        The replacement is a call of BUG_func, to whose operand the kernel adds the distance from there to the target. Where
+        calls were counted before, a module's went to the padding of BUG_func, and the new call goes as far before its target.
+        """
         site = text.read(entry.site, 6)
         if site[:2] != b"\xff\x15":
             raise Undecidable(
@@ -251,8 +255,12 @@ class AlternativesPass:
             raise Undecidable(str(error)) from error
         if target == self._linux.find_address("nop_func"):
             return b""
+        stand_in = self._linux.find_address("BUG_func")
         if target == 0:
             target = self._linux.address("BUG_func")
+        if stand_in is not None and len(replacement) == 5 and replacement[0] == 0xE8:
+            built = entry.replacement + 5 + signed(int.from_bytes(replacement[1:], "little"), 32)
+            target += built - stand_in
         return b"\xe8" + (target - entry.site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
 
     def _optimised(self, data: bytes) -> bytes:

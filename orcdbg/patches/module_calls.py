@@ -67,9 +67,9 @@ def _called_by(linux: Linux, module: Module) -> ModuleCalls:
 
 def _direct(linux: Linux, module: Module, sections: dict[str, int]) -> U64Array:
     """Targets of the calls that the module's tables name."""
-    sites = np.concatenate(
-        [self_relative(*_table(linux, module, sections, ".call_sites")), _alternatives(linux, module, sections)]
-    )
+    sites = self_relative(*_table(linux, module, sections, ".call_sites"))
+    if linux.types.has("callthunk_sites", "alt_start"):
+        sites = np.concatenate([sites, _alternatives(linux, module, sections)])
     low, high = module.text[0], sum(module.text)
     sites = sites[(sites >= np.uint64(low)) & (sites < np.uint64(high))]
     rows: U8Array = built_bytes(linux.memory, sites, 5)

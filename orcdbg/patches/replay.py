@@ -16,7 +16,7 @@ from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size
-from orcdbg.patches.call_depth import Pads, counting_passes
+from orcdbg.patches.call_depth import CountedCalls, Pads, counting_passes
 from orcdbg.patches.constants import constant_passes
 from orcdbg.patches.early import as_far_as_they_came
 from orcdbg.patches.ftrace import FtracePass, FtraceTrampolineCalls
@@ -157,7 +157,8 @@ def boot_passes(build: Build) -> list[PatchPass]:
     """The passes of alternative_instructions(), in this kernel's order."""
     image, linux, slide = build.image, build.linux, build.linux.slide
     branches = _readable(build, lambda: _branch_passes(build))
-    replacements = PatchedReplacements(image, build.built, slide, branches)
+    counted = _readable(build, lambda: _counted_before(build))
+    replacements = PatchedReplacements(image, build.built, slide, [*branches, *counted])
     passes: list[PatchPass] = [*branches]
     alternatives = _readable(build, lambda: _alternatives(build, replacements))
     passes += _readable(build, lambda: _with_counted_calls(build, alternatives)) or alternatives
@@ -204,14 +205,8 @@ def _retpoline_style(build: Build) -> RetpolineStyle:
 
 def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) -> list[PatchPass]:
     """Alternatives and counted calls; calls came second while the kernel counted those in alternatives too (to 6.15)."""
-    image, linux = build.image, build.linux
-    sites = section_sites(image, ".call_sites", linux.slide)
-    pads = build.pads
-    try:
-        used = len(sites) and pads.used
-    except Undecidable:
-        used = False
-    if not used:
+    image, linux, pads, sites = build.image, build.linux, build.pads, _counted_sites(build)
+    if not len(sites):
         return [*alternatives]
     targets = [*static_called(build).tolist(), *build.called_besides().tolist()]
     if not linux.types.has("callthunk_sites", "alt_start"):
@@ -225,6 +220,26 @@ def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) 
     targets += [target for _, target in calls]
     rewritten = np.array([site for site, _ in calls], dtype=np.uint64)
     return [*alternatives, *counting_passes(image, linux, pads, sites[~covered], targets, rewritten)]
+
+
+def _counted_sites(build: Build) -> U64Array:
+    """Where calls are counted; none on a machine that counts none, or that does not tell."""
+    sites = section_sites(build.image, ".call_sites", build.linux.slide)
+    try:
+        used = len(sites) > 0 and build.pads.used
+    except Undecidable:
+        used = False
+    return sites if used else sites[:0]
+
+
+def _counted_before(build: Build) -> list[CountedCalls]:
+    """The calls in replacements that are counted before those are used: a module's, whose replacements lie in its text."""
+    sites = _counted_sites(build)
+    if not len(sites) or build.linux.types.has("callthunk_sites", "alt_start"):
+        return []
+    low, high = build.pads.text
+    inside = (sites >= np.uint64(low)) & (sites < np.uint64(high))
+    return [CountedCalls(np.sort(sites[inside]), build.pads)]
 
 
 def _covered(addresses: U64Array, spans: Spans) -> npt.NDArray[np.bool_]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import struct
+from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -9,10 +11,13 @@ import pytest
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import BytesSpace
-from orcdbg.patches.call_depth import PAD_SIZE, Pads, PadsPass
+from orcdbg.patches import nops
+from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable
+from orcdbg.patches.call_depth import PAD_SIZE, CountedCalls, Pads, PadsPass
 from orcdbg.patches.module_calls import ModuleCalls, called
+from orcdbg.patches.replacements import PatchedReplacements
 from orcdbg.patches.site import U64Array, WorkingText
-from tests.patches.world import DATA, TEXT
+from tests.patches.world import DATA, TEXT, MiniFeatures, MiniLinux, branch
 
 MODULE = TEXT + 0x4000_0000
 PADDING = b"\x90" * 16
@@ -96,3 +101,29 @@ def test_only_padding_of_the_text_under_replay_is_filled(pads: tuple[Pads, Pads]
     functions = addresses(TEXT + 0x40, MODULE + 0x40)
     for one, function in zip(pads, functions.tolist(), strict=True):
         assert PadsPass(functions, one).places.starts.tolist() == [function - PAD_SIZE]
+
+
+@pytest.mark.parametrize("is_counted", [True, False])
+def test_a_direct_call_goes_as_far_before_its_target_as_its_stand_in_was_moved(
+    pads: tuple[Pads, Pads], is_counted: bool
+) -> None:
+    """A module's `call *pv_ops` becomes a call by way of BUG_func's, which is counted first since 6.16 and so is moved.
+
+    The kernel adds the distance from BUG_func to the target, and so the call goes into the target's padding, filled or not.
+    """
+    stand_in, target = TEXT + 0x40, TEXT + 0x1C0
+    site, replacement, table = MODULE + 0x100, MODULE + 0x120, MODULE + 0x180
+    text = padded(MODULE, [0x40])
+    text.write(site, b"\xff\x15" + (DATA - site - 6 & 0xFFFF_FFFF).to_bytes(4, "little"))
+    text.write(replacement, branch(b"\xe8", replacement, stand_in))
+    pads[1]._mitigations = cast("Any", SimpleNamespace(call_depth=True))
+    section = SimpleNamespace(address=replacement, end=replacement + 5)
+    image = cast("Any", SimpleNamespace(find_section=lambda _name: section))
+    before = [CountedCalls(addresses(replacement), pads[1])] if is_counted else []
+    linux = cast("Any", MiniLinux({"BUG_func": stand_in}, {DATA: target}))
+    features = cast("Any", MiniFeatures({0}))
+    entry = struct.pack("<iiHHBB", site - table, replacement - table - 4, 0, 2, 6, 5)
+    replacements = PatchedReplacements(image, space_of(text), 0, before)
+    the_pass = AlternativesPass(linux, replacements, AlternativeTable(entry, table, 14), features, nops.P6)
+    the_pass.apply(0, text)
+    assert text.read(site, 5) == branch(b"\xe8", site, target - PAD_SIZE * is_counted)
