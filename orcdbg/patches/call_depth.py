@@ -135,6 +135,11 @@ class Pads:
         return counted[which.ravel()]
 
 
+def counts_alternatives(linux: Linux) -> bool:
+    """Whether calls in alternatives are counted too, and so after those were applied (to 6.15)."""
+    return linux.types.has("callthunk_sites", "alt_start")
+
+
 class CountedCalls(Sweep):
     """`patch_call()` as a replay pass: the calls."""
 

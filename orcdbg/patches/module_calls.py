@@ -18,7 +18,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module, list_modules
 from orcdbg.patches.alternatives import AlternativeTable
-from orcdbg.patches.call_depth import PAD_SIZE, Pads
+from orcdbg.patches.call_depth import PAD_SIZE, Pads, counts_alternatives
 from orcdbg.patches.site import U8Array, U64Array
 from orcdbg.patches.tables import branch_targets, built_bytes
 from orcdbg.patches.variables import read_words
@@ -68,7 +68,7 @@ def _called_by(linux: Linux, module: Module) -> ModuleCalls:
 def _direct(linux: Linux, module: Module, sections: dict[str, int]) -> U64Array:
     """Targets of the calls that the module's tables name."""
     sites = self_relative(*_table(linux, module, sections, ".call_sites"))
-    if linux.types.has("callthunk_sites", "alt_start"):
+    if counts_alternatives(linux):
         sites = np.concatenate([sites, _alternatives(linux, module, sections)])
     low, high = module.text[0], sum(module.text)
     sites = sites[(sites >= np.uint64(low)) & (sites < np.uint64(high))]

@@ -16,7 +16,7 @@ from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size
-from orcdbg.patches.call_depth import CountedCalls, Pads, counting_passes
+from orcdbg.patches.call_depth import CountedCalls, Pads, counting_passes, counts_alternatives
 from orcdbg.patches.constants import constant_passes
 from orcdbg.patches.early import as_far_as_they_came
 from orcdbg.patches.ftrace import FtracePass, FtraceTrampolineCalls
@@ -209,7 +209,7 @@ def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) 
     if not len(sites):
         return [*alternatives]
     targets = [*static_called(build).tolist(), *build.called_besides().tolist()]
-    if not linux.types.has("callthunk_sites", "alt_start"):
+    if not counts_alternatives(linux):
         return [*counting_passes(image, linux, pads, sites, targets), *alternatives]
     sites = np.sort(sites)
     low, high = pads.text
@@ -235,7 +235,7 @@ def _counted_sites(build: Build) -> U64Array:
 def _counted_before(build: Build) -> list[CountedCalls]:
     """The calls in replacements that are counted before those are used: a module's, whose replacements lie in its text."""
     sites = _counted_sites(build)
-    if not len(sites) or build.linux.types.has("callthunk_sites", "alt_start"):
+    if not len(sites) or counts_alternatives(build.linux):
         return []
     low, high = build.pads.text
     inside = (sites >= np.uint64(low)) & (sites < np.uint64(high))

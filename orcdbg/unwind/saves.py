@@ -82,7 +82,7 @@ class _Step:
     def __init__(self, insn: Instruction, state: _State) -> None:
         self._insn = insn
         self._operands = _split(insn.operands)
-        self._depth, self._frame, self._places, self._texts = state.depth, state.frame, state.places, state.texts
+        self._depth, self._frame, self._places = state.depth, state.frame, state.places
 
     def after(self) -> _State:
         """The state behind the instruction."""
@@ -100,7 +100,7 @@ class _Step:
         if depth is not None:
             # What is below the stack pointer may be overwritten at any time.
             self._places = _without_slots(self._places, lambda slot: slot < -depth)
-        return _State(self._depth, self._frame, self._places, self._texts)
+        return _State(self._depth, self._frame, self._places)
 
     def _register(self, index: int) -> str:
         """An operand that is a callee-saved register; empty for any other."""
@@ -370,7 +370,7 @@ class _Walk:
         for insn, texts in self._decoded(address).items():
             if not texts & state.texts:
                 continue
-            after = _Step(insn, replace(state, texts=texts)).after()
+            after = replace(_Step(insn, state).after(), texts=texts)
             if insn.is_call:
                 self.calls[insn.end] = address
             elif insn.target is not None and self._inside(insn.target):

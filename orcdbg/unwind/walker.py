@@ -307,10 +307,9 @@ class Walker:
         """The caller's registers while error_entry or its like is saving them: from the stack, or still in place."""
         known = {**(state.previous or {}), **frame.registers}
         begin = cfa - 8 - PT_REGS["rdi"]  # of the pt_regs to be: the return address is where rdi will be
-        for name in (name for name, offset in PT_REGS.items() if offset < PT_REGS["rdi"]):
-            at = begin + PT_REGS[name]
-            if at >= frame.sp:
-                known[name] = RegisterValue(self._word(at, "saved register"), f"pt_regs {begin:#x}")
+        for name, offset in PT_REGS.items():
+            if frame.sp <= begin + offset < cfa - 8:
+                known[name] = RegisterValue(self._word(begin + offset, "saved register"), f"pt_regs {begin:#x}")
         return known
 
     def _from_register(self, frame: Frame, name: str, state: State) -> State:
