@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # Where downloaded kernels and made scenes stay between runs, outside the repository (see tests/lab/fetch.py).
 
-.PHONY: demo test lab bench docs check clean
+.PHONY: demo test lab bench docs check map clean
 
 $(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -29,6 +29,10 @@ check: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports --config setup.cfg --no-logo
+
+# Every module, package by package, with the question it answers: the first line of its docstring.
+map:
+	@$(PYTHON) -m tests.map
 
 test: check
 	$(BIN)/pytest -m 'not lab'

@@ -17,14 +17,14 @@ from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.stacks import Stack
 from orcdbg.kernel.tasks import Task, all_task_addresses, read_task
-from orcdbg.opening import open_session
-from orcdbg.session import Session
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_slide
 from orcdbg.symbols.table import image_symbols
+from orcdbg.target.opening import open_session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, RegisterValue, StackTrace
-from orcdbg.unwind.registers import KnownRegisters
+from orcdbg.unwind.registers.finder import KnownRegisters
 from orcdbg.unwind.starts import stacks_of
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import State

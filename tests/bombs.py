@@ -27,14 +27,14 @@ from orcdbg.base.reading import BytesSource
 from orcdbg.formats import codecs, lzo
 from orcdbg.formats.elf import ElfFile, parse_notes
 from orcdbg.formats.kallsyms import find_kallsyms
+from orcdbg.gdb.packets import PacketReader
+from orcdbg.gdb.target_description import read_description
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.vmlinux import MAX_TABLE, Image
 from orcdbg.orc.rows import LAYOUT_6_4
 from orcdbg.orc.table import OrcTable
 from orcdbg.patches.journal import read_journal
-from orcdbg.step.packets import PacketReader
-from orcdbg.step.target_xml import read_description
 from orcdbg.symbols import btf as kinds
 from orcdbg.symbols.c_types import CTypes, Field
 from orcdbg.symbols.table import ENTRY, image_symbols

@@ -11,7 +11,7 @@ from orcdbg.cli.main import run, sample_files
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.standard import standard_commands
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 Outcome = tuple[int, str, str]
 RunProgram = Callable[..., Outcome]

@@ -28,9 +28,9 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.cli.main import sample_files
 from orcdbg.kernel.stacks import Stack
 from orcdbg.kernel.tasks import Task
-from orcdbg.session import Session
-from orcdbg.unwind.calls import Calls
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.starts import stacks_of
 
 PAGE = 4096

@@ -20,12 +20,12 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.flattened import FlattenedSource
 from orcdbg.image.vmlinux import Image
-from orcdbg.snapshot.elfcore import open_elf_core
-from orcdbg.snapshot.kdump import open_kdump
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.raw import open_lime
+from orcdbg.snapshot.readers.elfcore import open_elf_core
+from orcdbg.snapshot.readers.kdump import open_kdump
+from orcdbg.snapshot.readers.raw import open_lime
+from orcdbg.snapshot.readers.vmware import open_vmware
 from orcdbg.snapshot.search import NOTE, find_marks, read_note
-from orcdbg.snapshot.vmware import open_vmware
 from orcdbg.symbols.btf import Btf
 from tests.build.elf import Load, core, note, prstatus
 from tests.build.kdump import LZO, SNAPPY, ZLIB, ZSTD, Kdump, flattened

@@ -19,18 +19,18 @@ from orcdbg.formats.callframe import CallFrames
 from orcdbg.formats.dwarf_bytes import DebugSection
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.debug_files import build_id_of, has_debug, parse_link
-from orcdbg.image.essential_sections import is_essential
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.source_lines import Position, SourceLines
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.audit import AuditReport
-from orcdbg.patches.core_text import audit_kernel
-from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.audit.account import AuditReport
+from orcdbg.patches.audit.core_text import audit_kernel
+from orcdbg.patches.mechanisms.relocation import BuiltText
 from orcdbg.patches.replay import Build, all_passes
 from orcdbg.symbols.table import ENTRY
-from orcdbg.unbooted import UnbootedKernel
+from orcdbg.target.vmlinux_alone import UnbootedKernel
+from orcdbg.trim.image_sections import is_essential
 from tests.build import dwarf, elf
 from tests.build.elf import EHDR, SHDR, Part, note
 from tests.fuzz_case import Fact, Format, asked, judged

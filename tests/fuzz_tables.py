@@ -19,15 +19,15 @@ from orcdbg.base.errors import RemoteError
 from orcdbg.base.reading import U64, signed
 from orcdbg.formats.callframe import CallFrames
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
+from orcdbg.gdb.client import parse_stop
+from orcdbg.gdb.packets import Arrived, Kind, PacketReader, encode_packet, from_hex, number
+from orcdbg.gdb.target_description import MAX_BITS, MAX_REGISTERS, read_description
 from orcdbg.orc.rows import ENTRY as ROW
 from orcdbg.orc.rows import FUNCTION_ENTRY, LAYOUT_6_4, LAYOUTS
 from orcdbg.orc.table import OrcTable
 from orcdbg.patches.journal import Journal, JournalLedger, cluster_json, read_journal, write_journal
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
-from orcdbg.step.client import parse_stop
-from orcdbg.step.packets import Arrived, Kind, PacketReader, encode_packet, from_hex, number
-from orcdbg.step.target_xml import MAX_BITS, MAX_REGISTERS, read_description
 from orcdbg.symbols import btf as kinds
 from orcdbg.symbols.btf import Btf
 from orcdbg.symbols.c_types import CTypes

@@ -1,4 +1,4 @@
-"""Is the map the land? ARCHITECTURE.md, the layers in setup.cfg, and the measures of the house, held to the code."""
+"""Is the map the land? ARCHITECTURE.md, the layers in setup.cfg, held to the code."""
 
 from __future__ import annotations
 
@@ -12,9 +12,6 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted((ROOT / "orcdbg").rglob("*.py"))
-MAX_FILE_LINES, MAX_FUNCTION_LINES = 500, 80
-# Half of the functions, and nine of ten, are at most this long.
-MEDIAN_LINES, NINETIETH_LINES = 10, 40
 
 Function = ast.FunctionDef | ast.AsyncFunctionDef
 
@@ -27,19 +24,6 @@ def name_of(path: Path) -> str:
 def tree_of(path: Path) -> ast.Module:
     """A file's syntax tree."""
     return ast.parse(path.read_text(encoding="utf-8"))
-
-
-def question_of(path: Path) -> str:
-    """The first line of a module's docstring."""
-    return (ast.get_docstring(tree_of(path)) or "").partition("\n")[0]
-
-
-def functions() -> Iterator[tuple[str, int]]:
-    """Every function of the package, and its lines."""
-    for path in MODULES:
-        for node in ast.walk(tree_of(path)):
-            if isinstance(node, Function):
-                yield f"{name_of(path)}:{node.name}", (node.end_lineno or 0) - node.lineno + 1
 
 
 @pytest.fixture
@@ -56,26 +40,8 @@ def layers() -> list[str]:
     return config["importlinter:contract:layers"]["layers"].split()
 
 
-def test_every_module_is_on_the_map_with_its_question(page: str) -> None:
-    """Both ways: no module is missing, none on the map is gone; the words are those of the docstrings."""
-    shown = dict(re.findall(r"(?m)^\| `(orcdbg/[\w./]+\.py)` \| (.*) \|$", page))
-    packages = {path for path in MODULES if path.name == "__init__.py" and path.parent != ROOT / "orcdbg"}
-    there = {name_of(path): question_of(path) for path in MODULES if path not in packages}
-    assert [f"| `{name}` | {question} |" for name, question in there.items() if shown.get(name) != question] == []
-    assert set(shown) - set(there) == set()
-
-
-def test_every_package_is_on_the_map_with_its_purpose(page: str) -> None:
-    """Its heading, and under it the first line of its docstring."""
-    for path in MODULES:
-        if path.name == "__init__.py" and path.parent != ROOT / "orcdbg":
-            package = name_of(path.parent).replace("/", ".")
-            assert f"### `{package}`\n\n{question_of(path)}\n" in page, package
-
-
 def test_the_map_has_the_layers_in_their_order(page: str, layers: list[str]) -> None:
-    """The drawing and the headings both follow setup.cfg."""
-    assert re.findall(r"(?m)^### `(orcdbg\.\w+)`$", page) == layers
+    """The drawing follows setup.cfg."""
     drawing = page.partition("```text\n")[2].partition("```")[0]
     assert [f"orcdbg.{word}" for word in re.findall(r"(?m)^(\w+)", drawing)] == layers
 
@@ -95,20 +61,6 @@ def test_every_package_is_shipped() -> None:
     listed = set(config["options"]["packages"].split())
     there = {name_of(path.parent).replace("/", ".") for path in MODULES if path.name == "__init__.py"}
     assert there - listed == set()
-
-
-def test_files_are_short() -> None:
-    """So that one can be read in one go."""
-    assert {name_of(path): n for path in MODULES if (n := path.read_text().count("\n")) > MAX_FILE_LINES} == {}
-
-
-def test_functions_are_short() -> None:
-    """None is longer than a screen; most are far shorter."""
-    lengths = dict(functions())
-    assert {name: n for name, n in lengths.items() if n > MAX_FUNCTION_LINES} == {}
-    ordered = sorted(lengths.values())
-    assert ordered[len(ordered) // 2] <= MEDIAN_LINES
-    assert ordered[len(ordered) * 9 // 10] <= NINETIETH_LINES
 
 
 def without_docstring(body: list[ast.stmt], inside: str = "") -> Iterator[str]:

@@ -29,14 +29,14 @@ from orcdbg.commands.live import Stopped
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.results import Audit, Modules, Nothing, Text
 from orcdbg.formats.dwarf_lines import SourceLine
+from orcdbg.gdb.guest import Stop
 from orcdbg.image.source_lines import Inlined, Position
 from orcdbg.kernel.modules import Module
-from orcdbg.patches.audit import AuditReport, Difference
+from orcdbg.patches.audit.account import AuditReport, Difference
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.replay import Build
 from orcdbg.plugin import API_VERSION
-from orcdbg.session import Session
-from orcdbg.step.guest import Stop
+from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.lines import position_json

@@ -11,7 +11,7 @@ from orcdbg.base.errors import MemoryFault, Mismatch
 from orcdbg.cli.main import sample_files
 from orcdbg.embedding import CallerFrame, EmbeddedKernel, OrcdbgError, place_of
 from orcdbg.kernel.stacks import Stack
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
 
 

@@ -15,9 +15,9 @@ from orcdbg.commands.standard import standard_commands
 from orcdbg.formats.bzimage import BootRelocations
 from orcdbg.formats.elf import Section
 from orcdbg.image.vmlinux import open_source
-from orcdbg.opening import open_session
-from orcdbg.patches.relocation import boot_list
-from orcdbg.session import Session
+from orcdbg.patches.mechanisms.relocation import boot_list
+from orcdbg.target.opening import open_session
+from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from tests.build import elf
 from tests.build.bzimage import PACKERS, bzimage, relocation_list

@@ -13,9 +13,9 @@ from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.checkup import FileFound, Opened, look
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import open_image
-from orcdbg.opening import RAW_HINT, image_in_memory, open_session
-from orcdbg.snapshot.files import SnapshotFile, open_snapshot, recognise
+from orcdbg.snapshot.readers.choice import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.spool import is_stream
+from orcdbg.target.opening import RAW_HINT, image_in_memory, open_session
 
 _RAW = "a plain image of memory"
 

@@ -61,8 +61,8 @@ def _run(options: Namespace) -> int:
     from orcdbg.cli.plugins import load_plugins
     from orcdbg.commands.debugger import Debugger
     from orcdbg.commands.standard import standard_commands
-    from orcdbg.opening import open_session
     from orcdbg.snapshot.spool import STANDARD_INPUT
+    from orcdbg.target.opening import open_session
 
     if STANDARD_INPUT in options.files and not options.steps:
         raise UsageError("a snapshot from standard input leaves no commands there", "give them with -e or -x")

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.patches.journal import read_journal
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 
 def apply_patches(session: Session, path: str) -> None:

@@ -16,9 +16,9 @@ from orcdbg.cli.output import warn
 from orcdbg.commands.registry import Registry
 
 if TYPE_CHECKING:
-    from orcdbg.opening import SnapshotReader
     from orcdbg.plugin import PluginApi
-    from orcdbg.session import MakePasses
+    from orcdbg.target.opening import SnapshotReader
+    from orcdbg.target.session import MakePasses
 
 GROUP = "orcdbg.plugins"
 

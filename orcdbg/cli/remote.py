@@ -11,8 +11,8 @@ from types import FrameType
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.opening import open_guest
-from orcdbg.session import MakePasses
+from orcdbg.gdb.opening import open_guest
+from orcdbg.target.session import MakePasses
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

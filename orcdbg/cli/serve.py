@@ -11,10 +11,10 @@ from pathlib import Path
 from orcdbg.base.errors import RemoteError, UsageError
 from orcdbg.cli.plugins import Loaded
 from orcdbg.commands.debugger import Debugger
-from orcdbg.opening import open_session
-from orcdbg.serving import ServedSnapshot
-from orcdbg.step.endpoint import Endpoint, parse_endpoint
-from orcdbg.step.server import listen, serve
+from orcdbg.gdb.endpoint import Endpoint, parse_endpoint
+from orcdbg.gdb.served_snapshot import ServedSnapshot
+from orcdbg.gdb.server import listen, serve
+from orcdbg.target.opening import open_session
 from orcdbg.views.page import safe
 
 DEFAULT = "127.0.0.1:1234"

@@ -16,12 +16,12 @@ from orcdbg.commands.results import Result
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trim import TrimChoice, TrimmedImage, write_trimmed
 from orcdbg.commands.writing import refuse_inputs, replacing
-from orcdbg.image.essential_sections import write_image
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.tasks import Task
-from orcdbg.opening import open_session
-from orcdbg.session import Session
-from orcdbg.snapshot.kept import Recorder
+from orcdbg.snapshot.readers.kept import Recorder
+from orcdbg.target.opening import open_session
+from orcdbg.target.session import Session
+from orcdbg.trim.image_sections import write_image
 
 
 def _parser() -> Parser:

@@ -12,7 +12,7 @@ from orcdbg.commands.results import Audit, Check, Replay, Result
 from orcdbg.commands.writing import replacing
 from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
 from orcdbg.kernel.names import Names
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 FOUND_SOMETHING = 5
 

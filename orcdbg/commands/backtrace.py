@@ -8,14 +8,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from orcdbg.base.errors import NotFound, UsageError
-from orcdbg.commands import choosing, frames, hunting, log_check
+from orcdbg.commands import frames, log_check
+from orcdbg.commands import register_search as hunting
+from orcdbg.commands import stack_choice as choosing
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.lines import positions_in
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result, Stacks
 from orcdbg.kernel.syscalls import syscall_name
 from orcdbg.kernel.tasks import Task, read_task
-from orcdbg.unwind.equal_stacks import SharedFrames
+from orcdbg.unwind.batch.equal_stacks import SharedFrames
 from orcdbg.unwind.frame import RegisterValue, StackTrace
 from orcdbg.unwind.walker import State
 

@@ -15,9 +15,9 @@ from orcdbg.base.reading import read_cstring
 from orcdbg.image.debug_files import find_debug_file
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.tasks import online_cpus
-from orcdbg.session import Session
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.symbols.kallsyms import vmlinux_symbols
+from orcdbg.target.session import Session
 
 T = TypeVar("T")
 PAGE = 4096

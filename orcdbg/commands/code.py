@@ -14,11 +14,11 @@ from orcdbg.commands.journal import export_patches
 from orcdbg.commands.lines import positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Disassembly, OrcAnswer, Result, Sites, SiteState
-from orcdbg.orc.rules import bp_rule
-from orcdbg.patches.audit import RELOCATION
-from orcdbg.patches.decode import decode_one
+from orcdbg.orc.cfa import bp_rule
+from orcdbg.patches.audit.account import RELOCATION
 from orcdbg.patches.site import PatchSite
-from orcdbg.session import Session
+from orcdbg.target.session import Session
+from orcdbg.x86.decode import decode_one
 
 
 def _dis_arguments(parser: argparse.ArgumentParser) -> None:

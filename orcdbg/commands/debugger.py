@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
 from orcdbg.base.reading import read_s32
 from orcdbg.kernel.tasks import Task
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
 if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
-    from orcdbg.step.guest import Guest
+    from orcdbg.gdb.guest import Guest
 
 DEFAULTS = {"scroll": "on", "step-instructions": "10000000", "step-pages": "16384", "step-seconds": "20"}
 _CHOICES = {"scroll": ("on", "off")}

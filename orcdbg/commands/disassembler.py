@@ -6,10 +6,10 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.results import Instruction
 from orcdbg.orc.overlay import OrcOverlay
-from orcdbg.patches import decode
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
-from orcdbg.session import Session
+from orcdbg.target.session import Session
+from orcdbg.x86 import decode
 
 MAX_LENGTH = 1 << 20
 

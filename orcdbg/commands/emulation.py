@@ -9,14 +9,14 @@ from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.commands.disassembler import line_at
 from orcdbg.commands.results import Instruction
 from orcdbg.commands.stepped import Place
+from orcdbg.emulation.emulator import Emulator, Limits
+from orcdbg.emulation.motions import Motions
+from orcdbg.emulation.pages import PAGE, Page, PageSource
+from orcdbg.emulation.start import Start, gs_base
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.site_versions import Version
 from orcdbg.patches.ledger import Cluster
-from orcdbg.session import Session
-from orcdbg.step.emulator import Emulator, Limits
-from orcdbg.step.motions import Motions
-from orcdbg.step.pages import PAGE, Page, PageSource
-from orcdbg.step.start import Start, gs_base
-from orcdbg.step.versions import Version
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import RegisterValue, StackTrace
 from orcdbg.unwind.walker import MAX_FRAMES, State
 

@@ -10,7 +10,7 @@ from orcdbg.commands.disassembler import disassemble
 from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import FrameDetail, FrameRegisters, Instruction, Result
-from orcdbg.orc.rules import bp_rule
+from orcdbg.orc.cfa import bp_rule
 from orcdbg.unwind.frame import Frame
 from orcdbg.unwind.walker import REGISTER_OF
 

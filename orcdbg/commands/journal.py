@@ -12,7 +12,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.writing import replacing
 from orcdbg.patches.journal import JournalLedger, Rule, cluster_json, write_journal
 from orcdbg.patches.ledger import Cluster, PatchLedger
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 
 @dataclass(frozen=True, slots=True)

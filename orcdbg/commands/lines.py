@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.image.source_lines import Position
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
 

@@ -15,7 +15,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.kernel.tasks import Task
 
 if TYPE_CHECKING:
-    from orcdbg.step.guest import Guest, Stop
+    from orcdbg.gdb.guest import Guest, Stop
 
 
 @dataclass(frozen=True, slots=True)

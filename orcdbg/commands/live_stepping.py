@@ -17,7 +17,7 @@ from orcdbg.commands.results import Result
 from orcdbg.commands.stepped import Place, Steps, Stops
 
 if TYPE_CHECKING:
-    from orcdbg.step.guest import Guest, Stop
+    from orcdbg.gdb.guest import Guest, Stop
 
 MAX_STEPS = 100_000
 MAX_PASSES = 1000  # times that others may come by a place before the one that is waited for

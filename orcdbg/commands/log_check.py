@@ -10,7 +10,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, printed_traces
 from orcdbg.kernel.tasks import Task
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
 _SURE, _GUESS = 1000, 1  # what it is worth to find a line of the log among our frames

@@ -13,10 +13,10 @@ from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.vmlinux import open_source
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module
-from orcdbg.patches.audit import AuditReport
-from orcdbg.patches.module_text import audit_module
-from orcdbg.patches.static_calls import trampolines_and_keys
-from orcdbg.session import Session
+from orcdbg.patches.audit.account import AuditReport
+from orcdbg.patches.audit.module_text import audit_module
+from orcdbg.patches.mechanisms.static_calls import trampolines_and_keys
+from orcdbg.target.session import Session
 
 # What depmod takes for a module; debug files beside them (`x.ko.debug`) are none.
 _MODULE_FILE = re.compile(r"(.+)\.ko(?:\.(?:xz|zst|gz))?", re.DOTALL)

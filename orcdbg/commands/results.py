@@ -13,7 +13,7 @@ from orcdbg.orc.check import CheckReport
 from orcdbg.orc.overlay import Effective
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable
-from orcdbg.patches.audit import AuditReport
+from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
 

@@ -9,7 +9,7 @@ from orcdbg.commands.audit import FOUND_SOMETHING, short_name
 from orcdbg.commands.results import OrcDump, Result, StaticCheck, Union
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import Image, open_source
-from orcdbg.unbooted import UnbootedKernel
+from orcdbg.target.vmlinux_alone import UnbootedKernel
 
 USAGE = "orcdbg patch check VMLINUX, orcdbg orc union VMLINUX, or orcdbg orc dump VMLINUX"
 

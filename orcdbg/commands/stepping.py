@@ -16,8 +16,8 @@ from orcdbg.commands.stepped import Context, Place, Stack, Steps, Stops
 
 if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
-    from orcdbg.step.emulator import Stop
-    from orcdbg.step.motions import Motions
+    from orcdbg.emulation.emulator import Stop
+    from orcdbg.emulation.motions import Motions
 
 _ASSIGNMENT = re.compile(r"([a-z]\w+)([+-]?)=(.+)")
 _STACK_WORDS = 12
@@ -70,7 +70,7 @@ def _value(debugger: Debugger, text: str) -> int:
 
 def _assigned(debugger: Debugger, known: dict[str, int], words: list[str]) -> dict[str, int]:
     """Registers with `rdi=1`, `rsp+=8`, `rip=schedule` carried out."""
-    from orcdbg.step.engine import REGISTERS
+    from orcdbg.emulation.engine import REGISTERS
 
     for word in words:
         found = _ASSIGNMENT.fullmatch(word)
@@ -86,7 +86,7 @@ def _assigned(debugger: Debugger, known: dict[str, int], words: list[str]) -> di
 def _begin(debugger: Debugger, at: str | None, words: list[str], zero: bool) -> Emulation:
     """A new emulation from the selected frame."""
     from orcdbg.commands.emulation import Emulation, limits
-    from orcdbg.step.start import called, complete
+    from orcdbg.emulation.start import called, complete
 
     frame, pushed = debugger.frame(), dict[int, int]()
     if frame.kind == "user":
@@ -173,7 +173,7 @@ def _step(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         debugger.emulation = new
     comparison = None
     if arguments.text:
-        from orcdbg.commands.whatif import compare
+        from orcdbg.commands.site_versions import compare
 
         debugger.emulation, comparison = compare(debugger.emulation, debugger, arguments.text, arguments.site)
     elif arguments.site:

@@ -12,12 +12,12 @@ from orcdbg.commands.writing import replacing
 from orcdbg.formats.core_writing import PAGE, write_core
 from orcdbg.formats.elf import Note
 from orcdbg.image.vmlinux import KERNEL_BASE
-from orcdbg.kernel import essentials
 from orcdbg.kernel.tasks import Task
-from orcdbg.session import Session
-from orcdbg.snapshot.kept import NOTE_OWNER, Recorder, cut_out, encode_kept, runs_of
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_placement
+from orcdbg.snapshot.readers.kept import NOTE_OWNER, Recorder, cut_out, encode_kept, runs_of
+from orcdbg.target.session import Session
+from orcdbg.trim import essential_memory as essentials
 from orcdbg.unwind.frame import StackTrace
 
 _LINE = 64

@@ -11,7 +11,7 @@ import struct
 from array import array
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.pieces import Pieces
+from orcdbg.base.intervals import Pieces
 from orcdbg.base.reading import ByteSource, check_bounds
 
 MAGIC = b"makedumpfile\0"

@@ -6,8 +6,8 @@ import functools
 from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.kernel.generated_code import PAGE, MadeCodes
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.made_code import PAGE, MadeCodes
 from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules
 
 

@@ -7,11 +7,11 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.orc.rules import CfaRule
+from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.table import OrcEntry
-from orcdbg.patches.effects import stack_boundaries
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
+from orcdbg.x86.stack_effects import stack_boundaries
 
 Stated = Callable[[int], tuple[OrcEntry | None, CfaRule | None]]
 

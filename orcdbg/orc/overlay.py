@@ -12,9 +12,11 @@ from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
-from orcdbg.kernel.made_code import MadeCode
+from orcdbg.kernel.generated_code import MadeCode
 from orcdbg.kernel.names import Location
-from orcdbg.orc.entry_code import (
+from orcdbg.orc.cfa import CfaRule, cfa_rule
+from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
+from orcdbg.orc.rules.entry_code import (
     NOT_FOLLOWED,
     REGISTERS_AT_RAX,
     REGISTERS_AT_SP,
@@ -27,18 +29,16 @@ from orcdbg.orc.entry_code import (
     WHY_SAVED,
     SavingFunctions,
 )
-from orcdbg.orc.made_rules import made_rule
-from orcdbg.orc.return_trampolines import WHY as RETURN_WHY
-from orcdbg.orc.return_trampolines import ReturnTrampolines
-from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
-from orcdbg.orc.rules import CfaRule, cfa_rule
+from orcdbg.orc.rules.generated_code import made_rule
+from orcdbg.orc.rules.lost_tables import MECHANISM, Moved, UnlistedPatches
+from orcdbg.orc.rules.return_trampolines import WHY as RETURN_WHY
+from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
+from orcdbg.orc.rules.thunks import THUNK_WHY, is_thunk, thunk_rule
+from orcdbg.orc.rules.undefined_rows import UnstatedFunctions
 from orcdbg.orc.table import OrcEntry
-from orcdbg.orc.thunks import THUNK_WHY, is_thunk, thunk_rule
-from orcdbg.orc.unlisted import MECHANISM, Moved, UnlistedPatches
-from orcdbg.orc.unstated import UnstatedFunctions
-from orcdbg.patches import effects
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
+from orcdbg.x86 import stack_effects as effects
 
 FindEntry = Callable[[int], OrcEntry | None]
 

@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.check import Boundary, Stated, compare
-from orcdbg.orc.rules import CfaRule
-from orcdbg.patches.alternatives import AlternativesPass
-from orcdbg.patches.paravirt import ParavirtPass
+from orcdbg.patches.mechanisms.alternatives import AlternativesPass
+from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.patches.site import PatchPass, Undecidable, WorkingText
 
 

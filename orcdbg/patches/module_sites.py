@@ -16,8 +16,8 @@ from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module
-from orcdbg.patches.alternatives import AlternativeTable, entry_size
 from orcdbg.patches.ledger import Cluster
+from orcdbg.patches.mechanisms.alternatives import AlternativeTable, entry_size
 from orcdbg.patches.site import PatchSite
 
 MAX_TABLE = 1 << 20

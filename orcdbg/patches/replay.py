@@ -15,27 +15,32 @@ from orcdbg.base.reading import AddressSpace, clamped
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.alternatives import AlternativesPass, AlternativeTable, entry_size
-from orcdbg.patches.call_depth import CountedCalls, Pads, counting_passes, counts_alternatives
-from orcdbg.patches.constants import constant_passes
-from orcdbg.patches.early import as_far_as_they_came
-from orcdbg.patches.ftrace import FtracePass, FtraceTrampolineCalls
-from orcdbg.patches.ftrace_state import FtraceState
-from orcdbg.patches.ibt_seal import IbtSealPass
-from orcdbg.patches.jump_labels import JumpLabelsPass
-from orcdbg.patches.kprobes import probe_passes
-from orcdbg.patches.mitigations import Mitigations
-from orcdbg.patches.module_calls import ModuleCalls, called, module_calls
-from orcdbg.patches.nops import NopTable, choose_nops
-from orcdbg.patches.paravirt import ParavirtPass
-from orcdbg.patches.relocation import BuiltText
-from orcdbg.patches.replacements import PatchedReplacements
-from orcdbg.patches.retpolines import RetpolinePass, RetpolineStyle
-from orcdbg.patches.returns import ReturnsPass
-from orcdbg.patches.rewriting import optimise_old_nops
+from orcdbg.patches.mechanisms.alternative_replacements import PatchedReplacements
+from orcdbg.patches.mechanisms.alternatives import AlternativesPass, AlternativeTable, entry_size
+from orcdbg.patches.mechanisms.boot_progress import as_far_as_they_came
+from orcdbg.patches.mechanisms.call_depth import CountedCalls, Pads, counting_passes, counts_alternatives
+from orcdbg.patches.mechanisms.constants import constant_passes
+from orcdbg.patches.mechanisms.ftrace import FtracePass, FtraceTrampolineCalls
+from orcdbg.patches.mechanisms.ftrace_state import FtraceState
+from orcdbg.patches.mechanisms.ibt_seal import IbtSealPass
+from orcdbg.patches.mechanisms.jump_labels import JumpLabelsPass
+from orcdbg.patches.mechanisms.kprobes import probe_passes
+from orcdbg.patches.mechanisms.mitigations import Mitigations
+from orcdbg.patches.mechanisms.module_calls import ModuleCalls, called, module_calls
+from orcdbg.patches.mechanisms.moved_instructions import optimise_old_nops
+from orcdbg.patches.mechanisms.nops import NopTable, choose_nops
+from orcdbg.patches.mechanisms.paravirt import ParavirtPass
+from orcdbg.patches.mechanisms.relocation import BuiltText
+from orcdbg.patches.mechanisms.retpolines import RetpolinePass, RetpolineStyle
+from orcdbg.patches.mechanisms.return_thunks import ReturnsPass
+from orcdbg.patches.mechanisms.smp_locks import SmpLocksPass
+from orcdbg.patches.mechanisms.static_calls import (
+    StaticCalls,
+    StaticCallSites,
+    StaticCallTrampolines,
+    trampolines_and_keys,
+)
 from orcdbg.patches.site import PatchPass, Spans, U64Array, Undecidable
-from orcdbg.patches.smp_locks import SmpLocksPass
-from orcdbg.patches.static_calls import StaticCalls, StaticCallSites, StaticCallTrampolines, trampolines_and_keys
 from orcdbg.patches.sweep import Sweep
 from orcdbg.patches.tables import section_sites
 

@@ -9,8 +9,8 @@ import signal
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.repl.answers import Answerer
+from orcdbg.repl.cmd2_words import adopt, complain
 from orcdbg.repl.history import history_file, make_folder
-from orcdbg.repl.manners import adopt, complain
 from orcdbg.repl.shell import Shell
 from orcdbg.repl.shellwords import add_shell_words
 

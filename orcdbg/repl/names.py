@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.modules import ModuleSymbols
 from orcdbg.repl.completion import Offer, matches
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 # A name of a hostile file may hold anything; one with other characters cannot be typed without quotes. One that begins
 # with a dot is a label that the compiler made up.

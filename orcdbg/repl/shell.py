@@ -28,8 +28,8 @@ from orcdbg.repl import pager
 from orcdbg.repl.answers import Answerer, Answers
 from orcdbg.repl.banner import closing_lines, find_fact, known_facts
 from orcdbg.repl.candidates import make_sources
+from orcdbg.repl.cmd2_words import complain, describe
 from orcdbg.repl.completion import Completer, Offer
-from orcdbg.repl.manners import complain, describe
 from orcdbg.repl.names import SymbolNames
 from orcdbg.repl.shellwords import ShellWord
 from orcdbg.repl.toolbar import prompt_text, read_status, toolbar_text

@@ -9,7 +9,7 @@ from typing import NamedTuple
 import numpy as np
 
 from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
-from orcdbg.base.pieces import Pieces
+from orcdbg.base.intervals import Pieces
 from orcdbg.base.reading import U64, ByteSource, I64Array, U64Array
 
 

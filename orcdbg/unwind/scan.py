@@ -15,8 +15,8 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack
-from orcdbg.unwind.calls import Calls
 from orcdbg.unwind.frame import Frame, RegisterValue
+from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.walker import PT_REGS, State, Terrain, Walk, implausible, is_user, saved_registers
 
 MAX_LINES = 24  # guessed frames that are no part of a chain

@@ -11,12 +11,11 @@ from orcdbg.base.reading import U64, read_memory_pieces
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import Task, all_task_addresses
-from orcdbg.orc.return_trampolines import ReturnTrampolines
+from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.calls import Calls
+from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
 from orcdbg.unwind.frame import Frame, StackTrace
-from orcdbg.unwind.lockstep import Found, Lockstep, Sleeper
-from orcdbg.unwind.recovery import TrueReturns
+from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.scan import Scan
 from orcdbg.unwind.starts import (
     inactive_frame,
@@ -26,6 +25,7 @@ from orcdbg.unwind.starts import (
     stacks_of,
     tasks_on_cpus,
 )
+from orcdbg.unwind.true_returns import TrueReturns
 from orcdbg.unwind.user_edge import add_user
 from orcdbg.unwind.walker import (
     MAX_FRAMES,

@@ -16,9 +16,9 @@ from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack, task_registers
-from orcdbg.patches.decode import decode
 from orcdbg.unwind.frame import Frame, Registers, RegisterValue
 from orcdbg.unwind.walker import IRET, PT_REGS, USER_CS, Walk, implausible, is_user, saved_registers
+from orcdbg.x86.decode import decode
 
 _ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"
 _LEFT = "entry_SYSRETQ_unsafe_stack"  # to 5.19 part of the next one

@@ -13,14 +13,14 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack
-from orcdbg.orc.entry_code import WHY_MOVED, WHY_R12
-from orcdbg.orc.made_rules import FRAME_ROW
+from orcdbg.orc.cfa import CfaRule, bp_rule
 from orcdbg.orc.overlay import Effective, OrcOverlay
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
-from orcdbg.orc.rules import CfaRule, bp_rule
-from orcdbg.unwind.evidence import Evidence, is_nested_nmi
+from orcdbg.orc.rules.entry_code import WHY_MOVED, WHY_R12
+from orcdbg.orc.rules.generated_code import FRAME_ROW
 from orcdbg.unwind.frame import Frame, Recovered, Registers, RegisterValue
-from orcdbg.unwind.recovery import TrueReturns
+from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
+from orcdbg.unwind.true_returns import TrueReturns
 
 # struct pt_regs, arch/x86/include/asm/ptrace.h.
 PT_REGS = {

@@ -8,13 +8,13 @@ from typing import Any
 
 from orcdbg.commands import results
 from orcdbg.commands.checkup import Checkup
-from orcdbg.commands.choosing import CrashStacks, StackGroups
-from orcdbg.commands.hunting import SavedSets
 from orcdbg.commands.journal import Exported
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log
 from orcdbg.commands.log_check import LogChecks
 from orcdbg.commands.mapping import AddressMapping
+from orcdbg.commands.register_search import SavedSets
+from orcdbg.commands.stack_choice import CrashStacks, StackGroups
 from orcdbg.commands.structures import Structure
 from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.views import (

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from orcdbg.commands.results import Audit
-from orcdbg.patches.audit import AuditReport, Difference
+from orcdbg.patches.audit.account import AuditReport, Difference
 from orcdbg.views.page import Line, line
 
 _SHOWN = 40  # wrong stretches of a text; JSON has them all

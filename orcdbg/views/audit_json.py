@@ -11,7 +11,7 @@ from orcdbg.commands.journal import Exported
 from orcdbg.orc.check import Boundary
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.union import UnionRow
-from orcdbg.patches.audit import AuditReport, Difference
+from orcdbg.patches.audit.account import AuditReport, Difference
 
 Json = dict[str, Any]
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orcdbg.commands.hunting import SavedSets
-from orcdbg.unwind.hunt import SavedSet
+from orcdbg.commands.register_search import SavedSets
+from orcdbg.unwind.register_search import SavedSet
 from orcdbg.views.page import Line, line
 
 _ROWS = (

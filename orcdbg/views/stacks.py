@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 
-from orcdbg.commands.choosing import StackGroups
 from orcdbg.commands.lines import lookup
+from orcdbg.commands.stack_choice import StackGroups
 from orcdbg.image.source_lines import Position
 from orcdbg.unwind.frame import DERIVED, OVERFLOWED, Frame, StackTrace
 from orcdbg.views.lines import position_lines

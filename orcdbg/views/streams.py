@@ -13,9 +13,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import NamedTuple
 
 from orcdbg.commands import results
-from orcdbg.commands.choosing import CrashStacks
 from orcdbg.commands.lines import lookup
-from orcdbg.unwind.equal_stacks import EqualStacks, Level, SharedFrames
+from orcdbg.commands.stack_choice import CrashStacks
+from orcdbg.unwind.batch.equal_stacks import EqualStacks, Level, SharedFrames
 from orcdbg.unwind.frame import Frame, StackTrace
 from orcdbg.views import as_json, crash, stacks
 from orcdbg.views.as_text import lines_of, problem_lines

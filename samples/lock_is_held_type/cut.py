@@ -19,10 +19,10 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
 from orcdbg.formats.core_writing import PAGE, write_core
 from orcdbg.image.vmlinux import Image, open_source
-from orcdbg.session import Session
-from orcdbg.snapshot.elfcore import open_elf_core
-from orcdbg.snapshot.kept import Recorder, pages_of, runs_of
 from orcdbg.snapshot.placement import find_placement
+from orcdbg.snapshot.readers.elfcore import open_elf_core
+from orcdbg.snapshot.readers.kept import Recorder, pages_of, runs_of
+from orcdbg.target.session import Session
 
 # What the sample must be able to answer; `rd` of whole task stacks keeps what a later command may look at.
 COMMANDS = (

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import Self
 
 from orcdbg.base.errors import MemoryFault, RemoteError
+from orcdbg.gdb.packets import Kind, PacketReader, encode_packet
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.step.packets import Kind, PacketReader, encode_packet
 
 NAMES = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{number}" for number in range(8, 16)), "rip"),

@@ -14,7 +14,7 @@ from orcdbg.base.reading import FileSource
 from orcdbg.cli.batch import split_redirection
 from orcdbg.cli.main import sample_files
 from orcdbg.formats.elf import ElfFile
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from tests.build.kdump import Kdump, flattened
 from tests.build.sample import changed_core
 from tests.conftest import RunProgram

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from orcdbg.cli.main import sample_files
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from tests.build.stub import MachineStub, StubServer, answering
 from tests.conftest import RunProgram
 

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from orcdbg.step.packets import PacketReader, encode_packet
+from orcdbg.gdb.packets import PacketReader, encode_packet
 from tests.conftest import RunProgram
 
 

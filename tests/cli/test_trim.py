@@ -14,9 +14,9 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.cli.main import sample_files
 from orcdbg.commands.trim import TrimChoice, write_trimmed
 from orcdbg.image.vmlinux import open_image
-from orcdbg.session import Session
-from orcdbg.snapshot.files import open_paths
-from orcdbg.snapshot.kept import Recorder
+from orcdbg.snapshot.readers.choice import open_paths
+from orcdbg.snapshot.readers.kept import Recorder
+from orcdbg.target.session import Session
 from tests.conftest import RunProgram
 
 COMMANDS = ("bt -a", "foreach bt", "ps", "mod", "log", "patch check", "orc schedule", "regs")

@@ -12,7 +12,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain

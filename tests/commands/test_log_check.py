@@ -9,7 +9,7 @@ import pytest
 
 from orcdbg.commands.log_check import compare, renamer
 from orcdbg.kernel.oops import PrintedFrame
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
 from tests.conftest import RunProgram
 

@@ -10,7 +10,7 @@ from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.stepped import Context, Steps, Stops
-from orcdbg.step.start import UnknownRegisters
+from orcdbg.emulation.start import UnknownRegisters
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain

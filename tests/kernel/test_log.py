@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import Corrupt, NotFound
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.log import read_log
-from orcdbg.session import Session
 from orcdbg.symbols.table import ENTRY, SymbolTable
+from orcdbg.target.session import Session
 from tests.build.memory import SparseMemory
 from tests.conftest import RunProgram
 

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orcdbg.kernel.log import LogRecord
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, parse_frame, parse_owner, printed_traces
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 
 def records(text: str, caller: str | None = "C0") -> list[LogRecord]:

@@ -12,7 +12,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, read_memory_pieces
 from orcdbg.cli.main import sample_files
 from orcdbg.kernel.tasks import Task, TaskReader, all_task_addresses, list_tasks, read_task
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from tests.build.sample import changed_core
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable
 import pytest
 
 import orcdbg
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from tests.lab.boots import BOOTS
 from tests.lab.fetch import RELEASES
 from tests.lab.guest import GuestError

@@ -7,8 +7,8 @@ from types import TracebackType
 from typing import Self
 
 from orcdbg.base.errors import RemoteError
-from orcdbg.step.client import Client
-from orcdbg.step.endpoint import Endpoint
+from orcdbg.gdb.client import Client
+from orcdbg.gdb.endpoint import Endpoint
 
 DEFAULT_SECONDS = 30.0
 StubError = RemoteError

@@ -8,9 +8,9 @@ from pathlib import Path
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.kernel.tasks import current_task, read_task
-from orcdbg.session import Session
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.symbols.table import image_symbols
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from tests.lab.gdbstub import GdbStub, StubError

@@ -12,9 +12,9 @@ from typing import NamedTuple
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.stacks import PT_REGS_SIZE, task_registers, task_stack
 from orcdbg.kernel.tasks import current_task
-from orcdbg.patches.decode import Instruction, decode_one
 from orcdbg.unwind.frame import Frame
 from orcdbg.unwind.walker import NEW_TASK, PT_REGS
+from orcdbg.x86.decode import Instruction, decode_one
 from tests.lab.gdbstub import StubError
 from tests.lab.live import LiveKernel
 

@@ -15,12 +15,12 @@ from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.opening import open_session
-from orcdbg.patches.core_text import audit_kernel, replayed_kernel
+from orcdbg.patches.audit.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.replay import Build, all_passes
 from orcdbg.patches.sweep import UNKNOWN
-from orcdbg.session import Session
 from orcdbg.symbols.table import image_symbols
+from orcdbg.target.opening import open_session
+from orcdbg.target.session import Session
 from tests.lab import boots
 from tests.lab.apt import Unavailable
 from tests.lab.conftest import CHOSEN_BOOTS, KERNELS, OpenScene

@@ -8,8 +8,8 @@ import pytest
 
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.orc.check import Hazard
-from orcdbg.session import Session
-from orcdbg.unbooted import UnbootedKernel
+from orcdbg.target.session import Session
+from orcdbg.target.vmlinux_alone import UnbootedKernel
 from tests.build.emulate import pushed_at
 from tests.lab.conftest import KERNELS, OpenScene
 

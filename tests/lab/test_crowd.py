@@ -12,11 +12,11 @@ from pathlib import Path
 import pytest
 
 import orcdbg
-from orcdbg.commands.choosing import CrashStacks, StackGroups
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.stack_choice import CrashStacks, StackGroups
 from orcdbg.commands.standard import standard_commands
-from orcdbg.session import Session
-from orcdbg.unwind.equal_stacks import SharedFrames
+from orcdbg.target.session import Session
+from orcdbg.unwind.batch.equal_stacks import SharedFrames
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 from tests.lab.conftest import KERNELS, OpenScene

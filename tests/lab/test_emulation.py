@@ -14,10 +14,10 @@ from random import Random
 
 import pytest
 
+from orcdbg.emulation.emulator import Emulator, Stop
+from orcdbg.emulation.engine import REGISTERS
+from orcdbg.emulation.pages import PageSource
 from orcdbg.kernel.tasks import Task, current_task, read_task
-from orcdbg.step.emulator import Emulator, Stop
-from orcdbg.step.engine import REGISTERS
-from orcdbg.step.pages import PageSource
 from orcdbg.unwind.frame import RegisterValue, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import State

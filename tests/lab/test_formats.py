@@ -14,7 +14,7 @@ import pytest
 
 import orcdbg
 from orcdbg.base.errors import NotInSnapshot
-from orcdbg.snapshot.files import open_paths
+from orcdbg.snapshot.readers.choice import open_paths
 from tests.lab import scenes, scripts
 from tests.lab.apt import Unavailable
 from tests.lab.conftest import KERNELS

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from orcdbg.opening import open_session
+from orcdbg.target.opening import open_session
 from tests.lab.busy import on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.strike import find_pop

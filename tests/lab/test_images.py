@@ -11,12 +11,12 @@ import pytest
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
-from orcdbg.opening import image_in_memory, open_session
-from orcdbg.patches.audit import MemoryText
-from orcdbg.patches.core_text import relocations_by_difference, text_as_built
-from orcdbg.patches.relocation import BuiltText
-from orcdbg.session import Session
+from orcdbg.patches.audit.account import MemoryText
+from orcdbg.patches.audit.core_text import relocations_by_difference, text_as_built
+from orcdbg.patches.mechanisms.relocation import BuiltText
 from orcdbg.symbols.kallsyms import vmlinux_symbols
+from orcdbg.target.opening import image_in_memory, open_session
+from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from tests.lab.conftest import KERNELS, OpenScene
 from tests.lab.fetch import ensure

@@ -13,8 +13,8 @@ from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.journal import export_patches
 from orcdbg.commands.standard import standard_commands
-from orcdbg.opening import open_session
-from orcdbg.session import Session
+from orcdbg.target.opening import open_session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
 from orcdbg.views.as_json import encode
 from tests.lab.conftest import KERNELS, OpenScene

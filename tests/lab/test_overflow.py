@@ -13,7 +13,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.log_check import LogChecks, check
 from orcdbg.kernel.stacks import Stack, task_stack
 from orcdbg.kernel.tasks import current_task
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import OVERFLOWED, StackTrace
 from tests.lab import scripts
 from tests.lab.busy import busy_guest

@@ -11,7 +11,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.log_check import LogChecks, check
 from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import printed_traces
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import StackTrace
 from orcdbg.unwind.walker import is_user
 from tests.lab.conftest import KERNELS

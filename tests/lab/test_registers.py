@@ -10,10 +10,10 @@ from random import Random
 import pytest
 
 from orcdbg.formats.callframe import Place
-from orcdbg.patches.decode import decode
-from orcdbg.session import Session
-from orcdbg.unwind.registers import RegisterFinder
-from orcdbg.unwind.saves import CALLEE_SAVED
+from orcdbg.target.session import Session
+from orcdbg.unwind.registers.finder import RegisterFinder
+from orcdbg.unwind.registers.saves import CALLEE_SAVED
+from orcdbg.x86.decode import decode
 from tests.lab import scripts
 from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS, OpenScene

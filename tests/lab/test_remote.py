@@ -12,9 +12,10 @@ from random import Random
 import pytest
 
 from orcdbg.commands.debugger import Debugger
-from orcdbg.opening import open_guest, open_session
-from orcdbg.session import Session
-from orcdbg.step.guest import Guest as LiveGuest
+from orcdbg.gdb.guest import Guest as LiveGuest
+from orcdbg.gdb.opening import open_guest
+from orcdbg.target.opening import open_session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import StackTrace
 from tests.conftest import RunProgram
 from tests.lab import scripts

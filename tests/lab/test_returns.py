@@ -16,7 +16,7 @@ import pytest
 
 import orcdbg
 from orcdbg.kernel.stacks import task_stack
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import StackTrace
 from tests.lab import scripts, traced
 from tests.lab.bpf_program import CALLED, NAME, filter_program

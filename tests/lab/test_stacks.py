@@ -10,9 +10,9 @@ import sys
 import pytest
 
 from orcdbg.kernel.tasks import Task
-from orcdbg.patches.decode import decode_one
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.x86.decode import decode_one
 from tests.lab.conftest import KERNELS, OpenScene
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]

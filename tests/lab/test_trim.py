@@ -8,8 +8,8 @@ import pytest
 
 import orcdbg
 from orcdbg.cli.main import run
-from orcdbg.kernel.essentials import module_ranges
-from orcdbg.session import Session
+from orcdbg.target.session import Session
+from orcdbg.trim.essential_memory import module_ranges
 from orcdbg.unwind.frame import StackTrace
 from tests.lab.conftest import KERNELS, OpenScene
 

@@ -8,15 +8,15 @@ import pytest
 
 from orcdbg.cli.main import sample_files
 from orcdbg.image.vmlinux import Image, open_source
+from orcdbg.orc.cfa import CfaRule, cfa_rule
 from orcdbg.orc.check import CheckReport, compare
 from orcdbg.orc.rows import OrcRow
-from orcdbg.orc.rules import CfaRule, cfa_rule
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.union import UnionTable, Variant, add_site
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
-from orcdbg.session import Session
-from orcdbg.unbooted import UnbootedKernel
+from orcdbg.target.session import Session
+from orcdbg.target.vmlinux_alone import UnbootedKernel
 from orcdbg.views.static import objtool_row
 from tests.build.emulate import pushed_at
 from tests.build.memory import SparseMemory

@@ -9,11 +9,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
+from orcdbg.orc.cfa import CfaRule, bp_rule, cfa_rule
 from orcdbg.orc.layout import EntryShape, choose_layout
 from orcdbg.orc.rows import FUNCTION_ENTRY, HASHES, LAYOUT_4_14, LAYOUT_6_4, LAYOUT_7_1, LAYOUTS, OrcLayout, OrcRow
-from orcdbg.orc.rules import CfaRule, bp_rule, cfa_rule
 from orcdbg.orc.table import OrcTable
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 OFFSETS = st.integers(-0x8000, 0x7FFF)
 

@@ -11,11 +11,11 @@ from orcdbg.base.errors import BadAddress, UnsupportedFormat
 from orcdbg.base.reading import BytesSource, BytesSpace
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.vmlinux import Image
-from orcdbg.patches.audit import AuditReport
-from orcdbg.patches.relocation import BuiltText
+from orcdbg.patches.audit.account import AuditReport
+from orcdbg.patches.mechanisms.relocation import BuiltText
 from orcdbg.patches.tables import built_bytes
 from orcdbg.symbols.table import ENTRY
-from orcdbg.unbooted import UnbootedKernel
+from orcdbg.target.vmlinux_alone import UnbootedKernel
 from tests.build.elf import EHDR, SHDR, Part, image
 from tests.fuzz_elf import audit_of, sample_vmlinux
 

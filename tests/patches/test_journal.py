@@ -28,7 +28,7 @@ from orcdbg.patches.journal import (
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 from orcdbg.patches.text import PatchedText
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 from tests.conftest import RunProgram

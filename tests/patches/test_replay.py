@@ -10,11 +10,11 @@ import pytest
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import BytesSpace
-from orcdbg.patches import nops
-from orcdbg.patches.alternatives import AlternativeTable, entry_size
 from orcdbg.patches.ledger import PatchLedger
+from orcdbg.patches.mechanisms import nops
+from orcdbg.patches.mechanisms.alternatives import AlternativeTable, entry_size
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 BASE = 0xFFFFFFFF81000000
 
@@ -85,7 +85,7 @@ def test_an_empty_ledger_covers_nothing() -> None:
 @pytest.mark.parametrize("size", range(1, 40))
 def test_nops_fill_exactly_and_decode_as_nops(table: nops.NopTable, size: int) -> None:
     """Every length is filled, by instructions that do nothing."""
-    from orcdbg.patches.decode import decode
+    from orcdbg.x86.decode import decode
 
     code = table.fill(size)
     found = list(decode(code, 0))
@@ -128,7 +128,7 @@ def test_replay_agrees_with_the_samples_memory(sample: Session) -> None:
 
 def test_replaying_replayed_text_changes_nothing(sample: Session) -> None:
     """A site that a pass wrote is not changed by optimising its NOPs once more: replay is a fixed point."""
-    from orcdbg.patches.rewriting import optimise_old_nops
+    from orcdbg.patches.mechanisms.moved_instructions import optimise_old_nops
 
     chosen = random.Random(7).sample(list(sample.stack_ledger.clusters()), 200)
     table = nops.choose_nops(sample.linux, False)

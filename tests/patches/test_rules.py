@@ -9,16 +9,16 @@ import pytest
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import BytesSpace
-from orcdbg.patches import nops
-from orcdbg.patches.decode import decode
-from orcdbg.patches.jump_labels import JumpLabelsPass
-from orcdbg.patches.mitigations import PLAIN_RETURN, RETHUNK, RETPOLINE, RETPOLINE_LFENCE, Mitigations
-from orcdbg.patches.retpolines import RetpolinePass, RetpolineStyle
-from orcdbg.patches.returns import ReturnsPass
-from orcdbg.patches.rewriting import moved, optimise_new_nops, optimise_old_nops
+from orcdbg.patches.mechanisms import nops
+from orcdbg.patches.mechanisms.jump_labels import JumpLabelsPass
+from orcdbg.patches.mechanisms.mitigations import PLAIN_RETURN, RETHUNK, RETPOLINE, RETPOLINE_LFENCE, Mitigations
+from orcdbg.patches.mechanisms.moved_instructions import moved, optimise_new_nops, optimise_old_nops
+from orcdbg.patches.mechanisms.retpolines import RetpolinePass, RetpolineStyle
+from orcdbg.patches.mechanisms.return_thunks import ReturnsPass
+from orcdbg.patches.mechanisms.smp_locks import SmpLocksPass
+from orcdbg.patches.mechanisms.static_calls import StaticCalls, StaticCallTrampolines, trampolines_and_keys
 from orcdbg.patches.site import Undecidable, WorkingText
-from orcdbg.patches.smp_locks import SmpLocksPass
-from orcdbg.patches.static_calls import StaticCalls, StaticCallTrampolines, trampolines_and_keys
+from orcdbg.x86.decode import decode
 from tests.patches.world import DATA, RETURN_THUNK, TEXT, THUNKS, MiniFeatures, MiniLinux, branch, rows, text_of
 
 NAMES = {

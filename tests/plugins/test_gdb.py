@@ -15,9 +15,9 @@ import pytest
 
 from orcdbg.cli.main import sample_files
 from orcdbg.commands.debugger import Debugger
-from orcdbg.serving import ServedSnapshot
-from orcdbg.session import Session
-from orcdbg.step.server import serve
+from orcdbg.gdb.served_snapshot import ServedSnapshot
+from orcdbg.gdb.server import serve
+from orcdbg.target.session import Session
 from tests.build.stub import StubServer
 
 PLUGIN = Path(__file__).parents[2] / "plugins" / "gdb" / "orcdbg_gdb.py"

@@ -13,7 +13,7 @@ from orcdbg.commands.registry import Registry
 from orcdbg.repl.candidates import make_sources
 from orcdbg.repl.completion import Offer, Source
 from orcdbg.repl.names import SymbolNames, typeable
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 
 
 @pytest.fixture

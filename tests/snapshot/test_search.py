@@ -10,10 +10,10 @@ import pytest
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.image.vmlinux import KERNEL_BASE
-from orcdbg.session import Session
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.placement import find_placement
 from orcdbg.snapshot.search import NOTE, find_marks
+from orcdbg.target.session import Session
 from tests.build.elf import note
 from tests.build.memory import PageTableBuilder, SparseMemory
 

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.formats.elf import Section
-from orcdbg.session import Session
 from orcdbg.symbols.table import ENTRY, SymbolTable
+from orcdbg.target.session import Session
 
 TEXT = Section(".text", 1, 6, 0xFFFF0000, 0, 0x10000, 0, 0, 0)
 

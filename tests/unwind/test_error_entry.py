@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.orc.entry_code import SavingFunctions
 from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rules.entry_code import SavingFunctions
 from orcdbg.orc.table import OrcEntry
-from orcdbg.patches.decode import decode
 from orcdbg.unwind.walker import Walk
+from orcdbg.x86.decode import decode
 from tests.unwind.test_walker import END, FUNCTION, IRQ, STACK, TEXT, TOP, World, call
 
 SAVES = bytes.fromhex("56488b74240848897c2408525150415041514152415353554154415541564157")

@@ -6,9 +6,9 @@ import pytest
 
 from orcdbg.kernel.stacks import Stack
 from orcdbg.orc.rows import OrcRow
-from orcdbg.unwind.calls import Calls
-from orcdbg.unwind.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.frame import OVERFLOWED
+from orcdbg.unwind.judge.calls import Calls
+from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.walker import Walk
 from orcdbg.views.stacks import reasons
 from tests.unwind.test_walker import END, FUNCTION, STACK, TEXT, TOP, World, call

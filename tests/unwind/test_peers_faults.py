@@ -16,7 +16,7 @@ from orcdbg.commands.results import Stacks
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.layout import choose_layout
 from orcdbg.orc.rows import FUNCTION_ENTRY, LAYOUTS, OrcLayout, OrcRow
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import StackTrace
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain

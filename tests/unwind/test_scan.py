@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.kernel.tasks import Task
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import StackTrace
 from orcdbg.unwind.scan import MAX_ATTEMPTS, MAX_FRAMES, MAX_LINES
 from tests.damage import DamagedStacks, Ground

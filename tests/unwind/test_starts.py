@@ -9,8 +9,8 @@ from typing import Any, cast
 import pytest
 
 from orcdbg.base.errors import NotInSnapshot
-from orcdbg.session import Session
 from orcdbg.snapshot.machine import CpuState
+from orcdbg.target.session import Session
 from orcdbg.unwind.starts import tasks_on_cpus
 
 OFFSETS, MASK, NUMBER, TASKS = 0x1000, 0x2000, 0x3000, 0x4000

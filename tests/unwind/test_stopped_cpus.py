@@ -9,8 +9,8 @@ import pytest
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.session import Session
 from orcdbg.snapshot.machine import CpuState
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import StackTrace
 from tests.build.memory import SparseMemory
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.kernel.stacks import exception_stacks, task_registers, task_stack
-from orcdbg.session import Session
+from orcdbg.target.session import Session
 from orcdbg.unwind.frame import RegisterValue, StackTrace
 from orcdbg.unwind.walker import PT_REGS, State
 from tests.unwind.test_stopped_cpus import without_notes

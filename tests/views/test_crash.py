@@ -6,10 +6,10 @@ import json
 import re
 from dataclasses import replace
 
-from orcdbg.commands.choosing import CrashStacks
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.results import Stacks
+from orcdbg.commands.stack_choice import CrashStacks
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain

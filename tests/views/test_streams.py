@@ -10,7 +10,7 @@ import pytest
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.results import Stacks
-from orcdbg.unwind.equal_stacks import SharedFrames
+from orcdbg.unwind.batch.equal_stacks import SharedFrames
 from orcdbg.views.as_json import envelope
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain

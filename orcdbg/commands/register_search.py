@@ -1,0 +1,89 @@
+"""bt --regs, -e, -E, -t, -T: stacks that no walk comes through by itself, and everything found there a guess."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+from orcdbg.base.errors import UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.kernel.stacks import PT_REGS_SIZE, cpu_stacks, task_stack
+from orcdbg.kernel.tasks import Task, online_cpus
+from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.register_search import SavedSet, hunt
+from orcdbg.unwind.walker import PT_REGS, State, implausible, saved_registers
+
+MAX_SETS = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class SavedSets:
+    """What looks like saved registers, in order of stack; `owners` are the tasks whose stacks these are, by address."""
+
+    sets: Sequence[SavedSet]
+    owners: dict[int, Task]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    """The options of bt that are answered here."""
+    parser.add_argument("--regs", metavar="ADDR", help="walk from the pt_regs at this address")
+    parser.add_argument("-e", "--saved", action="store_true", help="whatever looks like saved registers on its stacks")
+    parser.add_argument("-E", "--saved-all", action="store_true", help="likewise on the stacks of all CPUs and tasks")
+    parser.add_argument("-t", "--text", action="store_true", help="every text address from the stack pointer up")
+    parser.add_argument("-T", "--text-all", action="store_true", help="every text address on its stacks")
+
+
+def from_saved(debugger: Debugger, words: str, task: Task) -> StackTrace:
+    """The walk from the registers at an address.
+
+    Raises:
+        MemoryFault: they are not in the snapshot.
+        UsageError: no CPU saved these.
+    """
+    address = debugger.address(words)
+    data = debugger.session.memory.read(address, PT_REGS_SIZE)
+    registers = saved_registers(data, PT_REGS, f"pt_regs {address:#x}")
+    why = implausible(registers)
+    if why:
+        raise UsageError(f"no pt_regs at {address:#x}: {why}", "`bt -e` lists what looks like one")
+    state = State(registers["rip"].value, True, registers, "interrupt", address + PT_REGS["rip"])
+    return debugger.session.unwinder.from_state(task, state, f"pt_regs {address:#x}")
+
+
+def saved_sets(debugger: Debugger, tasks: Sequence[Task], everywhere: bool) -> SavedSets:
+    """What looks like saved registers on the stacks of these tasks, or on all stacks."""
+    session = debugger.session
+    found: list[SavedSet] = []
+    owners = {task.address: task for task in (session.tasks if everywhere else tasks)}
+    for one in _all_sets(debugger, list(owners.values()), everywhere):
+        found.append(one)
+        if len(found) >= MAX_SETS:
+            break
+    return SavedSets(found, owners)
+
+
+def _all_sets(debugger: Debugger, tasks: Sequence[Task], everywhere: bool) -> Iterator[SavedSet]:
+    session = debugger.session
+    unwinder = session.unwinder
+    if everywhere:
+        for cpu in online_cpus(session.linux):
+            stacks = cpu_stacks(session.linux, cpu)
+            for stack in stacks:
+                yield from hunt(session.memory, unwinder.scan_of(stacks), stack)
+    for task in tasks:
+        own = task_stack(session.linux, task.address)
+        stacks = [own] if everywhere and own else [] if everywhere else unwinder.stacks(task)
+        for stack in stacks:
+            yield from hunt(session.memory, unwinder.scan_of(stacks), stack)
+
+
+def answer(debugger: Debugger, tasks: Sequence[Task], given: argparse.Namespace) -> list[StackTrace] | SavedSets | None:
+    """What these options ask for; None where none of them was given."""
+    if given.saved or given.saved_all:
+        return saved_sets(debugger, tasks, given.saved_all)
+    if given.text or given.text_all:
+        return [debugger.session.unwinder.text_on_stack(task, given.text_all) for task in tasks]
+    if given.regs is not None:
+        return [from_saved(debugger, given.regs, tasks[0])]
+    return None

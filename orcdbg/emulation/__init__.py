@@ -1,0 +1,1 @@
+"""Instructions one after another, emulated on a snapshot. Only here is unicorn imported."""

@@ -1,0 +1,255 @@
+"""How is a running machine, stopped for a while through its GDB stub, the same as a snapshot?
+
+Its physical memory is an AddressSpace, its CPUs are `CpuState`s, and both hold until it is moved. Made for QEMU's stub,
+which reads physical memory when it is asked to (since QEMU 4.1).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Self
+
+from orcdbg.base.errors import NotFound, NotInSnapshot, OrcdbgError, RemoteError
+from orcdbg.gdb.client import SECONDS, Client, Refused, StopReply
+from orcdbg.gdb.endpoint import Endpoint
+from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.placement import MAPPED_IDT
+
+PAGE = 4096
+MAX_PAGES = 1 << 14
+# The stub's names of what `struct pt_regs` calls otherwise, and the registers that no snapshot has under `registers`.
+_RENAMED = {"eflags": "rflags"}
+_GENERAL = (
+    *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
+    *("rip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "fs_base", "gs_base"),
+)
+_KINDS = {"hardware": b"1", "software": b"0", "write": b"2", "read": b"3", "access": b"4"}
+_SIGINT, _SIGTRAP = 2, 5
+_LAST_WORDS = (b"Qqemu.PhyMemMode:0", b"D")
+_NO_PHYSICAL = "the stub does not read physical memory"
+
+
+@dataclass(frozen=True, slots=True)
+class Stop:
+    """Why and where the machine stopped.
+
+    `reason` is `step`, `breakpoint`, `watchpoint`, `interrupt`, or `signal N`; `ip` is exact; `watched` is the address of the
+    data of a watchpoint.
+    """
+
+    reason: str
+    cpu: int
+    ip: int
+    watched: int | None = None
+
+
+class GuestMemory:
+    """Physical memory of the stopped machine: an AddressSpace. Pages are kept until `forget`."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._pages: dict[int, bytes | None] = {}
+
+    def forget(self) -> None:
+        """Drops all pages: the machine moved."""
+        self._pages.clear()
+
+    def _page(self, number: int) -> bytes | None:
+        if number not in self._pages:
+            if len(self._pages) >= MAX_PAGES:
+                self._pages.clear()
+            try:
+                self._pages[number] = self._client.read(number * PAGE, PAGE)
+            except Refused:
+                if self._client.is_running:
+                    raise
+                self._pages[number] = None
+        return self._pages[number]
+
+    def read(self, address: int, size: int) -> bytes:
+        """`size` bytes at a physical address; NotInSnapshot where the stub has none, RemoteError where it fails."""
+        out = b""
+        while True:
+            offset = (address + len(out)) % PAGE
+            page = self._page((address + len(out)) // PAGE)
+            if page is None:
+                raise NotInSnapshot("physical", address, size)
+            out += page[offset : offset + size - len(out)]
+            if len(out) >= size:
+                return out
+
+
+class Guest:
+    """A machine behind a stub. Connecting stops it; `close`, or the end of the `with` block, lets it run on.
+
+    Args:
+        endpoint: where the stub listens.
+        seconds: how long one answer may take.
+
+    Raises:
+        RemoteError: nobody listens, or not a stub that can be worked with.
+    """
+
+    def __init__(self, endpoint: Endpoint, seconds: float = SECONDS) -> None:
+        self._client = Client(endpoint, seconds)
+        self._breakpoints: set[tuple[str, int, int]] = set()
+        self.memory = GuestMemory(self._client)
+        try:
+            greeting = self._client.greet()
+            self._threads = self._client.threads()
+            if self._client.find(b"Qqemu.PhyMemMode:1") != b"OK":
+                raise RemoteError(f"{endpoint}: {_NO_PHYSICAL}", "QEMU's does, since 4.1")
+            self.stop = self._stopped(greeting, "interrupt")
+        except BaseException:
+            self.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def is_running(self) -> bool:
+        """Whether the machine runs at this moment."""
+        return self._client.is_running
+
+    @property
+    def breakpoints(self) -> frozenset[tuple[str, int, int]]:
+        """What is set: kind, address and size of each breakpoint and watchpoint."""
+        return frozenset(self._breakpoints)
+
+    @property
+    def cpus(self) -> int:
+        """How many CPUs there are."""
+        return len(self._threads)
+
+    def close(self) -> None:
+        """Takes everything back and lets the machine run; what cannot be said to the stub any more is left unsaid."""
+        try:
+            if self._client.is_running:
+                self._client.interrupt()
+            for kind, address, size in sorted(self._breakpoints):
+                self._client.find(self._break_packet(b"z", kind, address, size))
+            for words in _LAST_WORDS:
+                self._client.find(words)
+        except RemoteError:
+            pass  # the other side went away, or no longer makes sense: what is still to be said is said below
+        finally:
+            self._client.close(_LAST_WORDS)
+
+    # Looking
+
+    def registers(self, cpu: int) -> dict[str, int]:
+        """All registers that the stub tells of a CPU, by its own names."""
+        return self._client.registers(self._thread(cpu))
+
+    def _thread(self, cpu: int) -> bytes:
+        if not 0 <= cpu < len(self._threads):
+            raise NotFound("CPU", str(cpu), f"the stub has {len(self._threads)}")
+        return self._threads[cpu]
+
+    def cpu_state(self, cpu: int) -> CpuState:
+        """A CPU's registers as a snapshot has them."""
+        found = self.registers(cpu)
+        values = {_RENAMED.get(name, name): found[name] for name in _GENERAL if name in found}
+        gs_base = found.get("gs_base")
+        cr3, cr4 = found.get("cr3"), found.get("cr4")
+        return CpuState(
+            cpu, f"GDB stub cpu {cpu}", values, cpu + 1, cr3, cr4, MAPPED_IDT, gs_base
+        )  # no stub tells the IDT
+
+    def snapshot(self) -> Snapshot:
+        """The machine as it is stopped now."""
+        states = [self.cpu_state(cpu) for cpu in range(len(self._threads))]
+        return Snapshot(str(self._client.endpoint), "live guest (GDB remote protocol)", self.memory, states, {})
+
+    # Moving
+
+    def set_breakpoint(self, address: int, kind: str = "hardware", size: int = 1) -> None:
+        """Sets a breakpoint (`hardware`, `software`) or a watchpoint on data (`write`, `read`, `access`).
+
+        Raises:
+            RemoteError: the stub refuses it.
+        """
+        self._client.command(self._break_packet(b"Z", kind, address, size))
+        self._breakpoints.add((kind, address, size))
+
+    def clear_breakpoint(self, address: int, kind: str = "hardware", size: int = 1) -> None:
+        """Takes a breakpoint or watchpoint back."""
+        self._client.command(self._break_packet(b"z", kind, address, size))
+        self._breakpoints.discard((kind, address, size))
+
+    @staticmethod
+    def _break_packet(letter: bytes, kind: str, address: int, size: int) -> bytes:
+        return b"%s%s,%x,%x" % (letter, _KINDS[kind], address, size)
+
+    def step(self, cpu: int) -> Stop:
+        """Runs one instruction of one CPU, the others standing still."""
+        self._move(b"vCont;s:" + self._thread(cpu))
+        stop = self._client.wait(SECONDS)
+        if stop is None:
+            stop = self._client.interrupt()
+        return self._arrive(stop, "step")
+
+    def resume(self, seconds: float | None = None) -> Stop:
+        """Lets all CPUs run until something stops them: a breakpoint, Ctrl-C, or the end of `seconds`."""
+        self._leave_breakpoint()
+        try:
+            self._move(b"vCont;c")
+            stop = self._client.wait(seconds)
+        except KeyboardInterrupt:
+            if not self.is_running:
+                raise
+            stop = None
+        return self._arrive(stop, "breakpoint") if stop is not None else self.interrupt()
+
+    def start(self) -> None:
+        """Lets all CPUs run, and does not wait."""
+        self._leave_breakpoint()
+        self._move(b"vCont;c")
+
+    def interrupt(self) -> Stop:
+        """Stops the machine that runs."""
+        if not self.is_running:
+            raise OrcdbgError("the machine is stopped already")
+        return self._arrive(self._client.interrupt(), "interrupt")
+
+    def _leave_breakpoint(self) -> None:
+        """Steps off breakpoints that CPUs stand on, which would hit again at once."""
+        places = {
+            address: (kind, size) for kind, address, size in self._breakpoints if kind in ("hardware", "software")
+        }
+        for cpu in range(len(self._threads) if places else 0):
+            ip = self.registers(cpu)["rip"]
+            if ip in places:
+                kind, size = places[ip]
+                self.clear_breakpoint(ip, kind, size)
+                try:
+                    self.step(cpu)
+                finally:
+                    self.set_breakpoint(ip, kind, size)
+
+    def _move(self, action: bytes) -> None:
+        self.memory.forget()
+        self._client.start(action)
+
+    def _arrive(self, reply: StopReply, expected: str) -> Stop:
+        self.memory.forget()
+        self.stop = self._stopped(reply, expected)
+        return self.stop
+
+    def _stopped(self, reply: StopReply, expected: str) -> Stop:
+        """A stop reply in our words."""
+        cpu = 0
+        if reply.thread is not None:
+            numbers = {int(name.rpartition(b".")[2], 16): index for index, name in enumerate(self._threads)}
+            cpu = numbers.get(int(reply.thread.rpartition(b".")[2], 16), 0)
+        ip = self.registers(cpu)["rip"]
+        if reply.watched is not None:
+            return Stop("watchpoint", cpu, ip, reply.watched)
+        if reply.signal not in (0, _SIGINT, _SIGTRAP):
+            return Stop(f"signal {reply.signal}", cpu, ip)
+        return Stop("interrupt" if reply.signal in (0, _SIGINT) else expected, cpu, ip)

@@ -1,0 +1,41 @@
+"""How is a running machine opened through its GDB stub, and let run on when that fails?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from orcdbg.gdb.endpoint import parse_endpoint
+from orcdbg.gdb.guest import Guest
+from orcdbg.image.vmlinux import open_image
+from orcdbg.target.session import MakePasses, Session
+
+
+def open_guest(
+    image_path: str,
+    remote: str,
+    slide: int | None = None,
+    phys_base: int | None = None,
+    extra_passes: Sequence[MakePasses] = (),
+) -> tuple[Session, Guest]:
+    """Opens an image and a running machine, which stops; closing the guest lets it run on.
+
+    Args:
+        image_path: the vmlinux.
+        remote: where its GDB stub listens, `HOST:PORT` or `unix:PATH`.
+        slide: as for `open_session`.
+        phys_base: likewise.
+        extra_passes: likewise.
+
+    Raises:
+        UsageError: the address is none of this machine's.
+        RemoteError: nobody there can be worked with.
+        OrcdbgError: as for `open_session`.
+    """
+    endpoint = parse_endpoint(remote)
+    image = open_image(image_path)  # before the machine is stopped, since it may not exist
+    guest = Guest(endpoint)
+    try:
+        return Session(image, guest.snapshot(), slide, phys_base, extra_passes), guest
+    except BaseException:
+        guest.close()
+        raise

@@ -1,0 +1,150 @@
+"""How does a snapshot look to gdb: which threads, registers and memory does a server of it offer?"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping, Sequence
+
+from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
+from orcdbg.emulation.pages import PageSource
+from orcdbg.gdb.server import ServedThread
+from orcdbg.kernel.tasks import Task
+from orcdbg.snapshot.machine import CpuState
+from orcdbg.target.session import Session
+from orcdbg.unwind.starts import running_start, sleeping_start
+
+_BURST = 2000  # instructions between two looks at whether the client has had enough
+_SWAPPER = 1 << 30  # threads of the idle tasks, which all have the pid 0
+_RENAMED = {"rflags": "eflags"}
+
+
+class Emulation:
+    """A CPU that runs on from its recorded registers, in a copy of memory that it alone sees."""
+
+    def __init__(self, session: Session, note: CpuState) -> None:
+        from orcdbg.emulation.emulator import Emulator  # unicorn takes a while to load, and most clients only look
+
+        def start_of(address: int) -> int:
+            found = session.names.at(address)
+            return found.start if found else address
+
+        self._recorded = note.registers
+        pages = PageSource(session.memory, session.text, session.is_text, start_of)
+        base = note.gs_base if note.gs_base and note.gs_base >> 63 else session.linux.per_cpu_offset(note.cpu)
+        self._emulator = Emulator(pages.page, session.is_text, note.registers, base)
+
+    def registers(self) -> Mapping[str, int]:
+        """All registers; those that the emulator has none of as they were recorded."""
+        return {**self._recorded, **self._emulator.registers()}
+
+    def read(self, address: int, size: int) -> bytes:
+        """Memory as this CPU sees it."""
+        return self._emulator.memory.read(address, size)
+
+    def step(self) -> None:
+        """Runs one instruction; OrcdbgError, with the reason, where the emulator does not."""
+        stop = self._emulator.step()
+        if stop is not None:
+            raise OrcdbgError(stop.why or stop.by)
+
+    def run(self, count: int, until: frozenset[int]) -> bool:
+        """Runs so many instructions, or up to an address; whether it could go on."""
+        return self._emulator.run(count, until).by == "count"
+
+
+class ServedSnapshot:
+    """A session as a `Target`: its tasks are the threads, those on CPUs with all their registers.
+
+    Args:
+        session: the stopped kernel.
+        first: the task to look at first.
+    """
+
+    def __init__(self, session: Session, first: Task) -> None:
+        self._session = session
+        self._first = first
+        self._moved: tuple[int, Emulation] | None = None
+
+    def afresh(self) -> ServedSnapshot:
+        """The same for another client: nothing has moved."""
+        self._moved = None
+        return self
+
+    @functools.cached_property
+    def _tasks(self) -> dict[int, Task]:
+        """Tasks by thread number: their pid, or a number of their own where that is 0 or taken."""
+        found: dict[int, Task] = {}
+        for index, task in enumerate([self._first, *self._session.tasks]):
+            if task.address == self._first.address and index:
+                continue
+            taken = not 0 < task.pid < _SWAPPER or task.pid in found
+            found[_SWAPPER + (task.cpu or 0 if not task.pid else index + 8192) if taken else task.pid] = task
+        return found
+
+    @functools.cached_property
+    def threads(self) -> Sequence[ServedThread]:
+        """Every task; those on a CPU say so."""
+        running = self._session.unwinder.running
+        out = []
+        for number, task in self._tasks.items():
+            cpu = f" on CPU {running[task.address][0]}" if task.address in running else ""
+            out.append(ServedThread(number, f"{task.comm}{cpu}"))
+        return out
+
+    def _task(self, thread: int) -> Task:
+        if thread not in self._tasks:
+            raise NotFound("thread", str(thread))
+        return self._tasks[thread]
+
+    def registers(self, thread: int) -> Mapping[str, int]:
+        """A CPU's recorded ones, or the few that a task kept when it was switched out; none where nothing is known."""
+        if self._moved is not None and self._moved[0] == thread:
+            return {_RENAMED.get(name, name): value for name, value in self._moved[1].registers().items()}
+        task = self._task(thread)
+        is_running, note = task.address in self._session.unwinder.running, None
+        if is_running:
+            note = self._session.unwinder.running[task.address][1]
+        if note is not None:
+            found = {_RENAMED.get(name, name): value.value for name, value in running_start(note).registers.items()}
+            more = {"cr3": note.cr3, "cr4": note.cr4, "gs_base": note.gs_base}
+            return found | {name: value for name, value in more.items() if value is not None}
+        if is_running or not task.stack:
+            return {}
+        try:
+            return {
+                name: one.value for name, one in sleeping_start(self._session.linux, task.address).registers.items()
+            }
+        except MemoryFault:
+            return {}
+
+    def read(self, address: int, size: int) -> bytes:
+        """Memory, as an emulated thread left it; text that the snapshot lacks is replayed."""
+        if self._moved is not None:
+            return self._moved[1].read(address, size)
+        try:
+            return self._session.memory.read(address, size)
+        except MemoryFault:
+            if not self._session.is_text(address):
+                raise
+            return self._session.text.read(address, size)
+
+    def step(self, thread: int) -> None:
+        """Runs one instruction in the emulator."""
+        self._emulation(thread).step()
+
+    def run(self, thread: int, until: frozenset[int], stopped: Callable[[], bool]) -> None:
+        """Runs on in the emulator, up to an address, the end of its limits, or an instruction that it does not run."""
+        emulation = self._emulation(thread)
+        while emulation.run(_BURST, until) and not stopped():
+            pass
+
+    def _emulation(self, thread: int) -> Emulation:
+        """The emulated thread: one at a time, and another one begins anew from the snapshot."""
+        if self._moved is None or self._moved[0] != thread:
+            task = self._task(thread)
+            running = self._session.unwinder.running
+            note = running[task.address][1] if task.address in running else None
+            if note is None:
+                raise OrcdbgError(f"task {task.pid} is not on a CPU: not all its registers are known")
+            self._moved = thread, Emulation(self._session, note)
+        return self._moved[1]

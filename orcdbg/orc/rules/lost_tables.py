@@ -1,0 +1,95 @@
+"""Where the tables of patched places are lost, does the row as built hold here, by the instructions before it?
+
+Between two rows that count from the stack pointer the compiler's code does not move it. Where instructions in memory do,
+since the beginning of the row, they were patched in, and the rule moves with them.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
+from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.table import OrcEntry
+from orcdbg.x86.decode import Instruction, decode_one
+
+MAX_STRETCH = 1 << 14
+MECHANISM = "unlisted"
+_LONGEST = 15
+_SHORT_CALL, _BESIDE = re.compile(rb"\xe8[\x01-\x10]\0\0\0", re.DOTALL), 20
+
+
+@dataclass(frozen=True, slots=True)
+class Moved:
+    """The stack pointer at an address has moved since its row began.
+
+    `pushed` is None where that cannot be told; `path` are the instructions that moved it, `text` the bytes from the first
+    of them up to the address.
+    """
+
+    pushed: int | None
+    path: tuple[Instruction, ...]
+    text: bytes
+
+
+class UnlistedPatches:
+    """Looks for stack movement inside single rows.
+
+    Args:
+        memory: text as it ran.
+        holds_code: whether memory at an address still holds the kernel's code.
+    """
+
+    def __init__(self, memory: AddressSpace, holds_code: Callable[[int], bool]) -> None:
+        self._memory = memory
+        self._holds_code = holds_code
+        self._known: dict[tuple[int, int], Moved | str | None] = {}
+
+    def before(self, ip: int, entry: OrcEntry, rule: CfaRule | None) -> Moved | str | None:
+        """What moved the stack pointer between the beginning of a row and `ip`; None for nothing, a sentence for doubt."""
+        if rule is None or rule.base != "sp" or rule.indirect or entry.row.type != "call":
+            return None
+        if ip == entry.entry_ip or not self._holds_code(ip - 1):
+            return None
+        key = ip, entry.entry_ip
+        if key not in self._known:
+            self._known[key] = self._look(ip, entry.entry_ip)
+        return self._known[key]
+
+    def _fills_return_stack(self, ip: int) -> bool:
+        """True beside calls that only jump over the next few bytes."""
+        try:
+            return _SHORT_CALL.search(self._memory.read(ip - _BESIDE, 2 * _BESIDE)) is not None
+        except MemoryFault:
+            return False
+
+    def _look(self, ip: int, start: int) -> Moved | str | None:
+        if not 0 < ip - start <= MAX_STRETCH:
+            return f"its row began {ip - start} bytes before; whether a patch moved the stack there was not looked at"
+        try:
+            text = self._memory.read(start, ip - start)
+        except MemoryFault:
+            return (
+                "the text is not in the snapshot, and there is no image: whether a patch moved the stack is not known"
+            )
+        if self._fills_return_stack(ip):
+            return "this is in code that fills the return stack buffer, whose depth is not followed without its tables"
+        at, pushed, path = start, 0, tuple[Instruction, ...]()
+        while at < ip:
+            insn = decode_one(text[at - start : at - start + _LONGEST], at)
+            if insn is None or insn.end > ip:
+                return f"no instruction begins at {ip:#x}, counted from the beginning of its row"
+            if insn.ends_flow or insn.sp_change is None:
+                pushed, path = 0, ()  # what follows is reached from elsewhere, or has a row of its own
+            else:
+                pushed += insn.sp_change
+                path = (*path, insn) if insn.sp_change else path
+            if pushed < 0:
+                return "instructions since its row began took more from the stack than they put there"
+            if not pushed:
+                path = ()
+            at = insn.end
+        return Moved(pushed, path, text[path[0].address - start :]) if path else None

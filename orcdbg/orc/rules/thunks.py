@@ -1,0 +1,48 @@
+"""Which rule holds inside the speculation thunks, whose ORC rows are undefined or describe something else?
+
+A thunk is entered with a return address on top of the stack, and moves the stack pointer with calls that do not return.
+Its rule follows from its instructions alone: sp+8 at its first byte, then what each instruction pushes.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
+from orcdbg.kernel.names import Location
+from orcdbg.orc.cfa import CfaRule
+from orcdbg.x86.stack_effects import stack_boundaries
+
+# arch/x86/lib/retpoline.S. Longer bodies than these symbols have are not thunks.
+_PREFIXES = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_jump_thunk_", "__x86_indirect_its_")
+_NAMES = ("__x86_return_thunk", "its_return_thunk", "retbleed_return_thunk")
+MAX_SIZE = 64
+THUNK_WHY = "no ORC row holds inside this thunk: the rule follows from its instructions"
+_AT_ENTRY = CfaRule("sp", 8)
+
+
+class ThunkRule(NamedTuple):
+    """The rule at an address inside a thunk, None where its instructions do not tell, and the instructions before it."""
+
+    rule: CfaRule | None
+    instructions: tuple[str, ...]
+
+
+def is_thunk(location: Location | None) -> bool:
+    """True for an address inside an indirect-branch or return thunk."""
+    if location is None or location.size > MAX_SIZE:
+        return False
+    return location.symbol.startswith(_PREFIXES) or location.symbol in _NAMES
+
+
+def thunk_rule(location: Location, ip: int, text: AddressSpace) -> ThunkRule:
+    """The rule at `ip`, which is inside the thunk at `location`."""
+    try:
+        body = text.read(location.start, location.size)
+    except MemoryFault:
+        return ThunkRule(None, ())
+    boundary = stack_boundaries(body, location.start).get(ip)
+    if boundary is None or boundary.pushed is None:
+        return ThunkRule(None, ())
+    return ThunkRule(_AT_ENTRY.moved(boundary.pushed), tuple(insn.mnemonic for insn in boundary.path))

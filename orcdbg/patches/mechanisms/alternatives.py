@@ -1,0 +1,269 @@
+"""What did the boot write at each alternative: .altinstructions, the CPU's feature bits, and the replacements?
+
+Mirrors apply_alternatives() in arch/x86/kernel/alternative.c, from 5.10 to 7.2. The size of a table entry tells its
+layout; what the kernel does with an entry changed together with the layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import pairwise
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.errors import MemoryFault, UnsupportedFormat
+from orcdbg.base.reading import AddressSpace, read_u64, signed
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.patches.mechanisms.moved_instructions import moved, optimise_new_nops, optimise_old_nops
+from orcdbg.patches.mechanisms.nops import NopTable
+from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.tables import check_entries
+
+_NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
+_FLAG_NOT, _FLAG_DIRECT_CALL = 1, 2
+_ENOUGH = 0.5  # of the entries must be possible for a layout to be believed
+_LAYOUTS = {
+    12: np.dtype([("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("size", "u1"), ("repl_size", "u1")]),
+    13: np.dtype(
+        [("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("size", "u1"), ("repl_size", "u1"), ("pad", "u1")]
+    ),
+    14: np.dtype(
+        [("site", "<i4"), ("repl", "<i4"), ("feature", "<u2"), ("flags", "<u2"), ("size", "u1"), ("repl_size", "u1")]
+    ),
+}
+
+
+class AltEntry(NamedTuple):
+    """One entry of `.altinstructions`, addresses at run time."""
+
+    site: int
+    replacement: int
+    feature: int
+    negated: bool
+    direct_call: bool
+    size: int
+    replacement_size: int
+
+
+def entry_size(table: bytes) -> int | None:
+    """Bytes of an entry, told by which entry size makes lengths and flags possible; None for no table.
+
+    Raises:
+        UnsupportedFormat: no entry size makes most of them so.
+    """
+    if not table:
+        return None
+    fits = {size: float(_plausible(table, size).mean()) for size in (14, 12, 13) if len(table) >= size}
+    best = max(fits, key=lambda size: (len(table) % size == 0, fits[size]), default=0)
+    if not best or fits[best] < _ENOUGH:
+        raise UnsupportedFormat(".altinstructions", f"{len(table)} bytes fit no known entry layout")
+    return best
+
+
+def _rows(table: bytes, size: int) -> npt.NDArray[np.void]:
+    rows: npt.NDArray[np.void] = np.frombuffer(table[: len(table) // size * size], dtype=_LAYOUTS[size])
+    return rows
+
+
+def _plausible(table: bytes, size: int) -> npt.NDArray[np.bool_]:
+    """For each entry of that size, whether its lengths and flags are possible."""
+    rows = _rows(table, size)
+    good: npt.NDArray[np.bool_] = (rows["repl_size"] <= rows["size"]) & (rows["size"] > 0)
+    if size == 14:
+        good &= rows["flags"] <= (_FLAG_NOT | _FLAG_DIRECT_CALL)
+    return good
+
+
+class AlternativeTable:
+    """The decoded table: `.altinstructions` of the image or of a module, linked or loaded at `address`.
+
+    `size` is that of an entry, where it is known from another table of the same kernel.
+
+    Raises:
+        UnsupportedFormat: it has more entries than any kernel has.
+    """
+
+    def __init__(self, table: bytes, address: int, size: int | None = None) -> None:
+        size = size or entry_size(table) or 12
+        check_entries(".altinstructions", len(table) // size)
+        rows, good = _rows(table, size), _plausible(table, size)
+        places = np.arange(len(rows), dtype=np.int64) * size + np.int64(signed(address, 64))
+        self.problems = [f".altinstructions: entry {row}: impossible lengths or flags" for row in np.flatnonzero(~good)]
+        if self.problems:
+            rows, places = rows[good], places[good]
+        self.has_flags = size == 14
+        self._rows = rows
+        self.sites = (places + rows["site"]).view(np.uint64)
+        self._replacements = (places + 4 + rows["repl"]).view(np.uint64)
+        self.sizes = self._group_sizes()
+
+    def _group_sizes(self) -> npt.NDArray[np.uint64]:
+        """Length of each entry's site; entries of one site may differ, and the longest counts (since 6.9)."""
+        sizes: npt.NDArray[np.uint64] = self._rows["size"].astype(np.uint64)
+        if not len(sizes):
+            return sizes
+        firsts = np.flatnonzero(np.concatenate(([True], self.sites[1:] != self.sites[:-1])))
+        longest = np.maximum.reduceat(sizes, firsts)
+        return np.repeat(longest, np.diff(np.append(firsts, len(sizes))))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def entry(self, index: int) -> AltEntry:
+        """Entry `index` in table order."""
+        row = self._rows[index]
+        feature = int(row["feature"])
+        flags = int(row["flags"]) if self.has_flags else (_FLAG_NOT if feature & _NOT_IN_ID else 0)
+        return AltEntry(
+            int(self.sites[index]),
+            int(self._replacements[index]),
+            feature if self.has_flags else feature & ~_NOT_IN_ID,
+            bool(flags & _FLAG_NOT),
+            bool(flags & _FLAG_DIRECT_CALL),
+            int(self.sizes[index]),
+            int(row["repl_size"]),
+        )
+
+
+class AlternativesPass:
+    """`apply_alternatives()` as a replay pass; `built` is where the replacements are read from."""
+
+    mechanism = "alternative"
+
+    def __init__(
+        self, linux: Linux, built: AddressSpace, table: AlternativeTable, features: Features, nops: NopTable | None
+    ) -> None:
+        self._linux = linux
+        self._built = built
+        self.table = table
+        self._features = features
+        self._nops = nops
+
+    def spans(self) -> Spans:
+        """Sites in table order; several entries may name one site."""
+        return make_spans(self.table.sites, self.table.sizes)
+
+    def decision(self, entry: AltEntry) -> tuple[bool, str]:
+        """Whether an entry applies, and why in words."""
+        has = self._features.has(entry.feature)
+        if has is None:
+            why = "out of range" if entry.feature >= self._features.count else "not in the snapshot"
+            raise Undecidable(f".altinstructions entry for {entry.site:#x}: feature bit {entry.feature} is {why}")
+        return has != entry.negated, f"{self._features.name(entry.feature)} {'set' if has else 'clear'}"
+
+    def apply(self, index: int, text: WorkingText) -> Applied | None:
+        """Replays entry `index`; the NOPs of a site that is left as built are optimised too."""
+        entry = self.table.entry(index)
+        if self._nops is None:
+            raise Undecidable("ideal_nops is not in the snapshot")
+        selected, why = self.decision(entry)
+        if selected:
+            text.write(entry.site, self._replacement(entry, text))
+        data = text.read(entry.site, entry.size)
+        better = self._optimised(data)
+        if better != data:
+            text.write(entry.site, better)
+        return Applied(self._name(entry), why) if selected else None
+
+    def variant(self, index: int, text: WorkingText) -> bytes:
+        """The site as entry `index` leaves it where it applies, whatever this machine's features are."""
+        entry = self.table.entry(index)
+        return self._optimised(self._replacement(entry, text))
+
+    def untouched(self, index: int, text: WorkingText) -> bytes:
+        """The site of entry `index` as it is left where no entry applies: as built, its NOPs optimised."""
+        entry = self.table.entry(index)
+        return self._optimised(text.read(entry.site, entry.size))
+
+    def variant_name(self, index: int) -> str:
+        """The condition under which entry `index` applies."""
+        return self._name(self.table.entry(index))
+
+    def calls(self, others: U64Array) -> list[tuple[int, int]]:
+        """The (address, target) pairs of the calls that sites hold once all entries were applied.
+
+        Calls are looked for where a site begins, and at those of the addresses `others` (sorted) that sites cover.
+        """
+        return [call for rows in self._groups() for call in self._calls(rows, others)]
+
+    def _groups(self) -> list[range]:
+        """The entries of each site."""
+        breaks = np.flatnonzero(np.concatenate(([True], self.table.sites[1:] != self.table.sites[:-1], [True])))
+        return [range(low, high) for low, high in pairwise(breaks.tolist())] if len(self.table) else []
+
+    def _calls(self, rows: range, others: U64Array) -> Iterator[tuple[int, int]]:
+        site, size = int(self.table.sites[rows[0]]), int(self.table.sizes[rows[0]])
+        low, high = np.searchsorted(others, np.array([site, site + size], dtype=np.uint64)).tolist()
+        try:
+            text = WorkingText(site, self._built.read(site, size))
+            for row in rows:
+                self.apply(row, text)
+        except (MemoryFault, Undecidable):
+            return
+        for at in sorted({site, *others[low:high].tolist()}):
+            call = text.read(at, 5)
+            if len(call) == 5 and call[0] == 0xE8:
+                yield at, at + 5 + signed(int.from_bytes(call[1:], "little"), 32)
+
+    def _name(self, entry: AltEntry) -> str:
+        name = self._features.name(entry.feature)
+        return f"not {name}" if entry.negated else name
+
+    def _replacement(self, entry: AltEntry, text: WorkingText) -> bytes:
+        """The bytes an entry writes, before NOPs are optimised."""
+        try:
+            data = self._built.read(entry.replacement, entry.replacement_size) if entry.replacement_size else b""
+        except MemoryFault as error:
+            raise Undecidable(str(error)) from error
+        if entry.direct_call:
+            data = self._direct_call(entry, text, data)
+            return data.ljust(entry.size, b"\x90")
+        if not self.table.has_flags:
+            return self._moved_5_10(data, entry).ljust(entry.size, b"\x90")
+        return moved(data.ljust(entry.size, b"\x90"), entry.replacement - entry.site, entry.replacement_size)
+
+    def _moved_5_10(self, data: bytes, entry: AltEntry) -> bytes:
+        """Before 6.3 only a replacement that is one five-byte call or jump is relocated."""
+        if len(data) != 5 or data[0] not in (0xE8, 0xE9, 0xEB) or self._nops is None:
+            return data
+        displacement = signed(int.from_bytes(data[1:], "little"), 32) + entry.replacement - entry.site
+        if data[0] == 0xE8:
+            return data[:1] + (displacement & 0xFFFF_FFFF).to_bytes(4, "little")
+        distance = displacement + 5
+        if 0 <= distance <= 129:
+            return bytes((0xEB, distance - 2 & 0xFF)) + self._nops.fill(3)
+        return b"\xe9" + (displacement & 0xFFFF_FFFF).to_bytes(4, "little")
+
+    def _direct_call(self, entry: AltEntry, text: WorkingText, replacement: bytes) -> bytes:
+        """`call *pv_ops+x(%rip)` becomes a call of what the pointer holds (alt_replace_call).
+
+        The replacement is a call of BUG_func, to whose operand the kernel adds the distance from there to the target. Where
+        calls were counted before, a module's went to the padding of BUG_func, and the new call goes as far before its target.
+        """
+        site = text.read(entry.site, 6)
+        if site[:2] != b"\xff\x15":
+            raise Undecidable(
+                f"no indirect call at {entry.site:#x}, where an entry with ALT_FLAG_DIRECT_CALL names one"
+            )
+        pointer = entry.site + 6 + signed(int.from_bytes(site[2:6], "little"), 32)
+        try:
+            target = read_u64(self._linux.memory, pointer)
+        except MemoryFault as error:
+            raise Undecidable(str(error)) from error
+        if target == self._linux.find_address("nop_func"):
+            return b""
+        stand_in = self._linux.find_address("BUG_func")
+        if target == 0:
+            target = self._linux.address("BUG_func")
+        if stand_in is not None and len(replacement) == 5 and replacement[0] == 0xE8:
+            built = entry.replacement + 5 + signed(int.from_bytes(replacement[1:], "little"), 32)
+            target += built - stand_in
+        return b"\xe8" + (target - entry.site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
+
+    def _optimised(self, data: bytes) -> bytes:
+        if self._nops is None or (b"\x90" not in data and b"\x0f\x1f" not in data):
+            return data
+        return optimise_new_nops(data, self._nops) if self.table.has_flags else optimise_old_nops(data, self._nops)

@@ -1,0 +1,113 @@
+"""Which way do the static branches go: through, or to their target?
+
+Mirrors kernel/jump_label.c and arch/x86/kernel/jump_label.c. Sites are in `__jump_table`, inside `.rodata` of a vmlinux and
+therefore in memory too; the count in each `struct static_key` decides. The image's table is used: the kernel sorts its own.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from orcdbg.base.reading import self_relative
+from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.linux import Linux
+from orcdbg.patches.mechanisms.nops import NopTable
+from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.sweep import IntArray, Sweep, Written
+from orcdbg.patches.tables import built_bytes, displacement, repeated
+from orcdbg.patches.variables import read_words
+
+_ENTRY = 16
+_BRANCH = 1  # bit 0 of the key's address; bit 1 is objtool's in the file (5.17), the kernel's in memory
+_SHORT_JUMP = 0xEB
+_SHORT_NOP = b"\x66\x90"
+
+
+class JumpLabelsPass(Sweep):
+    """`jump_label_transform()` as a replay pass.
+
+    Args:
+        table: `__jump_table` as built, from run-time address `address` on.
+        image: tells a site's length, by what the build put there.
+        linux: the kernel.
+        nops: its NOPs.
+    """
+
+    mechanism = "jump-label"
+    table = "__jump_table"
+
+    def __init__(self, table: bytes, address: int, image: Image, linux: Linux, nops: NopTable | None) -> None:
+        sites = self_relative(table, address, _ENTRY)
+        self._targets = self_relative(table, address, _ENTRY, 4)
+        keys = _keys(table, address)
+        self._branch = (keys & np.uint64(_BRANCH)).astype(np.bool_)
+        self._keys = keys & ~np.uint64(3)
+        self.places = make_spans(sites, _lengths(built_bytes(image, sites - np.uint64(linux.slide), 2)))
+        self._linux = linux
+        self._nops = nops
+
+    def branches(self, start: int, end: int) -> dict[int, int]:
+        """Where the branches at sites in [start, end) go when they are taken."""
+        mine = (self.places.starts >= np.uint64(start)) & (self.places.starts < np.uint64(end))
+        return dict(zip(self.places.starts[mine].tolist(), self._targets[mine].tolist(), strict=True))
+
+    def _taken(self, rows: IntArray) -> npt.NDArray[np.bool_]:
+        """Whether each branch is taken now; -1 is a key that is being switched on."""
+        counts = read_words(self._linux.memory, self._keys[rows], 4).view("<i4").ravel()
+        taken: npt.NDArray[np.bool_] = (counts != 0) ^ self._branch[rows]
+        return taken
+
+    def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
+        """A jump, or a NOP of the same length."""
+        if self._nops is None:
+            raise Undecidable("ideal_nops is not in the snapshot")
+        taken = self._taken(rows)
+        for size, nop in ((2, _SHORT_NOP), (5, self._nops.atomic)):
+            mine = self.places.sizes[rows] == size
+            through, jumps = rows[mine & ~taken], rows[mine & taken]
+            yield Written(through, repeated(nop, len(through)))
+            yield Written(jumps, self._jumps(jumps, size))
+
+    def _jumps(self, rows: IntArray, size: int) -> U8Array:
+        out = np.empty((len(rows), size), dtype=np.uint8)
+        out[:, 0] = _SHORT_JUMP if size == 2 else 0xE9
+        out[:, 1:] = displacement(self.places.starts[rows], size, self._targets[rows])[:, : size - 1]
+        return out
+
+    def describe(self, row: int) -> Applied:
+        """The key and its state."""
+        key = int(self._keys[row])
+        found = self._linux.symbols.at(key - self._linux.slide)
+        name = found.symbol.name if found else hex(key)
+        if found and found.symbol.address + self._linux.slide != key:
+            name += f"+{key - self._linux.slide - found.symbol.address:#x}"
+        taken = bool(self._taken(np.array([row]))[0])
+        enabled = taken != bool(self._branch[row])
+        return Applied(
+            name, f"{name} {'enabled' if enabled else 'disabled'}, branch {'taken' if taken else 'not taken'}"
+        )
+
+
+def _keys(table: bytes, address: int) -> U64Array:
+    """The third field, an eight-byte word counted from itself."""
+    count = len(table) // _ENTRY
+    words = np.frombuffer(table[: count * _ENTRY], dtype="<u8").reshape(-1, 2)[:, 1]
+    return words + np.uint64(address + 8) + np.arange(count, dtype=np.uint64) * np.uint64(_ENTRY)
+
+
+def _lengths(first: U8Array) -> npt.NDArray[np.int64]:
+    """Two bytes where the assembler made a short jump or objtool a short NOP (since 5.17), else five."""
+    is_nop = (first[:, 0] == _SHORT_NOP[0]) & (first[:, 1] == _SHORT_NOP[1])
+    return np.where((first[:, 0] == _SHORT_JUMP) | is_nop, 2, 5)
+
+
+def branches_between(passes: Iterable[PatchPass], start: int, end: int) -> dict[int, int]:
+    """Where jumps go that the kernel may patch into [start, end): those of all static branches there."""
+    found: dict[int, int] = {}
+    for one in passes:
+        if isinstance(one, JumpLabelsPass):
+            found |= one.branches(start, end)
+    return found

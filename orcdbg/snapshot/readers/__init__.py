@@ -1,0 +1,1 @@
+"""One file a snapshot format, and the choice among them."""

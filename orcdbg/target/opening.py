@@ -1,0 +1,156 @@
+"""Which of the files given is the image and which the snapshot, and do they make a session?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from orcdbg.base.errors import UnsupportedFormat, UsageError
+from orcdbg.base.reading import AddressSpace, ByteSource, FileSource
+from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.image.memory_image import MemoryImage
+from orcdbg.image.vmlinux import Image, open_image
+from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.placement import find_kernel
+from orcdbg.snapshot.readers.choice import SnapshotFile, open_snapshot, recognise
+from orcdbg.snapshot.spool import is_stream
+from orcdbg.snapshot.vmcoreinfo import number
+from orcdbg.target.session import MakePasses, Session
+
+_IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
+RAW_HINT = "a plain image of memory is given with its physical address: ram.img@0x100000"
+_NOT_YET = {
+    FileKind.DISKDUMP: "its kernel has no ORC tables; crash reads such files",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotReader:
+    """A kind of snapshot file: `detect` looks at its first bytes, `open` makes the snapshot."""
+
+    name: str
+    detect: Callable[[bytes], bool]
+    open: Callable[[ByteSource], Snapshot]
+
+
+def _reader_for(source: ByteSource, readers: Sequence[SnapshotReader]) -> SnapshotReader | None:
+    head = source.read_at(0, min(source.size, 4096))
+    return next((reader for reader in readers if reader.detect(head)), None)
+
+
+def _read_by_plugin(path: str, readers: Sequence[SnapshotReader]) -> Snapshot | None:
+    """The snapshot in a file that a plug-in's reader knows."""
+    if not readers or not Path(path).is_file():
+        return None
+    source = FileSource(path)
+    reader = _reader_for(source, readers)
+    return reader.open(source) if reader else None
+
+
+def _open_snapshot(files: Sequence[SnapshotFile | Snapshot]) -> Snapshot:
+    given = [one for one in files if isinstance(one, Snapshot)]
+    if given and len(files) > 1:
+        raise UsageError(f"{len(files)} snapshots: one is needed")
+    return given[0] if given else open_snapshot([one for one in files if isinstance(one, SnapshotFile)])
+
+
+def sort_files(
+    paths: Sequence[str], readers: Sequence[SnapshotReader] = ()
+) -> tuple[list[str], list[SnapshotFile | Snapshot]]:
+    """The images' paths, a bzImage last, and the snapshot's files, of which some kinds have several, told by content.
+
+    Raises:
+        UnsupportedFormat: a file is neither.
+        UsageError: not one vmlinux or bzImage, or one of each, and one snapshot.
+    """
+    images: list[str] = []
+    boot_images: list[str] = []
+    snapshots: list[SnapshotFile | Snapshot] = []
+    for path in paths:
+        found = _read_by_plugin(path, readers) or recognise(path)
+        if found is not None:
+            snapshots.append(found)
+            continue
+        kind = FileKind.UNKNOWN if is_stream(path) else file_kind(FileSource(path))  # a pipe is read only once
+        if kind in _IMAGES:
+            images.append(path)
+        elif kind is FileKind.BZIMAGE:
+            boot_images.append(path)
+        elif kind in _NOT_YET:
+            raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
+        else:
+            raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format", RAW_HINT)
+    if snapshots and max(len(images), len(boot_images)) <= 1:
+        return [*images, *boot_images], snapshots
+    images += boot_images
+    if not snapshots:
+        raise UsageError("no snapshot among the files", "give a memory snapshot: orcdbg VMLINUX SNAPSHOT")
+    raise UsageError(f"{len(images)} images and {len(snapshots)} snapshot files: one image is needed")
+
+
+def _open_images(paths: Sequence[str]) -> Image:
+    """The first image; a bzImage given besides adds its list of relocations."""
+    image = open_image(paths[0])
+    for path in paths[1:]:
+        other = open_image(path)
+        if other.build_id != image.build_id:
+            builds = f"build-ids {image.build_id} and {other.build_id}"
+            raise UsageError(f"{image.path} and {path} are of different kernels: {builds}")
+        image.boot_relocations = other.boot_relocations
+    return image
+
+
+_TABLES = ("names", "num_syms", "token_table", "token_index", "offsets")
+_TABLE_SPAN = 8 << 20
+
+
+def image_in_memory(snapshot: Snapshot) -> Image:
+    """What memory itself holds of the kernel's image.
+
+    Raises:
+        OrcdbgError: the kernel, or its symbol tables, cannot be found there.
+    """
+    found = find_kernel(snapshot)
+    place, info = found.placement, snapshot.vmcoreinfo
+    memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
+    # Since 6.0 VMCOREINFO says where the tables are.
+    named = [at for name in _TABLES if (at := number(info, f"SYMBOL(kallsyms_{name})", 16)) is not None]
+    near = (max(min(named) & -4096, found.start), min(max(named) + _TABLE_SPAN, found.end)) if named else None
+    area = found.start, found.end
+    return MemoryImage(memory, place.slide, area, near if near and near[0] < near[1] else None, snapshot.path)
+
+
+def open_session(
+    *paths: str | Path,
+    slide: int | None = None,
+    phys_base: int | None = None,
+    readers: Sequence[SnapshotReader] = (),
+    extra_passes: Sequence[MakePasses] = (),
+    through: Callable[[AddressSpace], AddressSpace] | None = None,
+    debug_folders: Sequence[str] = (),
+) -> Session:
+    """Opens an image and a snapshot, in any order.
+
+    Args:
+        paths: the files: a vmlinux or a bzImage, or both, and a snapshot: one file, or all parts of a split dump.
+        slide: run-time minus link address (KASLR), where the snapshot does not tell.
+        phys_base: the physical address that link address 0xffffffff80000000 has, likewise.
+        readers: further kinds of snapshots, asked before the built-in ones.
+        extra_passes: further patch mechanisms, run after the built-in ones.
+        debug_folders: where debugging information is looked for that was split off, before the usual places.
+        through: wraps the snapshot's physical memory, for who wants to see what is read of it.
+
+    Raises:
+        UnsupportedFormat: a file is unreadable or of a format that is not supported.
+        Mismatch: the two are of different kernels.
+        OrcdbgError: anything else that keeps the session from being opened.
+    """
+    image_paths, snapshots = sort_files([str(path) for path in paths], readers)
+    snapshot = _open_snapshot(snapshots)
+    if through is not None:
+        snapshot = replace(snapshot, physical=through(snapshot.physical))
+    image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)
+    image.debug_folders = tuple(debug_folders)
+    return Session(image, snapshot, slide, phys_base, extra_passes)

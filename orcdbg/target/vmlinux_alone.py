@@ -1,0 +1,75 @@
+"""What can be said of a vmlinux that no snapshot goes with?"""
+
+from __future__ import annotations
+
+import functools
+
+from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.names import Names
+from orcdbg.orc.cfa import CfaRule, cfa_rule
+from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
+from orcdbg.orc.layout import LayoutChoice
+from orcdbg.orc.table import OrcEntry, OrcTable
+from orcdbg.orc.union import UnionTable, union_of
+from orcdbg.patches.mechanisms.relocation import BuiltText
+from orcdbg.patches.replay import Build, stack_passes
+from orcdbg.patches.site import WorkingText
+from orcdbg.symbols.btf import Btf, StructIndex
+from orcdbg.symbols.kallsyms import vmlinux_symbols
+from orcdbg.symbols.table import SymbolTable
+
+
+class UnbootedKernel:
+    """A kernel as built, at its link addresses; its variables have the values the build gave them.
+
+    Args:
+        image: the vmlinux.
+    """
+
+    def __init__(self, image: Image) -> None:
+        self.image = image
+        self.symbols: SymbolTable = vmlinux_symbols(image)
+
+    @functools.cached_property
+    def types(self) -> StructIndex:
+        """The kernel's structures."""
+        return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+
+    @functools.cached_property
+    def linux(self) -> Linux:
+        """Variables and members by name; memory is the image."""
+        return Linux(self.image, self.symbols, self.types, 0)
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """Names of addresses."""
+        return Names(self.linux)
+
+    @functools.cached_property
+    def layout(self) -> LayoutChoice:
+        """The ORC layout, and what decided it."""
+        return image_layout(self.image, self.types)
+
+    @functools.cached_property
+    def orc_table(self) -> OrcTable:
+        """The image's ORC table."""
+        return image_table(self.image, self.layout.layout, 0)
+
+    def stated(self, address: int) -> tuple[OrcEntry | None, CfaRule | None]:
+        """The entry for an address, and its rule."""
+        entry = self.orc_table.find(address)
+        return entry, None if entry is None else cfa_rule(entry.row, sp_indirect_adds_last(self.linux))
+
+    @functools.cached_property
+    def union(self) -> UnionTable:
+        """The rows of all alternatives of each site of core text."""
+        built = BuiltText(self.image, 0)
+        build = Build(self.image, self.linux, built, Features(self.linux))
+        start, end = self.linux.address("_text"), self.linux.address("_etext")
+
+        def read(site: int, size: int) -> WorkingText:
+            return WorkingText(site, built.read(site, size))
+
+        return union_of(stack_passes(build), read, self.stated, start, end)

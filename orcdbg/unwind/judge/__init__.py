@@ -1,0 +1,1 @@
+"""Do the frames of a finished walk bear each other out?"""

@@ -1,0 +1,281 @@
+"""Can the call before this return address have led into that function?
+
+Yes where it is a direct call of it; no where it is a direct call, as built, of another function out of which no jump
+leads there. What an indirect call or jump, or a place that is patched while the kernel runs, leaves open stays open.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import U64, AddressSpace, signed
+from orcdbg.kernel.exception_table import ExceptionTable
+from orcdbg.kernel.names import Location
+from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.x86.decode import outline
+
+MAX_FUNCTIONS = 64  # that jumps lead through, and
+MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open
+MAX_FUNCTION_SIZE = 1 << 16
+CALL_SIZE = 5
+MAX_INSTRUCTION = 15
+NEAR = 16  # bytes by which a patched call may miss a function's start: padding before it, ENDBR at it
+_OPEN = re.compile(r"__fentry__|ftrace_|arch_ftrace|bpf_dispatcher|bpf_prog_|bpf_trampoline")
+_OF_TRACERS = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
+_STATIC_CALL = "__SCT__"
+_STANDS_IN = (_STATIC_CALL, "__fentry__")
+_INT3 = 0xCC
+_RETURN = "return_thunk"
+_PADDING = ("nop", "int3", "xchgw", "data16")
+_ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "eret")
+
+
+class AsLinked:
+    """An image's text at run-time addresses, not relocated: direct calls and jumps are the same either way."""
+
+    def __init__(self, image: AddressSpace, slide: int) -> None:
+        self._image = image
+        self._slide = slide
+
+    def read(self, address: int, size: int) -> bytes:
+        """The bytes as linked; BadAddress where the image has none."""
+        return self._image.read(address - self._slide, size)
+
+
+class Calls:
+    """Answers from the text of one kernel, kept for the next time.
+
+    Args:
+        memory: text as it is.
+        built: text as built, at run-time addresses; modules have none here.
+        locate: the symbol that holds an address.
+        faults: where expected faults are continued: another way out of a function.
+    """
+
+    def __init__(
+        self,
+        memory: AddressSpace,
+        built: AddressSpace,
+        locate: Callable[[int], Location | None],
+        faults: ExceptionTable | None = None,
+    ) -> None:
+        self._faults = faults
+        self._memory = memory
+        self._built = built
+        self._locate = locate
+        self._verdicts: dict[tuple[int, int], bool | None] = {}
+        self._exits: dict[int, frozenset[int] | None] = {}
+        self._boundaries: dict[tuple[int, str], bool | None] = {}
+
+    def is_boundary(self, address: int) -> bool | None:
+        """Whether an instruction begins at `address`, in the text as it is or as built; None where that is open."""
+        return self._ask(address, address, "")
+
+    def ends_call(self, return_address: int, word: str = "call") -> bool | None:
+        """Whether an instruction that calls ends at `return_address`, likewise; or another whose name holds `word`."""
+        return self._ask(return_address, return_address - 1, word)
+
+    def may_begin(self, ip: int) -> bool:
+        """False where a stack cannot begin with `ip` as a return address that was put there.
+
+        That is a function's start, or what start-up code makes its own far return to.
+        """
+        place = self._locate(ip)
+        return place is None or place.start == ip or self.ends_call(ip, "lret") is not False
+
+    def _ask(self, address: int, inside: int, word: str) -> bool | None:
+        """Whether an instruction with `word` in its name, of the function that holds `inside`, ends at `address`."""
+        key = (address, word)
+        if key not in self._boundaries:
+            place = self._locate(inside)
+            known = place is not None and place.is_text and 0 < place.size <= MAX_FUNCTION_SIZE
+            answer = self._search(place, address, word) if place and known else None
+            self._boundaries[key] = None if answer is False and place and self._is_landed_in(place) else answer
+        return self._boundaries[key]
+
+    def _search(self, place: Location, address: int, wanted: str) -> bool | None:
+        if address == place.start:
+            return True
+        answers = []
+        for space in (self._memory, self._built):
+            try:
+                code = space.read(place.start, address - place.start + MAX_INSTRUCTION)
+            except MemoryFault:
+                continue
+            end, is_found = place.start, False
+            for start, size, word, _ in outline(code, place.start):
+                end, is_found = start + size, wanted in word
+                if end >= address:
+                    break
+            if end == address and is_found:
+                return True
+            answers.append(end >= address)  # else the bytes before it are none that capstone knows
+        return False if answers and all(answers) else None
+
+    def leads_to(self, return_address: int, callee: Location) -> bool | None:
+        """True where the call that ends at `return_address` enters `callee`, False where it cannot, else None."""
+        key = (return_address, callee.start)
+        if key not in self._verdicts:
+            self._verdicts[key] = self._judge(return_address, callee)
+        return self._verdicts[key]
+
+    def _is_landed_in(self, place: Location) -> bool:
+        """Whether other functions' faults are continued there: the place has more than one beginning."""
+        return self._faults is not None and self._faults.lands_from_outside(place.start, place.start + place.size)
+
+    def _judge(self, return_address: int, callee: Location) -> bool | None:
+        now, built = (self._target(space, return_address) for space in (self._memory, self._built))
+        if any(target is not None and callee.start - NEAR <= target <= callee.start + NEAR for target in (now, built)):
+            return True
+        if is_thunk(callee):
+            return None
+        if now is None:
+            return self._is_gone(return_address, built, callee)
+        if built is not None and -NEAR <= now - built <= NEAR:
+            return self.is_reached(built, callee)  # call depth tracking calls into the padding before the function
+        # a patched call leads where it does now, or did as built: the trampoline of a static call only stands in for
+        # what is patched in, and an indirect call that is a direct one now has been patched once, at boot
+        targets = {now, now if built is None or self._is_patched_in(built) else built}
+        answers = {self.is_reached(target, callee) for target in targets}
+        return True if True in answers else None if None in answers else False
+
+    def _is_patched_in(self, built: int) -> bool:
+        """True where a call as built goes to what stands in for a call that is patched in."""
+        place = self._locate(built)
+        return place is not None and place.symbol.startswith(_STANDS_IN)
+
+    def _is_gone(self, return_address: int, built: int | None, callee: Location) -> bool | None:
+        """False where the call of a stand-in is no call now, and `callee` is none of those that trace functions."""
+        if (
+            built is None
+            or not self._is_patched_in(built)
+            or callee.module is not None
+            or _OF_TRACERS.match(callee.symbol)
+        ):
+            return None
+        try:
+            code = self._memory.read(return_address - CALL_SIZE, CALL_SIZE)
+        except MemoryFault:
+            return None
+        return None if code[0] == _INT3 else False  # being patched at this moment
+
+    def _target(self, space: AddressSpace, return_address: int) -> int | None:
+        """Where the direct call that ends there goes; None where there is none."""
+        try:
+            code = space.read(return_address - CALL_SIZE, CALL_SIZE)
+        except MemoryFault:
+            return None
+        return return_address + signed(int.from_bytes(code[1:], "little"), 32) & U64 if code[0] == 0xE8 else None
+
+    def is_reached(self, target: int, callee: Location) -> bool | None:
+        """Whether code that is called at `target` may come into `callee` without another call; None where that is open."""
+        first = self._locate(target)
+        if first is None:
+            return None
+        whole = callee.symbol.partition(".cold")[0]
+        found, todo, size = {first.start}, [first], 0
+        while todo:
+            function = todo.pop(0)
+            size += function.size
+            if function.start == callee.start or function.symbol == whole:
+                return True
+            exits = self._exits_of(function)
+            if exits is not None and callee.start in exits:
+                return True
+            if exits is None or len(found) > MAX_FUNCTIONS or size > MAX_TEXT:
+                return None
+            places = [self._locate(start) for start in exits - found]
+            todo += [place for place in places if place is not None]
+            if None in places:
+                return None
+            found |= exits
+        return False
+
+    def _exits_of(self, function: Location) -> frozenset[int] | None:
+        """Starts of the functions that this one jumps or falls into; None where that is open."""
+        if function.start not in self._exits:
+            self._exits[function.start] = self._find_exits(function)
+        return self._exits[function.start]
+
+    def _find_exits(self, function: Location) -> frozenset[int] | None:
+        is_open = _OPEN.match(function.symbol) is not None or is_thunk(function) or function.module is not None
+        if is_open or not 0 < function.size <= MAX_FUNCTION_SIZE:
+            return None
+        found: set[int] = set()
+        try:
+            now, built = (space.read(function.start, function.size) for space in (self._memory, self._built))
+        except MemoryFault:
+            return None
+        versions = [(now, True), (built, False)]
+        if function.symbol.startswith(_STATIC_CALL):
+            del versions[1]  # as a call of it: it leads where it does now
+        for code, is_running in versions:
+            exits = self._exits_in(code, function, built if is_running else None)
+            if exits is None:
+                return None
+            found |= exits
+        end = function.start + function.size
+        for landing in () if self._faults is None else self._faults.landings_of(function.start, end):
+            place = self._locate(landing)
+            if place is None:
+                return None
+            found.add(place.start)
+        return frozenset(found)
+
+    def _exits_in(self, code: bytes, function: Location, built: bytes | None) -> set[int] | None:
+        """The same of one version of the function's text; `built` for comparison where it is the one that runs."""
+        found: set[int] = set()
+        at, ended, first = function.start, False, True
+        for address, size, mnemonic, operands in outline(code, function.start):
+            at = address + size
+            if mnemonic.startswith("endbr"):
+                continue
+            if mnemonic.startswith("int3") and not ended:
+                if self._memory is self._built or (built is not None and built[address - function.start] != _INT3):
+                    return None  # a probe may send the CPU anywhere
+                ended = True  # padding, behind a call that does not return
+                continue
+            if mnemonic.startswith("call") and first and built is not None:
+                place = slice(address - function.start, at - function.start)
+                if code[place] != built[place] or self._is_patched_in(_first_target(operands)):
+                    return None  # ftrace: a handler may send the CPU into another function
+            first = False
+            ended = mnemonic.startswith(_ENDS) or (ended and mnemonic.startswith(_PADDING))
+            if _is_jump(mnemonic):
+                start = self._jump(operands, function)
+                if start is None:
+                    return None
+                found |= {start} - {function.start}
+        if at != function.start + function.size:
+            return None  # bytes that are no instructions
+        return found if ended else self._with_next(found, at)
+
+    def _with_next(self, found: set[int], end: int) -> set[int] | None:
+        following = self._locate(end)
+        return None if following is None else found | {following.start}
+
+    def _jump(self, operands: str, function: Location) -> int | None:
+        """The start of the function that a jump enters; its own where it stays or returns; None where that is open."""
+        if not operands.startswith("0x"):
+            return None
+        target = int(operands, 16)
+        if function.start <= target < function.start + function.size:
+            return function.start
+        place = self._locate(target)
+        if place is None:
+            return None
+        if is_thunk(place):
+            return function.start if _RETURN in place.symbol else None
+        return place.start
+
+
+def _first_target(operands: str) -> int:
+    """Where a direct call or jump goes; 0 for an indirect one."""
+    return int(operands, 16) if operands.startswith("0x") else 0
+
+
+def _is_jump(mnemonic: str) -> bool:
+    """True for a jump of any kind; `notrack` and `bnd` may stand before the word."""
+    return mnemonic.rpartition(" ")[2].startswith(("j", "loop"))

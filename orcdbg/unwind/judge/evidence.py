@@ -1,0 +1,196 @@
+"""Do the frames of a finished walk bear each other out?
+
+A walk believes what it reads from the stack. Here each step is held against what the text and the CPU say of it: the call
+before a return address must be able to lead to the function below; an interrupt saves its registers right below the
+stack pointer that it saves, at an instruction's start; the user's registers are at the top of the task's stack. Where
+that is contradicted, one of the two frames is wrong: the lower one gets a doubt, and all above it are guesses.
+"""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
+
+from orcdbg.base.reading import U64
+from orcdbg.kernel.names import Location
+from orcdbg.kernel.stacks import IRET_SIZE, Stack
+from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.unwind.frame import OVERFLOWED, Frame
+from orcdbg.unwind.judge.calls import Calls
+from orcdbg.unwind.judge.pointers import PointerRead, Pointers
+from orcdbg.unwind.registers.finder import RegisterFinder, Saved
+
+# The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
+# of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
+_MAX_GAP = 16 + 64
+_PADDINGS = (0, 16)  # above a task's user registers; 16 where the kernel was built for FRED
+# At the top of an NMI stack in use: the CPU's five words, rdx, and the word "NMI executing". See asm_exc_nmi.
+_NMI_COPIES = 56
+
+
+class Witness(NamedTuple):
+    """What the frame at `depth` tells of the one below it: its call read a pointer, which leads to `callee` or not."""
+
+    depth: int
+    read: PointerRead
+    callee: Location
+
+
+class Evidence:
+    """Judges walks of one kernel.
+
+    Args:
+        calls: where direct calls lead.
+        indirect: where indirect calls have their targets from, and the registers in the frames that they are called from.
+    """
+
+    def __init__(self, calls: Calls, indirect: tuple[Pointers, RegisterFinder] | None = None) -> None:
+        self.calls = calls
+        self._pointers = None if indirect is None else indirect[0]
+        self._finder = None if indirect is None else indirect[1]
+
+    def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
+        """The frames with their doubts.
+
+        Args:
+            frames: of one walk, innermost first.
+            stacks: those that the walk could touch.
+            broke_off: True when the walk ended at something that contradicts the last frame.
+        """
+        out = [_noted(frame, stacks) for frame in frames]
+        for index in range(1, len(out)):
+            below, frame = out[index - 1], out[index]
+            why = self._contradiction(below, frame, stacks) or self._refutation(out, index)
+            if why is not None and frame.reliable:
+                out[index:] = [_guess(one, why, index) for one in out[index:]]
+            if why is not None and below.mark in " ~":
+                out[index - 1] = replace(below, doubt=why)
+        if broke_off and out and out[-1].mark in " ~" and not (len(out) == 1 and out[0].exact):
+            out[-1] = replace(
+                out[-1], doubt="the walk cannot go on from here: this frame, or what it saved, is not right"
+            )
+        return out
+
+    def is_plain(self, frames: Sequence[Frame], gap: int | None) -> bool:
+        """Whether `judge` would leave as they are frames that are all callers of each other.
+
+        Args:
+            frames: innermost first, as far as their ips decide them.
+            gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
+        """
+        is_placed = gap is None or gap in _PADDINGS
+        return is_placed and all(self._call(a, b) is None for a, b in itertools.pairwise(frames))
+
+    def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
+        """Why the step from `below` to `frame` cannot be right, or None."""
+        if frame.kind == "call":
+            if not frame.reliable and frame.doubt is not None:
+                return frame.doubt  # the walk itself found it
+            return None if frame.recovered is not None else self._call(below, frame)
+        if frame.kind == "user":
+            return _user_registers(below, stacks)
+        return self._interrupt(below, frame, stacks)
+
+    def _call(self, below: Frame, frame: Frame) -> str | None:
+        if _begins(frame) and not self.calls.ends_call(frame.ip):
+            return None if self.calls.may_begin(frame.ip) else f"nothing puts {frame.ip:#x} at the beginning of a stack"
+        callee = below.location
+        verdict = None if callee is None else self.calls.leads_to(frame.ip, callee)
+        if verdict is False and callee is not None:
+            return f"the call before {frame.ip:#x} does not lead to {callee.symbol}"
+        if verdict is None and self.calls.ends_call(frame.ip) is False:
+            return f"no instruction that ends at {frame.ip:#x} is a call"
+        return None
+
+    def witnesses(self, frames: Sequence[Frame]) -> list[Witness]:
+        """What indirect calls of these frames, which are all callers of each other, went through."""
+        found = [self._witness(frames, depth) for depth in range(1, len(frames))]
+        return [one for one in found if one is not None]
+
+    def _witness(self, frames: Sequence[Frame], depth: int) -> Witness | None:
+        """The same of the frame at `depth` alone."""
+        below, frame = frames[depth - 1], frames[depth]
+        is_asked = frame.kind == "call" and frame.recovered is None and frame.doubt is None
+        if self._pointers is None or not is_asked or below.location is None:
+            return None
+        if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
+            return None
+        read = self._pointers.read_by(frame.ip)
+        return None if read is None else Witness(depth, read, below.location)
+
+    def saved(self, witness: Witness, frames: Sequence[Frame]) -> Saved | None:
+        """The register that the call went by, in its frame; None where that is not known."""
+        return None if self._finder is None else self._finder.saved(frames[: witness.depth + 1], witness.read.register)
+
+    def refuted(self, witness: Witness, value: int) -> str | None:
+        """Why the call cannot have led where it is said to, if `value` is in the register; None where it can."""
+        target = None if self._pointers is None else self._pointers.target(witness.read, value)
+        if target is None or (target and self.calls.is_reached(target, witness.callee) is not False):
+            return None
+        where = f"{witness.read.offset:#x}({witness.read.register})"
+        return (
+            f"the call went through {where}, {value + witness.read.offset & U64:#x}, and not to {witness.callee.symbol}"
+        )
+
+    def _refutation(self, frames: Sequence[Frame], depth: int) -> str | None:
+        """What speaks against the frame at `depth` by what its registers are; None where nothing does."""
+        witness = self._witness(frames, depth) if frames[depth].reliable else None
+        found = None if witness is None else self.saved(witness, frames)
+        return None if witness is None or found is None else self.refuted(witness, found.value)
+
+    def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
+        if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:
+            return f"no instruction begins at {frame.ip:#x}"
+        end = _registers_end(below)
+        same = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
+        if same is None or not same.begin <= frame.sp <= same.end:
+            return None
+        if not 0 <= frame.sp - end < _MAX_GAP and not is_nested_nmi(same, end, frame.sp):
+            return f"the registers saved below {end:#x} were not saved at the stack pointer {frame.sp:#x}"
+        return None
+
+
+def _noted(frame: Frame, stacks: Sequence[Stack]) -> Frame:
+    """The frame with a note where an exception found its stack pointer below a stack."""
+    if frame.kind in ("call", "user") or not any(stack.has_overflowed(frame.sp) for stack in stacks):
+        return frame
+    is_on_another = any(stack.holds(frame.sp - 8) for stack in stacks)
+    return frame if is_on_another else replace(frame, notes=(*frame.notes, OVERFLOWED))
+
+
+def _begins(frame: Frame) -> bool:
+    """True for the first frame of a stack, which no call need have led from: its return address was put there."""
+    return frame.entry is not None and frame.entry.row.type == "end_of_stack"
+
+
+def is_nested_nmi(stack: Stack, end: int, sp: int) -> bool:
+    """Whether registers that end at `end` and hold the stack pointer `sp` are those of an NMI that an NMI interrupted.
+
+    The CPU saves them at the top of the stack even where that is in use, so asm_exc_nmi runs above what it interrupted,
+    and above the copies of the first NMI's registers; it soon returns and has the first one repeated.
+    """
+    return stack.kind == "nmi" and end == stack.end and stack.begin <= sp <= stack.end - _NMI_COPIES
+
+
+def _registers_end(below: Frame) -> int:
+    """Where the saved registers that a step went by end: however many there are, the CPU's five words are the last."""
+    return (below.return_slot or 0) + IRET_SIZE
+
+
+def _user_registers(below: Frame, stacks: Sequence[Stack]) -> str | None:
+    """Why the user's registers cannot be where the frame below says, or None."""
+    end = _registers_end(below)
+    own = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
+    if own is None or own.kind != "task" or own.end - end in _PADDINGS:
+        return None
+    return f"the user's registers end at {end:#x}, not at the top of the task's stack"
+
+
+def _guess(frame: Frame, why: str, index: int) -> Frame:
+    """A frame at or above the one that is contradicted."""
+    if not frame.reliable:
+        return frame
+    doubt = why if frame.index == index else f"reached through frame #{index}, which is in doubt"
+    return replace(frame, reliable=False, doubt=doubt)

@@ -1,0 +1,206 @@
+"""Through which pointer did an indirect call go, where what it was read from is still known?
+
+Many an indirect call reads its target out of an object whose address is in a register that functions keep for their
+callers, such as the operations of a clock or a file system. The finished walk knows that register in the calling frame,
+and an object in read-only data still holds the pointer that it held at the call.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import U64, AddressSpace, read_u64
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.names import Location
+from orcdbg.unwind.registers.saves import CALLEE_SAVED
+from orcdbg.x86.decode import outline, written_registers
+
+MAX_FUNCTION = 1 << 15
+MAX_BACK = 32  # instructions from the call to the load of its target
+_OBJECT = re.compile(r"\*?(-?(?:0x[0-9a-f]+|\d+))?\(%(\w+)\)")
+_LOAD = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))?\(%(\w+)\), %(\w+)")
+_REGISTER = re.compile(r"\*%(\w+)")
+_THUNK = re.compile(r"__x86_indirect_(?:call_)?thunk_(r\w+)")
+_FIRST_THUNK = "__x86_indirect_thunk_array"  # all thunks in the order of the registers' numbers, rax first
+_JUMPS = re.compile(r"j|loop")
+_LEAVES = re.compile(r"(?:notrack |bnd )?(?:jmp|call|l?ret|u?iret|sys|int|ud|hlt)")
+_KERNEL_HALF = 1 << 63
+
+
+class PointerRead(NamedTuple):
+    """A call's target was read at `offset` from what the callee-saved `register` holds, before the call and after."""
+
+    register: str
+    offset: int
+
+
+class _Insn(NamedTuple):
+    address: int
+    size: int
+    mnemonic: str
+    operands: str
+
+
+class Pointers:
+    """Answers from the text of one kernel, kept for the next time.
+
+    Args:
+        texts: text as it ran and as built, at run-time addresses, whichever tells.
+        constant: the pointer at an address of the image's read-only data; None where that is elsewhere, or not to be had.
+        locate: the symbol that holds an address.
+    """
+
+    def __init__(
+        self,
+        texts: Sequence[AddressSpace],
+        constant: Callable[[int], int | None],
+        locate: Callable[[int], Location | None],
+    ) -> None:
+        self._texts, self._constant, self._locate = texts, constant, locate
+        self._reads: dict[int, PointerRead | None] = {}
+        self._jumps: dict[int, set[int] | None] = {}
+
+    def read_by(self, return_address: int) -> PointerRead | None:
+        """Where the call that ends at `return_address` has its target from; None where that does not follow from its text."""
+        if return_address not in self._reads:
+            self._reads[return_address] = self._find(return_address)
+        return self._reads[return_address]
+
+    def target(self, read: PointerRead, value: int) -> int | None:
+        """Where the call went, if `value` is in the register; None where the pointer is not constant or not to be had.
+
+        0 where it went nowhere: no object of the kernel is in the other half of the address space.
+        """
+        address = value + read.offset & U64
+        return self._constant(address) if address >= _KERNEL_HALF else 0
+
+    def _find(self, return_address: int) -> PointerRead | None:
+        place = self._locate(return_address - 1)
+        if place is None or not place.is_text or not 0 < place.size <= MAX_FUNCTION or ".cold" in place.symbol:
+            return None  # into a part that was split off the whole function may jump
+        found = (self._found_in(text, place, return_address) for text in self._texts)
+        return next((one for one in found if one is not None), None)
+
+    def _found_in(self, text: AddressSpace, place: Location, return_address: int) -> PointerRead | None:
+        """The same by one of the texts."""
+        insns = _instructions(text, place)
+        at = next((i for i, insn in enumerate(insns) if insn.address + insn.size == return_address), None)
+        if at is None or not insns[at].mnemonic.startswith("call"):
+            return None
+        operands = insns[at].operands
+        direct = _OBJECT.fullmatch(operands)
+        if direct is not None:
+            return _read(direct[2], direct[1])
+        register = self._called_register(operands)
+        entered = None if register is None else self._entered(place)
+        if register is None or entered is None:
+            return None
+        return _loaded(text, insns[: at + 1], register, entered)
+
+    def _called_register(self, operands: str) -> str | None:
+        """The register whose value a call goes to, by itself or by a thunk; None where it is another kind of call."""
+        found = _REGISTER.fullmatch(operands)
+        place = self._locate(int(operands, 16)) if operands.startswith("0x") else None
+        if found is None and place is not None:
+            if (place.symbol, place.start) == (_FIRST_THUNK, int(operands, 16)):
+                return "rax"
+            found = _THUNK.fullmatch(place.symbol)
+        return None if found is None else found[1]
+
+    def _entered(self, place: Location) -> set[int] | None:
+        """Where jumps of a function and of its split-off parts go, in any of its texts; None where one may go anywhere."""
+        if place.start not in self._jumps:
+            known = [found for text in self._texts if (found := self._targets(text, place))]
+            # Of indirect jumps those as built count: the others are what thunks were replaced by.
+            is_open = not known or None in known[-1]
+            whole = {target for one in known for target in one if target is not None}
+            self._jumps[place.start] = None if is_open else whole
+        return self._jumps[place.start]
+
+    def _targets(self, text: AddressSpace, place: Location) -> set[int | None]:
+        """The same in one of the texts, None for an indirect jump; empty only where the text has no such function."""
+        todo = [_instructions(text, place)]
+        found, parts = set[int | None](insn.address for insn in todo[0][:1]), {place.start}
+        while todo:
+            for insn in todo.pop():
+                if not _JUMPS.match(insn.mnemonic.rpartition(" ")[2]):
+                    continue
+                target = int(insn.operands, 16) if insn.operands.startswith("0x") else None
+                found.add(target)
+                other = None if target is None else self._locate(target)
+                if other is None or other.start in parts or not other.symbol.startswith(f"{place.symbol}.cold"):
+                    continue
+                parts.add(other.start)
+                todo.append(_instructions(text, other))
+        return found
+
+
+def _instructions(text: AddressSpace, place: Location) -> list[_Insn]:
+    try:
+        code = text.read(place.start, min(place.size, MAX_FUNCTION))
+    except MemoryFault:
+        return []
+    return [_Insn(*one) for one in outline(code, place.start)]
+
+
+def _read(register: str, offset: str | None) -> PointerRead | None:
+    return PointerRead(register, int(offset or "0", 0)) if register in CALLEE_SAVED else None
+
+
+def _loaded(text: AddressSpace, insns: Sequence[_Insn], register: str, entered: set[int]) -> PointerRead | None:
+    """The load of `register` before the last of `insns`, a call, where every way to the call comes by it."""
+    changed: set[str] = set()
+    for after, insn in zip(reversed(insns[-MAX_BACK:]), reversed(insns[-MAX_BACK:-1]), strict=False):
+        if after.address in entered or _LEAVES.match(insn.mnemonic):
+            return None
+        written = written_registers(text.read(insn.address, insn.size), insn.address)
+        if written is None:
+            return None
+        changed |= written
+        if register in written:
+            load = _LOAD.fullmatch(insn.operands) if insn.mnemonic in ("mov", "movq") else None
+            is_kept = load is not None and load[3] == register and load[2] not in changed
+            return _read(load[2], load[1]) if load is not None and is_kept else None
+    return None
+
+
+class Constants:
+    """Pointers in the image's read-only data: as they are in memory, or where that is missing, as linked and moved.
+
+    Args:
+        memory: kernel memory.
+        image: the image, at link addresses.
+        bounds: run-time addresses [first, last) of the read-only data, in one or more pieces.
+        slide: run-time minus link addresses.
+    """
+
+    def __init__(
+        self, memory: AddressSpace, image: AddressSpace, bounds: Sequence[tuple[int, int]], slide: int
+    ) -> None:
+        self._memory, self._image, self._bounds, self._slide = memory, image, bounds, slide
+
+    def read(self, address: int) -> int | None:
+        """The pointer at a run-time address; None where that is no read-only data, or not to be had."""
+        if not any(first <= address <= last - 8 for first, last in self._bounds):
+            return None
+        try:
+            return read_u64(self._memory, address)
+        except MemoryFault:
+            pass
+        try:
+            linked = read_u64(self._image, address - self._slide)
+        except MemoryFault:
+            return None
+        return linked + self._slide & U64 if linked >= _KERNEL_HALF else linked
+
+
+def constant_bounds(linux: Linux) -> list[tuple[int, int]]:
+    """Where the image's read-only data is, without what start-up code may still have written."""
+    names = ("__start_rodata", "__start_ro_after_init", "__end_ro_after_init", "__end_rodata")
+    start, late, late_end, end = (linux.find_address(name) or 0 for name in names)
+    if not 0 < start < end:
+        return []
+    return [(start, late), (late_end, end)] if start <= late <= late_end <= end else [(start, end)]

@@ -1,0 +1,1 @@
+"""Which registers are known in each frame, and where was each saved?"""

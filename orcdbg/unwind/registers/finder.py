@@ -1,0 +1,201 @@
+"""Which registers are known in each frame of a finished stack, and where was each saved?
+
+The walk itself carries rip, rsp and rbp, and all registers where the kernel saved a `struct pt_regs`. The callee-saved
+ones in between are found afterwards, for the frames that are shown: a frame's function keeps its caller's rbx, or has not
+touched it. A value that this does not prove is absent, with the reason.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from orcdbg.base.errors import MemoryFault, UnsupportedFormat
+from orcdbg.base.reading import U64, AddressSpace, read_u64
+from orcdbg.formats.callframe import Place, Row
+from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.unwind.frame import Frame, Registers, RegisterValue, StackTrace
+from orcdbg.unwind.registers.saves import CALLEE_SAVED
+
+FindRow = Callable[[int, bool], Row | None]
+_CALL_FRAMES = ".debug_frame"
+
+
+@dataclass(frozen=True, slots=True)
+class KnownRegisters:
+    """A frame's registers, and for the callee-saved ones that are not among them, why."""
+
+    values: Registers
+    unknown: Mapping[str, str]
+
+
+class Saved(NamedTuple):
+    """A register's value in a frame, and the address of the slot that it was read from; None where no frame saved it."""
+
+    value: int
+    slot: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Found:
+    """Where a frame's function keeps its caller's registers, by whom, or why that is not known."""
+
+    row: Row | None
+    by: str
+
+
+class RegisterFinder:
+    """Restores callee-saved registers.
+
+    Args:
+        memory: kernel memory, for the slots.
+        call_frames: rows of the image's call frame information, None where it has none.
+        own_text: rows from a function's instructions.
+    """
+
+    def __init__(self, memory: AddressSpace, call_frames: FindRow | None, own_text: FindRow) -> None:
+        self._memory = memory
+        self._call_frames = call_frames
+        self._own_text = own_text
+
+    def all(self, trace: StackTrace, last: int | None = None) -> list[KnownRegisters]:
+        """The registers of each frame, from the innermost to frame `last`."""
+        frames = trace.frames if last is None else trace.frames[: last + 1]
+        found: list[KnownRegisters] = []
+        for frame in frames:
+            found.append(self._first(frame) if not found else self._caller(trace.frames, frame, found[-1]))
+        return found
+
+    def saved(self, frames: Sequence[Frame], name: str) -> Saved | None:
+        """One callee-saved register in the last of these frames, innermost first, without a look at the others.
+
+        None where it is not known, by the functions' instructions alone.
+        """
+        own, last = frames[-1].registers.get(name), len(frames) - 1
+        for index in range(last, 0, -1):
+            frame, callee = frames[index], frames[index - 1]
+            if frame.kind != "call" or callee.cfa is None or _is_guess(callee):
+                break
+            row = self._own_text(callee.ip, callee.exact)
+            row = Row() if is_thunk(callee.location) else row
+            if row is None:
+                return None if own is None else Saved(own.value, None)
+            if name not in row.saved:
+                continue
+            place = row.saved[name]
+            if place is None or place.base != "cfa":
+                return None if own is None else Saved(own.value, None)
+            return self._read_slot(callee.cfa + place.offset & U64, own)
+        else:
+            index = 0
+        found = frames[index].registers.get(name)
+        if found is None or (own is not None and own.value != found.value):
+            return None
+        return Saved(found.value, None)
+
+    def _read_slot(self, slot: int, own: RegisterValue | None) -> Saved | None:
+        """What a slot holds; None where another account has another value."""
+        try:
+            value = read_u64(self._memory, slot)
+        except MemoryFault:
+            return None
+        return Saved(value, slot) if own is None or own.value == value else None
+
+    def _first(self, frame: Frame) -> KnownRegisters:
+        why = "not among the registers that the walk began with"
+        return _complete(frame.registers, dict.fromkeys(CALLEE_SAVED, why))
+
+    def _caller(self, frames: Sequence[Frame], frame: Frame, inner: KnownRegisters) -> KnownRegisters:
+        """The registers of `frame`, which called or was interrupted by the one before it."""
+        callee = frames[frame.index - 1]
+        if frame.kind != "call":
+            why = "interrupted in entry code, where only the CPU's five words were saved"
+            return _complete(frame.registers, dict.fromkeys(CALLEE_SAVED, why))
+        if callee.cfa is None or _is_guess(callee):
+            return _complete(
+                frame.registers, dict.fromkeys(CALLEE_SAVED, f"the step from frame #{callee.index} is in doubt")
+            )
+        kept = self._kept(callee, inner)
+        values, unknown = dict(frame.registers), dict[str, str]()
+        for name in CALLEE_SAVED:
+            value, why = self._restored(name, callee, inner, kept)
+            if name in values and value is not None and values[name].value != value.value:
+                unknown[name] = f"ORC and {kept.by} disagree in frame #{callee.index}"
+                del values[name]
+            elif name not in values and value is not None:
+                values[name] = value
+            elif name not in values:
+                unknown[name] = why
+        return _complete(values, unknown)
+
+    def _kept(self, frame: Frame, inner: KnownRegisters) -> _Found:
+        """Where a frame's function keeps its caller's registers."""
+        if is_thunk(frame.location):
+            return _Found(Row(), "the thunk's instructions")
+        if self._call_frames is not None:
+            try:
+                row = self._call_frames(frame.ip, frame.exact)
+            except UnsupportedFormat:
+                row = None
+            if row is not None and self._agrees(row, frame, inner) and self._is_fresh(row, frame, inner):
+                return _Found(row, _CALL_FRAMES)
+        row = self._own_text(frame.ip, frame.exact)
+        return _Found(row, "the function's instructions")
+
+    def _agrees(self, row: Row, frame: Frame, inner: KnownRegisters) -> bool:
+        """True where call frame information gives the CFA that the walk went by, patches left out of account."""
+        cfa = None if row.cfa is None else self._address(row.cfa, frame, inner)
+        adjust = frame.patch.adjust if frame.patch is not None else 0
+        return cfa is not None and cfa + adjust & U64 == frame.cfa
+
+    def _is_fresh(self, row: Row, frame: Frame, inner: KnownRegisters) -> bool:
+        """True where no slot lies below the stack pointer, where anything may have overwritten it.
+
+        gcc's entries for split-off code (`.cold`) keep naming slots that were popped already.
+        """
+        places = [place for name, place in row.saved.items() if place is not None and name in CALLEE_SAVED]
+        addresses = [self._address(place._replace(indirect=False), frame, inner) for place in places]
+        return all(address is None or address >= frame.sp for address in addresses)
+
+    def _address(self, place: Place, frame: Frame, inner: KnownRegisters) -> int | None:
+        """The address that a place names, or for an indirect CFA the word there."""
+        if place.base == "cfa":
+            return None if frame.cfa is None else frame.cfa + place.offset & U64
+        base = inner.values.get(place.base)
+        if base is None:
+            return None
+        address = base.value + place.offset & U64
+        try:
+            return read_u64(self._memory, address) if place.indirect and place.base != "cfa" else address
+        except MemoryFault:
+            return None
+
+    def _restored(
+        self, name: str, frame: Frame, inner: KnownRegisters, kept: _Found
+    ) -> tuple[RegisterValue | None, str]:
+        """The caller's value of a register, or why it is not known."""
+        if kept.row is None:
+            return None, f"where frame #{frame.index} keeps it does not follow from its instructions"
+        if name not in kept.row.saved:
+            return inner.values.get(name), inner.unknown.get(name, "not known in the frame before")
+        place = kept.row.saved[name]
+        if place is None:
+            return None, f"where frame #{frame.index} keeps it does not follow from {kept.by}"
+        address = self._address(place._replace(indirect=False), frame, inner)
+        if address is None:
+            return None, f"its place in frame #{frame.index} counts from {place.base}, which is not known"
+        try:
+            value = read_u64(self._memory, address)
+        except MemoryFault as error:
+            return None, str(error)
+        return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index} ({kept.by})"), ""
+
+
+def _is_guess(callee: Frame) -> bool:
+    """Whether the step from a frame to its caller is in doubt."""
+    return bool(callee.doubt) or not callee.reliable or callee.source in ("scan", "none")
+
+
+def _complete(values: Registers, unknown: Mapping[str, str]) -> KnownRegisters:
+    return KnownRegisters(values, {name: why for name, why in unknown.items() if name not in values})

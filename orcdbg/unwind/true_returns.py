@@ -1,0 +1,129 @@
+"""What stood in a return slot before a tracer put the address of a trampoline there?
+
+Mirrors ftrace_graph_ret_addr() and kretprobe_find_ret_addr(), and refuses where they guess: an entry counts only when it
+names the very slot. The kernel's unwinder knows neither the kretprobes of 5.10 nor a CPU inside a trampoline.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.kernel.kretprobes import kretprobe_returns
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.ret_stack import ReplacedReturn, graph_returns
+from orcdbg.orc.rules.return_trampolines import ReturnTrampoline, ReturnTrampolines
+from orcdbg.unwind.frame import Frame, Recovered
+
+MAX_LAYERS = 64  # tracers and probes on one slot
+# While these run, the newest entry may be half written.
+_ENTERING = ("prepare_ftrace_return", "function_graph_enter", "function_graph_enter_regs", "ftrace_graph_func")
+_NOT_COMPLETE = "function_graph was just taking this return address: its entry may be from an earlier call"
+
+
+class TrueReturn(NamedTuple):
+    """A caller's ip and where it was found; `problem` says why there is none, `doubt` why it may be wrong."""
+
+    ip: int
+    source: str
+    recovered: Recovered | None = None
+    problem: str | None = None
+    doubt: str | None = None
+
+
+class TrueReturns:
+    """True return addresses of one task. Its structures are read when the walk first meets a trampoline.
+
+    Args:
+        linux: the kernel.
+        trampolines: whose addresses stand in for others.
+        task: address of the task_struct.
+    """
+
+    def __init__(self, linux: Linux, trampolines: ReturnTrampolines, task: int) -> None:
+        self._linux = linux
+        self._trampolines = trampolines
+        self._task = task
+        self._used: set[int] = set()
+
+    @functools.cached_property
+    def _graph(self) -> tuple[Sequence[ReplacedReturn], str | None]:
+        return _read(lambda: graph_returns(self._linux, self._task), "task_struct.ret_stack")
+
+    @functools.cached_property
+    def _probes(self) -> tuple[Sequence[ReplacedReturn], str | None]:
+        return _read(lambda: kretprobe_returns(self._linux, self._task), "the task's kretprobe instances")
+
+    def of(self, frames: Sequence[Frame], slot: int, word: int) -> TrueReturn | None:
+        """The return address of the last of `frames`, whose return slot `slot` holds `word`; None where that is `word`."""
+        frame = frames[-1]
+        place = self._trampolines.place(frame.ip, frame.exact)
+        inside = self._trampolines.at(frame.ip if frame.exact else frame.ip - 1)
+        if place is None or inside is None or place.holder == "slot":
+            hidden_by = self._trampolines.by_start.get(word)
+            return None if hidden_by is None else self._recover(frames, slot, hidden_by, False)
+        if place.holder == "record":
+            return self._recover(frames, slot, inside, True)
+        value = frame.registers.get(place.holder)
+        if value is None:
+            return TrueReturn(0, "", None, f"the return address is in {place.holder}, which is not known in this frame")
+        recovered = Recovered(inside.by, inside.start)
+        found = TrueReturn(value.value, f"{place.holder} of frame #{frame.index}, in {inside.name}", recovered)
+        outer = self._trampolines.by_start.get(value.value)
+        return found if outer is None else self._recover(frames, slot, outer, False)
+
+    def _recover(self, frames: Sequence[Frame], slot: int, first: ReturnTrampoline, inside: bool) -> TrueReturn:
+        """Follows the entries that name the slot until one holds no trampoline's address."""
+        trampoline, sources, by = first, list[str](), first.by
+        for _ in range(MAX_LAYERS):
+            entry, problem = self._next(trampoline, slot, inside)
+            if entry is None:
+                return TrueReturn(
+                    0, "", None, f"the return address in {slot:#x} was replaced by {first.name}, {problem}"
+                )
+            self._used.add(entry.record)
+            by = by if sources else entry.owner or by
+            sources.append(f"{_STRUCTURE[trampoline.by]} {entry.record:#x}")
+            outer = self._trampolines.by_start.get(entry.address)
+            if outer is None:
+                source = f"{', '.join(sources)} (return slot {slot:#x} holds {first.name})"
+                return TrueReturn(entry.address, source, Recovered(by, first.start), None, self._doubt(frames, slot))
+            trampoline = outer
+        return TrueReturn(0, "", None, f"the return address in {slot:#x} was replaced more than {MAX_LAYERS} times")
+
+    def _next(self, trampoline: ReturnTrampoline, slot: int, inside: bool) -> tuple[ReplacedReturn | None, str]:
+        """The newest entry for a slot that was not used yet, or why there is none."""
+        entries, problem = self._graph if trampoline.by == "fgraph" else self._probes
+        if problem:
+            return None, f"and the true one cannot be read: {problem}"
+        mine = [e for e in entries if e.slot in (slot, None) and e.record not in self._used]
+        if any(e.slot is None for e in mine):
+            return None, "and this kernel does not say which entry is of this slot"
+        listed = [e for e in mine if not e.is_taken_back]
+        # The handler inside a trampoline takes the entry off the list before it is back with the address.
+        usable = listed or (mine if inside else [])
+        if not usable:
+            return None, f"and no {_STRUCTURE[trampoline.by]} names this slot"
+        return usable[0], ""
+
+    def _doubt(self, frames: Sequence[Frame], slot: int) -> str | None:
+        """Whether function_graph may be about to write the entry that was found."""
+        recent = frames[-6:]
+        if not any(f.location is not None and f.location.symbol in _ENTERING for f in recent):
+            return None
+        entries = [e for e in self._graph[0] if e.slot == slot and not e.is_taken_back]
+        # Before 5.17 the slot was replaced first, and the entry written then. Kernels that write it first have this function.
+        writes_first = self._linux.find_address("ftrace_graph_func") is not None
+        return None if writes_first and len(entries) == 1 else _NOT_COMPLETE
+
+
+_STRUCTURE = {"fgraph": "ftrace_ret_stack", "kretprobe": "kretprobe_instance", "rethook": "rethook_node"}
+
+
+def _read(read: Callable[[], list[ReplacedReturn]], what: str) -> tuple[Sequence[ReplacedReturn], str | None]:
+    try:
+        return read(), None
+    except OrcdbgError as error:
+        return [], f"{what}: {error}"

@@ -1,0 +1,126 @@
+"""Rules in code that the kernel makes at run time, on small pieces of it."""
+
+from __future__ import annotations
+
+import pytest
+
+from orcdbg.base.reading import U64
+from orcdbg.kernel.generated_code import MadeCode
+from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.overlay import OrcOverlay
+from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rules.generated_code import made_rule
+from orcdbg.orc.table import OrcEntry
+from tests.build.memory import SparseMemory
+
+ORIGIN, START = 0xFFFFFFFF81000000, 0xFFFFFFFFC0000000
+OUTSIDE = b"\xe8\x00\x00\x00\x10"  # call of something far away
+# push %rsp; pushf; sub $24,%rsp; push %rdi; call; pop %rdi; add $24,%rsp; add $8,%rsp; popf
+DETOUR = bytes.fromhex("54 9c 4883ec18 57") + OUTSIDE + bytes.fromhex("5f 4883c418 4883c408 9d")
+# nop; push %rbp; mov %rsp,%rbp; sub $16,%rsp; push %rbx; call; pop %rbx; leave; ret
+PROGRAM = bytes.fromhex("0f1f4000 55 4889e5 4883ec10 53") + OUTSIDE + bytes.fromhex("5b c9 c3")
+# the same frame, but the return address of the call at the traced function's entry is dropped
+TRAMPOLINE = bytes.fromhex("55 4889e5") + OUTSIDE + bytes.fromhex("c9 4883c408 c3")
+
+
+def overlay(code: MadeCode | None, body: bytes, row: OrcRow) -> OrcOverlay:
+    """Text of one row at ORIGIN, and `body` at START."""
+    memory = SparseMemory()
+    memory.put(START, body)
+
+    def find(address: int) -> OrcEntry | None:
+        inside = ORIGIN <= address < ORIGIN + 0x100
+        return OrcEntry("test", 0, ORIGIN, None, bytes(6), row) if inside else None
+
+    def made(address: int) -> MadeCode | None:
+        return code if code is not None and code.start <= address < code.end else None
+
+    return OrcOverlay(find, lambda address: None, memory, True, lambda address: None, (), None, made)
+
+
+ROW = OrcRow("sp", 40, "prev_sp", -24, "call", False)
+
+
+def rule_at(code: MadeCode, body: bytes, offset: int, exact: bool, row: OrcRow = ROW) -> CfaRule | None:
+    """The rule that holds at an offset."""
+    return overlay(code, body, row).at(START + offset, exact).rule
+
+
+def test_a_copy_is_described_by_the_rows_of_what_it_was_copied_from() -> None:
+    """At the same offset; the return behind it has the caller on top of its stack; what follows is no code."""
+    code = MadeCode("ftrace", START, START + 45, "ftrace_trampoline", "x", ORIGIN + 0x10, 32)
+    for offset, exact in ((0, True), (31, True), (20, False)):
+        assert rule_at(code, b"", offset, exact) == CfaRule("sp", 40)
+    assert overlay(code, b"", ROW).at(START + 3, True).row == ROW
+    assert rule_at(code, b"", 32, True) == CfaRule("sp", 8)
+    assert rule_at(code, b"", 38, True) is None
+
+
+def test_a_copied_instruction_has_the_rule_of_the_probed_one() -> None:
+    """And behind it that of the next one."""
+    code = MadeCode("kprobe", START, START + 15, "kprobe_insn_page", "x", ORIGIN + 4, 0, 3)
+    found = [made_rule(code, START + offset, True, SparseMemory()) for offset in (0, 3, 8)]
+    assert [rule.alike for rule in found if rule is not None] == [ORIGIN + 4, ORIGIN + 7, ORIGIN + 7]
+    assert rule_at(code, b"", 0, True) == CfaRule("sp", 40)
+    # A call in the slot has not returned; the breakpoint behind has been hit, and its saved ip is one past it.
+    inexact = [made_rule(code, START + offset, False, SparseMemory()) for offset in (3, 4)]
+    assert [(rule.alike, rule.exact) for rule in inexact if rule] == [(ORIGIN + 7, False), (ORIGIN + 7, True)]
+
+
+DEPTHS = [
+    *((0, True, 0), (1, True, 8), (2, True, 16), (6, True, 40), (7, True, 48), (12, False, 48), (12, True, 48)),
+    *((13, True, 40), (17, True, 16), (21, True, 8), (22, True, 0), (25, True, 0)),
+]
+
+
+@pytest.mark.parametrize(("offset", "exact", "pushed"), DEPTHS)
+def test_a_detour_adds_what_it_pushed(offset: int, exact: bool, pushed: int) -> None:
+    """To the rule of the probed instruction, until its copies are reached."""
+    code = MadeCode("optprobe", START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
+    body = DETOUR + b"\x90" * 40
+    assert rule_at(code, body, offset, exact) == CfaRule("sp", 40 + pushed)
+    by_frame = OrcRow("bp", 16, "prev_sp", -16, "call", False)
+    assert rule_at(code, body, offset, exact, by_frame) == CfaRule("bp", 16)
+
+
+def test_a_detour_from_a_rule_that_cannot_be_moved_has_none() -> None:
+    """A word on the stack is where it was, but not as far from the stack pointer."""
+    code = MadeCode("optprobe", START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
+    indirect = OrcRow("(sp)", 16, "undefined", 0, "call", False)
+    assert rule_at(code, DETOUR, 7, True, indirect) is None
+    assert rule_at(code, DETOUR, 3, True) is None, "inside an instruction"
+
+
+@pytest.mark.parametrize(
+    ("body", "offset", "exact", "rule"),
+    [
+        (PROGRAM, 0, True, CfaRule("sp", 8)),
+        (PROGRAM, 4, True, CfaRule("sp", 8)),
+        (PROGRAM, 5, True, CfaRule("sp", 16)),
+        (PROGRAM, 8, True, CfaRule("bp", 16)),
+        (PROGRAM, 18, False, CfaRule("bp", 16)),
+        (PROGRAM, 19, True, CfaRule("bp", 16)),
+        (PROGRAM, 20, True, CfaRule("sp", 8)),
+        (PROGRAM, 6, True, None),
+        (TRAMPOLINE, 10, True, CfaRule("sp", 8)),
+        (TRAMPOLINE, 14, True, CfaRule("sp", 8)),
+        (b"\x90\x90\xc3", 2, True, CfaRule("sp", 8)),
+    ],
+)
+def test_bpf_code_has_a_frame_pointer_between_prologue_and_leave(
+    body: bytes, offset: int, exact: bool, rule: CfaRule | None
+) -> None:
+    """Before, behind, and in code without one its instructions tell; inside an instruction nothing does."""
+    code = MadeCode("bpf", START, START + len(body), "bpf_prog_1", "bpf")
+    found = overlay(code, body, ROW).at(START + offset, exact)
+    assert found.rule == rule
+    assert (found.by == "frame-pointer") == (rule is not None and rule.base == "bp")
+
+
+@pytest.mark.parametrize("kind", ["ftrace", "kprobe", "optprobe"])
+def test_made_code_that_stands_for_no_text_has_no_rule(kind: str) -> None:
+    """A damaged snapshot may say that it was copied from itself, or from nowhere."""
+    for origin in (START, START + 1, 0, U64):
+        code = MadeCode(kind, START, START + 64, "x", "x", origin, 32, 8)
+        for exact in (True, False):
+            assert rule_at(code, bytes(64), 4, exact) is None

@@ -1,0 +1,120 @@
+"""Frames that contradict each other: walks over the sample with changed words on its stacks."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.tasks import Task
+from orcdbg.target.session import Session
+from orcdbg.unwind.frame import Frame, RegisterValue, StackTrace
+from orcdbg.unwind.judge.calls import Calls
+from orcdbg.unwind.judge.evidence import Evidence
+from orcdbg.unwind.starts import stacks_of
+from tests.damage import DamagedStacks, Ground, run
+
+COPIES = 300
+
+
+@pytest.fixture(scope="module")
+def ground(sample: Session) -> Ground:
+    """The sample's stacks, whole."""
+    return Ground(sample)
+
+
+def test_damage_makes_no_wrong_frame_a_sure_one(ground: Ground) -> None:
+    """Some hundred copies with a new seed in every run; `python -m tests.damage` makes 10,000."""
+    seed = random.SystemRandom().randrange(1 << 32)
+    report = run(ground, COPIES, seed)
+    assert report.failures == []
+    assert report.frames["true"] > COPIES
+    assert report.frames["marked"] > 0
+
+
+def deep(ground: Ground) -> tuple[Task, StackTrace]:
+    """A sleeping user task with many frames."""
+    return max(
+        ((t, w) for t, w, _ in ground.traces if w.end == "user" and not w.running), key=lambda it: len(it[1].frames)
+    )
+
+
+def changed(ground: Ground, task: Task, words: dict[int, int]) -> StackTrace:
+    """The walk where these words of the stack are others."""
+    data = {at + i: value >> 8 * i & 0xFF for at, value in words.items() for i in range(8)}
+    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).unwinder.trace(task)
+
+
+def test_a_return_address_behind_a_call_of_another_function_is_marked(ground: Ground) -> None:
+    """Peers believe any text address (R3 of the measured faults asks for a call; this asks which)."""
+    task, whole = deep(ground)
+    two, three = whole.frames[2], whole.frames[3]
+    assert two.came_from is not None
+    trace = changed(ground, task, {two.came_from: three.ip})
+    assert [frame.mark for frame in trace.frames[:3]] == [" ", "!", "?"]
+    assert trace.frames[1].doubt == f"the call before {three.ip:#x} does not lead to {whole.frames[1].location.symbol}"  # type: ignore[union-attr]
+    assert {frame.mark for frame in trace.frames[2:]} == {"?"}
+
+
+def test_a_walk_that_breaks_off_doubts_its_last_frame(ground: Ground) -> None:
+    """It, or what it saved, is not right; a page that is missing speaks against nobody."""
+    task, whole = deep(ground)
+    slot = whole.frames[3].came_from
+    assert slot is not None
+    trace = changed(ground, task, {slot: 0x1234})
+    assert (trace.end, [frame.mark for frame in trace.frames[:3]]) == ("stopped", [" ", " ", "!"])
+    missing = DamagedStacks(ground.session.memory, {}, {whole.frames[-1].came_from or 0 >> 12})
+    assert "!" not in {frame.mark for frame in ground.damaged(missing).unwinder.trace(task).frames}
+
+
+def interrupted(ground: Ground) -> tuple[Evidence, list[Frame], list[Stack], int]:
+    """The frames of the sample's panic, and the number of the one that the NMI interrupted."""
+    session = ground.session
+    (task,) = [t for t in session.tasks if t.address in session.unwinder.running]
+    frames = list(session.unwinder.trace(task).frames)
+    number = next(f.index for f in frames[1:] if f.kind == "interrupt")
+    evidence = Evidence(Calls(session.memory, session.built, session.names.at))
+    return evidence, frames, stacks_of(session.linux, task.address, 0), number
+
+
+def test_an_interrupted_ip_inside_an_instruction_is_marked(ground: Ground) -> None:
+    """No CPU stops there."""
+    evidence, frames, stacks, number = interrupted(ground)
+    assert evidence.judge(frames, stacks, False) == frames
+    frames[number] = replace(frames[number], ip=frames[number].ip + 2)
+    marks = [frame.mark for frame in evidence.judge(frames, stacks, False)]
+    assert marks[number - 1 : number + 2] == ["!", "?", "?"]
+
+
+def test_registers_saved_far_from_their_stack_pointer_are_marked(ground: Ground) -> None:
+    """On one stack the CPU saves them right below it."""
+    evidence, frames, _, number = interrupted(ground)
+    at = frames[number - 1].cfa
+    assert at is not None
+    for gap, mark in ((0, " "), (8, " "), (0x100, "?"), (-8, "?")):
+        sp = RegisterValue(at + 168 + gap, "test")
+        moved = replace(frames[number], registers={**frames[number].registers, "rsp": sp})
+        together = [Stack("task", at - 0x1000, at + 0x1000)]
+        judged = evidence.judge([*frames[:number], moved], together, False)
+        assert judged[number].mark.replace("~", " ") == mark, gap
+
+
+def test_user_registers_below_the_top_of_the_stack_are_marked(ground: Ground) -> None:
+    """The kernel keeps them in one place."""
+    task, whole = deep(ground)
+    evidence, _, _, _ = interrupted(ground)
+    (own,) = stacks_of(ground.session.linux, task.address, None)
+    frames = list(whole.frames)
+    assert evidence.judge(frames, [own], False) == frames
+    last = frames[-2]
+    assert last.cfa is not None
+    assert last.return_slot is not None
+    assert last.entry is not None
+    # A derived rule finds the whole registers where the row as built has the CPU's five words.
+    frames[-2] = replace(last, entry=last.entry._replace(row=last.entry.row._replace(type="regs_partial")))
+    assert evidence.judge(frames, [own], False) == frames
+    frames[-2] = replace(last, cfa=last.cfa - 0x40, return_slot=last.return_slot - 0x40)
+    judged = evidence.judge(frames, [own], False)
+    assert (judged[-2].mark, judged[-1].reliable) == ("!", False)
