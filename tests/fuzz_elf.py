@@ -16,11 +16,12 @@ import zstandard
 
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.callframe import CallFrames
-from orcdbg.formats.dwarf_bytes import DebugSection
+from orcdbg.formats.dwarf_sections import DebugSection
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.debug_files import build_id_of, has_debug, parse_link
 from orcdbg.image.module_file import ModuleFile
-from orcdbg.image.source_lines import Position, SourceLines
+from orcdbg.image.source_lines import SourceLines
+from orcdbg.image.source_position import Position
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux

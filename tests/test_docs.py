@@ -30,7 +30,7 @@ from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.results import Audit, Modules, Nothing, Text
 from orcdbg.formats.dwarf_lines import SourceLine
 from orcdbg.gdb.guest import Stop
-from orcdbg.image.source_lines import Inlined, Position
+from orcdbg.image.source_position import Inlined, Position
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport, Difference
 from orcdbg.patches.ledger import PatchLedger

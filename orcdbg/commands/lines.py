@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.image.source_lines import Position
+from orcdbg.image.source_position import Position
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 

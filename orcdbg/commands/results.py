@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from orcdbg.image.source_lines import Position
+from orcdbg.image.source_position import Position
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.check import CheckReport

@@ -13,8 +13,8 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import U64, signed
-from orcdbg.formats.dwarf_bytes import Cursor
-from orcdbg.formats.dwarf_entries import DebugSections
+from orcdbg.formats.dwarf_cursor import Cursor
+from orcdbg.formats.dwarf_sections import DebugSections
 
 MAX_FILES, MAX_PROGRAM = 1 << 16, 4 << 20  # a row is a byte of program at least; real units have to 420,000
 _PATH, _DIRECTORY = 1, 2

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.formats.callframe import CallFrames
-from orcdbg.formats.dwarf_bytes import DebugSection
+from orcdbg.formats.dwarf_sections import DebugSection
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.debug_files import find_debug_file
-from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.vmlinux import Image
+
+if TYPE_CHECKING:
+    from orcdbg.image.source_lines import SourceLines
 
 
 class DebugInfo:
@@ -47,4 +50,8 @@ class DebugInfo:
     @functools.cached_property
     def source_lines(self) -> SourceLines:
         """The image's line information."""
+        from orcdbg.image.source_lines import (
+            SourceLines,  # importing pyelftools takes 25 to 40 ms: not before it is needed
+        )
+
         return SourceLines(self.file)

@@ -10,100 +10,88 @@ import functools
 import itertools
 import struct
 from collections.abc import Iterator
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
+from elftools.dwarf.die import DIE
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import clamped
-from orcdbg.formats import dwarf_entries as entries
-from orcdbg.formats.dwarf_entries import DebugSections, Entry, Range, Unit
+from orcdbg.formats import dwarf_entries as dwarf
+from orcdbg.formats.dwarf_entries import DebugEntries, Range, Unit
 from orcdbg.formats.dwarf_lines import LineTable, SourceLine
+from orcdbg.formats.dwarf_sections import DebugSections
 from orcdbg.formats.elf import ElfFile
+from orcdbg.image.source_position import Inlined, Position
 
-MAX_UNITS, MAX_INLINED, MAX_FUNCTIONS, MAX_RANGES, KEPT_UNITS = 1 << 20, 64, 1 << 20, 1 << 20, 16
-_SET = struct.Struct("<IHIBB")
+MAX_UNITS = 1 << 20
+MAX_INLINED = 64
+MAX_FUNCTIONS = 1 << 20
+MAX_RANGES = 1 << 20
+KEPT_UNITS = 16
 
-
-class Inlined(NamedTuple):
-    """A function that the compiler put into another, and where in it the address is."""
-
-    symbol: str
-    at: SourceLine | None
-
-
-class Position(NamedTuple):
-    """Where an address is in the source: its own line; the functions inlined there, innermost first; and the line in the
-    function that is not inlined, which is the same where nothing is.
-    """
-
-    line: SourceLine | None
-    inlined: tuple[Inlined, ...]
-    function_line: SourceLine | None
+_SET = struct.Struct("<IHIBB")  # the header of a set in .debug_aranges
 
 
-class _Loaded:
+class _LoadedUnit:
     """One unit that was read."""
 
-    def __init__(self, sections: DebugSections, offset: int) -> None:
-        self.unit = Unit(sections, offset)
-        self._sections = sections
+    def __init__(self, entries: DebugEntries, offset: int) -> None:
+        self.unit = Unit(entries, offset)
+        self._sections = entries.sections
 
     @functools.cached_property
     def lines(self) -> LineTable | None:
         """Its line program; None where it has none."""
-        found = self.unit.attributes(self.unit.root)
-        at, directory = found.get(entries.AT_STMT_LIST), found.get(entries.AT_COMP_DIR)
-        if not isinstance(at, int):
+        offset = dwarf.integer(self.unit.root, "DW_AT_stmt_list")
+        if offset is None:
             return None
-        folder = directory.decode("utf-8", "replace") if isinstance(directory, bytes) else ""
-        return LineTable(self._sections, at, folder)
+        return LineTable(self._sections, offset, dwarf.text(self.unit.root, "DW_AT_comp_dir") or "")
 
     @functools.cached_property
-    def functions(self) -> list[tuple[Range, Entry]]:
+    def functions(self) -> list[tuple[Range, DIE]]:
         """Its functions that have code, once for each piece of it."""
-        found: list[tuple[Range, Entry]] = []
-        self._collect(self.unit.root, found, 0)
-        return found
+        functions: list[tuple[Range, DIE]] = []
+        self._collect(self.unit.root, functions, 0)
+        return functions
 
-    def _collect(self, parent: Entry, found: list[tuple[Range, Entry]], depth: int) -> None:
+    def _collect(self, parent: DIE, functions: list[tuple[Range, DIE]], depth: int) -> None:
         for entry in self.unit.children(parent):
-            if entry.tag == entries.TAG_SUBPROGRAM:
-                found += [(one, entry) for one in self.unit.ranges(entry)]
-            elif entry.tag == entries.TAG_NAMESPACE and depth < entries.MAX_DEPTH:
-                self._collect(entry, found, depth + 1)
-            if len(found) > MAX_FUNCTIONS:
-                raise UnsupportedFormat(self.unit_name, "a unit with too many functions")
+            if entry.tag == dwarf.SUBPROGRAM:
+                functions += [(piece, entry) for piece in self.unit.ranges(entry)]
+            elif entry.tag == dwarf.NAMESPACE and depth < dwarf.MAX_DEPTH:
+                self._collect(entry, functions, depth + 1)
 
-    @property
-    def unit_name(self) -> str:
-        """For messages."""
-        return f"{self._sections.info.name}, unit at {self.unit.offset:#x}"
+            if len(functions) > MAX_FUNCTIONS:
+                name = f"{self._sections.info.name}, unit at {self.unit.offset:#x}"
+                raise UnsupportedFormat(name, "a unit with too many functions")
 
-    def inlined(self, address: int) -> list[Entry]:
+    def inlined(self, address: int) -> list[DIE]:
         """The inlined calls that an address is in, outermost first."""
         parent = next((entry for (start, end), entry in self.functions if start <= address < end), None)
-        found: list[Entry] = []
-        while parent is not None and len(found) < MAX_INLINED:
+
+        chain: list[DIE] = []
+        while parent is not None and len(chain) < MAX_INLINED:
             parent = self._below(parent, address, 0)
             if parent is not None:
-                found.append(parent)
-        return found
+                chain.append(parent)
+        return chain
 
-    def _below(self, parent: Entry, address: int, depth: int) -> Entry | None:
+    def _below(self, parent: DIE, address: int, depth: int) -> DIE | None:
         """The inlined call directly below an entry, blocks left out of account, that holds the address."""
         for entry in self.unit.children(parent):
-            if entry.tag not in (entries.TAG_INLINED, entries.TAG_LEXICAL_BLOCK):
+            if entry.tag not in (dwarf.INLINED, dwarf.LEXICAL_BLOCK):
                 continue
+
             ranges = self.unit.ranges(entry)
             holds = any(start <= address < end for start, end in ranges)
-            if entry.tag == entries.TAG_INLINED and holds:
+            if entry.tag == dwarf.INLINED and holds:
                 return entry
-            if entry.tag == entries.TAG_LEXICAL_BLOCK and (holds or not ranges) and depth < entries.MAX_DEPTH:
-                found = self._below(entry, address, depth + 1)
-                if found is not None:
-                    return found
+
+            if entry.tag == dwarf.LEXICAL_BLOCK and (holds or not ranges) and depth < dwarf.MAX_DEPTH:
+                inner = self._below(entry, address, depth + 1)
+                if inner is not None:
+                    return inner
         return None
 
 
@@ -112,12 +100,16 @@ class SourceLines:
 
     def __init__(self, elf: ElfFile | None) -> None:
         self._elf = elf
-        self._units: dict[int, _Loaded] = {}
+        self._units: dict[int, _LoadedUnit] = {}
 
     @functools.cached_property
     def _sections(self) -> DebugSections:
         assert self._elf is not None
         return DebugSections(self._elf)
+
+    @functools.cached_property
+    def _entries(self) -> DebugEntries:
+        return DebugEntries(self._sections)
 
     @property
     def is_there(self) -> bool:
@@ -136,7 +128,7 @@ class SourceLines:
         line = unit.lines.at(address)
         return _position(unit, unit.lines, line, unit.inlined(address))
 
-    def _unit_at(self, address: int) -> _Loaded | None:
+    def _unit_at(self, address: int) -> _LoadedUnit | None:
         starts, ends, offsets = self._ranges
         self._sections.work.begin()
         index = int(np.searchsorted(starts, clamped(address), side="right")) - 1
@@ -146,7 +138,7 @@ class SourceLines:
         if offset not in self._units:
             if len(self._units) >= KEPT_UNITS:
                 del self._units[next(iter(self._units))]
-            self._units[offset] = _Loaded(self._sections, offset)
+            self._units[offset] = _LoadedUnit(self._entries, offset)
         return self._units[offset]
 
     @functools.cached_property
@@ -182,26 +174,25 @@ class SourceLines:
         for _ in range(MAX_UNITS):
             if offset >= self._sections.info.size:
                 return
-            unit = Unit(self._sections, offset, head_only=True)
-            if unit.root.tag == entries.TAG_COMPILE_UNIT:
+            unit = Unit(self._entries, offset)
+            if unit.root.tag == dwarf.COMPILE_UNIT:
                 yield from ((start, end, offset) for start, end in unit.ranges(unit.root))
             offset += unit.size
 
 
-def _position(unit: _Loaded, lines: LineTable, line: SourceLine | None, chain: list[Entry]) -> Position:
+def _position(unit: _LoadedUnit, lines: LineTable, line: SourceLine | None, chain: list[DIE]) -> Position:
     """The address's own line is the innermost function's; each other is where it called the next."""
-    found: list[Inlined] = []
+    inlined: list[Inlined] = []
     here = line
     for entry in reversed(chain):
-        found.append(Inlined(unit.unit.name_of(entry) or "?", here))
-        here = _call_site(unit.unit, lines, entry)
-    return Position(line, tuple(found), here)
+        inlined.append(Inlined(unit.unit.name_of(entry) or "?", here))
+        here = _call_site(lines, entry)
+    return Position(line, tuple(inlined), here)
 
 
-def _call_site(unit: Unit, lines: LineTable, entry: Entry) -> SourceLine | None:
-    values = unit.attributes(entry)
-    file, line = values.get(entries.AT_CALL_FILE), values.get(entries.AT_CALL_LINE)
-    if not isinstance(file, int) or not isinstance(line, int):
+def _call_site(lines: LineTable, entry: DIE) -> SourceLine | None:
+    file, line = dwarf.integer(entry, "DW_AT_call_file"), dwarf.integer(entry, "DW_AT_call_line")
+    if file is None or line is None:
         return None
     name = lines.file(file)
     return None if name is None else SourceLine(name, line)

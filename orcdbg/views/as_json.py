@@ -19,7 +19,7 @@ from orcdbg.commands.register_search import SavedSets
 from orcdbg.commands.stack_choice import CrashStacks, StackGroups
 from orcdbg.commands.structures import Structure
 from orcdbg.commands.trim import Trimmed, TrimmedImage
-from orcdbg.image.source_lines import Position
+from orcdbg.image.source_position import Position
 from orcdbg.orc.overlay import PatchEffect
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from orcdbg.commands.results import Instruction
-from orcdbg.image.source_lines import Position
+from orcdbg.image.source_position import Position
 from orcdbg.views.lines import position_lines
 from orcdbg.views.page import Line, Piece, fold
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcdbg.formats.dwarf_lines import SourceLine
-from orcdbg.image.source_lines import Position
+from orcdbg.image.source_position import Position
 from orcdbg.views.page import Line, line
 
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.stack_choice import StackGroups
-from orcdbg.image.source_lines import Position
+from orcdbg.image.source_position import Position
 from orcdbg.unwind.frame import DERIVED, OVERFLOWED, Frame, StackTrace
 from orcdbg.views.lines import position_lines
 from orcdbg.views.page import Line, Piece, fold, line

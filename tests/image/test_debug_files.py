@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import BytesSource
-from orcdbg.formats.dwarf_bytes import DebugSection
 from orcdbg.formats.dwarf_lines import SourceLine
+from orcdbg.formats.dwarf_sections import DebugSection
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.debug_files import DebugLink, find_debug_file, parse_link
 from orcdbg.image.source_lines import SourceLines

@@ -10,7 +10,8 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.dwarf_lines import SourceLine
 from orcdbg.formats.elf import ElfFile
-from orcdbg.image.source_lines import Inlined, Position, SourceLines
+from orcdbg.image.source_lines import SourceLines
+from orcdbg.image.source_position import Inlined, Position
 from tests.build.dwarf import SIZE, TEXT, debug_sections, image_with
 
 MADE, HEADER = "made.c", "include/made.h"

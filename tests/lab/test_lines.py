@@ -11,7 +11,8 @@ from random import Random
 
 import pytest
 
-from orcdbg.image.source_lines import Position, SourceLines
+from orcdbg.image.source_lines import SourceLines
+from orcdbg.image.source_position import Position
 from orcdbg.image.vmlinux import Image, open_source
 from tests.lab.conftest import KERNELS
 from tests.lab.fetch import ensure

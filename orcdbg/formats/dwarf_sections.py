@@ -1,4 +1,4 @@
-"""How are DWARF's numbers and strings taken from a section, without trusting their lengths?"""
+"""How are the debug sections of a file read in pieces, packed ones too, and how much work may one question cost?"""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import struct
 from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64, signed, unpack
+from orcdbg.base.reading import unpack
 from orcdbg.formats import codecs
 from orcdbg.formats.elf import SHF_COMPRESSED, SHT_NOBITS, ElfFile, Section
 
@@ -43,49 +43,6 @@ class Work:
         self._left -= steps
         if self._left < 0:
             raise UnsupportedFormat(self._name, "entries that stand for each other without end")
-
-
-class Cursor:
-    """Reads fields of `data` from `at` on; what leaves `end` is damage."""
-
-    def __init__(self, data: bytes, at: int, end: int, name: str) -> None:
-        self.data, self.at, self.end, self.name = data, at, min(end, len(data)), name
-
-    def take(self, size: int) -> bytes:
-        """The next bytes."""
-        start, self.at = self.at, self.at + size
-        if self.at > self.end:
-            raise UnsupportedFormat(self.name, f"an entry is cut off at offset {start:#x}")
-        return self.data[start : self.at]
-
-    def fixed(self, size: int) -> int:
-        """A number of so many bytes."""
-        return int.from_bytes(self.take(size), "little")
-
-    def uleb(self) -> int:
-        """An unsigned LEB128 number of at most 64 bits."""
-        value = shift = 0
-        while shift < 70:
-            byte = self.fixed(1)
-            value |= (byte & 127) << shift
-            shift += 7
-            if byte < 128:
-                return value & U64
-        raise UnsupportedFormat(self.name, f"a number of more than 64 bits at offset {self.at:#x}")
-
-    def sleb(self) -> int:
-        """A signed LEB128 number."""
-        start = self.at
-        value = self.uleb()
-        return signed(value, min(7 * (self.at - start), 64))
-
-    def string(self) -> bytes:
-        """Bytes up to a NUL."""
-        end = self.data.find(b"\0", self.at, self.end)
-        if end < 0:
-            raise UnsupportedFormat(self.name, f"a string without an end at offset {self.at:#x}")
-        start, self.at = self.at, end + 1
-        return self.data[start:end]
 
 
 class DebugSection:
@@ -158,3 +115,20 @@ class DebugSection:
                 break
             found += piece
         raise UnsupportedFormat(self.name, f"a string without an end at offset {offset:#x}")
+
+
+class DebugSections:
+    """The sections that a file's DWARF is in, and the work that one question may still cost."""
+
+    def __init__(self, elf: ElfFile) -> None:
+        self.info = DebugSection(elf, ".debug_info")
+        self.abbrev = DebugSection(elf, ".debug_abbrev")
+        self.strings = DebugSection(elf, ".debug_str")
+        self.line_strings = DebugSection(elf, ".debug_line_str")
+        self.string_offsets = DebugSection(elf, ".debug_str_offsets")
+        self.addresses = DebugSection(elf, ".debug_addr")
+        self.ranges = DebugSection(elf, ".debug_ranges")
+        self.range_lists = DebugSection(elf, ".debug_rnglists")
+        self.lines = DebugSection(elf, ".debug_line")
+        self.aranges = DebugSection(elf, ".debug_aranges")
+        self.work = Work(elf.source.name)
