@@ -19,6 +19,7 @@ import cmd2
 from cmd2.exceptions import RedirectionError
 from cmd2.plugin import CommandFinalizationData, PostparsingData
 from cmd2.rich_utils import AllowStyle
+from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.shortcuts import CompleteStyle
 
@@ -36,6 +37,7 @@ from orcdbg.repl.candidates import make_sources
 from orcdbg.repl.cmd2_words import complain, describe
 from orcdbg.repl.completion import Completer, Offer
 from orcdbg.repl.names import SymbolNames
+from orcdbg.repl.pasting import insert_pastes, marked_pastes
 from orcdbg.repl.shellwords import ShellWord
 from orcdbg.repl.toolbar import prompt_text, read_status, toolbar_text
 from orcdbg.views.page import safe
@@ -112,7 +114,7 @@ class Shell(cmd2.Cmd):
         """Runs a line; True when it is the last one."""
         line = statement.command_and_args
         try:
-            with Waiting(line, sys.stderr):
+            with Waiting(line, sys.stderr), marked_pastes(self.main_session.output):
                 result = self._registry.run(self._debugger, line)
             self._begin_file()
             self._answers.write(line, result, self.stdout, self._pager())
@@ -209,6 +211,18 @@ class Shell(cmd2.Cmd):
             self._answers.output.failure("run_script", error, self._terminal)
             return None
         return super().do_run_script.__wrapped__(self, args)  # type: ignore[attr-defined, no-any-return]
+
+    def _create_key_bindings(self, completekey: str) -> KeyBindings:
+        bindings = super()._create_key_bindings(completekey)
+        insert_pastes(bindings)
+        return bindings
+
+    def onecmd_plus_hooks(self, line: str, **kwargs: Any) -> bool:
+        """Runs a line; of several, as they come from a paste, one after the other until one is interrupted."""
+        lines = [one for one in line.split("\n") if one.strip()]
+        if len(lines) < 2:
+            return super().onecmd_plus_hooks(line, **kwargs)
+        return self.runcmds_plus_hooks(lines, stop_on_keyboard_interrupt=True)
 
     def _after_line(self, data: CommandFinalizationData) -> CommandFinalizationData:
         self._show_warnings()

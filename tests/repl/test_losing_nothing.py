@@ -1,21 +1,24 @@
-"""At the prompt: no line loses a file that is read."""
+"""At the prompt: no line loses a file that is read, and no paste runs before Enter is pressed."""
 
 from __future__ import annotations
 
 import shutil
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from orcdbg.cli.main import sample_files
-from tests.repl.terminal import CTRL_D, Terminal
+from orcdbg.repl.pasting import pasted
+from tests.repl.terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
 REFUSED = "is one of the files that are read"
 READER = """
 from orcdbg.base.reading import FileSource
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Text
+import time
 
 def size(debugger, arguments):
     source = FileSource(arguments.path)
@@ -23,9 +26,15 @@ def size(debugger, arguments):
     source.close()
     return Text([str(size)])
 
+def wait(debugger, arguments):
+    print("waiting", flush=True)
+    time.sleep(3)
+    return Text(["done"])
+
 def register(api):
     arguments = lambda parser: parser.add_argument("path")
     api.add_command(Command("size", "the size of a file", "test", size, arguments))
+    api.add_command(Command("wait", "wait for three seconds", "test", wait))
 """
 
 
@@ -114,3 +123,72 @@ def test_a_history_that_would_replace_an_input_is_not_kept(folder: Path, tmp_pat
 def test_the_history_is_not_replaced(terminal: Terminal) -> None:
     """It is written at the end only."""
     terminal.run("sys > ~/state/orcdbg/history", REFUSED)
+
+
+def paste(text: str) -> str:
+    """What a terminal sends for pasted text: ends of lines are carriage returns, and the whole is in marks."""
+    return "\x1b[200~" + text.replace("\n", "\r") + "\x1b[201~"
+
+
+@pytest.mark.parametrize(
+    "text", ["!touch {0}\n", "!touch {0}\n!touch {0}\n", "sym schedule\n\n!touch {0}", "\n!touch {0}\n\n"]
+)
+def test_a_paste_runs_nothing_before_enter(terminal: Terminal, tmp_path: Path, text: str) -> None:
+    """It is shown, and waits; Ctrl-C drops all of it."""
+    ran = tmp_path / "ran"
+    terminal.start_over()
+    terminal.send(paste(text.format(ran)))
+    terminal.wait(f"!touch {ran}")
+    time.sleep(0.5)
+    terminal.wait(f"!touch {ran}")
+    terminal.send(CTRL_C)
+    terminal.wait_for_prompt()
+    terminal.run("sym linux_banner", "linux_banner/")
+    assert not ran.exists()
+
+
+def test_enter_runs_a_paste_line_by_line(terminal: Terminal, tmp_path: Path) -> None:
+    """Each line as if it had been typed, in order, and each is a line of the history."""
+    terminal.start_over()
+    terminal.send(paste(f"sym schedule\n!touch {tmp_path}/first\n\n!touch {tmp_path}/second\nsym linux_banner\n"))
+    terminal.wait("sym linux_banner")
+    assert not (tmp_path / "first").exists()
+    terminal.send(ENTER)
+    text = terminal.wait("linux_banner/")
+    assert text.index("schedule/") < text.index("linux_banner/")
+    assert (tmp_path / "first").exists() and (tmp_path / "second").exists()
+    lines = terminal.run("history", "history").splitlines()
+    numbered = [line.split(maxsplit=1)[1] for line in lines if line.split()[0].isdigit()]
+    assert numbered[-3:] == [f"!touch {tmp_path}/first", f"!touch {tmp_path}/second", "sym linux_banner"]
+
+
+def test_ctrl_c_drops_the_rest_of_a_paste(terminal: Terminal, tmp_path: Path) -> None:
+    """As it does of a script."""
+    terminal.start_over()
+    terminal.send(paste(f"wait\n!touch {tmp_path}/ran\n") + ENTER)
+    terminal.wait("waiting")
+    terminal.send(CTRL_C)
+    terminal.wait("orcdbg: interrupted")
+    terminal.run("sym linux_banner", "linux_banner/")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_a_paste_while_a_command_runs_waits_too(terminal: Terminal, tmp_path: Path) -> None:
+    """The prompt that comes next finds it in its line."""
+    terminal.start_over()
+    terminal.send("wait" + ENTER)
+    terminal.wait("waiting")
+    terminal.send(paste(f"!touch {tmp_path}/ran\n!touch {tmp_path}/ran\n"))
+    terminal.wait("done")
+    terminal.wait(f"orcdbg> !touch {tmp_path}/ran")
+    time.sleep(0.5)
+    terminal.send(CTRL_C)
+    terminal.run("sym linux_banner", "linux_banner/")
+    assert not (tmp_path / "ran").exists()
+
+
+def test_the_ends_of_pasted_lines_are_newlines() -> None:
+    """Whatever they were; the last line has none, for it is the one that is edited."""
+    assert pasted("bt\r\nps\rsys\n\r\n") == "bt\nps\nsys"
+    assert pasted("bt") == "bt"
+    assert pasted("\n\n") == ""
