@@ -6,18 +6,18 @@ for task in session.tasks:
     trace = session.unwinder.trace(task)
 """
 
-from __future__ import annotations
-
-from pathlib import Path
-from typing import TYPE_CHECKING
-
+# Nothing is imported here, not even `from __future__`: `python -m orcdbg` runs this file while the current folder is
+# still the first place where Python looks for modules (see `__main__`).
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from orcdbg.target.session import Session
 
 __version__ = "0.1.0"
 
 
-def open(*paths: str | Path, slide: int | None = None, phys_base: int | None = None) -> Session:
+def open(*paths: "str | Path", slide: int | None = None, phys_base: int | None = None) -> "Session":
     """Opens an image and a snapshot, in any order; see `orcdbg.target.opening.open_session`."""
     from orcdbg.target.opening import open_session
 

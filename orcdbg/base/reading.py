@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
+from orcdbg.base.inputs import remember
 
 U64 = (1 << 64) - 1
 U64Array = npt.NDArray[np.uint64]
@@ -122,6 +123,7 @@ class FileSource:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)  # of a pipe nobody waits for a writer
         except OSError as error:
             raise UnsupportedFormat(path, f"cannot be opened: {error.strerror}") from error
+        remember(path)
         info = os.fstat(self._fd)
         self.size = info.st_size
         self.is_regular = (info.st_mode & 0o170000) == 0o100000

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
 from typing import IO
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
+from orcdbg.base.inputs import remember
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.control import Quit
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.writing import open_output, refuse_inputs
 from orcdbg.views.waiting import Waiting
 
 
@@ -26,6 +29,7 @@ def lines_of(steps: Iterable[tuple[str, str]]) -> Iterator[str]:
 
 def read_lines(path: str) -> list[str]:
     """The lines of a command file; UnsupportedFormat when it cannot be read."""
+    remember(path)
     try:
         with open(path, encoding="utf-8") as file:
             return file.read().splitlines()
@@ -80,6 +84,8 @@ class Batch:
     def _run_one(self, line: str) -> int:
         try:
             command, operator, target = split_redirection(line)
+            if operator in (">", ">>"):
+                refuse_inputs(target, self._debugger.session.files)  # before the work, which takes its time
             with Waiting(command, sys.stderr):
                 result = self._registry.run(self._debugger, command)
             self._deliver(command, result, operator, target)
@@ -103,7 +109,8 @@ class Batch:
                     _answer_into(plain, command, result, process.stdin)
         else:
             try:
-                with open(target, "a" if operator == ">>" else "w", encoding="utf-8") as file:
+                opened = open_output(target, self._debugger.session.files, append=operator == ">>")
+                with io.TextIOWrapper(opened, encoding="utf-8") as file:
                     plain.answer(command, result, file)
             except OSError as error:
                 raise UsageError(f"{target}: cannot be written: {error.strerror}") from error

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
+from orcdbg.base.inputs import remember, remembering
 from orcdbg.cli.options import parser
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
 from orcdbg.cli.subcommands import find_subcommand
@@ -66,6 +67,8 @@ def _run(options: Namespace) -> int:
 
     if STANDARD_INPUT in options.files and not options.steps:
         raise UsageError("a snapshot from standard input leaves no commands there", "give them with -e or -x")
+    # Each is read in its turn, and the commands of one must not write over the next.
+    remember(*(value for kind, value in options.steps or () if kind == "file"))
     registry = standard_commands()
     plugins = load_plugins(registry, options.plugin, not options.no_plugins)
     files = sample_files() if options.files == ["demo"] else options.files
@@ -111,6 +114,7 @@ def _converse(options: Namespace, registry: Registry, debugger: Debugger) -> int
     return run_repl(registry, debugger, output, options.debug)
 
 
+@remembering()
 def run(arguments: list[str] | None = None) -> int:
     """Runs orcdbg; the exit status is as in the contract."""
     words = sys.argv[1:] if arguments is None else arguments

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.inputs import remember
 from orcdbg.patches.journal import read_journal
 from orcdbg.target.session import Session
 
@@ -18,6 +19,7 @@ def apply_patches(session: Session, path: str) -> None:
     """
     if Path(path).exists() and not Path(path).is_file():
         raise UnsupportedFormat(path, "not a regular file")
+    remember(path)
     try:
         with open(path, "rb") as file:
             journal = read_journal(file, path)

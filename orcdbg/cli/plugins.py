@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.base.inputs import remember
 from orcdbg.cli.output import warn
 from orcdbg.commands.registry import Registry
 
@@ -75,6 +76,7 @@ def load_plugins(registry: Registry, files: Sequence[str], installed: bool) -> L
     from orcdbg.plugin import PluginApi
 
     api = PluginApi(registry)
+    remember(*files)
     for name, load in found:
         problem = _register(load, api)
         if problem:

@@ -91,7 +91,7 @@ def _trim_snapshot(options: Namespace) -> Result:
         return behind[0][0]
 
     session = open_session(*options.files, through=record)
-    refuse_inputs(options.output, session.files)  # before the work, which takes its time
+    refuse_inputs(options.output, (*options.files, *session.files))  # before the work, which takes its time
     recorder, memory = behind[0]
     wanted = _numbers(options.tasks)
     tasks = [session.task(one) for one in wanted] if wanted else None

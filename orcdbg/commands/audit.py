@@ -9,7 +9,7 @@ import numpy as np
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.results import Audit, Check, Replay, Result
-from orcdbg.commands.writing import replacing
+from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
 from orcdbg.kernel.names import Names
 from orcdbg.target.session import Session
@@ -66,6 +66,7 @@ def _labels(session: Session, start: int, end: int) -> list[Label]:
 def replay_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """`patch replay`."""
     session = debugger.session
+    refuse_inputs(arguments.output, session.files)  # before the work, which takes its time
     replayed = session.replayed()
     text = replayed.text
     labels = _labels(session, text.address, text.end)

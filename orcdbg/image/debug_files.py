@@ -111,14 +111,7 @@ def find_debug_file(image: Image, folders: Sequence[str], warn: Callable[[str], 
     if elf is not None and has_debug(elf):
         return elf
     here = Path(image.path)
-    roots = [*map(Path, folders), Path(SYSTEM_FOLDER), *([] if elf is None else [here.absolute().parent])]
-    wanted: list[tuple[Path, DebugLink | None]] = []
-    if image.build_id is not None:
-        wanted += _by_build_id(image.build_id, roots)
-    link = parse_link(image.section_data(".gnu_debuglink"))
-    if link is not None:
-        wanted += _by_link(link, here, roots)
-    for path, expected in dict.fromkeys(wanted):
+    for path, expected in candidates(image, folders):
         try:
             if path.is_file() and not path.samefile(here):
                 return _checked(path, expected, image.build_id)
@@ -127,3 +120,20 @@ def find_debug_file(image: Image, folders: Sequence[str], warn: Callable[[str], 
         except (OSError, ValueError):  # no such folder, a name that no file can have
             continue
     return None
+
+
+def candidates(image: Image, folders: Sequence[str]) -> list[tuple[Path, DebugLink | None]]:
+    """Where debugging information that was split off an image may lie, the likeliest first; arguments as above.
+
+    With each path what the image's debug link says of that file, None where the build-id gave the name.
+    """
+    elf = None if image.is_memory else image.elf
+    here = Path(image.path)
+    roots = [*map(Path, folders), Path(SYSTEM_FOLDER), *([] if elf is None else [here.absolute().parent])]
+    wanted: list[tuple[Path, DebugLink | None]] = []
+    if image.build_id is not None:
+        wanted += _by_build_id(image.build_id, roots)
+    link = parse_link(image.section_data(".gnu_debuglink"))
+    if link is not None:
+        wanted += _by_link(link, here, roots)
+    return list(dict.fromkeys(wanted))

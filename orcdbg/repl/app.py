@@ -6,8 +6,11 @@ import errno
 import os
 import signal
 
+from orcdbg.base.errors import UsageError
+from orcdbg.base.inputs import remember
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.writing import refuse_inputs
 from orcdbg.repl.answers import Answerer
 from orcdbg.repl.cmd2_words import adopt, complain
 from orcdbg.repl.history import history_file, make_folder
@@ -27,6 +30,12 @@ def run_repl(registry: Registry, debugger: Debugger, output: Answerer, debug: bo
     add_shell_words(registry)
     history = history_file(os.environ)
     problem = make_folder(history)
+    try:
+        # At the end it is written anew, wherever a link in its place leads to.
+        refuse_inputs(str(history), debugger.session.files)
+    except UsageError as error:
+        problem = f"{error.message}: this session's lines will not be kept"
+    remember(str(history))
     adopt()
     shell = Shell(registry, debugger, output, "" if problem else str(history))
     shell.debug = debug

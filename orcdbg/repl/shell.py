@@ -6,6 +6,8 @@ cmd2 brings line editing, pipes, redirection, aliases, macros, history and scrip
 
 from __future__ import annotations
 
+import argparse
+import os
 import sys
 import traceback
 from collections.abc import Callable, Sequence
@@ -14,23 +16,28 @@ from types import FrameType
 from typing import Any
 
 import cmd2
+from cmd2.exceptions import RedirectionError
 from cmd2.plugin import CommandFinalizationData, PostparsingData
 from cmd2.rich_utils import AllowStyle
+from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.shortcuts import CompleteStyle
 
 from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.base.inputs import remember
 from orcdbg.commands.control import Quit
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.results import System, Text
-from orcdbg.repl import pager
+from orcdbg.commands.writing import refuse_inputs
+from orcdbg.repl import pager, redirection
 from orcdbg.repl.answers import Answerer, Answers
 from orcdbg.repl.banner import closing_lines, find_fact, known_facts
 from orcdbg.repl.candidates import make_sources
 from orcdbg.repl.cmd2_words import complain, describe
 from orcdbg.repl.completion import Completer, Offer
 from orcdbg.repl.names import SymbolNames
+from orcdbg.repl.pasting import insert_pastes, marked_pastes
 from orcdbg.repl.shellwords import ShellWord
 from orcdbg.repl.toolbar import prompt_text, read_status, toolbar_text
 from orcdbg.views.page import safe
@@ -107,20 +114,36 @@ class Shell(cmd2.Cmd):
         """Runs a line; True when it is the last one."""
         line = statement.command_and_args
         try:
-            with Waiting(line, sys.stderr):
+            with Waiting(line, sys.stderr), marked_pastes(self.main_session.output):
                 result = self._registry.run(self._debugger, line)
+            self._begin_file()
             self._answers.write(line, result, self.stdout, self._pager())
         except Quit:
             return True
         except OrcdbgError as error:
             self._show_traceback()
-            self._answers.output.failure(line, error, self.stdout)
+            self._fail(line, error)
         except KeyboardInterrupt:
             if self.stdout is not self._terminal:
                 print(file=sys.stderr)  # cmd2 ended the line of the ^C where the answer was going to
             complain("interrupted")
             raise
         return False
+
+    def _fail(self, line: str, error: OrcdbgError) -> None:
+        """Prints an error; as JSON it goes where the answer would have gone, unless that is what must not be written."""
+        out = self.stdout
+        try:
+            if self._answers.output.format == "json":
+                self._begin_file()
+        except UsageError as refusal:
+            error, out = refusal, self._terminal
+        self._answers.output.failure(line, error, out)
+
+    def _begin_file(self) -> None:
+        """Empties the file that is redirected to; UsageError where the command has read it meanwhile."""
+        if isinstance(self.stdout, redirection.Target):
+            self.stdout.begin(self._debugger.session.files)
 
     def default(self, statement: cmd2.Statement) -> bool | None:
         """Lines whose first word is not known to cmd2 go to the registry too: it has the words for the refusal."""
@@ -145,6 +168,61 @@ class Shell(cmd2.Cmd):
             self._answers.output.failure(statement.command, error, self.stdout)
             raise cmd2.SkipPostcommandHooks
         return data
+
+    def _redirect_output(self, statement: cmd2.Statement) -> cmd2.utils.RedirectionSavedState:
+        """Opens the file of a redirection in cmd2's place, which would empty any."""
+        if statement.redirector not in redirection.WORDS or not statement.redirect_to:
+            return super()._redirect_output(statement)
+        path = cmd2.string_utils.strip_quotes(statement.redirect_to)
+        inputs = self._debugger.session.files
+        try:
+            target = redirection.Target(path, inputs, append=statement.redirector == ">>")
+        except UsageError as error:
+            self._answers.output.failure(statement.command, error, self.stdout)
+            raise cmd2.SkipPostcommandHooks from error
+        except OSError as error:
+            raise RedirectionError("cannot redirect") from error
+        if isinstance(self._registry.find(statement.command), ShellWord) and statement.command != "run_script":
+            # cmd2 writes by itself, or has a program do it; a script may be the file that is redirected to.
+            target.begin(inputs)
+        saved = super()._redirect_output(cmd2.Statement(""))
+        self.stdout = target
+        saved.redirecting = self._redirecting = True
+        return saved
+
+    @cmd2.with_argparser(cmd2.Cmd._build_history_parser)
+    def do_history(self, args: argparse.Namespace) -> bool | None:
+        """View, run, edit, save, or clear previously entered commands."""
+        if args.output_file:
+            try:
+                refuse_inputs(os.path.expanduser(args.output_file), self._debugger.session.files)  # noqa: PTH111
+            except UsageError as error:
+                self._answers.output.failure("history", error, self.stdout)
+                return None
+        return super().do_history.__wrapped__(self, args)  # type: ignore[attr-defined, no-any-return]
+
+    @cmd2.with_argparser(cmd2.Cmd._build_run_script_parser)
+    def do_run_script(self, args: argparse.Namespace) -> bool | None:
+        """Run text script."""
+        remember(os.path.expanduser(args.script_path))  # noqa: PTH111
+        try:
+            self._begin_file()
+        except UsageError as error:
+            self._answers.output.failure("run_script", error, self._terminal)
+            return None
+        return super().do_run_script.__wrapped__(self, args)  # type: ignore[attr-defined, no-any-return]
+
+    def _create_key_bindings(self, completekey: str) -> KeyBindings:
+        bindings = super()._create_key_bindings(completekey)
+        insert_pastes(bindings)
+        return bindings
+
+    def onecmd_plus_hooks(self, line: str, **kwargs: Any) -> bool:
+        """Runs a line; of several, as they come from a paste, one after the other until one is interrupted."""
+        lines = [one for one in line.split("\n") if one.strip()]
+        if len(lines) < 2:
+            return super().onecmd_plus_hooks(line, **kwargs)
+        return self.runcmds_plus_hooks(lines, stop_on_keyboard_interrupt=True)
 
     def _after_line(self, data: CommandFinalizationData) -> CommandFinalizationData:
         self._show_warnings()

@@ -54,7 +54,7 @@ WORDS = (
         "show, run again or save typed lines",
         ("history", "the lines of this session"),
         ("history -r 3", "run line 3 again"),
-        ("history -s -o today.orc", "write them to a file that run_script reads"),
+        ("history -o today.orc", "write them to a file that run_script reads"),
     ),
     _word("run_script", "run the commands in a file", ("run_script today.orc", "one command a line")),
     _word(

@@ -13,6 +13,7 @@ from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
 from orcdbg.formats.callframe import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
+from orcdbg.image.debug_files import candidates
 from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.exception_table import ExceptionTable
@@ -145,9 +146,13 @@ class Session:
             raise Mismatch("banner", built, f"{shown} (OSRELEASE {release})" if release else shown)
 
     @property
-    def files(self) -> tuple[str, str]:
-        """The names of image and snapshot; of several files, the first."""
-        return self.image.path, self.snapshot.path
+    def files(self) -> tuple[str, ...]:
+        """What is read: image and snapshot, of several files the first, and where a split-off debug file may be."""
+        try:
+            debug_files = [str(path) for path, _ in candidates(self.image, self.image.debug_folders)]
+        except OrcdbgError:
+            debug_files = []  # the image is damaged where it would name one, so none is read
+        return self.image.path, self.snapshot.path, *debug_files
 
     @functools.cached_property
     def symbols(self) -> SymbolTable:
