@@ -15,7 +15,7 @@ from orcdbg.commands.frames import detail
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.kernel.tasks import Task, all_task_addresses, read_task
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
@@ -23,13 +23,14 @@ from orcdbg.snapshot.placement import Placement, find_slide
 from orcdbg.symbols.table import image_symbols
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame, RegisterValue, StackTrace
+from orcdbg.unwind.frame import Frame, FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.registers.finder import KnownRegisters
 from orcdbg.unwind.starts import stacks_of
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import State
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
+from orcdbg.views.reasons import words_or_none
 
 API_VERSION = (1, 0)
 ReadMemory = Callable[[int, int], bytes | None]
@@ -70,7 +71,16 @@ class CallerFrame:
 
 
 # Which stack is used while another was in use: the lower, the later.
-_RANKS = {"df": 1, "mce": 2, "nmi": 3, "vc": 4, "db": 5, "entry": 6, "irq": 7, "softirq": 7}
+_RANKS = {
+    StackKind.DF: 1,
+    StackKind.MCE: 2,
+    StackKind.NMI: 3,
+    StackKind.VC: 4,
+    StackKind.DB: 5,
+    StackKind.ENTRY: 6,
+    StackKind.IRQ: 7,
+    StackKind.SOFTIRQ: 7,
+}
 
 
 def place_of(frame: Frame, stacks: Sequence[Stack]) -> int:
@@ -165,7 +175,7 @@ class EmbeddedKernel:
             return
         values = {{"eflags": "rflags"}.get(name, name): value for name, value in registers.items()}
         known = {name: RegisterValue(value, "the debugger") for name, value in values.items()}
-        state = State(registers["rip"], True, known, "interrupt", None)
+        state = State(registers["rip"], True, known, FrameKind.INTERRUPT, None)
         session = self._session
         unwinder = Unwinder(session.linux, session.terrain, (), session.return_trampolines)
         task, self._stacks = self._owner(unwinder, registers["rsp"])
@@ -190,7 +200,7 @@ class EmbeddedKernel:
     def _sure_frames(trace: StackTrace) -> Sequence[Frame]:
         """The frames that another debugger may show: it has no mark for a guess."""
         for index, frame in enumerate(trace.frames):
-            if not frame.reliable or frame.doubt:
+            if not frame.is_trusted:
                 return trace.frames[: max(index, 1)]
         return trace.frames
 
@@ -206,9 +216,10 @@ class EmbeddedKernel:
             caller = {{"rflags": "eflags"}.get(name, name): value.value for name, value in known.items()}
             caller.pop("orig_rax", None)
         elif len(frames) < len(trace.frames):
-            why = f"the next frame is in doubt: {trace.frames[len(frames)].doubt or frame.doubt or 'a guess'}"
+            doubt = trace.frames[len(frames)].doubt or frame.doubt
+            why = f"the next frame is in doubt: {words_or_none(doubt) or 'a guess'}"
         else:
-            why = trace.end_reason
+            why = words_or_none(trace.end_reason)
         start = place.start if place is not None else frame.ip
         return CallerFrame(
             place_of(frame, self._stacks), start, caller, why, place.symbol if place is not None else None, frame.exact

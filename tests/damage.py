@@ -29,13 +29,12 @@ from orcdbg.cli.main import sample_files
 from orcdbg.kernel.stacks import Stack
 from orcdbg.kernel.tasks import Task
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.starts import stacks_of
 
 PAGE = 4096
 SECONDS = 1.0
-SURE = (" ", "~")
 
 
 class DamagedStacks:
@@ -129,7 +128,7 @@ def damage(ground: Ground, trace: StackTrace, stacks: list[Stack], chance: rando
 
 def _key(frame: Frame) -> tuple[object, ...]:
     """What makes a frame this one: its ip is the code that runs, its stack pointer the place."""
-    return (frame.kind, frame.ip, frame.sp) if frame.kind != "user" else ("user", frame.came_from)
+    return (frame.kind, frame.ip, frame.sp) if frame.kind != FrameKind.USER else ("user", frame.came_from)
 
 
 def judge(ground: Ground, whole: StackTrace, trace: StackTrace, frame: Frame, memory: DamagedStacks) -> str:
@@ -143,7 +142,7 @@ def judge(ground: Ground, whole: StackTrace, trace: StackTrace, frame: Frame, me
     if twin is None or twin.location is None or twin.kind != frame.kind:
         return "wrong"
     same_function = twin.location.start == frame.location.start
-    if frame.kind != "call":
+    if frame.kind != FrameKind.CALL:
         was_changed = any(slot <= at < slot + 40 for at in memory.changed)
         return "undecidable" if was_changed and same_function and abs(twin.sp - frame.sp) < 80 else "wrong"
     if twin.sp != frame.sp or not any(slot <= at < slot + 8 for at in memory.changed):
@@ -164,12 +163,12 @@ def run(ground: Ground, copies: int, seed: int) -> Report:
         trace = ground.damaged(memory).unwinder.trace(task)
         took = time.process_time() - start
         report.slowest = max(report.slowest, took)
-        report.ends[trace.end if trace == whole else f"{trace.end}, changed"] += 1
+        report.ends[trace.end.value if trace == whole else f"{trace.end.value}, changed"] += 1
         where = f"seed {seed} copy {number} pid {task.pid} changed {[hex(at) for at in memory.changed]}"
         if took > SECONDS:
             report.failures.append(f"{where}: {took:.1f} s")
         for frame in trace.frames:
-            what = judge(ground, whole, trace, frame, memory) if frame.mark in SURE else "marked"
+            what = judge(ground, whole, trace, frame, memory) if frame.mark.is_sure else "marked"
             report.frames[what] += 1
             if what == "wrong":
                 report.failures.append(f"{where}: frame {frame.index} {frame.ip:#x} {frame.location}")

@@ -10,7 +10,7 @@ import pytest
 from orcdbg.base.errors import MemoryFault, Mismatch
 from orcdbg.cli.main import sample_files
 from orcdbg.embedding import CallerFrame, EmbeddedKernel, OrcdbgError, place_of
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
 
@@ -129,13 +129,13 @@ def test_a_kernel_that_is_not_there_is_an_error(sample: Session) -> None:
 def test_places_grow_where_a_frame_has_its_cfa_on_the_next_stack(sample: Session) -> None:
     """As 5.10's asm_call_irq_on_stack has: it runs on the IRQ stack, which may lie above the task's."""
     task, irq = (
-        Stack("task", 0xFFFFC90000080000, 0xFFFFC90000084000),
-        Stack("irq", 0xFFFFC900000B5000, 0xFFFFC900000B9000),
+        Stack(StackKind.TASK, 0xFFFFC90000080000, 0xFFFFC90000084000),
+        Stack(StackKind.IRQ, 0xFFFFC900000B5000, 0xFFFFC900000B9000),
     )
     frame = expected(sample)[1]
-    handler = replace(frame, stack="irq", cfa=irq.end - 0x10)
-    switch = replace(frame, stack="irq", cfa=task.end - 0x1D0)
-    interrupted = replace(frame, stack="task", cfa=task.end - 0x1C0)
+    handler = replace(frame, stack=StackKind.IRQ, cfa=irq.end - 0x10)
+    switch = replace(frame, stack=StackKind.IRQ, cfa=task.end - 0x1D0)
+    interrupted = replace(frame, stack=StackKind.TASK, cfa=task.end - 0x1C0)
     places = [place_of(one, [task, irq]) for one in (handler, switch, interrupted)]
     assert places == sorted(places)
     assert places[1:] == [switch.cfa, interrupted.cfa]

@@ -1,10 +1,13 @@
 """Which ways can a question to a stopped kernel fail, and what does the user do next?
 
-One root, `OrcdbgError`; each leaf carries its facts as fields, a word for scripts (`kind`), the process exit
-status that goes with it, and an optional hint. Nothing in the program tells errors apart by their text.
+One root, `OrcdbgError`; each leaf carries its facts as fields, a word for scripts (`kind`), the process exit status
+that goes with it, an optional hint, and an optional reason that the views put behind the message. Nothing in the program
+tells errors apart by their text.
 """
 
 from __future__ import annotations
+
+from orcdbg.base.reasons import Reason
 
 
 class OrcdbgError(Exception):
@@ -13,10 +16,11 @@ class OrcdbgError(Exception):
     kind = "error"
     exit_status = 1
 
-    def __init__(self, message: str, hint: str | None = None) -> None:
+    def __init__(self, message: str, hint: str | None = None, reason: Reason | None = None) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.reason = reason
 
 
 class UsageError(OrcdbgError):

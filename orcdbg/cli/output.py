@@ -12,6 +12,7 @@ from typing import IO, TextIO
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands.results import Result
 from orcdbg.views.page import paint, safe
+from orcdbg.views.reasons import message_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +51,7 @@ class Output:
 def complain(error: OrcdbgError, command: str | None = None) -> None:
     """One line on standard error, and the hint where there is one."""
     where = f"{command}: " if command else ""
-    print(safe(f"orcdbg: {where}{error.message}"), file=sys.stderr)
+    print(safe(f"orcdbg: {where}{message_of(error)}"), file=sys.stderr)
     if error.hint:
         print(safe(f"hint: {error.hint}"), file=sys.stderr)
 

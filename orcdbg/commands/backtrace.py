@@ -18,7 +18,7 @@ from orcdbg.commands.results import Result, Stacks
 from orcdbg.kernel.syscalls import syscall_name
 from orcdbg.kernel.tasks import Task, read_task
 from orcdbg.unwind.batch.equal_stacks import SharedFrames
-from orcdbg.unwind.frame import RegisterValue, StackTrace
+from orcdbg.unwind.frame import End, FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.walker import State
 
 
@@ -99,7 +99,7 @@ def stacks_result(debugger: Debugger, traces: list[StackTrace]) -> Stacks:
     name_of = functools.cache(functools.partial(syscall_name, debugger.session.linux))
     calls = {}
     for trace in traces:
-        number = _call_number(trace) if trace.end == "user" else None
+        number = _call_number(trace) if trace.end is End.USER else None
         name = None if number is None else name_of(number)
         if name:
             calls[trace.task] = name
@@ -111,7 +111,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
         raise UsageError("-I and -S go together", "for example: bt -I schedule+0x46 -S ffffc90000013e80")
     values = {"rip": arguments.ip, "rsp": arguments.sp} | ({"rbp": arguments.bp} if arguments.bp else {})
     registers = {name: RegisterValue(debugger.address(word), "given") for name, word in values.items()}
-    state = State(registers["rip"].value, True, registers, "interrupt", None)
+    state = State(registers["rip"].value, True, registers, FrameKind.INTERRUPT, None)
     task = find_task(debugger, arguments.tasks[0]) if arguments.tasks else debugger.task
     return stacks_result(debugger, [debugger.session.unwinder.from_state(task, state, "given")])
 

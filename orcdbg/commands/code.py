@@ -15,6 +15,7 @@ from orcdbg.commands.lines import positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Disassembly, OrcAnswer, Result, Sites, SiteState
 from orcdbg.orc.cfa import bp_rule
+from orcdbg.orc.effective import Derived
 from orcdbg.patches.audit.account import RELOCATION
 from orcdbg.patches.site import PatchSite
 from orcdbg.target.session import Session
@@ -68,7 +69,7 @@ def _orc(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         frame = debugger.frame()
         address, exact = frame.ip, frame.exact
     effective = session.overlay.at(address, exact)
-    row = effective.row or (effective.entry.row if effective.entry else None)
+    row = effective.row if isinstance(effective, Derived) else effective.entry.row if effective.entry else None
     symbol = session.names.describe(address, exact)
     return OrcAnswer(address, symbol, effective.entry, effective, bp_rule(row) if row else None)
 

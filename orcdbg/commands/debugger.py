@@ -108,7 +108,7 @@ class Debugger:
         frames = self.trace().frames
         number = self.frame_index if index is None else index
         if not frames:
-            raise OrcdbgError(f"the selected task has no frames: {self.trace().end_reason}")
+            raise OrcdbgError("the selected task has no frames", reason=self.trace().end_reason)
         if not 0 <= number < len(frames):
             raise NotFound("frame", str(number), f"the selected task has frames 0 to {len(frames) - 1}")
         return frames[number]

@@ -17,7 +17,7 @@ from orcdbg.kernel.tasks import Task
 from orcdbg.orc.site_versions import Version
 from orcdbg.patches.ledger import Cluster
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import RegisterValue, StackTrace
+from orcdbg.unwind.frame import FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.walker import MAX_FRAMES, State
 
 MAX_PAGES, MAX_SECONDS = 1 << 20, 86_400
@@ -87,7 +87,7 @@ class Emulation:
     def trace(self, most: int = MAX_FRAMES) -> StackTrace:
         """The stack of the emulated CPU, or its innermost frames."""
         values = {name: RegisterValue(value, "emulated") for name, value in self.emulator.registers().items()}
-        state = State(self.emulator.ip, True, values, "interrupt", None)
+        state = State(self.emulator.ip, True, values, FrameKind.INTERRUPT, None)
         return self._unwinder.from_state(self.task, state, "emulated", most)
 
     def place(self, changed: Mapping[str, int], trace: StackTrace | None = None) -> Place:

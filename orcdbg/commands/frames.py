@@ -11,38 +11,41 @@ from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import FrameDetail, FrameRegisters, Instruction, Result
 from orcdbg.orc.cfa import bp_rule
-from orcdbg.unwind.frame import Frame
+from orcdbg.orc.rows import OrcRegister
+from orcdbg.unwind.frame import Frame, FrameKind
 from orcdbg.unwind.walker import REGISTER_OF
+
+_BASE_REGISTERS = {**REGISTER_OF, OrcRegister.SP_INDIRECT: "rsp", OrcRegister.BP_INDIRECT: "rbp"}
 
 
 def detail(debugger: Debugger, index: int) -> FrameDetail:
     """Everything behind a frame of the selected task."""
     frame = debugger.frame(index)
     session = debugger.session
-    cluster = session.ledger.find(frame.ip if frame.exact else frame.ip - 1) if frame.kind != "user" else None
+    is_kernel = frame.kind is not FrameKind.USER
+    cluster = session.ledger.find(frame.ip if frame.exact else frame.ip - 1) if is_kernel else None
     memory = None
     if cluster is not None:
         try:
             memory = session.memory.read(cluster.address, len(cluster.image))
         except MemoryFault:
             memory = None
-    base = frame.entry.row.sp_reg.strip("()") if frame.entry else None
     row = frame.entry.row if frame.entry else None
     return FrameDetail(
         debugger.trace(),
         frame,
-        REGISTER_OF.get(base, base) if base else None,
+        _BASE_REGISTERS.get(row.sp_reg) if row else None,
         cluster.sites if cluster else (),
         memory,
         _around(debugger, frame),
         bp_rule(row) if row else None,
-        positions_of(session, [] if frame.kind == "user" else [lookup(frame)])[0].get(lookup(frame)),
+        positions_of(session, [lookup(frame)] if is_kernel else [])[0].get(lookup(frame)),
     )
 
 
 def _around(debugger: Debugger, frame: Frame) -> list[Instruction]:
     """The instructions next to a frame's ip; none where the text cannot be had."""
-    if frame.kind == "user" or frame.location is None or not frame.location.is_text:
+    if frame.kind is FrameKind.USER or frame.location is None or not frame.location.is_text:
         return []
     try:
         lines = disassemble(debugger.session, frame.location.start, frame.ip + 16, None)

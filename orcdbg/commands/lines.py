@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.image.source_position import Position
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 
 
 def lookup(frame: Frame) -> int:
@@ -43,4 +43,4 @@ def positions_of(session: Session, addresses: Iterable[int]) -> tuple[dict[int, 
 
 def positions_in(session: Session, traces: Iterable[StackTrace]) -> tuple[Mapping[int, Position], list[str]]:
     """The same for all kernel frames of some stacks."""
-    return positions_of(session, [lookup(f) for trace in traces for f in trace.frames if f.kind != "user"])
+    return positions_of(session, [lookup(f) for trace in traces for f in trace.frames if f.kind is not FrameKind.USER])

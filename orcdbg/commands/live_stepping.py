@@ -15,6 +15,7 @@ from orcdbg.commands.live import guest_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result
 from orcdbg.commands.stepped import Place, Steps, Stops
+from orcdbg.unwind.frame import FrameKind
 
 if TYPE_CHECKING:
     from orcdbg.gdb.guest import Guest, Stop
@@ -147,7 +148,7 @@ def _until(moving: _Moving, arguments: argparse.Namespace) -> Stop:
 def _finish(moving: _Moving, arguments: argparse.Namespace) -> Stop:
     moving.debugger.move(moving.cpu)
     frames = moving.debugger.trace().frames
-    if len(frames) < 2 or frames[0].cfa is None or frames[1].kind != "call" or frames[1].doubt:
+    if len(frames) < 2 or frames[0].cfa is None or frames[1].kind is not FrameKind.CALL or frames[1].doubt:
         raise OrcdbgError("where this function returns to is not known", "`bt` shows what is known of its callers")
     return moving.run_to(frames[1].ip, frames[0].cfa)
 

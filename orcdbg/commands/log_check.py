@@ -11,7 +11,7 @@ from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, printed_traces
 from orcdbg.kernel.tasks import Task
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 
 _SURE, _GUESS = 1000, 1  # what it is worth to find a line of the log among our frames
 
@@ -86,7 +86,7 @@ def compare(
         rows += [_only_ours(frames[i], names[i], is_inner, is_last) for i in range(at, mine)]
         if not is_last:
             frame, one = frames[mine], printed[theirs]
-            status = "doubt" if frame.mark in "!?" else "same" if one.sure else "guess"
+            status = "doubt" if not frame.mark.is_sure else "same" if one.sure else "guess"
             rows.append(_row(status, one, frame, names[mine]))
         at, line = mine + 1, theirs + 1
     return rows
@@ -103,7 +103,7 @@ def _only_printed(one: PrintedFrame, is_inner: bool) -> Row:
 
 def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> Row:
     place = "since" if is_inner else "beyond" if is_last else "extra"
-    return _row("doubt" if frame.mark in "!?" else place, None, frame, name)
+    return _row("doubt" if not frame.mark.is_sure else place, None, frame, name)
 
 
 def _align(
@@ -167,7 +167,7 @@ def check(debugger: Debugger, tasks: Sequence[Task]) -> LogChecks:
         if printed is None:
             without.append(task)
             continue
-        frames = [frame for frame in trace.frames if frame.kind != "user"]
+        frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
         names = [debugger.session.names.describe(f.ip, f.exact) or f"{f.ip:#x}" for f in frames]
         as_returns = [debugger.session.names.describe(f.ip, False) or f"{f.ip:#x}" for f in frames]
         rows = compare(names, frames, printed.frames, renamer(debugger.session), as_returns)

@@ -10,9 +10,10 @@ from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.kernel.stacks import PT_REGS_SIZE, cpu_stacks, task_stack
 from orcdbg.kernel.tasks import Task, online_cpus
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import FrameKind, StackTrace
 from orcdbg.unwind.register_search import SavedSet, hunt
-from orcdbg.unwind.walker import PT_REGS, State, implausible, saved_registers
+from orcdbg.unwind.saved_registers import PT_REGS, implausible, saved_registers
+from orcdbg.unwind.walker import State
 
 MAX_SETS = 10_000
 
@@ -44,10 +45,10 @@ def from_saved(debugger: Debugger, words: str, task: Task) -> StackTrace:
     address = debugger.address(words)
     data = debugger.session.memory.read(address, PT_REGS_SIZE)
     registers = saved_registers(data, PT_REGS, f"pt_regs {address:#x}")
-    why = implausible(registers)
-    if why:
-        raise UsageError(f"no pt_regs at {address:#x}: {why}", "`bt -e` lists what looks like one")
-    state = State(registers["rip"].value, True, registers, "interrupt", address + PT_REGS["rip"])
+    why_not = implausible(registers)
+    if why_not is not None:
+        raise UsageError(f"no pt_regs at {address:#x}", "`bt -e` lists what looks like one", why_not)
+    state = State(registers["rip"].value, True, registers, FrameKind.INTERRUPT, address + PT_REGS["rip"])
     return debugger.session.unwinder.from_state(task, state, f"pt_regs {address:#x}")
 
 

@@ -10,7 +10,7 @@ from orcdbg.image.source_position import Position
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.check import CheckReport
-from orcdbg.orc.overlay import Effective
+from orcdbg.orc.effective import Effective
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable
 from orcdbg.patches.audit.account import AuditReport

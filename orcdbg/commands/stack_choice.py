@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import NotFound
 from orcdbg.commands.results import Result, Stacks
 from orcdbg.unwind.batch.equal_stacks import EqualStacks, SharedFrames
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 
 Key = tuple[object, ...]
 
@@ -96,4 +96,4 @@ def grouped(result: Stacks) -> StackGroups:
 
 
 def _key(frames: Sequence[Frame]) -> Key:
-    return tuple((frame.ip, frame.kind, frame.mark) for frame in frames if frame.kind != "user")
+    return tuple((frame.ip, frame.kind, frame.mark) for frame in frames if frame.kind is not FrameKind.USER)

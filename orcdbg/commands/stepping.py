@@ -13,6 +13,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result
 from orcdbg.commands.stepped import Context, Place, Stack, Steps, Stops
+from orcdbg.unwind.frame import FrameKind
 
 if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
@@ -89,7 +90,7 @@ def _begin(debugger: Debugger, at: str | None, words: list[str], zero: bool) -> 
     from orcdbg.emulation.start import called, complete
 
     frame, pushed = debugger.frame(), dict[int, int]()
-    if frame.kind == "user":
+    if frame.kind is FrameKind.USER:
         raise OrcdbgError("user code cannot be run: the snapshot's kernel memory is all there is")
     values = debugger.session.register_finder.all(debugger.trace(), frame.index)[-1].values
     known = {name: found.value for name, found in values.items()}
@@ -195,7 +196,7 @@ def _until(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 def _finish(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     emulation = _current(debugger)
     frames = emulation.trace().frames
-    if len(frames) < 2 or frames[0].cfa is None or frames[1].kind != "call":
+    if len(frames) < 2 or frames[0].cfa is None or frames[1].kind is not FrameKind.CALL:
         raise OrcdbgError("where this function returns to is not known", "`context` shows what is known of its callers")
     caller, cfa = frames[1].ip, frames[0].cfa
     return _run(emulation, arguments, lambda _, motions: motions.finish(caller, cfa))

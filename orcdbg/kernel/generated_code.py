@@ -7,6 +7,7 @@ address that is no other text.
 from __future__ import annotations
 
 import bisect
+import enum
 import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
@@ -22,15 +23,24 @@ _BUCKETS = 64
 _SAVE_REGS, _ALLOC_TRAMP = 1 << 2, 1 << 11
 
 
+class CodeKind(enum.Enum):
+    """What made it."""
+
+    FTRACE = enum.auto()
+    KPROBE = enum.auto()  # a copied instruction
+    OPTPROBE = enum.auto()  # the detour of an optimised probe
+    BPF = enum.auto()
+
+
 class MadeCode(NamedTuple):
     """Code at [start, end).
 
-    `kind` is `ftrace`, `kprobe` (a copied instruction), `optprobe` (the detour of an optimised probe) or `bpf`; `name` and
-    `owner` are the kernel's own in /proc/kallsyms. `origin` is what the first `head` bytes were copied from in an ftrace
-    trampoline; of a slot it is the probed address, whose instructions, `copied` bytes of them, stand behind `head`.
+    `name` and `owner` are the kernel's own in /proc/kallsyms. `origin` is what the first `head` bytes of an ftrace
+    trampoline were copied from; of a slot it is the probed address, whose instructions, `copied` bytes of them, stand
+    behind `head`.
     """
 
-    kind: str
+    kind: CodeKind
     start: int
     end: int
     name: str
@@ -93,7 +103,7 @@ class MadeCodes:
                 template = "ftrace_regs_caller" if flags & _SAVE_REGS else "ftrace_caller"
                 origin, copied = self._template(template)
                 name = "ftrace_trampoline"
-                yield MadeCode("ftrace", start, start + size, name, "__builtin__ftrace", origin, copied)
+                yield MadeCode(CodeKind.FTRACE, start, start + size, name, "__builtin__ftrace", origin, copied)
             operation = linux.member("ftrace_ops", "next", operation)
 
     def _template(self, name: str) -> tuple[int, int]:
@@ -135,7 +145,7 @@ class MadeCodes:
         slot = linux.member("kprobe", "ainsn.insn", probe)
         if slot & -PAGE in plain[0]:
             size = linux.member("kprobe", "ainsn.size", probe)
-            yield MadeCode("kprobe", slot, slot + plain[1], "kprobe_insn_page", owner, address, 0, size)
+            yield MadeCode(CodeKind.KPROBE, slot, slot + plain[1], "kprobe_insn_page", owner, address, 0, size)
         # Only a probe that stands for several, or was prepared to be optimised, is part of a larger structure.
         handler = linux.member("kprobe", "pre_handler", probe)
         if not detours[0] or handler != linux.find_address("aggr_pre_handler"):
@@ -145,7 +155,7 @@ class MadeCodes:
             size = linux.member("optimized_kprobe", "optinsn.size", probe)
             head = linux.address("optprobe_template_end") - linux.address("optprobe_template_entry")
             end = slot + detours[1]
-            yield MadeCode("optprobe", slot, end, "kprobe_optinsn_page", owner, address, head, min(size, 64))
+            yield MadeCode(CodeKind.OPTPROBE, slot, end, "kprobe_optinsn_page", owner, address, head, min(size, 64))
 
     def _programs(self) -> Iterator[MadeCode]:
         """BPF programs, trampolines and dispatchers, as far as the kernel has names for them."""
@@ -157,4 +167,4 @@ class MadeCodes:
             if number > MAX_ITEMS:
                 raise Corrupt(f"more than {MAX_ITEMS} BPF symbols")
             start, end = linux.member("bpf_ksym", "start", symbol), linux.member("bpf_ksym", "end", symbol)
-            yield MadeCode("bpf", start, end, linux.text_member("bpf_ksym", "name", symbol), "bpf")
+            yield MadeCode(CodeKind.BPF, start, end, linux.text_member("bpf_ksym", "name", symbol), "bpf")

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from orcdbg.base.errors import Corrupt, MemoryFault
 from orcdbg.base.reading import read_u64
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.ret_stack import ReplacedReturn
+from orcdbg.kernel.ret_stack import ReplacedReturn, Tracer
 
 _BUCKETS = 64  # KPROBE_TABLE_SIZE
 # A task's lists, newest first: since 5.18 (54ecbe6f1ed5) that of rethook, which kretprobes use; since 5.11 (d741bf41d7c7)
@@ -49,7 +49,7 @@ def _of_task(linux: Linux, task: int, head: str, struct: str, slot: str) -> Iter
         yield ReplacedReturn(address, place, record, owner=_owner(linux, struct, record))
 
 
-def _owner(linux: Linux, struct: str, record: int) -> str | None:
+def _owner(linux: Linux, struct: str, record: int) -> Tracer | None:
     """Whose a node of rethook is, which fprobes use too in some versions: a kretprobe's is told by the handler.
 
     One that was taken away meanwhile has no handler any more (rethook_free), and counts as rethook's.
@@ -61,7 +61,7 @@ def _owner(linux: Linux, struct: str, record: int) -> str | None:
         found = linux.member("rethook", "handler", linux.member(struct, "rethook", record))
     except MemoryFault:
         return None
-    return "kretprobe" if found and found == handler else None
+    return Tracer.KRETPROBE if found and found == handler else None
 
 
 def _chain(linux: Linux, node: int, what: str) -> Iterator[int]:

@@ -6,7 +6,7 @@ import functools
 from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.kernel.generated_code import PAGE, MadeCodes
+from orcdbg.kernel.generated_code import PAGE, CodeKind, MadeCodes
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules
 
@@ -99,7 +99,7 @@ class Names:
         made = self.made.at(address)
         if made is None:
             return None
-        in_pages = made.kind in ("kprobe", "optprobe")
+        in_pages = made.kind in (CodeKind.KPROBE, CodeKind.OPTPROBE)
         start, size = (address & -PAGE, PAGE) if in_pages else (made.start, made.end - made.start)
         return Location(made.name, start, size, made.owner, True)
 

@@ -6,6 +6,7 @@ Mirrors kernel/trace/fgraph.c. Each task has a stack of its own for them, `task_
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from typing import NamedTuple
 
@@ -18,20 +19,28 @@ _WORDS = 512  # SHADOW_STACK_SIZE, a page
 _OFFSET_MASK = 0x3FF  # FGRAPH_FRAME_OFFSET_BITS
 
 
+class Tracer(enum.Enum):
+    """What replaces return addresses; the values are the JSON contract's words."""
+
+    FGRAPH = "fgraph"
+    KRETPROBE = "kretprobe"
+    RETHOOK = "rethook"
+
+
 class ReplacedReturn(NamedTuple):
     """A return address that the kernel replaced by a trampoline's.
 
     `address` is what stood in the slot before: the true address, or another trampoline. `slot` is where, None where the
     kernel does not keep that. `record` is the address of the structure that says so. `is_taken_back` is True for the entry
-    that was last given back: the trampoline may still be on its way with it. `owner` is the JSON contract's word for what
-    replaced it, where its trampoline serves more than one.
+    that was last given back: the trampoline may still be on its way with it. `owner` is what replaced it,
+    where its trampoline serves more than one.
     """
 
     address: int
     slot: int | None
     record: int
     is_taken_back: bool = False
-    owner: str | None = None
+    owner: Tracer | None = None
 
 
 def graph_returns(linux: Linux, task: int) -> list[ReplacedReturn]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, NotFound
@@ -13,22 +14,39 @@ DEFAULT_IRQ_STACK = 16384
 PT_REGS_SIZE = 168
 IRET_SIZE = 40  # the last five words of a pt_regs, which the CPU itself saves
 GUARD = 4096  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
-# Names in `struct cea_exception_stacks` and the words of the JSON contract.
+
+
+class StackKind(enum.Enum):
+    """What a stack is for; the values are the JSON contract's words."""
+
+    TASK = "task"
+    IRQ = "irq"
+    SOFTIRQ = "softirq"
+    DF = "df"
+    NMI = "nmi"
+    DB = "db"
+    MCE = "mce"
+    VC = "vc"
+    ENTRY = "entry"
+    UNKNOWN = "unknown"  # no stack that the walk knows of
+
+
+# Names in `struct cea_exception_stacks`.
 _EXCEPTION_STACKS = (
-    ("DF_stack", "df"),
-    ("NMI_stack", "nmi"),
-    ("DB_stack", "db"),
-    ("MCE_stack", "mce"),
-    ("VC_stack", "vc"),
-    ("VC2_stack", "vc"),
+    ("DF_stack", StackKind.DF),
+    ("NMI_stack", StackKind.NMI),
+    ("DB_stack", StackKind.DB),
+    ("MCE_stack", StackKind.MCE),
+    ("VC_stack", StackKind.VC),
+    ("VC2_stack", StackKind.VC),
 )
 
 
 @dataclass(frozen=True, slots=True)
 class Stack:
-    """A stack: `kind` as in the JSON contract, addresses `begin` (lowest) and `end` (one past the highest)."""
+    """A stack: addresses `begin` (lowest) and `end` (one past the highest)."""
 
-    kind: str
+    kind: StackKind
     begin: int
     end: int
     cpu: int | None = None
@@ -54,7 +72,7 @@ def task_stack_size(linux: Linux) -> int:
 def task_stack(linux: Linux, task: int) -> Stack | None:
     """A task's own stack; None for a task whose stack was given back."""
     begin = linux.member("task_struct", "stack", task)
-    return Stack("task", begin, begin + task_stack_size(linux), task=task) if begin else None
+    return Stack(StackKind.TASK, begin, begin + task_stack_size(linux), task=task) if begin else None
 
 
 def _pointer(linux: Linux, name: str, hot_member: str, cpu: int) -> int | None:
@@ -76,7 +94,7 @@ def irq_stack(linux: Linux, cpu: int) -> Stack | None:
         return None
     end = top + 15 & ~15  # 5.12 and later point at the last word (end - 8), before at the end
     size = linux.types.size("irq_stack") if linux.types.has("irq_stack", "stack") else DEFAULT_IRQ_STACK
-    return Stack("irq", end - size, end, cpu)
+    return Stack(StackKind.IRQ, end - size, end, cpu)
 
 
 def exception_stacks(linux: Linux, cpu: int) -> list[Stack]:
@@ -92,7 +110,7 @@ def exception_stacks(linux: Linux, cpu: int) -> list[Stack]:
     if linux.types.has("cpu_entry_area", "entry_stack_page"):
         start = area - linux.types.offset("cpu_entry_area", "estacks")
         begin = start + linux.types.offset("cpu_entry_area", "entry_stack_page")
-        found.append(Stack("entry", begin, begin + 4096, cpu))
+        found.append(Stack(StackKind.ENTRY, begin, begin + 4096, cpu))
     return found
 
 
@@ -100,8 +118,8 @@ def cpu_stacks(linux: Linux, cpu: int) -> list[Stack]:
     """All stacks that belong to a CPU, in the order in which the kernel's unwinder looks at them."""
     irq = irq_stack(linux, cpu)
     exceptions = exception_stacks(linux, cpu)
-    entry = [stack for stack in exceptions if stack.kind == "entry"]
-    return [s for s in exceptions if s.kind != "entry"] + ([irq] if irq else []) + entry
+    entry = [stack for stack in exceptions if stack.kind is StackKind.ENTRY]
+    return [s for s in exceptions if s.kind is not StackKind.ENTRY] + ([irq] if irq else []) + entry
 
 
 def task_registers(linux: Linux, stack: Stack) -> int:

@@ -70,13 +70,13 @@ def compare(text: bytes, address: int, stated: Stated) -> Iterator[Boundary]:
     a call of other code or an instruction that sets rsp outright, and those where a row of another type begins.
     """
     start_entry, start = stated(address)
-    if start_entry is None or start is None or start.base != "sp" or start.indirect:
+    if start_entry is None or start is None or not start.counts_from_sp:
         return
     for found in stack_boundaries(text, address).values():
         if found.before is None or found.pushed is None or found.after_call or found.address >= address + len(text):
             continue
         entry, rule = stated(found.address)
-        if entry is None or rule is None or rule.base != "sp" or rule.indirect:
+        if entry is None or rule is None or not rule.counts_from_sp:
             continue
-        if entry.row.type == start_entry.row.type:
+        if entry.row.type is start_entry.row.type:
             yield Boundary(found.address, found.before.text, rule, start.moved(found.pushed))

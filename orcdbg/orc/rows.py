@@ -6,30 +6,78 @@ Mirrors arch/x86/include/asm/orc_types.h from 4.14 to 7.2. All layouts are decod
 
 from __future__ import annotations
 
+import enum
 import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
 ENTRY = struct.Struct("<hhH")
 
+
+class RowType(enum.Enum):
+    """What a row says of the code it covers (ORC_TYPE_*); the values are the JSON contract's words."""
+
+    UNDEFINED = "undefined"
+    END_OF_STACK = "end_of_stack"
+    CALL = "call"
+    REGS = "regs"
+    REGS_PARTIAL = "regs_partial"
+
+
+class OrcRegister(enum.Enum):
+    """What a row counts from (ORC_REG_*); the values are the JSON contract's words, those in brackets the indirect ones."""
+
+    UNDEFINED = "undefined"
+    PREV_SP = "prev_sp"
+    AX = "ax"
+    DX = "dx"
+    DI = "di"
+    BP = "bp"
+    SP = "sp"
+    R10 = "r10"
+    R13 = "r13"
+    BP_INDIRECT = "(bp)"
+    SP_INDIRECT = "(sp)"
+
+
+# By number, in the order of the kernel's own header.
 _REGISTERS = (
-    "undefined", "prev_sp", "dx", "di", "bp", "sp", "r10", "r13", "(bp)", "(sp)",
-)  # fmt: skip
+    OrcRegister.UNDEFINED,
+    OrcRegister.PREV_SP,
+    OrcRegister.DX,
+    OrcRegister.DI,
+    OrcRegister.BP,
+    OrcRegister.SP,
+    OrcRegister.R10,
+    OrcRegister.R13,
+    OrcRegister.BP_INDIRECT,
+    OrcRegister.SP_INDIRECT,
+)
 _REGISTERS_7_1 = (
-    "undefined", "ax", "dx", "sp", "bp", "di", "r10", "r13", "prev_sp", "(sp)", "(bp)",
-)  # fmt: skip
-_TYPES_OLD = ("call", "regs", "regs_partial")
-_TYPES = ("undefined", "end_of_stack", "call", "regs", "regs_partial")
+    OrcRegister.UNDEFINED,
+    OrcRegister.AX,
+    OrcRegister.DX,
+    OrcRegister.SP,
+    OrcRegister.BP,
+    OrcRegister.DI,
+    OrcRegister.R10,
+    OrcRegister.R13,
+    OrcRegister.PREV_SP,
+    OrcRegister.SP_INDIRECT,
+    OrcRegister.BP_INDIRECT,
+)
+_TYPES_OLD = (RowType.CALL, RowType.REGS, RowType.REGS_PARTIAL)
+_TYPES = (RowType.UNDEFINED, RowType.END_OF_STACK, *_TYPES_OLD)
 
 
 class OrcRow(NamedTuple):
-    """One decoded ORC entry; fields as in the kernel, register names as in its source (`(sp)` is SP_INDIRECT)."""
+    """One decoded ORC entry; fields as in the kernel."""
 
-    sp_reg: str
+    sp_reg: OrcRegister
     sp_offset: int
-    bp_reg: str
+    bp_reg: OrcRegister
     bp_offset: int
-    type: str
+    type: RowType
     signal: bool
 
 
@@ -38,8 +86,8 @@ class OrcLayout:
     """Where the fields are: bit widths and positions in the entry's last 16 bits."""
 
     name: str
-    registers: tuple[str, ...]
-    types: tuple[str, ...]
+    registers: tuple[OrcRegister, ...]
+    types: tuple[RowType, ...]
     type_bits: int
     end_bit: int | None
     signal_bit: int | None
@@ -49,12 +97,14 @@ class OrcLayout:
         sp_offset, bp_offset, flags = ENTRY.unpack(raw)
         sp_reg, bp_reg = self._register(flags & 15), self._register(flags >> 4 & 15)
         number = flags >> 8 & (1 << self.type_bits) - 1
-        kind = self.types[number] if number < len(self.types) else "undefined"
-        if self.end_bit is not None and sp_reg == "undefined":
-            kind = "end_of_stack" if flags >> self.end_bit & 1 else "undefined"
-        derived = kind in ("regs", "regs_partial")
+        row_type = self.types[number] if number < len(self.types) else RowType.UNDEFINED
+        if self.end_bit is not None and sp_reg is OrcRegister.UNDEFINED:
+            row_type = RowType.END_OF_STACK if flags >> self.end_bit & 1 else RowType.UNDEFINED
+
+        # Without a bit of its own, `signal` follows from the type: registers are saved where something interrupted.
+        derived = row_type in (RowType.REGS, RowType.REGS_PARTIAL)
         signal = derived if self.signal_bit is None else bool(flags >> self.signal_bit & 1)
-        return OrcRow(sp_reg, sp_offset, bp_reg, bp_offset, kind, signal)
+        return OrcRow(sp_reg, sp_offset, bp_reg, bp_offset, row_type, signal)
 
     def encode(self, row: OrcRow) -> bytes:
         """The six bytes of a row; the inverse of `decode`."""
@@ -62,13 +112,13 @@ class OrcLayout:
         if row.type in self.types:
             flags |= self.types.index(row.type) << 8
         if self.end_bit is not None:
-            flags |= (row.type == "end_of_stack") << self.end_bit
+            flags |= (row.type is RowType.END_OF_STACK) << self.end_bit
         if self.signal_bit is not None:
             flags |= row.signal << self.signal_bit
         return ENTRY.pack(row.sp_offset, row.bp_offset, flags)
 
-    def _register(self, number: int) -> str:
-        return self.registers[number] if number < len(self.registers) else "undefined"
+    def _register(self, number: int) -> OrcRegister:
+        return self.registers[number] if number < len(self.registers) else OrcRegister.UNDEFINED
 
 
 # The names are the first release of each layout. Linux 6.3 gave `signal` its own bit (ffb1b4a41016), 6.4 split the type
@@ -85,5 +135,5 @@ HASHES = {
     bytes.fromhex("137c36ad7627c4dd55932176bb0ecdbd5041fc82"): LAYOUT_7_1,
 }
 
-FUNCTION_ENTRY = OrcRow("sp", 8, "undefined", 0, "call", False)
+FUNCTION_ENTRY = OrcRow(OrcRegister.SP, 8, OrcRegister.UNDEFINED, 0, RowType.CALL, False)
 """The row of nearly every function's first instruction: its return address is on top of the stack."""

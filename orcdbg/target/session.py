@@ -23,9 +23,10 @@ from orcdbg.kernel.modules import module_orc
 from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
 from orcdbg.orc.check import CheckReport
+from orcdbg.orc.effective import Effective
 from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
 from orcdbg.orc.layout import LayoutChoice
-from orcdbg.orc.overlay import Effective, OrcOverlay
+from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rules.entry_code import saving_functions
 from orcdbg.orc.rules.lost_tables import UnlistedPatches
 from orcdbg.orc.rules.return_trampolines import ReturnTrampolines

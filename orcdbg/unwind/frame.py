@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from orcdbg.base.reasons import Reason
 from orcdbg.kernel.names import Location
-from orcdbg.orc.overlay import PatchEffect
+from orcdbg.kernel.ret_stack import Tracer
+from orcdbg.kernel.stacks import StackKind
+from orcdbg.orc.effective import PatchEffect, Source
+from orcdbg.orc.rows import RowType
 from orcdbg.orc.table import OrcEntry
 
 
@@ -21,16 +26,44 @@ class RegisterValue(NamedTuple):
 Registers = Mapping[str, RegisterValue]
 
 
-OVERFLOWED = "the stack pointer is in the guard page below the stack, which has overflowed"  # one of a frame's notes
-# Sources of rules that are not the row as built.
-DERIVED = ("trampoline", "frame-pointer", "dwarf", "instructions")
+class FrameKind(enum.Enum):
+    """How a frame was come to; the values are the JSON contract's words."""
+
+    CALL = "call"
+    INTERRUPT = "interrupt"
+    INTERRUPT_PARTIAL = "interrupt-partial"  # only the CPU's five words were saved
+    USER = "user"
+
+
+class End(enum.Enum):
+    """How a stack ends; the values are the JSON contract's words."""
+
+    STOPPED = "stopped"
+    USER = "user"
+    KTHREAD = "kthread"
+    IDLE = "idle"
+    BOOT = "boot"
+
+
+class Mark(enum.Enum):
+    """How sure a frame is; the values are what stands in column 0."""
+
+    AS_BUILT = " "
+    CHANGED = "~"  # sure, but not by row and return slot as built
+    GUESS = "?"
+    CONTRADICTION = "!"
+
+    @property
+    def is_sure(self) -> bool:
+        """True where nothing speaks against the frame."""
+        return self in (Mark.AS_BUILT, Mark.CHANGED)
 
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
     """A return address that the kernel had rewritten, taken from where it keeps the true one."""
 
-    by: str
+    by: Tracer
     trampoline: int
 
 
@@ -38,15 +71,14 @@ class Recovered:
 class Frame:
     """One frame. Frame 0 is innermost.
 
-    `kind`, `stack`, `rule`, `source` and `reliable` are as in the JSON contract. `exact` is True when `ip` is an
-    interrupted address and not a return address; `location` is then of `ip`, else of `ip - 1`. `came_from` is the stack
-    slot this frame's own ip was read from, `return_slot` the one its caller's ip was read from. `doubt` is set on every frame
-    that may be wrong, or whose own step to the caller may be.
+    `exact` is True when `ip` is an interrupted address and not a return address; `location` is then of `ip`, else of
+    `ip - 1`. `came_from` is the stack slot this frame's own ip was read from, `return_slot` the one its caller's ip was read
+    from. `doubt` is set on every frame that may be wrong, or whose own step to the caller may be.
     """
 
     index: int
-    kind: str
-    stack: str
+    kind: FrameKind
+    stack: StackKind
     ip: int
     exact: bool
     location: Location | None
@@ -54,14 +86,14 @@ class Frame:
     came_from: int | None = None
     cfa: int | None = None
     rule: str | None = None
-    source: str = "none"
+    source: Source = Source.NONE
     entry: OrcEntry | None = None
     patch: PatchEffect | None = None
     return_slot: int | None = None
     recovered: Recovered | None = None
     reliable: bool = True
-    doubt: str | None = None
-    notes: tuple[str, ...] = ()
+    doubt: Reason | None = None
+    notes: tuple[Reason, ...] = ()
 
     @property
     def sp(self) -> int:
@@ -75,14 +107,29 @@ class Frame:
         return None if found is None else found.value
 
     @property
-    def mark(self) -> str:
-        """Column 0: blank as built, `~` not by row and return slot as built, `?` a guess, `!` a contradiction."""
+    def row_type(self) -> RowType | None:
+        """What the row as built says of the code; None without a row."""
+        return None if self.entry is None else self.entry.row.type
+
+    @property
+    def is_trusted(self) -> bool:
+        """True where nothing speaks against the frame, nor against what it was reached through."""
+        return self.reliable and self.doubt is None
+
+    @property
+    def is_corrected(self) -> bool:
+        """True where the rule is the row's, moved for a patch."""
+        return self.patch is not None and self.patch.adjust != 0
+
+    @property
+    def mark(self) -> Mark:
+        """How sure the frame is."""
         if not self.reliable:
-            return "?"
-        if self.doubt:
-            return "!"
-        corrected = self.recovered is not None or (self.patch is not None and self.patch.adjust)
-        return "~" if corrected or self.source in DERIVED else " "
+            return Mark.GUESS
+        if self.doubt is not None:
+            return Mark.CONTRADICTION
+        is_changed = self.recovered is not None or self.is_corrected or self.source.is_derived
+        return Mark.CHANGED if is_changed else Mark.AS_BUILT
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,5 +146,5 @@ class StackTrace:
     running: bool
     registers_from: str
     frames: Sequence[Frame]
-    end: str
-    end_reason: str | None = None
+    end: End
+    end_reason: Reason | None = None

@@ -16,8 +16,8 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack
 from orcdbg.unwind.frame import Registers
+from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.scan import Scan
-from orcdbg.unwind.walker import PT_REGS
 
 _PAGE = 4096
 _CS, _FLAGS = PT_REGS["cs"] // 8, PT_REGS["rflags"] // 8

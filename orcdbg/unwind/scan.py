@@ -13,21 +13,21 @@ from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.reasons import Reason
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack
-from orcdbg.unwind.frame import Frame, RegisterValue
+from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, StackKind
+from orcdbg.orc.effective import Source
+from orcdbg.unwind.frame import Frame, FrameKind, RegisterValue
 from orcdbg.unwind.judge.calls import Calls
-from orcdbg.unwind.walker import PT_REGS, State, Terrain, Walk, implausible, is_user, saved_registers
+from orcdbg.unwind.reasons import MaybeOfEarlierCall, ReachedThroughGuess, ResumedByGuess, TextOnStack
+from orcdbg.unwind.saved_registers import PT_REGS, implausible, is_user, saved_registers
+from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd
 
 MAX_LINES = 24  # guessed frames that are no part of a chain
 MAX_ATTEMPTS = 96  # walks that are tried
 MAX_FRAMES = 256
 PROVED = 2  # calls that a chain without an end must have proved
 _PAGE = 4096
-_FOUND = "a return address, maybe of an earlier call"
-_RESUMED = "the walk goes on here by a guess, from {what} that a scan found"
-_BEHIND_CALL, _TEXT = "text, behind a call", "text, not behind a call"
-_ABOVE = "reached through frame #{index}, which is a guess"
 
 
 class Words:
@@ -83,8 +83,8 @@ class Scan:
                 if _is_good(chain, self._calls):
                     break
                 chain = None
-                if state.kind == "call" and lines < MAX_LINES:
-                    found.append(self.line(at, word, index + len(found), _FOUND))
+                if state.kind is FrameKind.CALL and lines < MAX_LINES:
+                    found.append(self.line(at, word, index + len(found), MaybeOfEarlierCall()))
                     lines += 1
                 if attempts >= MAX_ATTEMPTS:
                     return found
@@ -92,7 +92,7 @@ class Scan:
                 return found
             found += _guessed(chain.frames, index + len(found))
             position = chain.frames[-1].sp
-            if chain.end != "stopped":
+            if chain.end is not WalkEnd.STOPPED:
                 return found
         return found
 
@@ -106,23 +106,23 @@ class Scan:
         for at, word in Words(self._terrain.memory, max(begin, stack.begin), stack.end):
             if word >> 63 and (self._terrain.is_text(word) or self._terrain.is_text(word - 1)):
                 is_return = self.is_return(word)
-                yield self.line(at, word, index, _BEHIND_CALL if is_return else _TEXT, not is_return)
+                yield self.line(at, word, index, TextOnStack(is_return), not is_return)
                 index += 1
 
-    def line(self, at: int, word: int, index: int, why: str, exact: bool = False) -> Frame:
+    def line(self, at: int, word: int, index: int, why: Reason, exact: bool = False) -> Frame:
         """A text address on the stack as a guessed frame."""
         stack = self._stack_of(at)
         registers = {"rip": RegisterValue(word, f"word {at:#x}"), "rsp": RegisterValue(at + 8, f"after word {at:#x}")}
         return Frame(
             index=index,
-            kind="call",
-            stack=stack.kind if stack else "unknown",
+            kind=FrameKind.CALL,
+            stack=StackKind.UNKNOWN if stack is None else stack.kind,
             ip=word,
             exact=exact,
             location=self._terrain.locate(word if exact else word - 1),
             registers=registers,
             came_from=at,
-            source="scan",
+            source=Source.SCAN,
             reliable=False,
             doubt=why,
         )
@@ -134,7 +134,7 @@ class Scan:
         """The state that a walk could begin with at a word: of a caller, or of interrupted code."""
         if self.is_return(word):
             registers = {"rip": RegisterValue(word, f"word {at:#x}"), "rsp": RegisterValue(at + 8, f"word {at:#x} + 8")}
-            return State(word, False, registers, "call", at)
+            return State(word, False, registers, FrameKind.CALL, at)
         return self.saved(at, stack)
 
     def is_return(self, word: int) -> bool:
@@ -156,21 +156,25 @@ class Scan:
         if implausible(registers) is not None or ip == 0:
             return None
         if is_user(registers):
-            at_top = stack.kind == "task" and stack.end - at - PT_REGS_SIZE in (0, 16) and not ip >> 47
-            return State(ip, True, registers, "interrupt", at + PT_REGS["rip"]) if at_top else None
+            at_top = stack.kind is StackKind.TASK and stack.end - at - PT_REGS_SIZE in (0, 16) and not ip >> 47
+            return State(ip, True, registers, FrameKind.INTERRUPT, at + PT_REGS["rip"]) if at_top else None
         if not self._terrain.is_text(ip) or self._calls.is_boundary(ip) is False:
             return None
-        return State(ip, True, registers, "interrupt", at + PT_REGS["rip"])
+        return State(ip, True, registers, FrameKind.INTERRUPT, at + PT_REGS["rip"])
 
 
 def _is_good(walk: Walk, calls: Calls) -> bool:
     """Whether a walk from a guess is worth showing as one chain."""
-    sure = [frame for frame in walk.frames if frame.mark in " ~"]
-    if walk.end != "stopped":
+    sure = [frame for frame in walk.frames if frame.mark.is_sure]
+    if walk.end is not WalkEnd.STOPPED:
         return len(sure) == len(walk.frames)
     proved = 0
     for below, frame in itertools.pairwise(sure):
-        if frame.kind != "call" or below.location is None or calls.leads_to(frame.ip, below.location) is not True:
+        if (
+            frame.kind is not FrameKind.CALL
+            or below.location is None
+            or calls.leads_to(frame.ip, below.location) is not True
+        ):
             break
         proved += 1
     return proved >= PROVED
@@ -178,9 +182,12 @@ def _is_good(walk: Walk, calls: Calls) -> bool:
 
 def _guessed(frames: Sequence[Frame], index: int) -> list[Frame]:
     """A chain's frames as guesses, numbered from `index` on."""
-    what = "saved registers" if frames[0].kind in ("interrupt", "user") else "a return address"
+    from_registers = frames[0].kind in (FrameKind.INTERRUPT, FrameKind.USER)
     out = []
     for number, frame in enumerate(frames, index):
-        doubt = _RESUMED.format(what=what) if number == index else frame.doubt or _ABOVE.format(index=index)
+        if number == index:
+            doubt: Reason = ResumedByGuess(from_registers)
+        else:
+            doubt = frame.doubt or ReachedThroughGuess(index)
         out.append(replace(frame, index=number, reliable=False, doubt=doubt))
     return out

@@ -11,7 +11,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, cpu_stacks, task_stack
 from orcdbg.kernel.tasks import current_task, online_cpus
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.frame import RegisterValue
+from orcdbg.unwind.frame import FrameKind, RegisterValue
 from orcdbg.unwind.stopped_cpus import hidden_registers
 from orcdbg.unwind.walker import NEW_TASK, State
 
@@ -25,7 +25,7 @@ def running_start(cpu: CpuState) -> State:
     """The state of a CPU whose registers the snapshot recorded: its ip is exact, and all registers are known."""
     registers = {name: RegisterValue(value, cpu.source) for name, value in cpu.registers.items()}
     registers["cs"] = registers["cs"]._replace(value=registers["cs"].value & 0xFFFF)
-    return State(registers["rip"].value, True, registers, "interrupt", None)
+    return State(registers["rip"].value, True, registers, FrameKind.INTERRUPT, None)
 
 
 def sleeping_start(linux: Linux, task: int) -> State:
@@ -37,7 +37,7 @@ def sleeping_start(linux: Linux, task: int) -> State:
     ip = registers["rip"].value
     slot = sp + size - 8
     # A task that never ran starts at an address that no call put there: the kernel too takes it as exact.
-    return State(ip, ip == new_task_ip(linux), registers, "call", slot)
+    return State(ip, ip == new_task_ip(linux), registers, FrameKind.CALL, slot)
 
 
 def new_task_ip(linux: Linux) -> int | None:

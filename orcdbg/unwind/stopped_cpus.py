@@ -10,10 +10,10 @@ from orcdbg.base.errors import MemoryFault, NotFound, UnsupportedFormat
 from orcdbg.base.reading import read_u32, read_u64
 from orcdbg.formats.elf import Note
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import PT_REGS_SIZE, cpu_stacks, task_registers, task_stack
+from orcdbg.kernel.stacks import PT_REGS_SIZE, StackKind, cpu_stacks, task_registers, task_stack
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.snapshot.notes import NT_PRSTATUS, cpu_states
-from orcdbg.unwind.walker import PT_REGS, implausible, saved_registers
+from orcdbg.unwind.saved_registers import PT_REGS, implausible, saved_registers
 
 _NOTE_HEADER, _NAME, _PRSTATUS_SIZE = 12, b"CORE\0\0\0\0", 336
 # asm_exc_nmi, arch/x86/entry/entry_64.S: from the top of the NMI stack down, the CPU's frame (5 words), rdx, the word
@@ -56,7 +56,7 @@ def _nmi_registers(linux: Linux, cpu: int, task: int) -> CpuState | None:
     state = linux.per_cpu("nmi_state", cpu)
     if state is None or read_u32(linux.memory, state) != _NMI_EXECUTING:
         return None
-    own = next((stack for stack in cpu_stacks(linux, cpu) if stack.kind == "nmi"), None)
+    own = next((stack for stack in cpu_stacks(linux, cpu) if stack.kind is StackKind.NMI), None)
     if own is None:
         return None
     if read_u64(linux.memory, own.end - _EXECUTING_AT) == 1:

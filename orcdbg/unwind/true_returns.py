@@ -11,26 +11,40 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.reasons import Reason
 from orcdbg.kernel.kretprobes import kretprobe_returns
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.ret_stack import ReplacedReturn, graph_returns
+from orcdbg.kernel.ret_stack import ReplacedReturn, Tracer, graph_returns
+from orcdbg.orc.reasons import Holder
 from orcdbg.orc.rules.return_trampolines import ReturnTrampoline, ReturnTrampolines
 from orcdbg.unwind.frame import Frame, Recovered
+from orcdbg.unwind.reasons import (
+    EntryHalfWritten,
+    NoRecordOfSlot,
+    RecordsUnreadable,
+    RecordsWithoutSlots,
+    ReplacedTooOften,
+    ReturnRegisterUnknown,
+    TrueReturnLost,
+)
 
 MAX_LAYERS = 64  # tracers and probes on one slot
 # While these run, the newest entry may be half written.
 _ENTERING = ("prepare_ftrace_return", "function_graph_enter", "function_graph_enter_regs", "ftrace_graph_func")
-_NOT_COMPLETE = "function_graph was just taking this return address: its entry may be from an earlier call"
+_STRUCTURE = {
+    Tracer.FGRAPH: "ftrace_ret_stack",
+    Tracer.KRETPROBE: "kretprobe_instance",
+    Tracer.RETHOOK: "rethook_node",
+}
 
 
 class TrueReturn(NamedTuple):
-    """A caller's ip and where it was found; `problem` says why there is none, `doubt` why it may be wrong."""
+    """A caller's ip and where it was found; `doubt` says why it may be wrong."""
 
     ip: int
     source: str
-    recovered: Recovered | None = None
-    problem: str | None = None
-    doubt: str | None = None
+    recovered: Recovered
+    doubt: Reason | None = None
 
 
 class TrueReturns:
@@ -49,66 +63,69 @@ class TrueReturns:
         self._used: set[int] = set()
 
     @functools.cached_property
-    def _graph(self) -> tuple[Sequence[ReplacedReturn], str | None]:
+    def _graph(self) -> tuple[Sequence[ReplacedReturn], RecordsUnreadable | None]:
         return _read(lambda: graph_returns(self._linux, self._task), "task_struct.ret_stack")
 
     @functools.cached_property
-    def _probes(self) -> tuple[Sequence[ReplacedReturn], str | None]:
+    def _probes(self) -> tuple[Sequence[ReplacedReturn], RecordsUnreadable | None]:
         return _read(lambda: kretprobe_returns(self._linux, self._task), "the task's kretprobe instances")
 
-    def of(self, frames: Sequence[Frame], slot: int, word: int) -> TrueReturn | None:
-        """The return address of the last of `frames`, whose return slot `slot` holds `word`; None where that is `word`."""
+    def of(self, frames: Sequence[Frame], slot: int, word: int) -> TrueReturn | Reason | None:
+        """The return address of the last of `frames`, whose return slot `slot` holds `word`.
+
+        None where that is `word`, and a reason where it is lost.
+        """
         frame = frames[-1]
         place = self._trampolines.place(frame.ip, frame.exact)
         inside = self._trampolines.at(frame.ip if frame.exact else frame.ip - 1)
-        if place is None or inside is None or place.holder == "slot":
+        if place is None or inside is None or place.holder is Holder.SLOT:
             hidden_by = self._trampolines.by_start.get(word)
             return None if hidden_by is None else self._recover(frames, slot, hidden_by, False)
-        if place.holder == "record":
+        if place.holder is Holder.RECORD:
             return self._recover(frames, slot, inside, True)
-        value = frame.registers.get(place.holder)
+        value = frame.registers.get(place.holder.value)
         if value is None:
-            return TrueReturn(0, "", None, f"the return address is in {place.holder}, which is not known in this frame")
+            return ReturnRegisterUnknown(place.holder.value)
         recovered = Recovered(inside.by, inside.start)
-        found = TrueReturn(value.value, f"{place.holder} of frame #{frame.index}, in {inside.name}", recovered)
+        found = TrueReturn(value.value, f"{place.holder.value} of frame #{frame.index}, in {inside.name}", recovered)
         outer = self._trampolines.by_start.get(value.value)
         return found if outer is None else self._recover(frames, slot, outer, False)
 
-    def _recover(self, frames: Sequence[Frame], slot: int, first: ReturnTrampoline, inside: bool) -> TrueReturn:
+    def _recover(
+        self, frames: Sequence[Frame], slot: int, first: ReturnTrampoline, inside: bool
+    ) -> TrueReturn | Reason:
         """Follows the entries that name the slot until one holds no trampoline's address."""
         trampoline, sources, by = first, list[str](), first.by
         for _ in range(MAX_LAYERS):
-            entry, problem = self._next(trampoline, slot, inside)
-            if entry is None:
-                return TrueReturn(
-                    0, "", None, f"the return address in {slot:#x} was replaced by {first.name}, {problem}"
-                )
+            entry = self._next(trampoline, slot, inside)
+            if isinstance(entry, Reason):
+                return TrueReturnLost(slot, first.name, entry)
             self._used.add(entry.record)
             by = by if sources else entry.owner or by
             sources.append(f"{_STRUCTURE[trampoline.by]} {entry.record:#x}")
             outer = self._trampolines.by_start.get(entry.address)
             if outer is None:
                 source = f"{', '.join(sources)} (return slot {slot:#x} holds {first.name})"
-                return TrueReturn(entry.address, source, Recovered(by, first.start), None, self._doubt(frames, slot))
+                return TrueReturn(entry.address, source, Recovered(by, first.start), self._doubt(frames, slot))
             trampoline = outer
-        return TrueReturn(0, "", None, f"the return address in {slot:#x} was replaced more than {MAX_LAYERS} times")
+        return ReplacedTooOften(slot, MAX_LAYERS)
 
-    def _next(self, trampoline: ReturnTrampoline, slot: int, inside: bool) -> tuple[ReplacedReturn | None, str]:
+    def _next(self, trampoline: ReturnTrampoline, slot: int, inside: bool) -> ReplacedReturn | Reason:
         """The newest entry for a slot that was not used yet, or why there is none."""
-        entries, problem = self._graph if trampoline.by == "fgraph" else self._probes
-        if problem:
-            return None, f"and the true one cannot be read: {problem}"
+        entries, problem = self._graph if trampoline.by is Tracer.FGRAPH else self._probes
+        if problem is not None:
+            return problem
         mine = [e for e in entries if e.slot in (slot, None) and e.record not in self._used]
         if any(e.slot is None for e in mine):
-            return None, "and this kernel does not say which entry is of this slot"
+            return RecordsWithoutSlots()
         listed = [e for e in mine if not e.is_taken_back]
         # The handler inside a trampoline takes the entry off the list before it is back with the address.
         usable = listed or (mine if inside else [])
         if not usable:
-            return None, f"and no {_STRUCTURE[trampoline.by]} names this slot"
-        return usable[0], ""
+            return NoRecordOfSlot(_STRUCTURE[trampoline.by])
+        return usable[0]
 
-    def _doubt(self, frames: Sequence[Frame], slot: int) -> str | None:
+    def _doubt(self, frames: Sequence[Frame], slot: int) -> EntryHalfWritten | None:
         """Whether function_graph may be about to write the entry that was found."""
         recent = frames[-6:]
         if not any(f.location is not None and f.location.symbol in _ENTERING for f in recent):
@@ -116,14 +133,13 @@ class TrueReturns:
         entries = [e for e in self._graph[0] if e.slot == slot and not e.is_taken_back]
         # Before 5.17 the slot was replaced first, and the entry written then. Kernels that write it first have this function.
         writes_first = self._linux.find_address("ftrace_graph_func") is not None
-        return None if writes_first and len(entries) == 1 else _NOT_COMPLETE
+        return None if writes_first and len(entries) == 1 else EntryHalfWritten()
 
 
-_STRUCTURE = {"fgraph": "ftrace_ret_stack", "kretprobe": "kretprobe_instance", "rethook": "rethook_node"}
-
-
-def _read(read: Callable[[], list[ReplacedReturn]], what: str) -> tuple[Sequence[ReplacedReturn], str | None]:
+def _read(
+    read: Callable[[], list[ReplacedReturn]], what: str
+) -> tuple[Sequence[ReplacedReturn], RecordsUnreadable | None]:
     try:
         return read(), None
     except OrcdbgError as error:
-        return [], f"{what}: {error}"
+        return [], RecordsUnreadable(f"{what}: {error}")

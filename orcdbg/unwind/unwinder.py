@@ -8,14 +8,24 @@ from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import U64, read_memory_pieces
+from orcdbg.base.reasons import Reason
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, task_registers, task_stack, task_stack_size
+from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, StackKind, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import Task, all_task_addresses
 from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
 from orcdbg.unwind.judge.calls import Calls
+from orcdbg.unwind.reasons import (
+    CpuNotSaved,
+    NotBehindSwitch,
+    OnlyText,
+    StackGone,
+    StackPointerElsewhere,
+    StartUnreadable,
+)
+from orcdbg.unwind.saved_registers import PT_REGS, is_user, saved_registers
 from orcdbg.unwind.scan import Scan
 from orcdbg.unwind.starts import (
     inactive_frame,
@@ -29,13 +39,11 @@ from orcdbg.unwind.true_returns import TrueReturns
 from orcdbg.unwind.user_edge import add_user
 from orcdbg.unwind.walker import (
     MAX_FRAMES,
-    PT_REGS,
     State,
     Terrain,
     Walk,
+    WalkEnd,
     Walker,
-    is_user,
-    saved_registers,
 )
 
 _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
@@ -64,7 +72,7 @@ class Unwinder:
         source = "none"
         try:
             if is_running and note is None:
-                walk = Walk(end_reason=f"running on CPU {cpu}, whose registers are not in the snapshot")
+                walk = Walk(end_reason=CpuNotSaved(cpu))
             elif note is not None:
                 source = note.source
                 walk = self._walk(task, cpu, running_start(note))
@@ -72,8 +80,8 @@ class Unwinder:
                 source = "inactive_task_frame"
                 walk = self._sleeping(task)
         except MemoryFault as error:
-            walk = Walk(end_reason=f"the starting registers cannot be read: {error}")
-        end = self._end_word(task, walk)
+            walk = Walk(end_reason=StartUnreadable(str(error)))
+        end = _end_of(task, walk)
         shown_cpu = cpu if is_running else task.cpu
         return StackTrace(
             task.address, task.pid, task.comm, shown_cpu, is_running, source, tuple(walk.frames), end, walk.end_reason
@@ -95,7 +103,9 @@ class Unwinder:
         return Lockstep(self._terrain, *inactive_frame(self._linux), self._is_plain_start)
 
     def _is_plain_start(self, ip: int) -> bool:
-        return ip != new_task_ip(self._linux) and self._start_problem(State(ip, False, {}, "call", None)) is None
+        return (
+            ip != new_task_ip(self._linux) and self._start_problem(State(ip, False, {}, FrameKind.CALL, None)) is None
+        )
 
     def _sleepers(self, tasks: Sequence[Task]) -> list[Sleeper]:
         """Where the tasks' stacks are used; one whose stack pointer cannot be read is on no stack."""
@@ -117,7 +127,7 @@ class Unwinder:
         """The stack from registers that the user gave, over the stacks of `task` and its CPU, or its innermost frames."""
         cpu, _ = self.running.get(task.address, (task.cpu, None))
         walk = self._walk(task, cpu, state, most)
-        end = self._end_word(task, walk)
+        end = _end_of(task, walk)
         frames = tuple(walk.frames)
         return StackTrace(task.address, task.pid, task.comm, cpu, False, source, frames, end, walk.end_reason)
 
@@ -128,10 +138,10 @@ class Unwinder:
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
         walk = self._judged(task, stacks, start, most)
-        if walk.end == "stopped" and len(walk.frames) < most:
+        if walk.end is WalkEnd.STOPPED and len(walk.frames) < most:
             walk.frames += self._beyond(task, stacks, walk.frames[-1].sp if walk.frames else sp, len(walk.frames))
         own = task_stack(self._linux, task.address)
-        if walk.end == "end" and own is not None and not task.is_kernel_thread:
+        if walk.end is WalkEnd.FIRST_FRAME and own is not None and not task.is_kernel_thread:
             self._add_first_user_frame(walk, task_registers(self._linux, own))
         return walk
 
@@ -142,7 +152,7 @@ class Unwinder:
         if len(walk.frames) < most:
             add_user(self._linux, walk, stacks)
         if self._terrain.evidence is not None:
-            broke_off = walk.end == "stopped" and not walk.is_missing and len(walk.frames) < most
+            broke_off = walk.end is WalkEnd.STOPPED and not walk.is_missing and len(walk.frames) < most
             walk.frames = self._terrain.evidence.judge(walk.frames, stacks, broke_off)
         return walk
 
@@ -178,8 +188,7 @@ class Unwinder:
         numbered = tuple(replace(line, index=index) for index, line in enumerate(found))
         cpu, _ = self.running.get(task.address, (task.cpu, None))
         is_running = task.address in self.running
-        why = "these are the text addresses on the stack, not who called whom"
-        return StackTrace(task.address, task.pid, task.comm, cpu, is_running, "scan", numbered, "stopped", why)
+        return StackTrace(task.address, task.pid, task.comm, cpu, is_running, "scan", numbered, End.STOPPED, OnlyText())
 
     def _all_task_stacks(self) -> Iterator[Stack]:
         try:
@@ -193,18 +202,17 @@ class Unwinder:
     def _sleeping(self, task: Task) -> Walk:
         stack = task_stack(self._linux, task.address)
         if stack is None:
-            return Walk(end_reason="the task has no stack any more (it has exited)")
+            return Walk(end_reason=StackGone())
         if not stack.holds(self._linux.member("task_struct", "thread.sp", task.address)):
-            return Walk(end_reason=f"thread.sp is not on the task's stack at {stack.begin:#x}")
+            return Walk(end_reason=StackPointerElsewhere(stack.begin))
         start = sleeping_start(self._linux, task.address)
         problem = self._start_problem(start)
-        if problem and not self._terrain.is_text(start.ip):
+        if problem is not None and not self._terrain.is_text(start.ip):
             return Walk(self._beyond(task, [stack], start.registers["rsp"].value, 0), end_reason=problem)
-        if problem:
-            start.reliable, start.doubt = False, problem
+        start.doubt = problem
         return self._walk(task, None, start)
 
-    def _start_problem(self, start: State) -> str | None:
+    def _start_problem(self, start: State) -> Reason | None:
         """Why a sleeping task's saved ip cannot be where it was switched out, or None.
 
         It is a new task's first instruction, or it follows the call of __switch_to_asm.
@@ -217,7 +225,7 @@ class Unwinder:
             return None  # the text is not in the snapshot, and there is nothing to check against
         if switch is None or target == switch:
             return None
-        return f"the saved ip {start.ip:#x} does not follow the call of __switch_to_asm"
+        return NotBehindSwitch(start.ip)
 
     def _add_first_user_frame(self, walk: Walk, address: int) -> None:
         """A new user task has no caller, but the registers it will begin with are at the top of its stack."""
@@ -229,14 +237,22 @@ class Unwinder:
         if is_user(registers):
             slot = address + PT_REGS["rip"]
             ip = registers["rip"].value
-            walk.frames.append(Frame(len(walk.frames), "user", "unknown", ip, True, None, registers, slot))
-            walk.end = "user"
+            walk.frames.append(
+                Frame(len(walk.frames), FrameKind.USER, StackKind.UNKNOWN, ip, True, None, registers, slot)
+            )
+            walk.end = WalkEnd.USER
 
-    def _end_word(self, task: Task, walk: Walk) -> str:
-        """The contract's word for how a walk ended."""
-        if walk.end != "end":
-            return walk.end
-        if task.pid != 0:
-            return "kthread"
-        names = {frame.location.symbol for frame in walk.frames if frame.location}
-        return "idle" if names & set(_IDLE_LOOPS) or not names & {"start_kernel"} else "boot"
+
+def _end_of(task: Task, walk: Walk) -> End:
+    """How a task's stack ends, where its walk ended."""
+    if walk.end is WalkEnd.STOPPED:
+        return End.STOPPED
+    if walk.end is WalkEnd.USER:
+        return End.USER
+    if task.pid != 0:
+        return End.KTHREAD
+
+    # The first task has no loop to idle in before the boot is through.
+    names = {frame.location.symbol for frame in walk.frames if frame.location}
+    is_booting = "start_kernel" in names and not names & set(_IDLE_LOOPS)
+    return End.BOOT if is_booting else End.IDLE

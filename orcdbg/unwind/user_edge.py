@@ -10,23 +10,41 @@ swapgs_restore_regs_and_return_to_usermode of arch/x86/entry/entry_64.S.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
+from orcdbg.base.reasons import Reason
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack, task_registers
-from orcdbg.unwind.frame import Frame, Registers, RegisterValue
-from orcdbg.unwind.walker import IRET, PT_REGS, USER_CS, Walk, implausible, is_user, saved_registers
+from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack, StackKind, task_registers
+from orcdbg.orc.effective import Source
+from orcdbg.orc.rows import RowType
+from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue
+from orcdbg.unwind.reasons import IretWordsPushed, ReachedThroughDoubt, UserIpInRcx, UserRegistersRestored
+from orcdbg.unwind.saved_registers import (
+    IRET_FRAME,
+    PT_REGS,
+    USER_CS,
+    implausible,
+    is_user,
+    saved_registers,
+)
+from orcdbg.unwind.walker import Walk, WalkEnd
 from orcdbg.x86.decode import decode
 
 _ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"
 _LEFT = "entry_SYSRETQ_unsafe_stack"  # to 5.19 part of the next one
 _SYSRET, _RESTORE = "syscall_return_via_sysret", "common_interrupt_return"
 _SYSCALLS = (_FRAMED, _SYSRET, _RESTORE, "swapgs_restore_regs_and_return_to_usermode")
-_IN_RCX = "no registers are saved here; the user's ip is in rcx, where syscall put it and sysret takes it from"
-_PUSHED = "the registers are not all saved here; the words that iret takes are at the top of the task's stack"
-_RESTORED = "the user's registers are restored; they still lie at the top of the task's stack"
+
+
+@dataclass(frozen=True, slots=True)
+class _User:
+    """The user's registers, the slot of their ip if they are saved, and why they are these."""
+
+    registers: Registers
+    slot: int | None
+    why: Reason
 
 
 def add_user(linux: Linux, walk: Walk, stacks: Sequence[Stack]) -> None:
@@ -37,33 +55,46 @@ def add_user(linux: Linux, walk: Walk, stacks: Sequence[Stack]) -> None:
         walk: a walk whose last frame has a row that says "end of stack" and is not a first frame.
         stacks: those of the task, its own first, and those of its CPU.
     """
-    if not walk.frames or walk.end != "stopped":
+    if not walk.frames or walk.end is not WalkEnd.STOPPED:
         return
     last = walk.frames[-1]
-    if last.location is None or not last.exact or last.entry is None or last.entry.row.type != "end_of_stack":
+    if last.location is None or not last.exact or last.row_type is not RowType.END_OF_STACK:
         return
     try:
-        found = _find(linux, last, last.location.symbol, stacks)
+        user = _find(linux, last, last.location.symbol, stacks)
     except (MemoryFault, NotFound):
         return
-    if found is None:
+    if user is None:
         return
-    registers, slot, why = found
-    is_pushed = why == _PUSHED
-    cfa = slot if is_pushed or slot is None else slot - PT_REGS["rip"]
+
+    # Where only the words that iret takes are pushed, these are the CFA; else it is the whole pt_regs.
+    is_pushed = isinstance(user.why, IretWordsPushed)
+    cfa = user.slot if is_pushed or user.slot is None else user.slot - PT_REGS["rip"]
     rule = f"sp+{cfa - last.sp}" if is_pushed and cfa is not None else None
-    walk.frames[-1] = replace(last, source="trampoline", rule=rule, cfa=cfa, return_slot=slot, notes=(why,))
-    reliable = last.reliable and last.doubt is None
-    doubt = None if reliable else f"reached through frame #{last.index}, which is in doubt"
-    ip = registers["rip"].value
-    user = Frame(last.index + 1, "user", "unknown", ip, True, None, registers, slot, reliable=reliable, doubt=doubt)
-    walk.frames.append(user)
-    walk.end, walk.end_reason = "user", None
+    walk.frames[-1] = replace(
+        last, source=Source.TRAMPOLINE, rule=rule, cfa=cfa, return_slot=user.slot, notes=(user.why,)
+    )
+    walk.frames.append(
+        Frame(
+            index=last.index + 1,
+            kind=FrameKind.USER,
+            stack=StackKind.UNKNOWN,
+            ip=user.registers["rip"].value,
+            exact=True,
+            location=None,
+            registers=user.registers,
+            came_from=user.slot,
+            reliable=last.is_trusted,
+            doubt=None if last.is_trusted else ReachedThroughDoubt(last.index),
+        )
+    )
+    walk.end, walk.end_reason = WalkEnd.USER, None
 
 
-def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> tuple[Registers, int | None, str] | None:
-    """The user's registers, the slot of their ip, and why they are these."""
-    own, rsp = next((stack for stack in stacks if stack.kind == "task"), None), frame.registers["rsp"]
+def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> _User | None:
+    """The user's registers, as far as the code tells where they are."""
+    own = next((stack for stack in stacks if stack.kind is StackKind.TASK), None)
+    rsp = frame.registers["rsp"]
     if symbol == _ENTRY:
         is_kept = _has_kept_sp(linux, frame)
         return None if is_kept is None else _from_rcx(frame, _kept_sp(linux, stacks) if is_kept else rsp)
@@ -76,32 +107,32 @@ def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> t
     if own.begin <= frame.sp <= own.end:
         if saved <= frame.sp <= iret:
             words = linux.memory.read(iret, IRET_SIZE)
-            names = {name: 8 * number for number, name in enumerate(IRET)}
-            return _checked(saved_registers(words, names, f"interrupt frame {iret:#x}"), iret, _PUSHED)
+            registers = saved_registers(words, IRET_FRAME, f"interrupt frame {iret:#x}")
+            return _checked(_User(registers, iret, IretWordsPushed()))
         is_between = symbol == _SWITCHED and iret < frame.sp <= iret + IRET_SIZE
         return _from_rcx(frame, _kept_sp(linux, stacks)) if is_between else None
     if symbol == _SWITCHED or not any(
-        stack.kind == "entry" and stack.begin <= frame.sp <= stack.end for stack in stacks
+        stack.kind is StackKind.ENTRY and stack.begin <= frame.sp <= stack.end for stack in stacks
     ):
         return None
     registers = saved_registers(linux.memory.read(saved, PT_REGS_SIZE), PT_REGS, f"pt_regs {saved:#x}")
     if symbol != _RESTORE and frame.registers.get("rcx", registers["rip"]).value != registers["rip"].value:
         return None
-    return _checked(registers, saved + PT_REGS["rip"], _RESTORED)
+    return _checked(_User(registers, saved + PT_REGS["rip"], UserRegistersRestored()))
 
 
-def _checked(registers: Registers, slot: int, why: str) -> tuple[Registers, int | None, str] | None:
-    return (registers, slot, why) if is_user(registers) and implausible(registers) is None else None
+def _checked(user: _User) -> _User | None:
+    return user if is_user(user.registers) and implausible(user.registers) is None else None
 
 
-def _from_rcx(frame: Frame, sp: RegisterValue | None) -> tuple[Registers, int | None, str] | None:
+def _from_rcx(frame: Frame, sp: RegisterValue | None) -> _User | None:
     ip, flags = frame.registers.get("rcx"), frame.registers.get("r11")
     if ip is None or flags is None or sp is None or ip.value >> 63:
         return None
     cs = RegisterValue(USER_CS[0], "the mode that syscall and sysret are for")
     ip = ip._replace(source=f"rcx of frame #{frame.index}")
     flags = flags._replace(source=f"r11 of frame #{frame.index}")
-    return {"rip": ip, "rsp": sp, "rflags": flags, "cs": cs}, None, _IN_RCX
+    return _User({"rip": ip, "rsp": sp, "rflags": flags, "cs": cs}, None, UserIpInRcx())
 
 
 def _has_kept_sp(linux: Linux, frame: Frame) -> bool | None:

@@ -20,7 +20,7 @@ from orcdbg.commands.stack_choice import CrashStacks, StackGroups
 from orcdbg.commands.structures import Structure
 from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.image.source_position import Position
-from orcdbg.orc.overlay import PatchEffect
+from orcdbg.orc.effective import PatchEffect
 from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
 from orcdbg.views import (
@@ -36,6 +36,7 @@ from orcdbg.views import (
 )
 from orcdbg.views.audit_json import hexadecimal
 from orcdbg.views.lines import position_json
+from orcdbg.views.reasons import message_of, words, words_or_none
 from orcdbg.views.steps import Context, Steps, Stops, stepping_json
 
 SCHEMA = 1
@@ -50,7 +51,7 @@ def envelope(command: str, result: results.Result) -> Json:
 def error_envelope(command: str, error: OrcdbgError) -> Json:
     """One failed command's line."""
     state = error.state if isinstance(error, NotInSnapshot) else None
-    about = {"kind": error.kind, "message": error.message, "hint": error.hint, "state": state}
+    about = {"kind": error.kind, "message": message_of(error), "hint": error.hint, "state": state}
     return {"schema": SCHEMA, "command": command, "ok": False, "error": about}
 
 
@@ -81,7 +82,7 @@ def _patch(patch: PatchEffect | None) -> Json | None:
         "instructions": list(patch.instructions),
         "stated_rule": patch.stated_rule,
         "decided_by": patch.site.decided_by,
-        "text_from": patch.text_from,
+        "text_from": patch.text_from.value,
     }
 
 
@@ -96,8 +97,8 @@ def frame(found: Frame, position: Position | None = None) -> Json:
     recovered = found.recovered
     return {
         "index": found.index,
-        "kind": found.kind,
-        "stack": found.stack,
+        "kind": found.kind.value,
+        "stack": found.stack.value,
         "ip": hexadecimal(found.ip),
         "symbol": place.symbol if place else None,
         "offset": found.ip - place.start if place else None,
@@ -107,14 +108,14 @@ def frame(found: Frame, position: Position | None = None) -> Json:
         "bp": hexadecimal(found.bp),
         "cfa": hexadecimal(found.cfa),
         "rule": found.rule,
-        "source": found.source,
+        "source": found.source.value,
         "orc": audit_json.orc_json(found.entry),
         "patch": _patch(found.patch),
         "return_slot": hexadecimal(found.return_slot),
-        "recovered": {"by": recovered.by, "trampoline": hexadecimal(recovered.trampoline)} if recovered else None,
-        "reliable": found.reliable and found.doubt is None,
-        "doubt": found.doubt,
-        "notes": list(found.notes),
+        "recovered": {"by": recovered.by.value, "trampoline": hexadecimal(recovered.trampoline)} if recovered else None,
+        "reliable": found.is_trusted,
+        "doubt": words_or_none(found.doubt),
+        "notes": [words(note) for note in found.notes],
         **position_json(position),
     }
 
@@ -134,8 +135,8 @@ def stack(
         "registers_from": trace.registers_from,
         "syscall": syscall,
         "frames": frames,
-        "end": trace.end,
-        "end_reason": trace.end_reason,
+        "end": trace.end.value,
+        "end_reason": words_or_none(trace.end_reason),
     }
 
 
@@ -191,9 +192,6 @@ def _(result: results.FrameRegisters) -> Json:
 @encode.register
 def _(result: results.OrcAnswer) -> Json:
     effective = result.effective
-    patched = effective.patch is not None and effective.patch.adjust != 0
-    source = "none" if effective.entry is None else "patch" if patched else "orc"
-    source = effective.by if effective.thunk is not None else source
     return {
         "address": hexadecimal(result.address),
         "symbol": result.symbol,
@@ -201,8 +199,8 @@ def _(result: results.OrcAnswer) -> Json:
         "effective": {
             "rule": str(effective.rule) if effective.rule else None,
             "bp_rule": result.bp_rule,
-            "source": source,
-            "doubt": effective.doubt,
+            "source": effective.source.value,
+            "doubt": words_or_none(effective.doubt),
         },
         "patch": _patch(effective.patch),
     }

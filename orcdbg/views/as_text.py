@@ -17,6 +17,7 @@ from orcdbg.commands.register_search import SavedSets
 from orcdbg.commands.stack_choice import CrashStacks, StackGroups
 from orcdbg.commands.structures import Structure
 from orcdbg.commands.trim import Trimmed, TrimmedImage
+from orcdbg.orc.effective import Corrected, Derived
 from orcdbg.views import (
     audit,
     checkup,
@@ -34,6 +35,7 @@ from orcdbg.views import (
     trim,
 )
 from orcdbg.views.page import Line, line
+from orcdbg.views.reasons import words
 from orcdbg.views.steps import Context, Steps, Stops, context_lines, steps_lines, stops_lines
 
 Width = int | None
@@ -100,16 +102,16 @@ def _(result: results.OrcAnswer, width: Width) -> Iterator[Line]:
     yield from frames.entry_lines(result.entry)
     effective = result.effective
     rule = str(effective.rule) if effective.rule else "none"
-    if effective.patch is not None and effective.patch.adjust:
+    if isinstance(effective, Corrected):
         yield line(("~    true rule  ", "mark"), f"{rule}  (stated {effective.patch.stated_rule})")
         yield from frames.site_lines(effective.patch.site)
-    elif effective.thunk is not None and effective.rule is not None:
-        yield line(("~    true rule  ", "mark"), f"{rule}  ({effective.why})")
+    elif isinstance(effective, Derived):
+        yield line(("~    true rule  ", "mark"), f"{rule}  ({words(effective.reason)})")
     else:
         yield line(("          rule  ", "label"), rule)
     yield line(("  caller's rbp  ", "label"), result.bp_rule or "none")
-    if effective.doubt:
-        yield line(("!  ", "doubt"), effective.doubt)
+    if effective.doubt is not None:
+        yield line(("!  ", "doubt"), words(effective.doubt))
 
 
 @lines_of.register

@@ -32,7 +32,12 @@ def orc_json(entry: OrcEntry | None) -> Json | None:
         "entry_ip": hexadecimal(entry.entry_ip),
         "address": hexadecimal(entry.address),
         "raw": entry.raw.hex(),
-        **row._asdict(),
+        "sp_reg": row.sp_reg.value,
+        "sp_offset": row.sp_offset,
+        "bp_reg": row.bp_reg.value,
+        "bp_offset": row.bp_offset,
+        "type": row.type.value,
+        "signal": row.signal,
     }
 
 

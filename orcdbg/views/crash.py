@@ -8,19 +8,21 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orcdbg.unwind.frame import Frame, Registers, StackTrace
+from orcdbg.kernel.stacks import StackKind
+from orcdbg.unwind.frame import End, Frame, FrameKind, Registers, StackTrace
 from orcdbg.unwind.starts import INACTIVE
 from orcdbg.views.page import Line, line
+from orcdbg.views.reasons import words_or_none
 
 _STACKS = {
-    "irq": "IRQ stack",
-    "nmi": "NMI exception stack",
-    "df": "DOUBLEFAULT exception stack",
-    "db": "DEBUG exception stack",
-    "mce": "MCE exception stack",
-    "vc": "VC exception stack",
-    "entry": "ENTRY_TRAMPOLINE stack",
-    "softirq": "IRQ stack",
+    StackKind.IRQ: "IRQ stack",
+    StackKind.NMI: "NMI exception stack",
+    StackKind.DF: "DOUBLEFAULT exception stack",
+    StackKind.DB: "DEBUG exception stack",
+    StackKind.MCE: "MCE exception stack",
+    StackKind.VC: "VC exception stack",
+    StackKind.ENTRY: "ENTRY_TRAMPOLINE stack",
+    StackKind.SOFTIRQ: "IRQ stack",
 }
 _ROWS = (
     (("RIP", "rip"), ("RSP", "rsp"), ("RFLAGS", "rflags")),
@@ -51,7 +53,7 @@ def register_lines(registers: Registers) -> Iterator[Line]:
 
 def _slot(frame: Frame) -> int:
     """The address in brackets: of a sleeping task's first frame the saved stack pointer, of an interrupted one its own."""
-    if frame.kind != "call" or frame.came_from is None:
+    if frame.kind is not FrameKind.CALL or frame.came_from is None:
         return frame.sp
     return frame.came_from if frame.index else frame.came_from - INACTIVE["ret_addr"]
 
@@ -59,7 +61,7 @@ def _slot(frame: Frame) -> int:
 def _frame_line(frame: Frame, name: str) -> Line:
     module = f" [{frame.location.module}]" if frame.location and frame.location.module else ""
     pieces = line(f"{f'#{frame.index}':>3} [{_slot(frame):x}] ", (name, "symbol"), f" at {frame.ip:x}{module}")
-    return pieces if frame.mark in " ~" else [*pieces, *line(("  ?", "doubt"))]
+    return pieces if frame.mark.is_sure else [*pieces, *line(("  ?", "doubt"))]
 
 
 def _name(frame: Frame) -> str:
@@ -71,18 +73,18 @@ def crash_lines(trace: StackTrace) -> Iterator[Line]:
     yield crash_header(trace)
     for index, frame in enumerate(trace.frames):
         before = trace.frames[index - 1] if index else None
-        if frame.kind == "user":
+        if frame.kind is FrameKind.USER:
             yield from register_lines(frame.registers)
             continue
-        if before is not None and frame.kind != "call":
+        if before is not None and frame.kind is not FrameKind.CALL:
             offset = f"+{frame.ip - frame.location.start}" if frame.location else ""
             yield line(f"    [exception RIP: {_name(frame)}{offset}]" if offset else "    [exception RIP: unknown]")
             yield from register_lines(frame.registers)
-        if before is not None and before.stack != frame.stack and before.stack in _STACKS:
+        if before is not None and before.stack is not frame.stack and before.stack in _STACKS:
             yield line(f"--- <{_STACKS[before.stack]}> ---")
         yield _frame_line(frame, _name(frame))
-    if trace.end == "stopped":
-        yield line((f"bt: {trace.end_reason}", "doubt"))
+    if trace.end is End.STOPPED:
+        yield line((f"bt: {words_or_none(trace.end_reason)}", "doubt"))
 
 
 def crash_stacks_lines(traces: Sequence[StackTrace]) -> Iterator[Line]:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from orcdbg.commands.results import FrameDetail
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.site import PatchSite
-from orcdbg.unwind.frame import Frame, Registers
+from orcdbg.unwind.frame import Frame, FrameKind, Registers
 from orcdbg.views.code import instruction_lines
 from orcdbg.views.lines import words
 from orcdbg.views.page import Line, fold, line
@@ -30,8 +30,8 @@ def row_text(entry: OrcEntry) -> str:
     """An ORC row's fields as the kernel names them."""
     row = entry.row
     return (
-        f"sp_reg {row.sp_reg}  sp_offset {row.sp_offset}  bp_reg {row.bp_reg}  bp_offset {row.bp_offset}  "
-        f"type {row.type}  signal {int(row.signal)}"
+        f"sp_reg {row.sp_reg.value}  sp_offset {row.sp_offset}  bp_reg {row.bp_reg.value}  bp_offset {row.bp_offset}  "
+        f"type {row.type.value}  signal {int(row.signal)}"
     )
 
 
@@ -51,9 +51,9 @@ def site_lines(site: PatchSite) -> Iterator[Line]:
 
 
 def _kind_words(frame: Frame) -> str:
-    if frame.kind == "call":
+    if frame.kind is FrameKind.CALL:
         return "a return address: looked up at ip - 1"
-    return "an exact address" + ("" if frame.kind == "user" else ": the instruction that was to run next")
+    return "an exact address" + ("" if frame.kind is FrameKind.USER else ": the instruction that was to run next")
 
 
 def detail_lines(result: FrameDetail, width: int | None) -> Iterator[Line]:
@@ -67,11 +67,11 @@ def detail_lines(result: FrameDetail, width: int | None) -> Iterator[Line]:
 
 def _detail(result: FrameDetail) -> Iterator[Line]:
     frame = result.frame
-    where = "in user mode" if frame.kind == "user" else f"on the {frame.stack} stack"
-    name = "user mode" if frame.kind == "user" else name_of(frame)
-    yield line((f"{frame.mark}#{frame.index} {name}", "header"), f"  {frame.ip:016x}  {where}")
+    where = "in user mode" if frame.kind is FrameKind.USER else f"on the {frame.stack.value} stack"
+    name = "user mode" if frame.kind is FrameKind.USER else name_of(frame)
+    yield line((f"{frame.mark.value}#{frame.index} {name}", "header"), f"  {frame.ip:016x}  {where}")
     yield _fact("ip", f"{_kind_words(frame)}; from {frame.registers['rip'].source}")
-    if frame.kind == "user":
+    if frame.kind is FrameKind.USER:
         yield _fact("ORC row", "none: ORC describes the kernel only")
         return
     if result.position is not None:
@@ -112,7 +112,7 @@ def _patch_lines(result: FrameDetail) -> Iterator[Line]:
 
 def _step_lines(result: FrameDetail) -> Iterator[Line]:
     frame = result.frame
-    if frame.patch is not None and frame.patch.adjust:
+    if frame.is_corrected and frame.patch is not None:
         yield _fact("stated rule", frame.patch.stated_rule or "none")
         yield _fact("true rule", f"{frame.rule}  ({frame.patch.adjust:+d}: {' '.join(frame.patch.instructions)})")
     elif frame.rule is not None:

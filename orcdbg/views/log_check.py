@@ -40,7 +40,7 @@ def _check_lines(check: LogCheck) -> Iterator[Line]:
     yield line((f"      {'in the log':<{column}}  here", "label"))
     for row in rows:
         style = "doubt" if row.contradicts else "mark" if row.status == "guess" else ""
-        number = f"{row.frame.mark}#{row.frame.index} " if row.frame else ""
+        number = f"{row.frame.mark.value}#{row.frame.index} " if row.frame else ""
         word = _WORDS[row.status]
         yield line(
             ("!!    " if row.contradicts else "      ", "doubt"),

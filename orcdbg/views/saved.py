@@ -33,7 +33,7 @@ def _where(one: SavedSet, result: SavedSets) -> str:
     mode = "user mode" if one.is_user else "kernel mode"
     task = result.owners.get(one.stack.task or 0)
     owner = f'of PID {task.pid} "{task.comm}"' if task else f"of CPU {one.stack.cpu}"
-    return f"{mode}, {one.stack.kind} stack {owner}"
+    return f"{mode}, {one.stack.kind.value} stack {owner}"
 
 
 def _name(one: SavedSet) -> str:
@@ -54,7 +54,7 @@ def _set(one: SavedSet, result: SavedSets) -> dict[str, Any]:
     ip = one.registers["rip"].value
     return {
         "address": f"{one.address:#x}",
-        "stack": one.stack.kind,
+        "stack": one.stack.kind.value,
         "task": f"{one.stack.task:#x}" if one.stack.task else None,
         "pid": task.pid if task else None,
         "cpu": one.stack.cpu,

@@ -7,22 +7,28 @@ from collections.abc import Iterator, Mapping, Sequence
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.stack_choice import StackGroups
 from orcdbg.image.source_position import Position
-from orcdbg.unwind.frame import DERIVED, OVERFLOWED, Frame, StackTrace
+from orcdbg.kernel.stacks import StackKind
+from orcdbg.orc.effective import Source, TextFrom
+from orcdbg.orc.rows import RowType
+from orcdbg.patches.mechanisms.paravirt import ParavirtPass
+from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
+from orcdbg.unwind.reasons import Overflowed
 from orcdbg.views.lines import position_lines
 from orcdbg.views.page import Line, Piece, fold, line
+from orcdbg.views.reasons import words, words_or_none
 
 NARROW = 100  # columns below which the return slot is left to `frame N`
 REASON_INDENT = 10
 _STACK_NAMES = {
-    "irq": "IRQ stack",
-    "nmi": "NMI exception stack",
-    "df": "#DF exception stack",
-    "db": "#DB exception stack",
-    "mce": "#MC exception stack",
-    "vc": "#VC exception stack",
-    "entry": "entry stack",
-    "task": "task stack",
-    "softirq": "softirq stack",
+    StackKind.IRQ: "IRQ stack",
+    StackKind.NMI: "NMI exception stack",
+    StackKind.DF: "#DF exception stack",
+    StackKind.DB: "#DB exception stack",
+    StackKind.MCE: "#MC exception stack",
+    StackKind.VC: "#VC exception stack",
+    StackKind.ENTRY: "entry stack",
+    StackKind.TASK: "task stack",
+    StackKind.SOFTIRQ: "softirq stack",
 }
 _USER_REGISTERS = (("RIP", "rip"), ("RSP", "rsp"))
 
@@ -38,23 +44,23 @@ def name_of(frame: Frame) -> str:
 
 def provenance(frame: Frame) -> str:
     """The short words on where the CFA came from."""
-    if frame.source == "scan":
-        return f"scan: {frame.doubt}" if frame.doubt else "scan"
-    if frame.source in ("trampoline", "dwarf", "instructions"):
-        return f"derived {frame.rule}" if frame.rule else "derived, no CFA"
-    if frame.source == "frame-pointer":
+    if frame.source is Source.SCAN:
+        return f"scan: {words(frame.doubt)}" if frame.doubt is not None else "scan"
+    if frame.source is Source.FRAME_POINTER:
         return f"frame pointer {frame.rule}"
+    if frame.source.is_derived:
+        return f"derived {frame.rule}" if frame.rule else "derived, no CFA"
     if frame.entry is None:
         return frame.rule or "no ORC row"
     row = frame.entry.row
-    if row.type == "end_of_stack":
+    if row.type is RowType.END_OF_STACK:
         return "ORC end of stack"
     if frame.rule is None:
         return "ORC undefined"
-    if row.type in ("regs", "regs_partial"):
+    if row.type in (RowType.REGS, RowType.REGS_PARTIAL):
         where = f"@{frame.cfa:x}" if frame.cfa is not None else str(frame.rule)
-        return f"ORC {'regs' if row.type == 'regs' else 'iret frame'} {where}"
-    if frame.patch is not None and frame.patch.adjust:
+        return f"ORC {'regs' if row.type is RowType.REGS else 'iret frame'} {where}"
+    if frame.is_corrected and frame.patch is not None:
         return f"ORC {frame.patch.stated_rule}, patch {frame.patch.adjust:+d} = {frame.rule}"
     return f"ORC {frame.rule}"
 
@@ -69,24 +75,25 @@ def _remark(frame: Frame) -> str:
 
 def reasons(frame: Frame) -> list[str]:
     """Why a frame is not plain ORC, in sentences."""
-    found = []
-    patch = frame.patch
-    if patch is not None and patch.adjust:
+    found = list[str]()
+    notes = [words(note) for note in frame.notes]
+    patch = frame.patch if frame.is_corrected else None
+    if patch is not None:
         moved = " ".join(patch.instructions)
         place = f"+{patch.site.address - frame.location.start:#x}" if frame.location else f"{patch.site.address:x}"
-        stands_for = "" if patch.site.mechanism != "paravirt" else " stands for call *pv_ops"
+        stands_for = "" if patch.site.mechanism != ParavirtPass.mechanism else " stands for call *pv_ops"
         why = f"{moved} at {place}{stands_for} {patch.site.name} ({patch.site.mechanism}: {patch.site.decided_by})"
-        found.append("; ".join((why, *frame.notes)))
-        if patch.text_from != "memory":
-            found.append(f"instructions from {patch.text_from}")
+        found.append("; ".join((why, *notes)))
+        if patch.text_from is not TextFrom.MEMORY:
+            found.append(f"instructions from {patch.text_from.value}")
     if frame.recovered is not None:
         found.append(f"recovered from {frame.registers['rip'].source}")
-    if frame.source in DERIVED:
-        found += frame.notes
-    elif OVERFLOWED in frame.notes and not (patch is not None and patch.adjust):
-        found.append(OVERFLOWED)
-    if frame.doubt and frame.source != "scan":
-        found.append(frame.doubt)
+    if frame.source.is_derived:
+        found += notes
+    elif patch is None:
+        found += [words(note) for note in frame.notes if isinstance(note, Overflowed)]
+    if frame.doubt is not None and frame.source is not Source.SCAN:
+        found.append(words(frame.doubt))
     return found
 
 
@@ -98,10 +105,10 @@ def header(trace: StackTrace) -> Line:
 
 
 def _frame_lines(frame: Frame, width: int | None, column: int) -> Iterator[Line]:
-    style = "doubt" if frame.mark in "?!" else "mark"
-    pieces = [Piece(frame.mark, style), Piece(f"#{frame.index:<2} ")]
+    style = "mark" if frame.mark.is_sure else "doubt"
+    pieces = [Piece(frame.mark.value, style), Piece(f"#{frame.index:<2} ")]
     if width is None or width >= NARROW:
-        slot = f"[{frame.came_from:016x}]" if frame.came_from is not None and frame.kind == "call" else ""
+        slot = f"[{frame.came_from:016x}]" if frame.came_from is not None and frame.kind is FrameKind.CALL else ""
         pieces.append(Piece(f"{slot:<19} ", "slot"))
     pieces.append(Piece(f"{name_of(frame):<{column}}  ", "symbol"))
     text = provenance(frame) + _remark(frame)
@@ -117,10 +124,10 @@ def _frame_lines(frame: Frame, width: int | None, column: int) -> Iterator[Line]
 
 def _switch(before: Frame, after: Frame) -> Line | None:
     """The line between two frames on different stacks."""
-    if before.stack == after.stack or after.kind == "user":
+    if before.stack is after.stack or after.kind is FrameKind.USER:
         return None
-    name = _STACK_NAMES.get(before.stack, f"{before.stack} stack")
-    target = _STACK_NAMES.get(after.stack, f"{after.stack} stack")
+    name = _STACK_NAMES.get(before.stack, f"{before.stack.value} stack")
+    target = _STACK_NAMES.get(after.stack, f"{after.stack.value} stack")
     return line((f"--- <{name}> ---  -> {target}, RSP {after.sp:016x}", "note"))
 
 
@@ -137,10 +144,10 @@ def user_line(frame: Frame, syscall: str | None) -> Line:
 
 
 _ENDS = {
-    "user": "Ends at user registers.",
-    "kthread": "Ends where the kernel thread began.",
-    "idle": "Ends where the idle task began.",
-    "boot": "Ends where the boot began.",
+    End.USER: "Ends at user registers.",
+    End.KTHREAD: "Ends where the kernel thread began.",
+    End.IDLE: "Ends where the idle task began.",
+    End.BOOT: "Ends where the boot began.",
 }
 
 
@@ -149,21 +156,21 @@ _PATCH, _RETURN, _RULE = "corrected for a patch", "recovered", "derived"
 
 def _changed_by(frame: Frame) -> str:
     """Why a frame is not by its row and return slot as built, in the words of the last line."""
-    if frame.patch is not None and frame.patch.adjust:
+    if frame.is_corrected:
         return _PATCH
     return _RETURN if frame.recovered is not None else _RULE
 
 
 def _summary(trace: StackTrace) -> Line:
-    frames = [frame for frame in trace.frames if frame.kind != "user"]
+    frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
     marks = [frame.mark for frame in frames]
-    changed = [_changed_by(frame) for frame in frames if frame.mark == "~"]
-    parts = [f"{marks.count(' ')} ORC as built", f"{changed.count(_PATCH)} {_PATCH}"]
+    changed = [_changed_by(frame) for frame in frames if frame.mark is Mark.CHANGED]
+    parts = [f"{marks.count(Mark.AS_BUILT)} ORC as built", f"{changed.count(_PATCH)} {_PATCH}"]
     parts += [f"{changed.count(what)} {what}" for what in (_RETURN, _RULE) if what in changed]
-    parts.append(f"{marks.count('?')} guessed")
-    if "!" in marks:
-        parts.append(f"{marks.count('!')} in contradiction")
-    end = _ENDS.get(trace.end) or f"Stopped: {trace.end_reason or 'no reason known'}."
+    parts.append(f"{marks.count(Mark.GUESS)} guessed")
+    if Mark.CONTRADICTION in marks:
+        parts.append(f"{marks.count(Mark.CONTRADICTION)} in contradiction")
+    end = _ENDS.get(trace.end) or f"Stopped: {words_or_none(trace.end_reason) or 'no reason known'}."
     plural = "frame" if len(frames) == 1 else "frames"
     return line(f"{len(frames)} {plural}: {', '.join(parts)}. ", (end, "" if trace.end in _ENDS else "doubt"))
 
@@ -173,7 +180,7 @@ def trace_lines(
 ) -> Iterator[Line]:
     """One stack, with the source lines among `positions`."""
     yield from fold(header(trace), width, 4)
-    frames = [frame for frame in trace.frames if frame.kind != "user"]
+    frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
     longest = max((len(name_of(frame)) for frame in frames), default=8)
     column = min(max(longest, 8), 48)
     if frames:
@@ -183,7 +190,7 @@ def trace_lines(
         between = _switch(trace.frames[index - 1], frame) if index else None
         if between:
             yield from fold(between, width, 4)
-        if frame.kind == "user":
+        if frame.kind is FrameKind.USER:
             yield from fold(user_line(frame, syscall), width, 4)
         else:
             yield from _frame_lines(frame, width, column)

@@ -6,11 +6,16 @@ from collections.abc import Iterator, Mapping
 
 from orcdbg.commands.results import OrcDump, StaticCheck, Union
 from orcdbg.orc.check import Boundary
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.union import UnionRow
 from orcdbg.views.page import Line, line
 
-_OBJTOOL_NAMES = {"prev_sp": "prevsp"}
+_OBJTOOL_NAMES = {OrcRegister.PREV_SP: "prevsp"}
+_OBJTOOL_TYPES = {
+    RowType.UNDEFINED: "(und)",
+    RowType.END_OF_STACK: "end",
+    RowType.REGS_PARTIAL: "regs (partial)",
+}
 
 
 def _place(address: int, symbols: Mapping[int, str | None]) -> str:
@@ -67,19 +72,18 @@ def union_lines(result: Union) -> Iterator[Line]:
         )
 
 
-def _objtool_register(name: str, offset: int) -> str:
-    if name == "undefined":
+def _objtool_register(register: OrcRegister, offset: int) -> str:
+    if register is OrcRegister.UNDEFINED:
         return "(und)"
-    if name == "(bp)":
+    if register is OrcRegister.BP_INDIRECT:
         return f"(bp{offset:+d})"
-    return f"{_OBJTOOL_NAMES.get(name, name)}{offset:+d}"
+    return f"{_OBJTOOL_NAMES.get(register, register.value)}{offset:+d}"
 
 
 def objtool_row(row: OrcRow) -> str:
     """A row as objtool writes it."""
-    kinds = {"undefined": "(und)", "end_of_stack": "end", "regs_partial": "regs (partial)"}
     stack, frame = _objtool_register(row.sp_reg, row.sp_offset), _objtool_register(row.bp_reg, row.bp_offset)
-    return f"type:{kinds.get(row.type, row.type)} sp:{stack} bp:{frame} signal:{int(row.signal)}"
+    return f"type:{_OBJTOOL_TYPES.get(row.type, row.type.value)} sp:{stack} bp:{frame} signal:{int(row.signal)}"
 
 
 def dump_lines(result: OrcDump) -> Iterator[Line]:

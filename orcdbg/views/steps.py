@@ -10,9 +10,10 @@ from orcdbg.commands.stepped import Comparison, Place, VersionRun
 from orcdbg.commands.stepped import Context as Context
 from orcdbg.commands.stepped import Steps as Steps
 from orcdbg.commands.stepped import Stops as Stops
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
 from orcdbg.views.code import instruction_lines
 from orcdbg.views.page import Line, Piece, fold, line
+from orcdbg.views.reasons import words, words_or_none
 from orcdbg.views.stacks import name_of, provenance
 
 NOTE_INDENT = 8
@@ -45,8 +46,8 @@ def steps_lines(result: Steps, width: int | None) -> Iterator[Line]:
     for ip, text in result.skipped:
         yield line(("!       skipped  ", "doubt"), f"{text} at {ip:x}")
     if result.zeroed and result.position == result.instructions:
-        words = f"not known at the start, taken as 0: {', '.join(result.zeroed)}"
-        yield from fold([Piece("?       ", "doubt"), Piece(words)], width, NOTE_INDENT)
+        said = f"not known at the start, taken as 0: {', '.join(result.zeroed)}"
+        yield from fold([Piece("?       ", "doubt"), Piece(said)], width, NOTE_INDENT)
     why = f": {result.why}" if result.why else ""
     plural = "" if result.instructions == 1 else "s"
     counts = f"{result.instructions} instruction{plural} run, {result.position} since {result.source}"
@@ -55,15 +56,15 @@ def steps_lines(result: Steps, width: int | None) -> Iterator[Line]:
 
 def _callers(trace: StackTrace) -> str:
     """The frames above in one sentence."""
-    names = [_caller_name(frame) for frame in trace.frames[1:] if frame.kind != "user"]
-    end = {"user": "user mode"}.get(trace.end, trace.end_reason or trace.end)
+    names = [_caller_name(frame) for frame in trace.frames[1:] if frame.kind is not FrameKind.USER]
+    end = "user mode" if trace.end is End.USER else words_or_none(trace.end_reason) or trace.end.value
     return " < ".join([*names, f"({end})"])
 
 
 def _caller_name(frame: Frame) -> str:
     place = frame.location
     name = f"{place.symbol}+{frame.ip - place.start:#x}" if place else f"{frame.ip:#x}"
-    return f"{frame.mark.strip()}{name}"
+    return f"{frame.mark.value.strip()}{name}"
 
 
 def _place_lines(place: Place, width: int | None, arrow: str) -> Iterator[Line]:
@@ -71,10 +72,10 @@ def _place_lines(place: Place, width: int | None, arrow: str) -> Iterator[Line]:
     insn, frame = place.instruction, place.frame
     where = f"<{insn.symbol}+{insn.offset:#x}>" if insn.symbol and insn.offset is not None else ""
     patched = insn.site is not None and (insn.image is not None or insn.adjust)
-    mark = frame.mark if frame.mark != " " else "~" if patched else " "
+    mark = Mark.CHANGED if patched and frame.mark is Mark.AS_BUILT else frame.mark
     cfa = f"{frame.cfa:016x}" if frame.cfa is not None else "-"
     pieces = line(
-        (mark, "doubt" if mark in "?!" else "mark"),
+        (mark.value, "mark" if mark.is_sure else "doubt"),
         f"{arrow} ",
         (f"{insn.address:016x} {where}  ", "address"),
         (f"{insn.mnemonic} {insn.operands}".strip(), "symbol"),
@@ -102,8 +103,8 @@ def _notes(place: Place) -> Iterator[str]:
         yield f"{site.mechanism} {site.name}{image if insn.address == site.address else ''}"
     elif insn.image is not None:
         yield f"not as built: image {insn.image.hex(' ')}"
-    if place.frame.doubt:
-        yield place.frame.doubt
+    if place.frame.doubt is not None:
+        yield words(place.frame.doubt)
 
 
 def _comparison_lines(found: Comparison, width: int | None) -> Iterator[Line]:
@@ -125,8 +126,8 @@ def _comparison_lines(found: Comparison, width: int | None) -> Iterator[Line]:
 
 def _outcome(run: VersionRun) -> str:
     deepest = max((one.pushed for one in run.boundaries if one.pushed is not None), default=0)
-    words = f"at most {deepest} bytes pushed" if deepest else "nothing pushed between its instructions"
-    return f"{words}; " + (f"{run.executed} instructions to its end" if run.registers else f"its end: {run.why}")
+    pushed = f"at most {deepest} bytes pushed" if deepest else "nothing pushed between its instructions"
+    return f"{pushed}; " + (f"{run.executed} instructions to its end" if run.registers else f"its end: {run.why}")
 
 
 def _different(found: Comparison) -> str:
@@ -151,15 +152,18 @@ def context_lines(result: Context, width: int | None) -> Iterator[Line]:
         yield line(("  ", ""), (f"{at:016x}  ", "slot"), f"{word:016x}  ", (name or "", "symbol"))
     yield line("")
     for frame in result.trace.frames:
-        if frame.kind == "user":
+        if frame.kind is FrameKind.USER:
             yield line(f"      user mode  RIP: {frame.ip:016x}")
             continue
-        style = "doubt" if frame.mark in "?!" else "mark"
+        style = "mark" if frame.mark.is_sure else "doubt"
         yield line(
-            (frame.mark, style), f"#{frame.index:<2} ", (name_of(frame), "symbol"), ("  " + provenance(frame), "rule")
+            (frame.mark.value, style),
+            f"#{frame.index:<2} ",
+            (name_of(frame), "symbol"),
+            ("  " + provenance(frame), "rule"),
         )
-    if result.trace.end_reason:
-        yield line(("! ", "doubt"), result.trace.end_reason)
+    if result.trace.end_reason is not None:
+        yield line(("! ", "doubt"), words(result.trace.end_reason))
 
 
 def _register(name: str, result: Context) -> list[Piece]:
@@ -197,12 +201,12 @@ def _place_json(place: Place) -> dict[str, Any]:
         "patch": site.name if site else None,
         "rule": frame.rule,
         "orc_rule": insn.stated_rule if insn.adjust else frame.rule,
-        "source": frame.source,
+        "source": frame.source.value,
         "cfa": f"{frame.cfa:#x}" if frame.cfa is not None else None,
         "caller": f"{place.caller.ip:#x}" if place.caller else None,
         "caller_symbol": place.caller.location.symbol if place.caller and place.caller.location else None,
-        "reliable": frame.reliable and frame.doubt is None,
-        "doubt": frame.doubt,
+        "reliable": frame.is_trusted,
+        "doubt": words_or_none(frame.doubt),
         "changed": _hex(place.changed),
     }
 
@@ -245,8 +249,8 @@ def steps_json(result: Steps, frame: EncodeFrame) -> dict[str, Any]:
         "trace": [_place_json(place) for place in result.trace],
         "registers": _hex(result.registers),
         "frames": [frame(found) for found in result.stack.frames],
-        "end": result.stack.end,
-        "end_reason": result.stack.end_reason,
+        "end": result.stack.end.value,
+        "end_reason": words_or_none(result.stack.end_reason),
         "started_from": result.source,
         "zeroed": list(result.zeroed),
         "skipped": [{"ip": f"{ip:#x}", "text": text} for ip, text in result.skipped],
@@ -256,7 +260,7 @@ def steps_json(result: Steps, frame: EncodeFrame) -> dict[str, Any]:
 
 def context_json(result: Context, frame: EncodeFrame, code: list[dict[str, Any]]) -> dict[str, Any]:
     """CONTEXT of the contract; `code` are the INSTRUCTIONs around."""
-    words = [
+    shown = [
         {"address": f"{result.stack.address + 8 * index:#x}", "value": f"{word:#x}", "symbol": name}
         for index, (word, name) in enumerate(result.stack.words)
     ]
@@ -265,10 +269,10 @@ def context_json(result: Context, frame: EncodeFrame, code: list[dict[str, Any]]
         "step": _place_json(result.place),
         "instructions": code,
         "registers": _hex(result.registers),
-        "stack": words,
+        "stack": shown,
         "frames": [frame(found) for found in result.trace.frames],
-        "end": result.trace.end,
-        "end_reason": result.trace.end_reason,
+        "end": result.trace.end.value,
+        "end_reason": words_or_none(result.trace.end_reason),
     }
 
 

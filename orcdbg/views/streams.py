@@ -16,7 +16,7 @@ from orcdbg.commands import results
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.stack_choice import CrashStacks
 from orcdbg.unwind.batch.equal_stacks import EqualStacks, Level, SharedFrames
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import End, Frame, StackTrace
 from orcdbg.views import as_json, crash, stacks
 from orcdbg.views.as_text import lines_of, problem_lines
 from orcdbg.views.page import Line, plain
@@ -119,7 +119,7 @@ class TextWriter(_Writer):
         return f"{plain([self.header(trace)])}{body}{user}{pattern.after}"
 
     def _user_text(self, trace: StackTrace, syscall: str | None) -> str:
-        return plain(self.user_lines(trace.frames[-1], syscall)) if trace.end == "user" else ""
+        return plain(self.user_lines(trace.frames[-1], syscall)) if trace.end is End.USER else ""
 
 
 class CrashWriter(TextWriter):

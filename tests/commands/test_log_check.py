@@ -10,14 +10,14 @@ import pytest
 from orcdbg.commands.log_check import compare, renamer
 from orcdbg.kernel.oops import PrintedFrame
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame
+from orcdbg.unwind.frame import Frame, FrameKind
 from tests.conftest import RunProgram
 
 
 @pytest.fixture(scope="module")
 def frames(sample: Session) -> tuple[list[Frame], list[str]]:
     """The frames of a sleeping task without a mark, and their names as the kernel prints them."""
-    found = [f for f in sample.unwinder.trace(sample.task(1)).frames if f.kind != "user"]
+    found = [f for f in sample.unwinder.trace(sample.task(1)).frames if f.kind != FrameKind.USER]
     return found, [sample.names.describe(f.ip, f.exact) or "" for f in found]
 
 
@@ -57,7 +57,7 @@ def test_a_frame_that_the_log_lacks_is_extra(frames: tuple[list[Frame], list[str
 
 def test_an_interrupted_first_instruction_is_a_return_address_to_a_kernel_that_lost_the_stack(sample: Session) -> None:
     """Printed after a `?`, with the name of the function before it (5.10, a stack that overflowed in a thunk)."""
-    frame = replace(sample.unwinder.trace(sample.task(1)).frames[0], kind="interrupt", exact=True)
+    frame = replace(sample.unwinder.trace(sample.task(1)).frames[0], kind=FrameKind.INTERRUPT, exact=True)
     line = PrintedFrame("before", 0x12, 0x12, None, False)
     assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line], as_returns=["before+0x12/0x12"])] == [
         "guess"

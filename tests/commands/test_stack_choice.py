@@ -11,7 +11,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.results import Stacks
 from orcdbg.commands.stack_choice import CrashStacks, StackGroups
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import FrameKind, StackTrace
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
@@ -26,7 +26,7 @@ def every_stack(debugger: Debugger, registry: Registry, command: str = "foreach 
 
 def addresses(trace: StackTrace) -> tuple[object, ...]:
     """What makes two stacks equal."""
-    return (*((f.ip, f.kind, f.mark) for f in trace.frames if f.kind != "user"), trace.end, trace.end_reason)
+    return (*((f.ip, f.kind, f.mark) for f in trace.frames if f.kind != FrameKind.USER), trace.end, trace.end_reason)
 
 
 def test_groups_hold_every_task_once_with_its_equals(debugger: Debugger, registry: Registry) -> None:

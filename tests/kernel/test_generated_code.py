@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orcdbg
 from orcdbg.cli.main import sample_files
-from orcdbg.kernel.generated_code import MAX_SIZE, MadeCode, MadeCodes
+from orcdbg.kernel.generated_code import MAX_SIZE, CodeKind, MadeCode, MadeCodes
 from orcdbg.kernel.linux import Linux
 from orcdbg.snapshot.pagetables import KernelMemory
 from tests.build.kernel import U8, U32, U64, Structure, made_linux
@@ -91,8 +91,8 @@ def test_trampolines_are_those_of_the_operations_that_allocated_one() -> None:
     kernel.operations((1 << 11, CODE, 80), (1 << 11 | 1 << 2, CODE + 0x400, 120), (0, TEXT, 0))
     codes = kernel.codes()
     assert codes.all == [
-        MadeCode("ftrace", CODE, CODE + 80, "ftrace_trampoline", owner, TEXT, 64),
-        MadeCode("ftrace", CODE + 0x400, CODE + 0x400 + 120, "ftrace_trampoline", owner, TEXT + 0x100, 96),
+        MadeCode(CodeKind.FTRACE, CODE, CODE + 80, "ftrace_trampoline", owner, TEXT, 64),
+        MadeCode(CodeKind.FTRACE, CODE + 0x400, CODE + 0x400 + 120, "ftrace_trampoline", owner, TEXT + 0x100, 96),
     ]
     assert codes.at(CODE + 79) == codes.all[0]
     assert [codes.at(address) for address in (CODE - 1, CODE + 80, 0x1000)] == [None] * 3
@@ -103,9 +103,9 @@ def test_slots_are_found_by_their_probes() -> None:
     """The detour only of a probe that has room for one, and only in the pages that hold detours."""
     kernel, owner = Kernel(), "__builtin__kprobes"
     kernel.probe(TEXT + 0x20, PLAIN_PAGE + 15, DETOUR_PAGE + 100, AGGREGATE)
-    plain = MadeCode("kprobe", PLAIN_PAGE + 15, PLAIN_PAGE + 30, "kprobe_insn_page", owner, TEXT + 0x20, 0, 3)
+    plain = MadeCode(CodeKind.KPROBE, PLAIN_PAGE + 15, PLAIN_PAGE + 30, "kprobe_insn_page", owner, TEXT + 0x20, 0, 3)
     start = DETOUR_PAGE + 100
-    detour = MadeCode("optprobe", start, start + 100, "kprobe_optinsn_page", owner, TEXT + 0x20, 64, 7)
+    detour = MadeCode(CodeKind.OPTPROBE, start, start + 100, "kprobe_optinsn_page", owner, TEXT + 0x20, 64, 7)
     assert kernel.codes().all == [plain, detour]
     kernel.probe(TEXT + 0x20, PLAIN_PAGE + 15, DETOUR_PAGE + 100, AGGREGATE + 1)
     assert kernel.codes().all == [plain]
@@ -117,7 +117,7 @@ def test_programs_are_those_with_a_name() -> None:
     """As in /proc/kallsyms."""
     kernel = Kernel()
     kernel.program(CODE, CODE + 100, b"bpf_prog_6dee")
-    assert kernel.codes().all == [MadeCode("bpf", CODE, CODE + 100, "bpf_prog_6dee", "bpf")]
+    assert kernel.codes().all == [MadeCode(CodeKind.BPF, CODE, CODE + 100, "bpf_prog_6dee", "bpf")]
 
 
 def test_a_list_that_breaks_off_leaves_a_problem_and_the_others() -> None:

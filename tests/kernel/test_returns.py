@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError
 from orcdbg.kernel.kretprobes import kretprobe_returns
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.ret_stack import ReplacedReturn, graph_returns
+from orcdbg.kernel.ret_stack import ReplacedReturn, Tracer, graph_returns
 from tests.build.kernel import POINTER, U32, U64, WORD_POINTER, Structure, made_linux
 from tests.build.memory import SparseMemory
 
@@ -181,9 +181,9 @@ def test_a_kernel_without_kretprobes_has_none() -> None:
 
 
 @pytest.mark.parametrize(
-    ("handler", "owner"), [(0xFFFFFFFF81000000, "kretprobe"), (0xFFFFFFFF81000040, None), (0, None), (None, None)]
+    ("handler", "owner"), [(0xFFFFFFFF81000000, Tracer.KRETPROBE), (0xFFFFFFFF81000040, None), (0, None), (None, None)]
 )
-def test_whose_a_node_of_rethook_is_follows_from_its_handler(handler: int | None, owner: str | None) -> None:
+def test_whose_a_node_of_rethook_is_follows_from_its_handler(handler: int | None, owner: Tracer | None) -> None:
     """A kretprobe's, another's, that of one that was taken away, and one that is not in the snapshot."""
     memory = SparseMemory()
     memory.put_words(TASK, RECORDS + 16)

@@ -12,8 +12,10 @@ from typing import NamedTuple
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.stacks import PT_REGS_SIZE, task_registers, task_stack
 from orcdbg.kernel.tasks import current_task
-from orcdbg.unwind.frame import Frame
-from orcdbg.unwind.walker import NEW_TASK, PT_REGS
+from orcdbg.unwind.frame import End, Frame
+from orcdbg.unwind.saved_registers import PT_REGS
+from orcdbg.unwind.walker import NEW_TASK
+from orcdbg.views.reasons import words_or_none
 from orcdbg.x86.decode import Instruction, decode_one
 from tests.lab.gdbstub import StubError
 from tests.lab.live import LiveKernel
@@ -111,10 +113,10 @@ class Shadow:
         own = [ip for ip, _ in places[: len(places) - count] if ip not in self._allowed]
         is_whole = places[-count:] == self.known and own == active
         doubts = [frame.doubt for frame in trace.frames if frame.doubt]
-        reasons = [trace.end_reason] * (trace.end == "stopped") + doubts
+        reasons = [trace.end_reason] * (trace.end == End.STOPPED) + doubts
         assert is_whole or reasons, (where, shown, [names(ip) for ip in active], self.known)
         if reasons:
-            self.unsure.append(f"{where}: {reasons[0]}")
+            self.unsure.append(f"{where}: {words_or_none(reasons[0])}")
 
     def _is_true(self, frame: Frame, active: Sequence[int]) -> bool:
         if not frame.reliable or frame.doubt:

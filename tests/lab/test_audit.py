@@ -21,6 +21,7 @@ from orcdbg.patches.sweep import UNKNOWN
 from orcdbg.symbols.table import image_symbols
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
+from orcdbg.unwind.frame import End
 from tests.lab import boots
 from tests.lab.apt import Unavailable
 from tests.lab.conftest import CHOSEN_BOOTS, KERNELS, OpenScene
@@ -172,4 +173,8 @@ def test_a_boot_stopped_while_it_patches_contradicts_nothing(kernel: str, seed: 
     assert report.problems
     (running,) = session.unwinder.running
     trace = session.unwinder.trace(session.task(running))
-    assert (trace.frames[0].ip, trace.end, {frame.doubt for frame in trace.frames}) == (chosen.address, "boot", {None})
+    assert (trace.frames[0].ip, trace.end, {frame.doubt for frame in trace.frames}) == (
+        chosen.address,
+        End.BOOT,
+        {None},
+    )

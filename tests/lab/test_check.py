@@ -8,6 +8,7 @@ import pytest
 
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.orc.check import Hazard
+from orcdbg.orc.rows import OrcRegister
 from orcdbg.target.session import Session
 from orcdbg.target.vmlinux_alone import UnbootedKernel
 from tests.build.emulate import pushed_at
@@ -29,7 +30,7 @@ def pairs_in_modules(session: Session) -> set[int]:
             at = text.find(pair + b"\x66\x66\x90")  # the pair as 5.10 writes it, followed by its NOPs
             while at >= 0:
                 entry, before = session.find_orc(start + at + 1), session.find_orc(start + at)
-                if entry is not None and entry.row.sp_reg == "sp" and entry == before:
+                if entry is not None and entry.row.sp_reg == OrcRegister.SP and entry == before:
                     found.add(start + at + 1)
                 at = text.find(pair + b"\x66\x66\x90", at + 1)
     return found
@@ -42,7 +43,12 @@ def sites_with_pairs(session: Session) -> set[int]:
     for at in range(0, len(table) - 9, 16):
         site = struct.unpack_from("<Q", table, at)[0] + session.slide
         entry = session.find_orc(site)
-        if start <= site < end and session.memory.read(site, 2) in PAIRS and entry and entry.row.sp_reg == "sp":
+        if (
+            start <= site < end
+            and session.memory.read(site, 2) in PAIRS
+            and entry
+            and entry.row.sp_reg == OrcRegister.SP
+        ):
             found.add(site + 1)
     return found
 

@@ -17,6 +17,7 @@ from orcdbg.commands.stack_choice import CrashStacks, StackGroups
 from orcdbg.commands.standard import standard_commands
 from orcdbg.target.session import Session
 from orcdbg.unwind.batch.equal_stacks import SharedFrames
+from orcdbg.unwind.frame import Mark
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 from tests.lab.conftest import KERNELS, OpenScene
@@ -49,7 +50,7 @@ def test_every_stack_of_a_crowd_is_walked_together_and_right(crowded: tuple[Scen
         {name: count + 1 for name, count in scene.counts.items()}
     )
     assert sum(isinstance(trace.frames, SharedFrames) for trace in traces) > 0.99 * THREADS
-    assert {frame.mark for trace in traces for frame in trace.frames[:1]} == {" "}
+    assert {frame.mark for trace in traces for frame in trace.frames[:1]} == {Mark.AS_BUILT}
     by_pid = {trace.pid: trace for trace in traces if trace.pid and not trace.running}
     listed = [pid for pid in scene.stacks if pid in by_pid]
     assert len(listed) > 50

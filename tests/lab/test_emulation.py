@@ -18,7 +18,7 @@ from orcdbg.emulation.emulator import Emulator, Stop
 from orcdbg.emulation.engine import REGISTERS
 from orcdbg.emulation.pages import PageSource
 from orcdbg.kernel.tasks import Task, current_task, read_task
-from orcdbg.unwind.frame import RegisterValue, StackTrace
+from orcdbg.unwind.frame import End, FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import State
 from tests.lab import scripts
@@ -90,7 +90,9 @@ class Emulated:
     def trace(self) -> StackTrace:
         """The stack of the emulated CPU."""
         values = {name: RegisterValue(value, "emulated") for name, value in self.machine.registers().items()}
-        return self._unwinder.from_state(self._task, State(self.machine.ip, True, values, "interrupt", None), "given")
+        return self._unwinder.from_state(
+            self._task, State(self.machine.ip, True, values, FrameKind.INTERRUPT, None), "given"
+        )
 
 
 def emulate(live: LiveKernel, registers: Registers, name: str) -> Run:
@@ -98,7 +100,7 @@ def emulate(live: LiveKernel, registers: Registers, name: str) -> Run:
     one = Emulated(live, registers)
     entry = one.trace()
     known: list[Caller] = callers(entry)
-    sp, is_inside = registers["rsp"], entry.end != "stopped" and not any(frame.doubt for frame in entry.frames)
+    sp, is_inside = registers["rsp"], entry.end != End.STOPPED and not any(frame.doubt for frame in entry.frames)
     run = Run([same(registers)], None, unknown=[] if is_inside else [f"{name}: {entry.end_reason or 'a doubt'}"])
     for _ in range(STEPS):
         run.stop = one.machine.step()
@@ -119,7 +121,7 @@ def walk(run: Run, trace: StackTrace, known: list[Caller], sp: int, where: str) 
     assert contradictions(trace, known, sp) == [], where
     if callers(trace)[-len(known) :] != known:
         doubts = [frame.doubt for frame in trace.frames if frame.doubt]
-        assert trace.end == "stopped" or doubts, where
+        assert trace.end == End.STOPPED or doubts, where
         run.unknown.append(f"{where}: {trace.end_reason or doubts[0]}")
 
 

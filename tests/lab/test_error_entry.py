@@ -7,6 +7,7 @@ from random import Random
 
 import pytest
 
+from orcdbg.unwind.frame import End
 from tests.lab import scripts
 from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS
@@ -33,7 +34,7 @@ def follow(live: LiveKernel, entry: int, callers: str | tuple[str, ...]) -> int:
             return stops
         trace = live.trace()
         where = live.session.names.describe(ip)
-        if trace.end == "stopped" or any(frame.doubt for frame in trace.frames):
+        if trace.end == End.STOPPED or any(frame.doubt for frame in trace.frames):
             unsure.append(f"{where}: {trace.end_reason or [frame.doubt for frame in trace.frames]}")
             continue
         shown = [(frame.ip, frame.sp) for frame in trace.frames]
@@ -77,7 +78,7 @@ def test_the_caller_of_paranoid_entry_is_found_at_every_instruction(kernel: str,
             is_hit = stub.resume(0.3)
             stub.clear_breakpoint(entry)
             # Right behind `syscall` the stack pointer is the user's still: a walk from there knows no caller.
-            if is_hit and stub.read_registers()["rip"] == entry and live.trace().end != "stopped":
+            if is_hit and stub.read_registers()["rip"] == entry and live.trace().end != End.STOPPED:
                 stops.append(follow(live, entry, ("end_repeat_nmi", "asm_exc_nmi")))
             if len(stops) == ENTRIES:
                 break

@@ -14,7 +14,9 @@ import pytest
 
 import orcdbg
 from orcdbg.base.errors import NotInSnapshot
+from orcdbg.orc.effective import Source
 from orcdbg.snapshot.readers.choice import open_paths
+from orcdbg.unwind.frame import End, Mark
 from tests.lab import scenes, scripts
 from tests.lab.apt import Unavailable
 from tests.lab.conftest import KERNELS
@@ -103,8 +105,8 @@ def test_the_task_that_panicked_has_the_callers_that_the_kernel_printed(crashed:
     session = orcdbg.open(crashed.kernel.vmlinux, crashed.dumps["elf"][0])
     traces = [session.unwinder.trace(task) for task in session.tasks if task.pid]
     (trace,) = [one for one in traces if (session.names.describe(one.frames[0].ip) or "").startswith("__crash_kexec+")]
-    assert (trace.frames[0].mark, trace.frames[0].source, trace.end) == ("~", "dwarf", "user")
-    assert {frame.mark for frame in trace.frames} <= {"~", " "}
+    assert (trace.frames[0].mark, trace.frames[0].source, trace.end) == (Mark.CHANGED, Source.DWARF, End.USER)
+    assert {frame.mark for frame in trace.frames} <= {Mark.CHANGED, Mark.AS_BUILT}
     ours = [
         f"{f.location.symbol}+{f.ip - f.location.start:#x}/{f.location.size:#x}" for f in trace.frames if f.location
     ]

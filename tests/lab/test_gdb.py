@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from orcdbg.target.opening import open_session
+from orcdbg.unwind.frame import End
 from tests.lab.busy import on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.strike import find_pop
@@ -59,7 +60,7 @@ def test_gdbs_stack_is_right_with_the_extension_alone(kernel: str, seed: int, tm
     # Both CPUs may stand there; QEMU numbers its threads from 1.
     trace = next(trace for trace in traces if trace.cpu == int(re.findall(r"(?m)^STOPPED (\d+)$", out)[0]) - 1)
     assert trace.frames[0].ip == address
-    assert trace.end in ("user", "kthread", "idle"), trace.end_reason
+    assert trace.end in (End.USER, End.KTHREAD, End.IDLE), trace.end_reason
     expected = [frame.ip for frame in trace.frames]
     print(f"{kernel}: without {len(without)} frames, with {len(with_it)} of {len(expected)}, ends at {trace.end}")
     assert with_it == expected, out

@@ -13,6 +13,7 @@ from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.journal import export_patches
 from orcdbg.commands.standard import standard_commands
+from orcdbg.orc.effective import TextFrom
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
@@ -82,6 +83,6 @@ def test_a_journal_stands_in_for_the_image(kernel: str, open_scene: OpenScene, t
         assert ours.patch is not None
         assert (ours.rule, ours.doubt, ours.patch.site) == (theirs.rule, theirs.doubt, theirs.patch.site)
         assert ours.patch.adjust == theirs.patch.adjust != 0
-        assert ours.patch.text_from.startswith("replay")
+        assert ours.patch.text_from is TextFrom.REPLAY
         site, text = ours.patch.site, ours.patch.text
         assert gone.text.read_from(site.address, 1) == (text[:1], "replay")

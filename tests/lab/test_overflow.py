@@ -11,10 +11,11 @@ import pytest
 import orcdbg
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.log_check import LogChecks, check
-from orcdbg.kernel.stacks import Stack, task_stack
+from orcdbg.kernel.stacks import Stack, StackKind, task_stack
 from orcdbg.kernel.tasks import current_task
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import OVERFLOWED, StackTrace
+from orcdbg.unwind.frame import End, FrameKind, StackTrace
+from orcdbg.unwind.reasons import InterruptedPointerOffStacks, Overflowed, ReachedThroughDoubt, UserRegistersNotAtTop
 from tests.lab import scripts
 from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS
@@ -56,7 +57,7 @@ def lower(live: LiveKernel, left: int) -> list[Place]:
     A function that counts from rbp keeps its old frame, and what is above that stays.
     """
     trace, stack = live.trace(), own_stack(live)
-    assert (trace.end, {frame.doubt for frame in trace.frames}) == ("user", {None})
+    assert (trace.end, {frame.doubt for frame in trace.frames}) == (End.USER, {None})
     sp = trace.frames[0].sp
     data, to = live.session.memory.read(sp, stack.end - sp), stack.begin + left
     for at in range(0, len(data), CHUNK):
@@ -65,7 +66,7 @@ def lower(live: LiveKernel, left: int) -> list[Place]:
     places, moved = list[Place](), True
     for below, frame in zip((None, *trace.frames), trace.frames, strict=False):
         moved = moved and (below is None or below.rule is None or not below.rule.startswith("bp"))
-        places.append((frame.ip, frame.sp - sp + to if moved and frame.kind != "user" else frame.sp))
+        places.append((frame.ip, frame.sp - sp + to if moved and frame.kind != FrameKind.USER else frame.sp))
     return places
 
 
@@ -84,15 +85,16 @@ def check_overflow(live: LiveKernel, random: Random) -> None:
     stack = own_stack(live)
     where = live.session.names.describe(ip)
     assert stack.begin - 4096 <= sp <= stack.begin + left, where  # an interrupt may come first, and find no room
-    assert [frame.stack for frame in trace.frames[:2]] == ["df", "task"]
+    assert [frame.stack for frame in trace.frames[:2]] == [StackKind.DF, StackKind.TASK]
     assert (trace.frames[1].ip, trace.frames[1].sp) == (ip, sp)
     shown = [(frame.ip, frame.sp) for frame in trace.frames]
     # The function went on from its entry, and may have called others by now.
     assert shown[-len(known) + 1 :] == known[1:], where
     # Where every frame was moved the user's registers were too, and there they are not believed.
-    doubts = [str(frame.doubt) for frame in trace.frames if frame.doubt]
-    assert [text for text in doubts if not text.startswith(("the user's registers end", "reached through"))] == []
-    assert (OVERFLOWED in trace.frames[1].notes) == (sp < stack.begin)
+    doubts = [frame.doubt for frame in trace.frames if frame.doubt is not None]
+    expected = (UserRegistersNotAtTop, ReachedThroughDoubt)
+    assert [doubt for doubt in doubts if not isinstance(doubt, expected)] == []
+    assert (Overflowed() in trace.frames[1].notes) == (sp < stack.begin)
     shadow = Shadow(live, shown[1:])
     shadow.watch(STEPS)
     print(f"struck at {where}, {sp - stack.begin} bytes above the guard page; {shadow.stops} stops")
@@ -105,15 +107,15 @@ def check_nowhere(live: LiveKernel) -> None:
     (ip, sp), trace = fault(live)
     sure = [(frame.ip, frame.sp) for frame in trace.frames[1:] if frame.reliable and not frame.doubt]
     assert set(sure) <= {(ip, sp)}
-    assert trace.end == "stopped"
-    assert f"{sp:#x} is on none of this task's stacks" in str(trace.end_reason)
+    assert trace.end == End.STOPPED
+    assert trace.end_reason == InterruptedPointerOffStacks(sp)
 
 
 def check_panic(session: Session) -> None:
     """The panic's stack agrees with what the kernel printed of it; the overflowed stack is reached through #DF's own."""
     debugger = Debugger(session)
     (trace,) = (trace for trace in session.unwinder.traces(session.tasks) if trace.running)
-    assert "df" in {frame.stack for frame in trace.frames}
+    assert StackKind.DF in {frame.stack for frame in trace.frames}
     result = check(debugger, [session.task(trace.task)])
     assert isinstance(result, LogChecks)
     (found,) = result.checks

@@ -12,8 +12,8 @@ from orcdbg.commands.log_check import LogChecks, check
 from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import printed_traces
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import StackTrace
-from orcdbg.unwind.walker import is_user
+from orcdbg.unwind.frame import End, FrameKind, StackTrace
+from orcdbg.unwind.saved_registers import is_user
 from tests.lab.conftest import KERNELS
 from tests.lab.guest import GuestError
 from tests.lab.panics import KINDS, panic
@@ -43,8 +43,8 @@ def no_frame_is_in_doubt(session: Session) -> dict[int, StackTrace]:
         trace = session.unwinder.trace(task)
         if is_gone(task, trace):
             continue
-        assert trace.end in ("user", "kthread", "idle", "boot"), (task, trace.end_reason)
-        assert [(f.index, f.doubt) for f in trace.frames if f.mark in "!?"] == [], (task, trace.frames)
+        assert trace.end in (End.USER, End.KTHREAD, End.IDLE, End.BOOT), (task, trace.end_reason)
+        assert [(f.index, f.doubt) for f in trace.frames if not f.mark.is_sure] == [], (task, trace.frames)
         if trace.running and trace.cpu is not None:
             running[trace.cpu] = trace
     return running
@@ -68,7 +68,7 @@ def test_a_panics_own_trace_agrees_with_ours(kernel: str, how: str, seed: int, t
     assert len([row for row in matched if row.status == "same"]) == len(sure) - len(returned)
     assert len(matched) >= 4
     if found.printed.reached_user:
-        assert running[debugger.panic_cpu].end == "user"
+        assert running[debugger.panic_cpu].end == End.USER
     (tmp_path / "core").unlink()
 
 
@@ -80,8 +80,8 @@ def test_a_cpu_in_user_mode_has_no_kernel_frames(kernel: str, seed: int, tmp_pat
     in_user = [trace for trace in running.values() if is_user(trace.frames[0].registers)]
     print(f"{kernel}: {len(in_user)} of {len(running)} CPUs in user mode")
     for trace in in_user:
-        assert [(f.kind, f.index) for f in trace.frames] == [("user", 0)]
-        assert trace.end == "user"
+        assert [(f.kind, f.index) for f in trace.frames] == [(FrameKind.USER, 0)]
+        assert trace.end == End.USER
     records, problems = read_log(session.linux)
     assert (problems, printed_traces(records)) == ([], [])
     console = scene.serial.read_text(errors="replace")

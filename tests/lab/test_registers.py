@@ -10,7 +10,9 @@ from random import Random
 import pytest
 
 from orcdbg.formats.callframe import Place
+from orcdbg.orc.rows import OrcRegister
 from orcdbg.target.session import Session
+from orcdbg.unwind.frame import End, FrameKind
 from orcdbg.unwind.registers.finder import RegisterFinder
 from orcdbg.unwind.registers.saves import CALLEE_SAVED
 from orcdbg.x86.decode import decode
@@ -37,7 +39,7 @@ def compare_rows(session: Session, ip: int) -> Counter[str]:
     found: Counter[str] = Counter()
     if theirs is None or theirs.cfa is None or rule is None or mine is None:
         return Counter({"not compared": 1})
-    if rule.base != "sp" or (theirs.cfa.base, theirs.cfa.offset) != ("rsp", rule.offset):
+    if rule.base != OrcRegister.SP or (theirs.cfa.base, theirs.cfa.offset) != ("rsp", rule.offset):
         return Counter({"CFA from another register": 1})
     for name in CALLEE_SAVED:
         one, other = mine.saved.get(name, "register"), theirs.saved.get(name, "register")
@@ -133,7 +135,7 @@ def test_registers_of_callers_are_those_they_had_at_the_call(kernel: str, seed: 
 def step_through(live: LiveKernel, finders: dict[str, RegisterFinder], counts: Counter[str]) -> None:
     """Steps through the function at whose entry the guest stands, and compares at every instruction."""
     entry = live.trace()
-    if entry.end == "stopped" or len(entry.frames) < 2 or entry.frames[1].kind != "call":
+    if entry.end == End.STOPPED or len(entry.frames) < 2 or entry.frames[1].kind != FrameKind.CALL:
         return
     registers = live.stub.read_registers()
     caller = callers(entry)[0]

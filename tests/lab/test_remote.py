@@ -16,7 +16,7 @@ from orcdbg.gdb.guest import Guest as LiveGuest
 from orcdbg.gdb.opening import open_guest
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import End, StackTrace
 from tests.conftest import RunProgram
 from tests.lab import scripts
 from tests.lab.busy import SYMBOL, busy_guest, on_a_living_guest
@@ -67,8 +67,8 @@ def hit(session: Session, live: LiveGuest, address: int) -> None:
     debugger.move(stop.cpu)
     frame = debugger.frame(0)
     # 5.10 has no row for the state between the two instructions, later kernels do: corrected or not, it must be sure.
-    assert (frame.ip, frame.doubt, frame.mark in " ~") == (address, None, True)
-    assert debugger.trace().end != "stopped" or debugger.trace().end_reason
+    assert (frame.ip, frame.doubt, frame.mark.is_sure) == (address, None, True)
+    assert debugger.trace().end != End.STOPPED or debugger.trace().end_reason
 
 
 def assert_stepped(run: RunProgram, words: list[str]) -> None:

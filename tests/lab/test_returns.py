@@ -15,9 +15,11 @@ from random import Random
 import pytest
 
 import orcdbg
-from orcdbg.kernel.stacks import task_stack
+from orcdbg.kernel.ret_stack import Tracer
+from orcdbg.kernel.stacks import StackKind, task_stack
+from orcdbg.orc.effective import Source
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import End, Mark, StackTrace
 from tests.lab import scripts, traced
 from tests.lab.bpf_program import CALLED, NAME, filter_program
 from tests.lab.conftest import KERNELS
@@ -88,13 +90,13 @@ def check_against_guest(session: Session, console: str) -> int:
 def check_marks(session: Session, trace: StackTrace) -> None:
     """Every frame is sure; those and only those are marked whose return address was replaced, by a trampoline with a name."""
     trampolines = session.return_trampolines.by_start
-    assert trace.end in ("user", "kthread", "idle"), (trace, trace.end_reason)
+    assert trace.end in (End.USER, End.KTHREAD, End.IDLE), (trace, trace.end_reason)
     for frame in trace.frames:
-        assert frame.mark == (" " if frame.recovered is None else "~"), (trace.pid, frame)
+        assert frame.mark == (Mark.AS_BUILT if frame.recovered is None else Mark.CHANGED), (trace.pid, frame)
         if frame.recovered is not None:
             # No fprobe is in the plan, so what rethook has on a stack is a kretprobe's.
             by = trampolines[frame.recovered.trampoline].by
-            assert frame.recovered.by == {"rethook": "kretprobe"}.get(by, by), frame
+            assert frame.recovered.by == {Tracer.RETHOOK: Tracer.KRETPROBE}.get(by, by), frame
 
 
 def hunt(live: LiveKernel, places: list[int], seconds: float) -> int | None:
@@ -144,7 +146,7 @@ def check_classic_filter(live: LiveKernel) -> None:
         raise GuestError("no classic filter runs")
     first = live.trace()
     filter_frame, *others = first.frames[1:]
-    assert (filter_frame.location, filter_frame.source, filter_frame.mark) == (None, "frame-pointer", "?")
+    assert (filter_frame.location, filter_frame.source, filter_frame.mark) == (None, Source.FRAME_POINTER, Mark.GUESS)
     known = [(frame.ip, frame.sp) for frame in others]
     was_inside = False
     for _ in range(STEPS):
@@ -157,7 +159,7 @@ def check_classic_filter(live: LiveKernel) -> None:
         trace = live.trace()
         guessed = trace.frames[1:]
         was_inside = was_inside or [(frame.ip, frame.sp) for frame in guessed] == known
-        assert not any(frame.mark in " ~" for frame in guessed), shown(live, trace)
+        assert not any(frame.mark.is_sure for frame in guessed), shown(live, trace)
     else:
         raise AssertionError("the filter does not return to its caller")
     assert was_inside
@@ -190,7 +192,7 @@ class Follower:
 
     def follow(self, deadline: float) -> None:
         """Until the function has returned, sleeps, or time is up."""
-        if self.first.end == "stopped" or any(frame.doubt for frame in self.first.frames):
+        if self.first.end == End.STOPPED or any(frame.doubt for frame in self.first.frames):
             self.unknown.append(f"at the entry: {self.first.end_reason}")
             return
         for step in range(STEPS):
@@ -209,7 +211,7 @@ class Follower:
         sp = trace.frames[0].sp
         # Inside __switch_to_asm the CPU is on the next task's stack already, while `current` still names the last one.
         if trace.task != self.first.task or (
-            trace.frames[0].stack == "task" and not self.stack.begin <= sp <= self.sp + 8
+            trace.frames[0].stack == StackKind.TASK and not self.stack.begin <= sp <= self.sp + 8
         ):
             return False
         self.judged += 1
@@ -219,13 +221,17 @@ class Follower:
         assert self._contradictions(trace) == [], (where, self.first.frames[0].location, shown(self.live, trace))
         if callers(trace)[-len(self.known) :] != self.known:
             doubts = [frame.doubt for frame in trace.frames if frame.doubt]
-            assert trace.end == "stopped" or doubts, (where, shown(self.live, trace))
+            assert trace.end == End.STOPPED or doubts, (where, shown(self.live, trace))
             self.unknown.append(f"{where}: {trace.end_reason or doubts[0]}")
         return True
 
     def _contradictions(self, trace: StackTrace) -> list[Caller]:
         """Frames shown as sure, outside the function, that are none of its callers."""
-        sure = [f for f in trace.frames[1:] if f.reliable and not f.doubt and f.sp >= self.sp + 8 and f.stack == "task"]
+        sure = [
+            f
+            for f in trace.frames[1:]
+            if f.reliable and not f.doubt and f.sp >= self.sp + 8 and f.stack == StackKind.TASK
+        ]
         return [(frame.ip, frame.sp) for frame in sure if (frame.ip, frame.sp) not in self.known]
 
 

@@ -10,8 +10,10 @@ import sys
 import pytest
 
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.effective import Source
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame, StackTrace
+from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
+from orcdbg.unwind.reasons import StackGone
 from orcdbg.x86.decode import decode_one
 from tests.lab.conftest import KERNELS, OpenScene
 
@@ -24,7 +26,7 @@ _TRACE_LINE = re.compile(r"\]\s+(?:<TASK>|\? )?([A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[
 def as_proc_prints(session: Session, trace: StackTrace) -> list[str]:
     """A trace as /proc/PID/stack shows it: without the scheduler's own functions and without user frames."""
     start, end = session.linux.address("__sched_text_start"), session.linux.address("__sched_text_end")
-    frames = [f for f in trace.frames if f.kind != "user" and not start <= f.ip < end]
+    frames = [f for f in trace.frames if f.kind != FrameKind.USER and not start <= f.ip < end]
     return [session.names.describe(f.ip, f.exact) or "" for f in frames]
 
 
@@ -43,9 +45,9 @@ def test_every_blocked_task_is_as_the_guest_says(kernel: str, open_scene: OpenSc
     for task in tasks:
         trace = session.unwinder.trace(task)
         assert as_proc_prints(session, trace) == scene.stacks[task.pid], task
-        assert {frame.mark for frame in trace.frames} == {" "}, task
-        assert trace.end == ("kthread" if task.is_kernel_thread else "user"), task
-        assert [f.kind for f in trace.frames[:-1]].count("user") == 0, task
+        assert {frame.mark for frame in trace.frames} == {Mark.AS_BUILT}, task
+        assert trace.end == (End.KTHREAD if task.is_kernel_thread else End.USER), task
+        assert [f.kind for f in trace.frames[:-1]].count(FrameKind.USER) == 0, task
         modules += any(f.location is not None and f.location.module is not None for f in trace.frames)
     assert modules > 0, "no task slept in a module: the scene does not test module tables"
 
@@ -55,7 +57,7 @@ def is_gone(task: Task, trace: StackTrace) -> bool:
     if task.stack:
         return False
     assert task.state in ("ZO", "DE"), task
-    assert (len(trace.frames), trace.end_reason) == (0, "the task has no stack any more (it has exited)")
+    assert (len(trace.frames), trace.end_reason) == (0, StackGone())
     return True
 
 
@@ -67,13 +69,13 @@ def test_every_task_ends_with_a_reason(kernel: str, open_scene: OpenScene) -> No
         trace = session.unwinder.trace(task)
         if is_gone(task, trace):
             continue
-        assert trace.end in ("user", "kthread", "idle", "boot"), (task, trace.end_reason)
-        assert [frame.mark for frame in trace.frames if frame.mark != " "] == [], task
+        assert trace.end in (End.USER, End.KTHREAD, End.IDLE, End.BOOT), (task, trace.end_reason)
+        assert [frame.mark for frame in trace.frames if frame.mark != Mark.AS_BUILT] == [], task
 
 
 def struck_frame(trace: StackTrace, address: int) -> Frame:
     """The frame that the NMI interrupted."""
-    return next(frame for frame in trace.frames if frame.kind == "interrupt" and frame.ip == address)
+    return next(frame for frame in trace.frames if frame.kind == FrameKind.INTERRUPT and frame.ip == address)
 
 
 def test_an_nmi_between_patched_push_and_pop_is_walked_through(kernel: str, open_scene: OpenScene) -> None:
@@ -83,16 +85,17 @@ def test_an_nmi_between_patched_push_and_pop_is_walked_through(kernel: str, open
     (address,) = [task for task, (cpu, _) in session.unwinder.running.items() if cpu == 0]
     trace = session.unwinder.trace(session.task(address))
     frame = struck_frame(trace, scene.bp_address)
-    assert trace.end in ("user", "kthread", "idle"), trace.end_reason
+    assert trace.end in (End.USER, End.KTHREAD, End.IDLE), trace.end_reason
     assert frame.registers["rsp"].value == scene.registers["rsp"]
     assert frame.patch is not None
     assert frame.patch.instructions == ("pushfq",)
     has_all_rows = session.image.section_data(".parainstructions") == b"" or not _rows_are_shared(session, frame)
-    expected = (0, "orc", " ") if has_all_rows else (8, "patch", "~")
+    expected = (0, Source.ORC, Mark.AS_BUILT) if has_all_rows else (8, Source.PATCH, Mark.CHANGED)
     assert (frame.patch.adjust, frame.source, frame.mark) == expected
     others = [other for other in trace.frames if other is not frame]
-    assert {other.mark for other in others if other.source != "trampoline"} == {" "}
-    assert {other.mark for other in others if other.source == "trampoline"} <= {"~"}  # an interrupt may strike a thunk
+    assert {other.mark for other in others if other.source != Source.TRAMPOLINE} == {Mark.AS_BUILT}
+    thunks = [other for other in others if other.source == Source.TRAMPOLINE]  # an interrupt may strike one
+    assert {other.mark for other in thunks} <= {Mark.CHANGED}
     caller = trace.frames[frame.index + 1]
     assert calls(session, caller, frame)
 
@@ -120,7 +123,7 @@ def test_the_kernels_own_panic_trace_is_part_of_ours(kernel: str, open_scene: Op
     assert printed, "no trace in the log"
     (address,) = [task for task, (cpu, _) in session.unwinder.running.items() if cpu == 0]
     trace = session.unwinder.trace(session.task(address))
-    ours = [session.names.describe(f.ip, f.exact) for f in trace.frames if f.kind != "user"]
+    ours = [session.names.describe(f.ip, f.exact) for f in trace.frames if f.kind != FrameKind.USER]
     position = 0
     for line in printed:
         if line in ours[position:]:

@@ -11,7 +11,7 @@ from random import Random
 import pytest
 
 from orcdbg.base.errors import RemoteError
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import End, StackTrace
 from tests.lab import scripts
 from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS
@@ -72,7 +72,7 @@ def is_asleep(live: LiveKernel, ip: int) -> bool:
 def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
     """Steps through a function until it returns: the number of stops, and those where the walk said it did not know."""
     entry = live.trace()
-    if entry.end == "stopped" or any(frame.doubt for frame in entry.frames):
+    if entry.end == End.STOPPED or any(frame.doubt for frame in entry.frames):
         return 0, [f"{name}: {entry.end_reason}"]
     known, sp = callers(entry), entry.frames[0].sp
     unknown: list[str] = []
@@ -87,7 +87,7 @@ def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
         assert contradictions(trace, known, sp) == [], (name, where)
         if callers(trace)[-len(known) :] != known:
             doubts = [frame.doubt for frame in trace.frames if frame.doubt]
-            assert trace.end == "stopped" or doubts, (name, where)
+            assert trace.end == End.STOPPED or doubts, (name, where)
             unknown.append(f"{where}: {trace.end_reason or doubts[0]}")
     return STEPS, unknown
 

@@ -10,7 +10,7 @@ from orcdbg.cli.main import sample_files
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.orc.cfa import CfaRule, cfa_rule
 from orcdbg.orc.check import CheckReport, compare
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.union import UnionTable, Variant, add_site
 from orcdbg.patches.ledger import Cluster
@@ -36,9 +36,9 @@ def stated_by(*rows: tuple[int, OrcRow]) -> object:
     return stated
 
 
-def call_row(offset: int, base: str = "sp") -> OrcRow:
+def call_row(offset: int, base: OrcRegister = OrcRegister.SP) -> OrcRow:
     """A row of ordinary code."""
-    return OrcRow(base, offset, "undefined", 0, "call", False)
+    return OrcRow(base, offset, OrcRegister.UNDEFINED, 0, RowType.CALL, False)
 
 
 @pytest.mark.parametrize(
@@ -46,8 +46,11 @@ def call_row(offset: int, base: str = "sp") -> OrcRow:
     [
         ([(0, call_row(16))], {1: ("sp+16", "sp+24")}),  # one row for the whole site: 5.10
         ([(0, call_row(16)), (1, call_row(24)), (2, call_row(16))], {}),  # a row a boundary: 6.1 and later
-        ([(0, call_row(16, "bp"))], {}),  # on rbp nothing is wrong whatever is pushed
-        ([(0, call_row(16)), (1, OrcRow("sp", 24, "undefined", 0, "regs", True))], {}),  # another type begins
+        ([(0, call_row(16, OrcRegister.BP))], {}),  # on rbp nothing is wrong whatever is pushed
+        (
+            [(0, call_row(16)), (1, OrcRow(OrcRegister.SP, 24, OrcRegister.UNDEFINED, 0, RowType.REGS, True))],
+            {},
+        ),  # another type begins
     ],
 )
 def test_a_boundary_is_a_hazard_where_row_and_instructions_disagree(
@@ -135,9 +138,18 @@ def test_the_union_has_a_rule_for_every_boundary(orcdbg_run: RunProgram) -> None
     ("row", "text"),
     [
         (call_row(8), "type:call sp:sp+8 bp:(und) signal:0"),
-        (OrcRow("bp", 16, "prev_sp", -16, "call", False), "type:call sp:bp+16 bp:prevsp-16 signal:0"),
-        (OrcRow("(bp)", -8, "bp", 0, "call", False), "type:call sp:(bp-8) bp:bp+0 signal:0"),
-        (OrcRow("undefined", 0, "undefined", 0, "end_of_stack", False), "type:end sp:(und) bp:(und) signal:0"),
+        (
+            OrcRow(OrcRegister.BP, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False),
+            "type:call sp:bp+16 bp:prevsp-16 signal:0",
+        ),
+        (
+            OrcRow(OrcRegister.BP_INDIRECT, -8, OrcRegister.BP, 0, RowType.CALL, False),
+            "type:call sp:(bp-8) bp:bp+0 signal:0",
+        ),
+        (
+            OrcRow(OrcRegister.UNDEFINED, 0, OrcRegister.UNDEFINED, 0, RowType.END_OF_STACK, False),
+            "type:end sp:(und) bp:(und) signal:0",
+        ),
     ],
 )
 def test_a_row_is_dumped_as_objtool_writes_it(row: OrcRow, text: str) -> None:

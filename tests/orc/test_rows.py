@@ -11,7 +11,18 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.orc.cfa import CfaRule, bp_rule, cfa_rule
 from orcdbg.orc.layout import EntryShape, choose_layout
-from orcdbg.orc.rows import FUNCTION_ENTRY, HASHES, LAYOUT_4_14, LAYOUT_6_4, LAYOUT_7_1, LAYOUTS, OrcLayout, OrcRow
+from orcdbg.orc.rows import (
+    FUNCTION_ENTRY,
+    HASHES,
+    LAYOUT_4_14,
+    LAYOUT_6_4,
+    LAYOUT_7_1,
+    LAYOUTS,
+    OrcLayout,
+    OrcRegister,
+    OrcRow,
+    RowType,
+)
 from orcdbg.orc.table import OrcTable
 from orcdbg.target.session import Session
 
@@ -21,10 +32,11 @@ OFFSETS = st.integers(-0x8000, 0x7FFF)
 @st.composite
 def rows(draw: st.DrawFn, layout: OrcLayout) -> OrcRow:
     """A row that a layout can express."""
-    kind = draw(st.sampled_from(("undefined", "end_of_stack", "call", "regs", "regs_partial")))
-    registers = [name for name in layout.registers if name != "undefined"]
-    sp_reg = "undefined" if kind in ("undefined", "end_of_stack") else draw(st.sampled_from(registers))
-    signal = kind in ("regs", "regs_partial") if layout.signal_bit is None else draw(st.booleans())
+    kind = draw(st.sampled_from(RowType))
+    registers = [name for name in layout.registers if name is not OrcRegister.UNDEFINED]
+    has_rule = kind not in (RowType.UNDEFINED, RowType.END_OF_STACK)
+    sp_reg = draw(st.sampled_from(registers)) if has_rule else OrcRegister.UNDEFINED
+    signal = kind in (RowType.REGS, RowType.REGS_PARTIAL) if layout.signal_bit is None else draw(st.booleans())
     return OrcRow(sp_reg, draw(OFFSETS), draw(st.sampled_from(layout.registers)), draw(OFFSETS), kind, signal)
 
 
@@ -40,21 +52,21 @@ def test_decoding_what_was_encoded_gives_the_row_back(layout: OrcLayout, data: s
 @given(raw=st.binary(min_size=6, max_size=6))
 def test_any_six_bytes_decode_to_some_row(layout: OrcLayout, raw: bytes) -> None:
     """Numbers without a meaning become undefined, never an exception."""
-    assert layout.decode(raw).sp_reg in (*layout.registers, "undefined")
+    assert layout.decode(raw).sp_reg in (*layout.registers, OrcRegister.UNDEFINED)
 
 
 def test_the_renumbering_of_7_1_is_seen() -> None:
     """The same bytes mean another register once the header's hash is that of 7.1."""
     raw = LAYOUT_7_1.encode(FUNCTION_ENTRY)
-    assert LAYOUT_7_1.decode(raw).sp_reg == "sp"
-    assert LAYOUT_6_4.decode(raw).sp_reg == "di"
+    assert LAYOUT_7_1.decode(raw).sp_reg == OrcRegister.SP
+    assert LAYOUT_6_4.decode(raw).sp_reg == OrcRegister.DI
 
 
-def _table(ips: list[int], layout: OrcLayout = LAYOUT_6_4, sp_regs: list[str] | None = None) -> OrcTable:
+def _table(ips: list[int], layout: OrcLayout = LAYOUT_6_4, sp_regs: list[OrcRegister] | None = None) -> OrcTable:
     base = 0xFFFFFFFF82000000
     relative = b"".join((ip - base - 4 * i & 0xFFFFFFFF).to_bytes(4, "little") for i, ip in enumerate(ips))
-    registers = sp_regs or ["sp"] * len(ips)
-    data = [OrcRow(register, i, "undefined", 0, "call", False) for i, register in enumerate(registers)]
+    registers = sp_regs or [OrcRegister.SP] * len(ips)
+    data = [OrcRow(register, i, OrcRegister.UNDEFINED, 0, RowType.CALL, False) for i, register in enumerate(registers)]
     return OrcTable("test", relative, base, b"".join(layout.encode(row) for row in data), base, layout)
 
 
@@ -82,10 +94,10 @@ def test_an_unsorted_table_is_read_like_a_sorted_one(order: list[int]) -> None:
 
 def test_a_terminator_gives_way_to_the_entry_at_its_address() -> None:
     """Of equal addresses the terminator of the section before is sorted first, as the kernel's orc_sort_cmp does."""
-    table = _table([TEXT + 16, TEXT, TEXT + 16], sp_regs=["sp", "sp", "undefined"])
+    table = _table([TEXT + 16, TEXT, TEXT + 16], sp_regs=[OrcRegister.SP, OrcRegister.SP, OrcRegister.UNDEFINED])
     found = table.find(TEXT + 16)
     assert found is not None
-    assert found.row.sp_reg == "sp"
+    assert found.row.sp_reg == OrcRegister.SP
 
 
 @pytest.mark.parametrize("base", [0, 0x1000, (1 << 63) - 4, (1 << 64) - 8])
@@ -141,27 +153,27 @@ def test_rows_that_fit_no_layout_are_an_error() -> None:
 @pytest.mark.parametrize(
     ("sp_reg", "adds_last", "text"),
     [
-        ("sp", True, "sp+16"),
-        ("bp", True, "bp+16"),
-        ("(sp)", True, "(sp)+16"),
-        ("(sp)", False, "(sp+16)"),
-        ("(bp)", True, "(bp+16)"),
+        (OrcRegister.SP, True, "sp+16"),
+        (OrcRegister.BP, True, "bp+16"),
+        (OrcRegister.SP_INDIRECT, True, "(sp)+16"),
+        (OrcRegister.SP_INDIRECT, False, "(sp+16)"),
+        (OrcRegister.BP_INDIRECT, True, "(bp+16)"),
     ],
 )
-def test_rules_are_written_as_the_contract_says(sp_reg: str, adds_last: bool, text: str) -> None:
+def test_rules_are_written_as_the_contract_says(sp_reg: OrcRegister, adds_last: bool, text: str) -> None:
     """base[+off], or (base+off) for indirect ones; SP_INDIRECT adds its offset last since 5.12."""
-    assert str(cfa_rule(OrcRow(sp_reg, 16, "prev_sp", -16, "call", False), adds_last)) == text
+    assert str(cfa_rule(OrcRow(sp_reg, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False), adds_last)) == text
 
 
 def test_only_a_rule_on_the_stack_pointer_moves_with_it() -> None:
     """A push does not change where rbp points."""
-    assert CfaRule("sp", 16).moved(8) == CfaRule("sp", 24)
-    assert CfaRule("bp", 16).moved(8) == CfaRule("bp", 16)
+    assert CfaRule(OrcRegister.SP, 16).moved(8) == CfaRule(OrcRegister.SP, 24)
+    assert CfaRule(OrcRegister.BP, 16).moved(8) == CfaRule(OrcRegister.BP, 16)
 
 
 def test_the_callers_rbp_is_said_in_words() -> None:
     """As `orc` and `frame` show it."""
-    assert bp_rule(OrcRow("bp", 16, "prev_sp", -16, "call", False)) == "(cfa-16)"
+    assert bp_rule(OrcRow(OrcRegister.BP, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False)) == "(cfa-16)"
     assert bp_rule(FUNCTION_ENTRY) == "same"
 
 

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.reasons import CallerInUnknownRegister
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import SavingFunctions
 from orcdbg.orc.table import OrcEntry
-from orcdbg.unwind.walker import Walk
+from orcdbg.unwind.frame import FrameKind, Mark
+from orcdbg.unwind.reasons import RegisterHoldsNoReturn
+from orcdbg.unwind.walker import Walk, WalkEnd
 from orcdbg.x86.decode import decode
 from tests.unwind.test_walker import END, FUNCTION, IRQ, STACK, TEXT, TOP, World, call
 
@@ -28,7 +31,14 @@ class InErrorEntry(World):
     """error_entry, called from function 0, with rows as kernels have them: `late` as from 6.0 on, else as in 5.10."""
 
     def __init__(self, late: bool, code: bytes = SAVES + AGAIN + CLEARS) -> None:
-        super().__init__({0: OrcRow("sp", 8, "undefined", 0, "regs_partial", True), 1: call(8), 2: call(8), 3: END})
+        super().__init__(
+            {
+                0: OrcRow(OrcRegister.SP, 8, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True),
+                1: call(8),
+                2: call(8),
+                3: END,
+            }
+        )
         self.late = late
         self.saving = [ENTRY]
         self.memory.put(TEXT + 3, b"\xe8" + (ENTRY - BACK).to_bytes(4, "little"))
@@ -59,15 +69,25 @@ class InErrorEntry(World):
                 sp, depth = sp - 8, depth + 8
                 self.words[sp] = rsi if name == "rsi" else REGISTERS[name]
                 row = (
-                    call(depth) if row.type == "call" else OrcRow("sp", depth + 8, "undefined", 0, "regs_partial", True)
+                    call(depth)
+                    if row.type == RowType.CALL
+                    else OrcRow(OrcRegister.SP, depth + 8, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True)
                 )
             elif insn.raw == bytes.fromhex("488b742408"):
                 rsi = back
             elif insn.raw == bytes.fromhex("48897c2408"):
                 self.words[before - 8] = REGISTERS["rdi"]
-                row = OrcRow("sp", depth + 8, "undefined", 0, "regs_partial", True) if self.late else row
+                row = (
+                    OrcRow(OrcRegister.SP, depth + 8, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True)
+                    if self.late
+                    else row
+                )
             offset = insn.end - ENTRY - len(SAVES)
-            row = row if offset < 0 else OrcRow("sp", 8 if offset else 0, "undefined", 0, "regs", True)
+            row = (
+                row
+                if offset < 0
+                else OrcRow(OrcRegister.SP, 8 if offset else 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True)
+            )
         return found
 
 
@@ -85,7 +105,7 @@ def stop_at(late: bool, number: int, struck: bool = False, **others: int) -> Wal
     if not struck:
         return world.walk(ip, sp, **registers)
     world.stacks, at = (STACK, IRQ), IRQ.end - 40
-    world.rows[4] = OrcRow("sp", 0, "undefined", 0, "regs_partial", True)
+    world.rows[4] = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True)
     world.words |= {at + 8 * place: word for place, word in enumerate((ip, 0x10, 0x46, sp, 0x18))}
     return world.walk(TEXT + 4 * FUNCTION, at, **registers)
 
@@ -100,8 +120,8 @@ def test_its_caller_is_found_at_every_instruction(late: bool, number: int) -> No
     walk = stop_at(late, number)
     assert [frame.ip for frame in walk.frames[1:]] == [BACK, TEXT + 2 * FUNCTION + 4, TEXT + 3 * FUNCTION + 5]
     assert [frame.sp for frame in walk.frames[2:]] == [TASK, TASK + 8]
-    assert (walk.end, {frame.doubt for frame in walk.frames}) == ("end", {None})
-    has_all = walk.frames[2].kind == "interrupt"
+    assert (walk.end, {frame.doubt for frame in walk.frames}) == (WalkEnd.FIRST_FRAME, {None})
+    has_all = walk.frames[2].kind == FrameKind.INTERRUPT
     assert has_all == (number >= len(NUMBERS) - 3)
     if has_all:
         saved = {name: walk.frames[2].registers[name].value for name in REGISTERS}
@@ -114,7 +134,7 @@ def test_its_caller_is_found_when_a_push_struck_the_guard_page(late: bool, numbe
     """At the first instruction of the double fault's entry all registers are still those of the code it struck."""
     here, struck = stop_at(late, number), stop_at(late, number, struck=True)
     assert [(frame.ip, frame.sp) for frame in struck.frames[1:]] == [(frame.ip, frame.sp) for frame in here.frames]
-    assert (struck.end, {frame.doubt for frame in struck.frames}) == ("end", {None})
+    assert (struck.end, {frame.doubt for frame in struck.frames}) == (WalkEnd.FIRST_FRAME, {None})
     known = [frame.registers.get("rsi") for frame in struck.frames[2:3]]
     assert [value for value in known if value is not None and value.value == BACK] == []
 
@@ -128,7 +148,7 @@ def test_its_caller_is_found_while_the_double_faults_entry_saves_registers(late:
     world.rows_at = {stop[0]: stop[3] for stop in world.stops()}
     world.words = {at: word for at, word in world.words.items() if at >= sp}
     world.stacks, at, entry = (STACK, IRQ), IRQ.end - 40, TEXT + 4 * FUNCTION
-    world.rows[4] = OrcRow("sp", 0, "undefined", 0, "regs_partial", True)
+    world.rows[4] = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True)
     world.words |= {at + 8 * place: word for place, word in enumerate((ip, 0x10, 0x46, sp, 0x18))}
     world.memory.put(entry + 3, b"\xe8" + (ENTRY - entry - 8 & 0xFFFFFFFF).to_bytes(4, "little"))
     there, top, now, _ = world.stops(at, entry + 8, rsi)[number]
@@ -137,15 +157,15 @@ def test_its_caller_is_found_while_the_double_faults_entry_saves_registers(late:
     world.words = {place: word for place, word in world.words.items() if place >= top or place < IRQ.begin}
     walk = world.walk(there, top, rsi=now, **dict.fromkeys(("rbp", "r15"), 0x77))
     callers = [entry + 8, ip, BACK, TEXT + 2 * FUNCTION + 4, TEXT + 3 * FUNCTION + 5]
-    assert ([frame.ip for frame in walk.frames[1:]], walk.end) == (callers, "end")
+    assert ([frame.ip for frame in walk.frames[1:]], walk.end) == (callers, WalkEnd.FIRST_FRAME)
     assert {frame.doubt for frame in walk.frames} == {None}
 
 
 def test_a_wrong_rsi_is_not_believed() -> None:
     """Only an address behind a call of error_entry can be there."""
     walk = stop_at(True, 5, rsi=TEXT + 2 * FUNCTION + 4)
-    assert (walk.end, len(walk.frames)) == ("stopped", 1)
-    assert "should hold the address behind a call of this function" in str(walk.end_reason)
+    assert (walk.end, len(walk.frames)) == (WalkEnd.STOPPED, 1)
+    assert walk.end_reason == RegisterHoldsNoReturn("rsi", TEXT + 2 * FUNCTION + 4)
 
 
 def through_r12(exact: bool) -> Walk:
@@ -155,7 +175,7 @@ def through_r12(exact: bool) -> Walk:
     world.rows[4] = call(8)
     world.stops()
     at = ENTRY + len(SAVES + AGAIN + CLEARS)
-    world.row_now = OrcRow("sp", 0, "undefined", 0, "regs", True)
+    world.row_now = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True)
     registers = BEFORE - 8 * len(REGISTERS) - 8
     if exact:
         return world.walk(at + 2, registers, r12=BACK)
@@ -167,10 +187,10 @@ def test_its_caller_is_taken_from_r12_where_that_is_known() -> None:
     """Else a mark says that one is left out, and what lies above is a guess."""
     walk = through_r12(exact=True)
     assert [frame.ip for frame in walk.frames[1:]] == [BACK, TEXT + 2 * FUNCTION + 4, TEXT + 3 * FUNCTION + 5]
-    assert (walk.end, {frame.doubt for frame in walk.frames}) == ("end", {None})
+    assert (walk.end, {frame.doubt for frame in walk.frames}) == (WalkEnd.FIRST_FRAME, {None})
     walk = through_r12(exact=False)
-    assert [frame.mark for frame in walk.frames] == [" ", "!", "?", "?"]
-    assert "that caller is left out" in str(walk.frames[1].doubt)
+    assert [frame.mark for frame in walk.frames] == [Mark.AS_BUILT, Mark.CONTRADICTION, Mark.GUESS, Mark.GUESS]
+    assert walk.frames[1].doubt == CallerInUnknownRegister()
 
 
 def test_the_nearest_of_several_such_functions_is_meant() -> None:
@@ -189,7 +209,7 @@ def test_a_caller_that_may_be_left_out_is_said_to_be() -> None:
     """Where the text of error_entry is not what it was to be, its rows alone are not believed."""
     world = InErrorEntry(True, b"\x90")
     world.stops()
-    world.row_now = OrcRow("sp", 8, "undefined", 0, "regs", True)
+    world.row_now = OrcRow(OrcRegister.SP, 8, OrcRegister.UNDEFINED, 0, RowType.REGS, True)
     walk = world.walk(ENTRY + len(SAVES) + 3, BEFORE - 8 * len(REGISTERS) - 16)
-    assert {frame.mark for frame in walk.frames[:1]} == {"!"}
-    assert {frame.mark for frame in walk.frames[1:]} == {"?"}
+    assert {frame.mark for frame in walk.frames[:1]} == {Mark.CONTRADICTION}
+    assert {frame.mark for frame in walk.frames[1:]} == {Mark.GUESS}

@@ -15,11 +15,14 @@ from orcdbg.commands.registry import Registry
 from orcdbg.commands.results import Stacks
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.layout import choose_layout
-from orcdbg.orc.rows import FUNCTION_ENTRY, LAYOUTS, OrcLayout, OrcRow
+from orcdbg.orc.rows import FUNCTION_ENTRY, LAYOUTS, OrcLayout, OrcRegister, OrcRow, RowType
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import End, FrameKind, Mark, StackTrace
+from orcdbg.unwind.reasons import NoCallBefore
+from orcdbg.unwind.walker import WalkEnd
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
+from orcdbg.views.reasons import words_or_none
 from tests.damage import DamagedStacks, Ground
 from tests.unwind.test_walker import END, FUNCTION, TEXT, TOP, World, call
 
@@ -32,7 +35,7 @@ def ground(sample: Session) -> Ground:
 
 def user_task(ground: Ground) -> tuple[Task, StackTrace]:
     """A task that sleeps in a system call."""
-    return next((t, w) for t, w, _ in ground.traces if w.end == "user" and not w.running)
+    return next((t, w) for t, w, _ in ground.traces if w.end == End.USER and not w.running)
 
 
 def changed(ground: Ground, task: Task, words: dict[int, int]) -> StackTrace:
@@ -45,8 +48,8 @@ def test_r1_nothing_follows_the_users_registers(ground: Ground) -> None:
     """R1: it walked on below the system call with the user's rbp, up to 1,027 frames of one task."""
     for _, whole, _ in ground.traces:
         kinds = [frame.kind for frame in whole.frames]
-        assert "user" not in kinds[:-1]
-        assert (kinds[-1] == "user") == (whole.end == "user")
+        assert FrameKind.USER not in kinds[:-1]
+        assert (kinds[-1] == FrameKind.USER) == (whole.end == End.USER)
 
 
 def test_r1_a_users_rbp_leads_nowhere(ground: Ground) -> None:
@@ -62,11 +65,11 @@ def test_r1_a_users_rbp_leads_nowhere(ground: Ground) -> None:
 @pytest.mark.parametrize("offset", [-0x4000, -8, 0, 0x4000])
 def test_r2_the_stack_pointer_stays_on_the_stack_and_grows(offset: int) -> None:
     """R2: no check that the CFA is on a known stack, or above the last."""
-    world = World({0: call(16, "bp"), 1: call(8), 2: END})
+    world = World({0: call(16, OrcRegister.BP), 1: call(8), 2: END})
     sp = TOP - 0x200
     world.words |= {sp - 16: TEXT + FUNCTION + 5, sp - 8: TEXT + FUNCTION + 5}
     walk = world.walk(TEXT + 4, sp, rbp=sp - 16 + offset)
-    assert (walk.end, len(walk.frames)) == ("stopped", 1)
+    assert (walk.end, len(walk.frames)) == (WalkEnd.STOPPED, 1)
 
 
 def test_r3_a_return_address_is_text_and_follows_a_call(ground: Ground) -> None:
@@ -74,9 +77,9 @@ def test_r3_a_return_address_is_text_and_follows_a_call(ground: Ground) -> None:
     task, whole = user_task(ground)
     slot, ip = whole.frames[2].came_from, whole.frames[2].ip
     assert slot is not None
-    assert changed(ground, task, {slot: 0xFFFF888000001000}).end == "stopped"
+    assert changed(ground, task, {slot: 0xFFFF888000001000}).end == End.STOPPED
     doubted = changed(ground, task, {slot: ip + 1}).frames[2]
-    assert (doubted.mark, doubted.doubt) == ("?", f"{ip + 1:#x} does not follow a call")
+    assert (doubted.mark, doubted.doubt) == (Mark.GUESS, NoCallBefore(ip + 1))
 
 
 def test_r4_no_frame_is_guessed_by_rbp() -> None:
@@ -85,18 +88,18 @@ def test_r4_no_frame_is_guessed_by_rbp() -> None:
         world = World({1: call(8), 2: END})
         world.words |= {TOP - 0x100 + 8: TEXT + FUNCTION + 5}
         walk = world.walk(TEXT + 4, TOP - 0x200, rbp=rbp)
-        assert (walk.end, len(walk.frames)) == ("stopped", 1)
-        assert "no ORC row" in (walk.end_reason or "")
+        assert (walk.end, len(walk.frames)) == (WalkEnd.STOPPED, 1)
+        assert "no ORC row" in (words_or_none(walk.end_reason) or "")
 
 
 def test_r5_every_walk_says_how_it_ended(ground: Ground) -> None:
     """R5: a failed walk and a finished one looked the same."""
     for task, whole, _ in ground.traces:
-        assert whole.end in ("user", "kthread", "idle", "boot")
-        slot = next((f.came_from for f in whole.frames if f.kind == "call" and f.came_from), None)
+        assert whole.end in (End.USER, End.KTHREAD, End.IDLE, End.BOOT)
+        slot = next((f.came_from for f in whole.frames if f.kind == FrameKind.CALL and f.came_from), None)
         if slot is not None:
             broken = changed(ground, task, {slot: 0})
-            assert broken.end == "stopped"
+            assert broken.end == End.STOPPED
             assert broken.end_reason
 
 
@@ -104,12 +107,12 @@ def test_r5_a_null_ip_is_one_frame_and_not_a_thousand() -> None:
     """R5, limit 5: ip 0 popped a word of zeros for each of 1,014 frames."""
     world = World({1: call(8)})
     walk = world.walk(0, TOP - 0x400)
-    assert (walk.end, len(walk.frames)) == ("stopped", 1)
+    assert (walk.end, len(walk.frames)) == (WalkEnd.STOPPED, 1)
 
 
 def test_r6_a_new_tasks_first_ip_is_exact() -> None:
     """R6, and crash's false `__schedule`: ret_from_fork+0 was looked up at ip - 1, and had no name and no row."""
-    world = World({0: OrcRow("sp", 0, "undefined", 0, "undefined", False), 1: END})
+    world = World({0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.UNDEFINED, False), 1: END})
     frame = world.walk(TEXT + FUNCTION, TOP - 168).frames[0]
     assert frame.location is not None
     assert (frame.location.symbol, frame.location.start) == ("ret_from_fork", frame.ip)
@@ -138,7 +141,7 @@ def test_crash_a_cpu_in_user_mode_has_no_kernel_frames(sample: Session) -> None:
     session = Session(sample.image, snapshot)
     (task,) = session.unwinder.running
     trace = session.unwinder.trace(session.task(task))
-    assert ([f.kind for f in trace.frames], trace.end) == (["user"], "user")
+    assert ([f.kind for f in trace.frames], trace.end) == ([FrameKind.USER], End.USER)
 
 
 def test_crash_frame_0_is_the_cpus_own_ip(sample: Session) -> None:
@@ -166,6 +169,6 @@ def test_crash_a_guess_says_so(ground: Ground) -> None:
     slot = whole.frames[1].came_from
     assert slot is not None
     trace = changed(ground, task, {slot: 0})
-    guessed = [f for f in trace.frames[1:] if f.kind != "user"]
+    guessed = [f for f in trace.frames[1:] if f.kind != FrameKind.USER]
     assert guessed
-    assert {f.mark for f in guessed} == {"?"}
+    assert {f.mark for f in guessed} == {Mark.GUESS}

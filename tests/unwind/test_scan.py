@@ -6,8 +6,9 @@ import pytest
 
 from orcdbg.kernel.tasks import Task
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import End, FrameKind, Mark, StackTrace
 from orcdbg.unwind.scan import MAX_ATTEMPTS, MAX_FRAMES, MAX_LINES
+from orcdbg.views.reasons import words_or_none
 from tests.damage import DamagedStacks, Ground
 
 
@@ -19,7 +20,7 @@ def ground(sample: Session) -> Ground:
 
 def deepest(ground: Ground) -> tuple[Task, StackTrace]:
     """A sleeping user task with many frames."""
-    sleeping = [(t, w) for t, w, _ in ground.traces if w.end == "user" and not w.running]
+    sleeping = [(t, w) for t, w, _ in ground.traces if w.end == End.USER and not w.running]
     return max(sleeping, key=lambda it: len(it[1].frames))
 
 
@@ -41,20 +42,20 @@ def test_the_frames_above_a_wrong_word_are_guessed(ground: Ground, index: int) -
     """One return address is gone: the walk stops there with its reason, and goes on above it, marked."""
     task, whole = deepest(ground)
     trace = changed(ground, task, {slot(whole, index): 0xDEAD})
-    assert (trace.end, "0xdead" in (trace.end_reason or "")) == ("stopped", True)
-    assert [f.mark for f in trace.frames[:index]] == [" "] * (index - 1) + ["!"]
-    assert {f.mark for f in trace.frames[index:] if f.kind != "user"} == {"?"}
+    assert (trace.end, "0xdead" in (words_or_none(trace.end_reason) or "")) == (End.STOPPED, True)
+    assert [f.mark for f in trace.frames[:index]] == [Mark.AS_BUILT] * (index - 1) + [Mark.CONTRADICTION]
+    assert {f.mark for f in trace.frames[index:] if f.kind != FrameKind.USER} == {Mark.GUESS}
     above = {(f.ip, f.came_from) for f in whole.frames[index + 1 :]}
     assert above <= {(f.ip, f.came_from) for f in trace.frames[index:]}
     assert [f.index for f in trace.frames] == list(range(len(trace.frames)))
-    assert trace.frames[-1].kind == "user"
+    assert trace.frames[-1].kind == FrameKind.USER
     assert not trace.frames[-1].reliable
 
 
 def test_no_scan_follows_a_walk_that_ended(ground: Ground) -> None:
     """Guesses come beyond a stop, and only then."""
     for _, whole, _ in ground.traces:
-        assert whole.end != "stopped"
+        assert whole.end != End.STOPPED
         assert {frame.source for frame in whole.frames} & {"scan"} == set()
 
 
@@ -62,8 +63,8 @@ def test_a_saved_ip_that_is_no_text_leaves_guesses(ground: Ground) -> None:
     """The task's first frame cannot be had; what lies above may still help."""
     task, whole = deepest(ground)
     trace = changed(ground, task, {slot(whole, 0): 0x1234})
-    assert trace.end == "stopped"
-    assert {f.mark for f in trace.frames if f.kind != "user"} == {"?"}
+    assert trace.end == End.STOPPED
+    assert {f.mark for f in trace.frames if f.kind != FrameKind.USER} == {Mark.GUESS}
     assert {f.ip for f in whole.frames[1:]} <= {f.ip for f in trace.frames}
 
 
@@ -72,7 +73,7 @@ def test_a_missing_page_leaves_the_frames_before_and_guesses_behind_it(ground: G
     task, whole = deepest(ground)
     page = slot(whole, len(whole.frames) - 1) >> 12
     trace = ground.damaged(DamagedStacks(ground.session.memory, {}, {page})).unwinder.trace(task)
-    assert (trace.end, "not in the snapshot" in (trace.end_reason or "")) == ("stopped", True)
+    assert (trace.end, "not in the snapshot" in (words_or_none(trace.end_reason) or "")) == (End.STOPPED, True)
 
 
 def test_a_stack_full_of_return_addresses_is_bounded(ground: Ground) -> None:
@@ -81,5 +82,5 @@ def test_a_stack_full_of_return_addresses_is_bounded(ground: Ground) -> None:
     first, last = slot(whole, 0), slot(whole, 1)
     words = dict.fromkeys(range(last, (first | 4095) + 1, 8), whole.frames[3].ip)
     trace = changed(ground, task, words)
-    assert trace.end == "stopped"
+    assert trace.end == End.STOPPED
     assert len(trace.frames) <= MAX_LINES + MAX_FRAMES + MAX_ATTEMPTS

@@ -11,7 +11,8 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import End, FrameKind, StackTrace
+from orcdbg.views.reasons import words_or_none
 from tests.build.memory import SparseMemory
 
 
@@ -54,18 +55,18 @@ def on_cpu(session: Session) -> StackTrace:
 def test_the_nmi_that_a_cpu_handles_tells_what_it_interrupted(sample: Session) -> None:
     """The frames below the handler are those that the note leads to; the header says where the registers are from."""
     whole = on_cpu(sample)
-    number = next(f.index for f in whole.frames[1:] if f.kind == "interrupt")
+    number = next(f.index for f in whole.frames[1:] if f.kind == FrameKind.INTERRUPT)
     found = on_cpu(without_notes(sample, **{nmi_state(sample): (1).to_bytes(4, "little")}))
     assert found.registers_from == f"pt_regs {whole.frames[number - 1].cfa:#x}"
     assert [(f.ip, f.sp, f.mark) for f in found.frames] == [(f.ip, f.sp, f.mark) for f in whole.frames[number:]]
-    assert found.end == "user"
+    assert found.end == End.USER
 
 
 def test_a_cpu_that_handles_no_nmi_has_no_registers_there(sample: Session) -> None:
     """What lies on the NMI stack then is old."""
     found = on_cpu(without_notes(sample, **{nmi_state(sample): bytes(4)}))
-    assert (found.frames, found.end) == ((), "stopped")
-    assert "whose registers are not in the snapshot" in (found.end_reason or "")
+    assert (found.frames, found.end) == ((), End.STOPPED)
+    assert "whose registers are not in the snapshot" in (words_or_none(found.end_reason) or "")
 
 
 def crash_note(state: CpuState) -> bytes:

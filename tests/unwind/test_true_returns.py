@@ -7,20 +7,23 @@ from dataclasses import dataclass, field
 import pytest
 
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.ret_stack import Tracer
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.overlay import OrcOverlay
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.orc.table import OrcEntry
-from orcdbg.unwind.frame import Recovered, RegisterValue
+from orcdbg.unwind.frame import FrameKind, Mark, Recovered, RegisterValue
+from orcdbg.unwind.reasons import ReturnRegisterUnknown
 from orcdbg.unwind.true_returns import TrueReturns
-from orcdbg.unwind.walker import State, Terrain, Walk, Walker
+from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd, Walker
+from orcdbg.views.reasons import words_or_none
 from tests.build.kernel import POINTER, U32, U64, WORD_POINTER, Structure, made_linux
 from tests.build.memory import SparseMemory
 
 TEXT = 0xFFFFFFFF81000000
 TOP = 0xFFFFC90000014000
-STACK = Stack("task", TOP - 0x4000, TOP)
+STACK = Stack(StackKind.TASK, TOP - 0x4000, TOP)
 SP = TOP - 0x400
 TASK, SHADOW, NODES = (0xFFFF888000000000 + 0x100000 * i for i in range(3))
 GRAPH, RETHOOK, HANDLER, PROBE_HANDLER = TEXT + 0x8000, TEXT + 0x9000, TEXT + 0xA000, TEXT + 0xB000
@@ -78,7 +81,7 @@ class Kernel:
             memory, overlay, self._locate, lambda a: TEXT <= a < TEXT + 0x10000, lambda a: True, lambda a: None, ()
         )
         values = {"rip": ip, "rsp": sp, **registers}
-        start = State(ip, True, {n: RegisterValue(v, "given") for n, v in values.items()}, "interrupt", None)
+        start = State(ip, True, {n: RegisterValue(v, "given") for n, v in values.items()}, FrameKind.INTERRUPT, None)
         return Walker(terrain, [STACK], False, TrueReturns(linux, trampolines, TASK)).walk(start)
 
     def _put(self, memory: SparseMemory) -> None:
@@ -98,8 +101,15 @@ class Kernel:
 
     def _find(self, address: int) -> OrcEntry | None:
         number = (address - TEXT) // 0x100
-        last = OrcRow("undefined", 0, "undefined", 0, "end_of_stack" if number == 2 else "undefined", False)
-        row = OrcRow("sp", 16, "undefined", 0, "call", False) if number < 2 else last
+        last = OrcRow(
+            OrcRegister.UNDEFINED,
+            0,
+            OrcRegister.UNDEFINED,
+            0,
+            RowType.END_OF_STACK if number == 2 else RowType.UNDEFINED,
+            False,
+        )
+        row = OrcRow(OrcRegister.SP, 16, OrcRegister.UNDEFINED, 0, RowType.CALL, False) if number < 2 else last
         return OrcEntry("test", number, TEXT + 0x100 * number, None, bytes(6), row)
 
     def _locate(self, address: int) -> Location | None:
@@ -118,13 +128,13 @@ def test_the_caller_that_function_graph_keeps_is_shown() -> None:
     """With the trampoline that stood in its place, and still sure."""
     walk = Kernel(GRAPH, graph=[(C + 1, TOP), (B, SP + 8), (A, SP - 64)]).walk()
     caller = walk.frames[1]
-    assert (ips(walk), caller.recovered) == ([B, C], Recovered("fgraph", GRAPH))
-    assert (caller.mark, caller.reliable, caller.doubt) == ("~", True, None)
+    assert (ips(walk), caller.recovered) == ([B, C], Recovered(Tracer.FGRAPH, GRAPH))
+    assert (caller.mark, caller.reliable, caller.doubt) == (Mark.CHANGED, True, None)
     assert "holds return_to_handler" in caller.registers["rip"].source
 
 
-@pytest.mark.parametrize(("owner", "by"), [(PROBE, "kretprobe"), (0, "rethook")])
-def test_the_caller_that_a_rethook_keeps_is_shown(owner: int, by: str) -> None:
+@pytest.mark.parametrize(("owner", "by"), [(PROBE, Tracer.KRETPROBE), (0, Tracer.RETHOOK)])
+def test_the_caller_that_a_rethook_keeps_is_shown(owner: int, by: Tracer) -> None:
     """Several on one function, and the same function further out; a kretprobe is called one."""
     walk = Kernel(RETHOOK, rethooks=[(RETHOOK, SP + 8), (B, SP + 8), (C, TOP)], owner=owner).walk()
     assert (ips(walk), walk.frames[1].recovered) == ([B, C], Recovered(by, RETHOOK))
@@ -146,7 +156,7 @@ def test_layers_on_one_slot_are_taken_off_one_by_one(
     """Whatever was put on top of what; the frame names what stands in the slot."""
     walk = Kernel(slot, graph, rethooks).walk()
     assert ips(walk) == [B, C]
-    assert walk.frames[1].recovered == Recovered("fgraph" if slot == GRAPH else "rethook", slot)
+    assert walk.frames[1].recovered == Recovered(Tracer.FGRAPH if slot == GRAPH else Tracer.RETHOOK, slot)
 
 
 @pytest.mark.parametrize(
@@ -164,8 +174,8 @@ def test_layers_on_one_slot_are_taken_off_one_by_one(
 def test_a_walk_stops_where_nothing_names_the_slot(kernel: Kernel, reason: str) -> None:
     """Another slot's entry, one that was taken back, one that leads to itself, or no text: never a guess."""
     walk = kernel.walk()
-    assert (walk.end, len(walk.frames)) == ("stopped", 1)
-    assert reason in (walk.end_reason or "")
+    assert (walk.end, len(walk.frames)) == (WalkEnd.STOPPED, 1)
+    assert reason in (words_or_none(walk.end_reason) or "")
 
 
 def test_an_entry_that_is_just_being_written_is_in_doubt() -> None:
@@ -215,4 +225,4 @@ def test_inside_a_rethooks_trampoline_the_caller_is_found(offset: int, sp: int, 
 def test_a_register_that_is_not_known_stops_the_walk() -> None:
     """The trampoline has the address, but nobody saved the register."""
     walk = Kernel(0x5555).walk(GRAPH + AFTER_HANDLER, SP)
-    assert "is in rax, which is not known" in (walk.end_reason or "")
+    assert walk.end_reason == ReturnRegisterUnknown("rax")

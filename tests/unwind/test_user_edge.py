@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.kernel.stacks import exception_stacks, task_registers, task_stack
+from orcdbg.kernel.stacks import StackKind, exception_stacks, task_registers, task_stack
+from orcdbg.orc.effective import Source
+from orcdbg.orc.rows import RowType
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import RegisterValue, StackTrace
-from orcdbg.unwind.walker import PT_REGS, State
+from orcdbg.unwind.frame import End, FrameKind, Mark, RegisterValue, StackTrace
+from orcdbg.unwind.saved_registers import PT_REGS
+from orcdbg.unwind.walker import State
 from tests.unwind.test_stopped_cpus import without_notes
 
 USER_IP, USER_SP = 0x401234, 0x7FFD00001000
@@ -38,17 +41,17 @@ class Edge:
         """The stack of a CPU that is there."""
         values = {"rip": self.linux.address(symbol) + offset, "rsp": sp, "rcx": USER_IP, "r11": 0x202, **others}
         registers = {name: RegisterValue(value, "given") for name, value in values.items()}
-        state = State(values["rip"], True, registers, "interrupt", None)
+        state = State(values["rip"], True, registers, FrameKind.INTERRUPT, None)
         return self.session.unwinder.from_state(self.task, state, "given")
 
 
 def is_found(trace: StackTrace) -> bool:
     """Whether the walk came to user mode, to where it was."""
-    if trace.end != "user":
+    if trace.end != End.USER:
         return False
     kernel, user = trace.frames
-    assert (user.kind, user.ip, user.sp, user.doubt) == ("user", USER_IP, USER_SP, None)
-    assert (kernel.mark, kernel.source, len(kernel.notes)) == ("~", "trampoline", 1)
+    assert (user.kind, user.ip, user.sp, user.doubt) == (FrameKind.USER, USER_IP, USER_SP, None)
+    assert (kernel.mark, kernel.source, len(kernel.notes)) == (Mark.CHANGED, Source.TRAMPOLINE, 1)
     return True
 
 
@@ -85,7 +88,7 @@ def test_the_words_that_iret_takes_are_enough(sample: Session) -> None:
 
 def test_on_the_way_out_the_restored_registers_are_still_there(sample: Session) -> None:
     """While the CPU is on its entry stack; not where rcx, which sysret takes the ip from, says otherwise."""
-    entry = next(stack for stack in exception_stacks(sample.linux, 0) if stack.kind == "entry")
+    entry = next(stack for stack in exception_stacks(sample.linux, 0) if stack.kind == StackKind.ENTRY)
     edge = Edge(sample)
     session = sample
     for symbol in ("syscall_return_via_sysret", "common_interrupt_return"):
@@ -94,7 +97,7 @@ def test_on_the_way_out_the_restored_registers_are_still_there(sample: Session) 
         ends = [
             at
             for at in range(start, start + size)
-            if (row := session.find_orc(at)) is not None and row.row.type == "end_of_stack"
+            if (row := session.find_orc(at)) is not None and row.row.type == RowType.END_OF_STACK
         ]
         assert ends
         offset = ends[0] - start

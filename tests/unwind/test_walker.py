@@ -9,22 +9,26 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import BadAddress
 from orcdbg.base.reading import BytesSpace
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.stacks import Stack, StackKind
+from orcdbg.orc.effective import Source, TextFrom
 from orcdbg.orc.overlay import OrcOverlay
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.site import Applied, Spans, WorkingText, make_spans
-from orcdbg.unwind.frame import RegisterValue
-from orcdbg.unwind.walker import PT_REGS, State, Terrain, Walk, Walker
+from orcdbg.unwind.frame import FrameKind, Mark, RegisterValue
+from orcdbg.unwind.reasons import InterruptedPointerOffStacks, StackEnteredTwice, Unreadable
+from orcdbg.unwind.saved_registers import PT_REGS
+from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd, Walker
+from orcdbg.views.reasons import words, words_or_none
 from tests.build.memory import SparseMemory
 
 TEXT = 0xFFFFFFFF81000000
 TOP = 0xFFFFC90000014000
-STACK = Stack("task", TOP - 0x4000, TOP)
-IRQ = Stack("irq", 0xFFFFC90000100000, 0xFFFFC90000104000)
+STACK = Stack(StackKind.TASK, TOP - 0x4000, TOP)
+IRQ = Stack(StackKind.IRQ, 0xFFFFC90000100000, 0xFFFFC90000104000)
 FUNCTION = 0x100  # bytes of text a made-up function occupies
-END = OrcRow("undefined", 0, "undefined", 0, "end_of_stack", False)
+END = OrcRow(OrcRegister.UNDEFINED, 0, OrcRegister.UNDEFINED, 0, RowType.END_OF_STACK, False)
 
 
 class World:
@@ -76,12 +80,14 @@ class World:
             size = (stack.end - stack.begin) // 8
             self.memory.put_words(stack.begin, *(self.words.get(stack.begin + 8 * i, 0) for i in range(size)))
         registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
-        return Walker(self.terrain(), self.stacks).walk(State(ip, True, registers, "interrupt", None))
+        return Walker(self.terrain(), self.stacks).walk(State(ip, True, registers, FrameKind.INTERRUPT, None))
 
 
-def call(offset: int, base: str = "sp", bp: tuple[str, int] = ("undefined", 0)) -> OrcRow:
+def call(
+    offset: int, base: OrcRegister = OrcRegister.SP, bp: tuple[OrcRegister, int] = (OrcRegister.UNDEFINED, 0)
+) -> OrcRow:
     """A row of an ordinary function."""
-    return OrcRow(base, offset, *bp, "call", False)
+    return OrcRow(base, offset, *bp, RowType.CALL, False)
 
 
 @settings(deadline=None)  # the first call of all may wait for a busy machine
@@ -102,28 +108,34 @@ def test_a_generated_call_chain_unwinds_to_itself(sizes: list[int]) -> None:
         "ret_from_fork",
     ]
     assert [frame.return_slot for frame in walk.frames[:-1]] == slots
-    assert (walk.end, {frame.reliable for frame in walk.frames}) == ("end", {True})
+    assert (walk.end, {frame.reliable for frame in walk.frames}) == (WalkEnd.FIRST_FRAME, {True})
 
 
 def test_a_frame_pointer_row_reads_the_callers_rbp_where_it_was_saved() -> None:
     """bp+16 with rbp saved at CFA-16: the next frame's rbp is that word, and says so."""
-    world = World({0: call(16, "bp", ("prev_sp", -16)), 1: call(8), 2: END})
+    world = World({0: call(16, OrcRegister.BP, (OrcRegister.PREV_SP, -16)), 1: call(8), 2: END})
     bp = TOP - 0x100
     world.words |= {bp: 0x1234, bp + 8: TEXT + FUNCTION + 5, bp + 16: TEXT + 2 * FUNCTION + 5}
     walk = world.walk(TEXT, bp - 0x50, rbp=bp)
     assert walk.frames[1].registers["rbp"] == RegisterValue(0x1234, f"saved at {bp:#x} by frame #0")
-    assert walk.end == "end"
+    assert walk.end == WalkEnd.FIRST_FRAME
 
 
 def test_an_interrupt_crosses_to_the_interrupted_stack() -> None:
     """Saved registers on the IRQ stack lead to the task's, and the interrupted ip is exact."""
-    world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: call(8), 2: END}, (STACK, IRQ))
+    world = World(
+        {0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True), 1: call(8), 2: END}, (STACK, IRQ)
+    )
     at, task_sp = IRQ.end - 0x200, TOP - 0x80
     values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": task_sp, "ss": 0x18, "rbx": 77}
     world.words |= {at + PT_REGS[name]: value for name, value in values.items()}
     world.words[task_sp] = TEXT + 2 * FUNCTION + 1
     walk = world.walk(TEXT + 9, at)
-    assert [(f.kind, f.stack) for f in walk.frames] == [("interrupt", "irq"), ("interrupt", "task"), ("call", "task")]
+    assert [(f.kind, f.stack) for f in walk.frames] == [
+        (FrameKind.INTERRUPT, StackKind.IRQ),
+        (FrameKind.INTERRUPT, StackKind.TASK),
+        (FrameKind.CALL, StackKind.TASK),
+    ]
     assert walk.frames[1].registers["rbx"].value == 77
     assert walk.frames[1].location is not None
     assert walk.frames[1].location.symbol == "f1"
@@ -132,9 +144,15 @@ def test_an_interrupt_crosses_to_the_interrupted_stack() -> None:
 @pytest.mark.parametrize("below", [8, 0x800, 0x1000, 0x1008])
 def test_an_overflown_stack_is_walked_from_the_double_fault(below: int) -> None:
     """The interrupted stack pointer is in the page below the stack; further down it is nobody's."""
-    fault = Stack("df", 0xFFFFFE0000001000, 0xFFFFFE0000003000)
+    fault = Stack(StackKind.DF, 0xFFFFFE0000001000, 0xFFFFFE0000003000)
     world = World(
-        {0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: call(0x2000), 2: call(0x2000), 3: END}, (STACK, fault)
+        {
+            0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True),
+            1: call(0x2000),
+            2: call(0x2000),
+            3: END,
+        },
+        (STACK, fault),
     )
     at, sp = fault.end - 168, STACK.begin - below
     values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": sp, "ss": 0x18}
@@ -144,13 +162,12 @@ def test_an_overflown_stack_is_walked_from_the_double_fault(below: int) -> None:
     names = [frame.location.symbol for frame in walk.frames if frame.location]
     assert names == (["f0", "f1", "f2", "ret_from_fork"] if below <= 0x1000 else ["f0"])
     if below > 0x1000:
-        assert walk.end_reason is not None
-        assert "on none of this task's stacks" in walk.end_reason
+        assert isinstance(walk.end_reason, InterruptedPointerOffStacks)
 
 
 def test_a_walk_ends_at_user_registers() -> None:
     """A code segment of privilege 3 is the user's; no rule is looked up beyond."""
-    world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True)})
+    world = World({0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True)})
     at = TOP - 168
     world.words |= {
         at + PT_REGS["cs"]: 0x33,
@@ -159,16 +176,16 @@ def test_a_walk_ends_at_user_registers() -> None:
         at + PT_REGS["rflags"]: 0x202,
     }
     walk = world.walk(TEXT, at)
-    assert (walk.frames[-1].kind, walk.frames[-1].ip, walk.end) == ("user", 0x401000, "user")
+    assert (walk.frames[-1].kind, walk.frames[-1].ip, walk.end) == (FrameKind.USER, 0x401000, WalkEnd.USER)
 
 
 def stopped(world: World, sp: int = TOP - 0x100, rbp: int | None = None) -> str:
     """The reason why a walk that must not succeed stopped, and that no frame followed the first."""
     walk = world.walk(TEXT + 4, sp, **({} if rbp is None else {"rbp": rbp}))
-    assert walk.end == "stopped"
+    assert walk.end == WalkEnd.STOPPED
     assert len(walk.frames) == 1
     assert walk.end_reason is not None
-    return walk.end_reason
+    return words(walk.end_reason)
 
 
 def test_a_return_address_outside_text_stops_the_walk() -> None:
@@ -180,19 +197,19 @@ def test_a_return_address_outside_text_stops_the_walk() -> None:
 
 def test_a_stack_pointer_that_does_not_grow_stops_the_walk() -> None:
     """Otherwise a corrupt stack could be walked for ever."""
-    world = World({0: call(0, "bp"), 1: call(8)})
+    world = World({0: call(0, OrcRegister.BP), 1: call(8)})
     world.words[TOP - 0x208] = TEXT + FUNCTION
     assert "does not move up" in stopped(world, TOP - 0x100, rbp=TOP - 0x200)
 
 
 def test_a_cfa_off_every_stack_stops_the_walk() -> None:
     """Nothing is read outside the task's own stacks."""
-    assert "on none of this task's stacks" in stopped(World({0: call(8, "bp")}), rbp=0xFFFF888000001000)
+    assert "on none of this task's stacks" in stopped(World({0: call(8, OrcRegister.BP)}), rbp=0xFFFF888000001000)
 
 
 def test_a_rule_on_an_unknown_register_stops_the_walk() -> None:
     """r10 is known only right above an interrupt."""
-    assert "needs r10" in stopped(World({0: call(0, "r10")}))
+    assert "needs r10" in stopped(World({0: call(0, OrcRegister.R10)}))
 
 
 def test_an_end_of_stack_row_below_the_top_is_no_end() -> None:
@@ -222,12 +239,12 @@ def test_code_that_no_list_names_is_walked_by_frame_pointer_as_a_guess() -> None
     bp = in_unlisted(world, sp)
     walk = world.walk(TEXT + 4, sp, rbp=bp)
     assert [frame.ip for frame in walk.frames[1:]] == [UNLISTED + 20, TEXT + FUNCTION + 5, TEXT + 2 * FUNCTION + 5]
-    assert [frame.mark for frame in walk.frames] == [" ", "?", "?", "?"]
-    assert (walk.frames[1].source, walk.frames[1].rule) == ("frame-pointer", "bp+16")
-    assert "by frame pointer, which is a guess" in (walk.frames[1].doubt or "")
+    assert [frame.mark for frame in walk.frames] == [Mark.AS_BUILT, Mark.GUESS, Mark.GUESS, Mark.GUESS]
+    assert (walk.frames[1].source, walk.frames[1].rule) == (Source.FRAME_POINTER, "bp+16")
+    assert "by frame pointer, which is a guess" in (words_or_none(walk.frames[1].doubt) or "")
     inside = world.walk(UNLISTED + 20, sp + 8, rbp=bp)
     assert [frame.ip for frame in inside.frames] == [frame.ip for frame in walk.frames[1:]]
-    assert all(frame.mark == "?" for frame in inside.frames[1:])
+    assert all(frame.mark == Mark.GUESS for frame in inside.frames[1:])
 
 
 @pytest.mark.parametrize("missing", ["memory", "a call", "the frame pointer", "place"])
@@ -241,13 +258,17 @@ def test_what_cannot_be_such_code_stops_the_walk(missing: str) -> None:
         world.words[sp] = bp
     world.follows_call = missing != "a call"
     walk = world.walk(TEXT + 4, sp, **({} if missing == "the frame pointer" else {"rbp": bp}))
-    assert walk.end == "stopped"
-    assert [frame.mark for frame in walk.frames] == ([" ", "?"] if missing == "the frame pointer" else [" "])
+    assert walk.end == WalkEnd.STOPPED
+    assert [frame.mark for frame in walk.frames] == (
+        [Mark.AS_BUILT, Mark.GUESS] if missing == "the frame pointer" else [Mark.AS_BUILT]
+    )
 
 
 def test_an_undefined_row_stops_the_walk() -> None:
     """The kernel's own unwinder gives up there too."""
-    assert "undefined" in stopped(World({0: OrcRow("undefined", 0, "undefined", 0, "undefined", False)}))
+    assert "undefined" in stopped(
+        World({0: OrcRow(OrcRegister.UNDEFINED, 0, OrcRegister.UNDEFINED, 0, RowType.UNDEFINED, False)})
+    )
 
 
 def test_a_rewritten_return_address_stops_the_walk_by_name() -> None:
@@ -260,7 +281,7 @@ def test_a_rewritten_return_address_stops_the_walk_by_name() -> None:
 @pytest.mark.parametrize(("name", "value"), [("cs", 0x1234), ("rflags", 0), ("rsp", 0x1000)])
 def test_saved_registers_that_no_cpu_saved_stop_the_walk(name: str, value: int) -> None:
     """A code segment, flags or stack pointer that cannot be is a contradiction, not a frame."""
-    world = World({0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: END})
+    world = World({0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True), 1: END})
     at = TOP - 0x180
     good = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": TOP - 0x40, "ss": 0x18}
     world.words |= {at + PT_REGS[key]: number for key, number in (good | {name: value}).items()}
@@ -269,14 +290,14 @@ def test_saved_registers_that_no_cpu_saved_stop_the_walk(name: str, value: int) 
 
 def test_a_stack_is_not_entered_a_second_time() -> None:
     """Interrupt registers that lead back to a stack the walk has left are a circle."""
-    regs = OrcRow("sp", 0, "undefined", 0, "regs", True)
+    regs = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True)
     world = World({0: regs, 1: regs}, (STACK, IRQ))
     for at, sp in ((IRQ.end - 0x200, TOP - 0x200), (TOP - 0x200, IRQ.end - 0x100)):
         values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": sp, "ss": 0x18}
         world.words |= {at + PT_REGS[name]: value for name, value in values.items()}
     walk = world.walk(TEXT, IRQ.end - 0x200)
     assert walk.end_reason is not None
-    assert "entered a second time" in walk.end_reason
+    assert isinstance(walk.end_reason, StackEnteredTwice)
 
 
 def test_a_return_address_that_follows_no_call_is_marked_and_so_is_all_below() -> None:
@@ -286,7 +307,7 @@ def test_a_return_address_that_follows_no_call_is_marked_and_so_is_all_below() -
     world.words |= {sp + 8 * i: TEXT + (i + 1) * FUNCTION + 5 for i in range(3)}
     world.follows_call = False
     walk = world.walk(TEXT, sp)
-    assert [frame.mark for frame in walk.frames] == [" ", "?", "?", "?"]
+    assert [frame.mark for frame in walk.frames] == [Mark.AS_BUILT, Mark.GUESS, Mark.GUESS, Mark.GUESS]
     assert all(frame.doubt for frame in walk.frames[1:])
 
 
@@ -310,10 +331,10 @@ def test_a_stack_page_that_is_missing_keeps_the_frames_before_it() -> None:
         lambda address: None,
         {},
     )
-    walk = Walker(terrain, terrain_stacks).walk(State(TEXT, True, registers, "interrupt", None))
+    walk = Walker(terrain, terrain_stacks).walk(State(TEXT, True, registers, FrameKind.INTERRUPT, None))
     assert len(walk.frames) == 2
     assert walk.end_reason is not None
-    assert "not in the snapshot" in walk.end_reason
+    assert isinstance(walk.end_reason, Unreadable)
 
 
 class PushPop:
@@ -349,13 +370,13 @@ def test_the_rule_is_corrected_between_patched_push_and_pop_only(offset: int, ad
         world.words |= {sp + 8: TEXT + FUNCTION + 5}
     walk = world.walk(TEXT + offset, sp)
     first = walk.frames[0]
-    assert (first.rule, first.source) == (f"sp+{16 + adjust}", "patch" if adjust else "orc")
-    assert first.mark == ("~" if adjust else " ")
-    assert walk.end == "end"
+    assert (first.rule, first.source) == (f"sp+{16 + adjust}", Source.PATCH if adjust else Source.ORC)
+    assert first.mark == (Mark.CHANGED if adjust else Mark.AS_BUILT)
+    assert walk.end == WalkEnd.FIRST_FRAME
     if adjust:
         assert first.patch is not None
         assert first.patch.instructions == ("pushfq",)
-        assert ("replay" in first.patch.text_from) != in_memory
+        assert (first.patch.text_from is TextFrom.MEMORY) == in_memory
 
 
 def test_an_ip_inside_a_patched_instruction_is_a_contradiction() -> None:
@@ -369,13 +390,15 @@ def test_an_ip_inside_a_patched_instruction_is_a_contradiction() -> None:
     sp = TOP - 0x400
     world.words |= {sp + 8: TEXT + FUNCTION + 5}
     walk = world.walk(TEXT + 0x13, sp)
-    assert [frame.mark for frame in walk.frames] == ["!", "?"]
+    assert [frame.mark for frame in walk.frames] == [Mark.CONTRADICTION, Mark.GUESS]
 
 
-@pytest.mark.parametrize(("moves", "end"), [(True, "end"), (False, "stopped")])
-def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, end: str) -> None:
+@pytest.mark.parametrize(("moves", "end"), [(True, WalkEnd.FIRST_FRAME), (False, WalkEnd.STOPPED)])
+def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, end: WalkEnd) -> None:
     """At `mov %rax,%rsp` after `call error_entry` the row still describes what was before the call."""
-    world = World({0: OrcRow("sp", 8, "undefined", 0, "regs_partial", True), 1: call(8), 2: END})
+    world = World(
+        {0: OrcRow(OrcRegister.SP, 8, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True), 1: call(8), 2: END}
+    )
     at, task_sp = TOP - 0x180, TOP - 192
     values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": task_sp, "ss": 0x18}
     world.words |= {at + PT_REGS[name]: value for name, value in values.items()} | {task_sp: TEXT + 2 * FUNCTION + 1}
@@ -383,7 +406,7 @@ def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, en
     world.saving = [TEXT + 0x15 + 0x100]
     walk = world.walk(TEXT + 0x15, at, rax=at)
     assert walk.end == end
-    assert (walk.frames[0].mark == "~") == moves
+    assert (walk.frames[0].mark == Mark.CHANGED) == moves
 
 
 class AtEntry(World):
@@ -398,8 +421,8 @@ class AtEntry(World):
 def test_the_kernel_may_be_interrupted_with_the_users_stack_pointer(kind: type[World], frames: int) -> None:
     """By an NMI in the first instructions of a system call; elsewhere such registers were never saved."""
     saved = dict.fromkeys(PT_REGS, 0) | {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 2, "rsp": 0x7FFD00001000}
-    world = kind({0: OrcRow("sp", 0, "undefined", 0, "regs", True), 1: END})
+    world = kind({0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True), 1: END})
     world.words = {STACK.begin + 0x100 + at: saved[name] for name, at in PT_REGS.items()}
     walk = world.walk(TEXT + 4, STACK.begin + 0x100)
-    assert (walk.end, len(walk.frames)) == ("stopped", frames)
+    assert (walk.end, len(walk.frames)) == (WalkEnd.STOPPED, frames)
     assert [(frame.ip, frame.sp) for frame in walk.frames[1:]] == [(saved["rip"], saved["rsp"])] * (frames - 1)

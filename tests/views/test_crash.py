@@ -10,6 +10,8 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.results import Stacks
 from orcdbg.commands.stack_choice import CrashStacks
+from orcdbg.unwind.frame import End
+from orcdbg.unwind.reasons import StackGone
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
@@ -48,7 +50,7 @@ def test_a_sleeping_task_ends_in_the_users_registers(debugger: Debugger, registr
     """Frame 0 names the saved stack pointer, the others the slots of their return addresses; seven lines of registers."""
     result = registry.run(debugger, "foreach bt --crash")
     assert isinstance(result, CrashStacks)
-    trace = next(t for t in result.stacks.stacks if t.end == "user" and t.registers_from == "inactive_task_frame")
+    trace = next(t for t in result.stacks.stacks if t.end == End.USER and t.registers_from == "inactive_task_frame")
     lines = plain(lines_of(CrashStacks(Stacks([trace])), None)).splitlines()
     frames, user = trace.frames[:-1], trace.frames[-1]
     sp = debugger.session.linux.member("task_struct", "thread.sp", trace.task)
@@ -75,8 +77,8 @@ def test_guesses_and_reasons_are_said(debugger: Debugger, registry: Registry) ->
     assert isinstance(result, CrashStacks)
     trace = result.stacks.stacks[0]
     doubted = replace(trace.frames[1], reliable=False)
-    stopped = replace(trace, frames=(trace.frames[0], doubted), end="stopped", end_reason="a page is missing")
+    stopped = replace(trace, frames=(trace.frames[0], doubted), end=End.STOPPED, end_reason=StackGone())
     lines = plain(lines_of(CrashStacks(Stacks([stopped])), None)).splitlines()
     assert [line.endswith("  ?") for line in lines] == [False, False, True, False]
-    assert lines[-1] == "bt: a page is missing"
+    assert lines[-1] == "bt: the task has no stack any more (it has exited)"
     assert json.dumps(encode(result)) == json.dumps(encode(result.stacks))

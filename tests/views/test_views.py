@@ -13,7 +13,10 @@ from syrupy.assertion import SnapshotAssertion
 from orcdbg.commands import results
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
-from orcdbg.unwind.frame import DERIVED, Recovered
+from orcdbg.kernel.ret_stack import Tracer
+from orcdbg.orc.effective import Source
+from orcdbg.unwind.frame import FrameKind, Mark, Recovered
+from orcdbg.unwind.reasons import CannotGoOn
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import line, paint, plain, safe
 
@@ -95,11 +98,13 @@ def test_the_last_line_counts_each_frame_once_by_its_reason(registry: Registry, 
     result = registry.run(debugger, "bt")
     assert isinstance(result, results.Stacks)
     frames = list(result.stacks[0].frames)
-    plainly = [number for number, frame in enumerate(frames) if frame.mark == " " and frame.kind != "user"]
-    frames[plainly[0]] = replace(frames[plainly[0]], recovered=Recovered("fgraph", 0x1000))
-    for number, source in zip(plainly[1:4], DERIVED, strict=False):
+    plainly = [
+        number for number, frame in enumerate(frames) if frame.mark == Mark.AS_BUILT and frame.kind != FrameKind.USER
+    ]
+    frames[plainly[0]] = replace(frames[plainly[0]], recovered=Recovered(Tracer.FGRAPH, 0x1000))
+    for number, source in zip(plainly[1:4], [source for source in Source if source.is_derived], strict=False):
         frames[number] = replace(frames[number], source=source)
-    frames[plainly[4]] = replace(frames[plainly[4]], reliable=False, doubt="a test")
+    frames[plainly[4]] = replace(frames[plainly[4]], reliable=False, doubt=CannotGoOn())
     shown = plain(lines_of(replace(result, stacks=[replace(result.stacks[0], frames=frames)]), None))
     as_built = len(plainly) - 5
     assert f": {as_built} ORC as built, 1 corrected for a patch, 1 recovered, 3 derived, 1 guessed. Ends" in shown

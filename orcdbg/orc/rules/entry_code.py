@@ -4,10 +4,6 @@ error_entry and paranoid_entry build a pt_regs around their own return address: 
 where it was, and push it again when all registers are saved. In between the rows of 5.10 look for it where rdi is, later
 ones leave the caller out; and to the caller the rows say that the stack is as before the call, though all registers lie on
 it.
-
-`call error_entry; mov %rax,%rsp` is an alternative since 6.0, and its row describes the state before the call at both
-instructions. But error_entry comes back with a whole pt_regs pushed, whose address is in rax: an NMI or a stopped CPU at
-the `mov` finds nothing where the row points. Found in the lab by stepping (6.1, 6.12, 7.2).
 """
 
 from __future__ import annotations
@@ -17,20 +13,23 @@ from collections.abc import Callable, Sequence
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace, signed
-from orcdbg.orc.rows import OrcRow
+from orcdbg.kernel.names import Location
+from orcdbg.orc.cfa import sp_rule
+from orcdbg.orc.effective import AsBuilt, Derived, Effective
+from orcdbg.orc.reasons import (
+    CallerInUnknownRegister,
+    CallerLeftOut,
+    RegistersSavedSince,
+    ReturnAddressInRegister,
+    SavingFunctionUnknown,
+)
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
+from orcdbg.orc.rules.source import Lookup
 from orcdbg.x86.decode import decode
 
 _NAMES = ("error_entry", "paranoid_entry")
-WHY_SAVED = "the row describes the state before the call, and all registers have been saved since"
-WHY_MOVED = "the return address is in rsi here, until all registers are saved"
-WHY_R12 = "the return address is in r12 here; the registers are all saved"
-UNKNOWN_CALLER = "who called error_entry is in r12, which is not known here: that caller is left out"
-NOT_FOLLOWED = "the text of this function is missing or unknown: its caller may be left out"
-WHY_CALLED = "the row leaves out who called this function; the return address is right below the saved registers"
-REGISTERS_AT_SP = OrcRow("sp", 0, "undefined", 0, "regs", True)
-RETURN_ADDRESS = OrcRow("sp", 0, "undefined", 0, "call", False)
-WHY = "the row describes the state before error_entry returned; rax holds the address of the registers it saved"
-REGISTERS_AT_RAX = OrcRow("ax", 0, "undefined", 0, "regs", True)
+_REGISTERS_AT_SP = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True)
+_RETURN_ADDRESS = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.CALL, False)
 _OVERWRITE = bytes.fromhex("48897c2408")  # mov %rdi,8(%rsp): the return address is in rsi from here on
 _PUSH_AGAIN = b"\x56"  # push %rsi
 _POP_R12, _PUSH_R12 = b"\x41\x5c", b"\x41\x54"
@@ -139,8 +138,7 @@ class SavingFunction:
 
     def is_in_r12(self, address: int, row: OrcRow) -> bool:
         """True where 5.10 keeps the return address in r12, while the registers are moved to the task's stack."""
-        is_on_top = row.type == "regs" and (row.sp_reg, row.sp_offset) == ("sp", 0)
-        return is_on_top and any(address in stretch for stretch in self._in_r12)
+        return _saves_registers_at(row, 0) and any(address in stretch for stretch in self._in_r12)
 
     def is_early(self, ip: int) -> bool:
         """True at the instructions before the registers are all saved, where the caller's rows still hold."""
@@ -149,4 +147,60 @@ class SavingFunction:
     def has_saved(self, address: int, row: OrcRow) -> bool:
         """True where the row tells of saved registers right above the return address; the function's end is not looked for."""
         near = bool(self._moved) and max(self._moved) < address < self.start + _SIZE
-        return near and row.type == "regs" and (row.sp_reg, row.sp_offset) == ("sp", 8)
+        return near and _saves_registers_at(row, 8)
+
+
+def _saves_registers_at(row: OrcRow, offset: int) -> bool:
+    """True for a row of a whole pt_regs that many bytes above the stack pointer."""
+    return row.type is RowType.REGS and row.sp_reg is OrcRegister.SP and row.sp_offset == offset
+
+
+class CallersOfSavingFunctions:
+    """The rules in error_entry and its like, whose rows have no place for the caller.
+
+    Args:
+        saving: these functions.
+        locate: the symbol that holds an address.
+    """
+
+    def __init__(self, saving: SavingFunctions, locate: Callable[[int], Location | None]) -> None:
+        self._saving = saving
+        self._locate = locate
+
+    def at(self, lookup: Lookup) -> Effective | None:
+        """The caller's place: a register, right below the saved registers, or not known."""
+        address, entry, rule = lookup.address, lookup.entry, lookup.rule
+        function = self._saving.near(address)
+        if function is None or entry is None:
+            return None
+
+        moved = function.moved(lookup.ip) if lookup.exact else None
+        if moved is not None:
+            in_rsi = ReturnAddressInRegister("rsi", are_all_saved=False)
+            return Derived(entry, sp_rule(moved), _RETURN_ADDRESS, in_rsi, instructions=("mov %rdi,8(%rsp)",))
+
+        is_in_r12 = function.is_in_r12(address, entry.row)
+        is_unknown = function.is_unknown(address) and entry.row.type is not RowType.CALL
+        if not (is_unknown or is_in_r12 or function.has_saved(address, entry.row)):
+            return None
+
+        # The function's end was not looked for: what is behind it has rules of its own.
+        place = self._locate(address)
+        if place is None or place.start != function.start:
+            return None
+
+        if is_unknown:
+            return AsBuilt(entry, rule, doubt=SavingFunctionUnknown())
+        if rule is None:
+            return None  # no row of saved registers is without one
+        if not is_in_r12:
+            return Derived(entry, rule, _RETURN_ADDRESS, CallerLeftOut(), instructions=("push %rsi",))
+        if not lookup.exact:
+            return AsBuilt(entry, rule, doubt=CallerInUnknownRegister())
+        in_r12 = ReturnAddressInRegister("r12", are_all_saved=True)
+        return Derived(entry, rule, _RETURN_ADDRESS, in_r12, instructions=("pop %r12",))
+
+
+def after_saving(effective: Effective) -> Derived:
+    """The rule of the caller of error_entry and its like, once they have saved all registers: these lie at rsp."""
+    return Derived(effective.entry, sp_rule(0), _REGISTERS_AT_SP, RegistersSavedSince(), instructions=("call",))

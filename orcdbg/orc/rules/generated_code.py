@@ -8,72 +8,78 @@ pointer from its prologue to its `leave`; before and behind, its instructions te
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.kernel.generated_code import MadeCode
-from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
+from orcdbg.base.reasons import Reason
+from orcdbg.kernel.generated_code import CodeKind, MadeCode
+from orcdbg.orc.cfa import CfaRule, sp_rule
+from orcdbg.orc.effective import AsBuilt, Derived, Effective, Source, Unknown
+from orcdbg.orc.reasons import BehindFtraceCopy, BpfFrame, CopiedCode, KprobeDetour, Original
+from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
+from orcdbg.orc.rules.source import Lookup, Stated
 from orcdbg.x86.decode import Instruction, decode
 from orcdbg.x86.stack_effects import stack_boundaries
 
-FRAME_ROW = OrcRow("bp", 16, "prev_sp", -16, "call", False)
-_PUSHED_ROW = OrcRow("sp", 16, "undefined", 0, "call", False)
+FRAME_ROW = OrcRow(OrcRegister.BP, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False)
+FRAME_RULE = CfaRule(OrcRegister.BP, 16)
+_PUSHED_ROW = OrcRow(OrcRegister.SP, 16, OrcRegister.UNDEFINED, 0, RowType.CALL, False)
 _MAX_PROLOGUE = 48
-# Reasons, for people.
-BPF_WHY = "BPF code has no ORC rows: the rule follows from its frame pointer"
-COPY_WHY = "a copy of {what}, whose row holds here"
-RETURN_WHY = "the return behind a copy of ftrace's trampoline"
-DETOUR_WHY = "the detour of an optimised kprobe: the probed instruction's row, and what the detour pushed"
 
 
-class MadeRule(NamedTuple):
-    """What holds at an ip in made code, and why.
+class Alike(NamedTuple):
+    """The `ip` in other text that stands for one in made code, looked up as `exact` says.
 
-    Either the ip in other text that stands for this one, `alike`, looked up as `exact` says, whose stack pointer was `pushed`
-    bytes higher; or a `row` and `rule` of its own; `by` is the contract's word for it.
+    The stack pointer there was `pushed` bytes higher, which `instructions` pushed.
     """
 
-    why: str
-    alike: int | None = None
+    reason: Reason
+    ip: int
     exact: bool = True
     pushed: int = 0
-    row: OrcRow | None = None
-    rule: CfaRule | None = None
-    by: str = "trampoline"
     instructions: tuple[str, ...] = ()
 
 
-def made_rule(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule | None:
+class OwnRule(NamedTuple):
+    """What holds at an ip in made code by that code alone."""
+
+    reason: Reason
+    row: OrcRow
+    rule: CfaRule
+    source: Source = Source.TRAMPOLINE
+
+
+def made_rule(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike | OwnRule | None:
     """The rule at `ip`, an interrupted address or a return address; None where nothing tells."""
     return _RULES[code.kind](code, ip, exact, text)
 
 
-def _trampoline(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule | None:
+def _trampoline(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike | OwnRule | None:
     offset = ip - code.start
     if offset < code.head:
-        return MadeRule(COPY_WHY.format(what="ftrace's own trampoline"), code.origin + offset, exact)
+        return Alike(CopiedCode(Original.FTRACE_TRAMPOLINE), code.origin + offset, exact)
     if offset == code.head and exact:
         # The return that stands behind the copy (RET_SIZE), with the traced function's address on top of the stack.
-        return MadeRule(RETURN_WHY, row=FUNCTION_ENTRY, rule=CfaRule("sp", 8))
+        return OwnRule(BehindFtraceCopy(), FUNCTION_ENTRY, sp_rule(8))
     return None
 
 
-def _slot(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule:
+def _slot(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike:
     offset = ip - code.start
     if offset > code.copied:
         # Behind the copied instruction stands a breakpoint or a jump back: there it has been executed. The ip that a
         # breakpoint saves is one past it, and not exact.
-        return MadeRule(COPY_WHY.format(what="what follows the probed instruction"), code.origin + code.copied)
-    return MadeRule(COPY_WHY.format(what="the probed instruction"), code.origin + offset, exact)
+        return Alike(CopiedCode(Original.BEHIND_PROBED), code.origin + code.copied)
+    return Alike(CopiedCode(Original.PROBED_INSTRUCTION), code.origin + offset, exact)
 
 
-def _detour(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule | None:
+def _detour(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike | None:
     offset = ip - code.start
     if offset >= code.head:
         behind = min(offset - code.head, code.copied)
-        return MadeRule(COPY_WHY.format(what="the probed instructions"), code.origin + behind, exact)
+        return Alike(CopiedCode(Original.PROBED_INSTRUCTIONS), code.origin + behind, exact)
     try:
         boundary = stack_boundaries(text.read(code.start, code.head), code.start).get(ip)
     except MemoryFault:
@@ -81,10 +87,10 @@ def _detour(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRul
     if boundary is None or boundary.pushed is None:
         return None
     path = tuple(insn.mnemonic for insn in boundary.path)
-    return MadeRule(DETOUR_WHY, code.origin, pushed=boundary.pushed, instructions=path)
+    return Alike(KprobeDetour(), code.origin, pushed=boundary.pushed, instructions=path)
 
 
-def _bpf(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule | None:
+def _bpf(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> OwnRule | None:
     try:
         body = text.read(code.start, min(ip - code.start + 16, code.end - code.start))
     except MemoryFault:
@@ -104,12 +110,12 @@ def _bpf(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> MadeRule |
     return _bpf_rule(before, pushed_at, moved_at)
 
 
-def _bpf_rule(before: Instruction | None, pushed_at: int | None, moved_at: int | None) -> MadeRule:
+def _bpf_rule(before: Instruction | None, pushed_at: int | None, moved_at: int | None) -> OwnRule:
     if moved_at is not None and before is not None and not _is_epilogue(before):
-        return MadeRule(BPF_WHY, row=FRAME_ROW, rule=CfaRule("bp", 16), by="frame-pointer")
+        return OwnRule(BpfFrame(), FRAME_ROW, FRAME_RULE, Source.FRAME_POINTER)
     if pushed_at is not None and moved_at is None:
-        return MadeRule(BPF_WHY, row=_PUSHED_ROW, rule=CfaRule("sp", 16))
-    return MadeRule(BPF_WHY, row=FUNCTION_ENTRY, rule=CfaRule("sp", 8))
+        return OwnRule(BpfFrame(), _PUSHED_ROW, sp_rule(16))
+    return OwnRule(BpfFrame(), FUNCTION_ENTRY, sp_rule(8))
 
 
 def _is_epilogue(insn: Instruction) -> bool:
@@ -117,9 +123,70 @@ def _is_epilogue(insn: Instruction) -> bool:
     return insn.mnemonic.startswith("leave") or insn.raw == b"\x48\x83\xc4\x08"
 
 
-_RULES: dict[str, Callable[[MadeCode, int, bool, AddressSpace], MadeRule | None]] = {
-    "ftrace": _trampoline,
-    "kprobe": _slot,
-    "optprobe": _detour,
-    "bpf": _bpf,
+_RULES: dict[CodeKind, Callable[[MadeCode, int, bool, AddressSpace], Alike | OwnRule | None]] = {
+    CodeKind.FTRACE: _trampoline,
+    CodeKind.KPROBE: _slot,
+    CodeKind.OPTPROBE: _detour,
+    CodeKind.BPF: _bpf,
 }
+
+
+class GeneratedCode:
+    """Code that the kernel made, by what it was made from.
+
+    Args:
+        find: the code that the kernel made at an address.
+        text: text as it was in memory.
+        stated: the entry as built for an address, and its rule.
+        effective: what holds at another ip: the whole answer, patches there counted.
+    """
+
+    def __init__(
+        self,
+        find: Callable[[int], MadeCode | None],
+        text: AddressSpace,
+        stated: Stated,
+        effective: Callable[[int, bool], Effective],
+    ) -> None:
+        self._find = find
+        self._text = text
+        self._stated = stated
+        self._effective = effective
+
+    def at(self, lookup: Lookup) -> Effective | None:
+        """The rule in made code, which no table covers; unknown where nothing tells."""
+        code = self._find(lookup.address) if lookup.entry is None else None
+        if code is None:
+            return None
+
+        found = made_rule(code, lookup.ip, lookup.exact, self._text)
+        if found is None:
+            return Unknown()
+        if isinstance(found, OwnRule):
+            return Derived(None, found.rule, found.row, found.reason, found.source)
+        return self._as_original(found)
+
+    def _as_original(self, found: Alike) -> Effective:
+        """The rule of the text that made code stands for, moved by what was pushed since."""
+        entry, _ = self._stated(found.ip if found.exact else found.ip - 1)
+        if entry is None:
+            return Unknown()  # no made code was copied from other made code
+
+        base = self._effective(found.ip, found.exact)
+        if isinstance(base, Unknown):
+            return base
+        if base.entry is None or base.rule is None or (found.pushed and not base.rule.is_direct):
+            return replace(base, rule=None) if isinstance(base, AsBuilt) else Unknown(base.entry, base.source)
+
+        rule = base.rule.moved(found.pushed)
+        if isinstance(base, Derived):
+            instructions = (*base.instructions, *found.instructions)
+            return replace(base, rule=rule, reason=found.reason, instructions=instructions)
+        return Derived(
+            entry=base.entry,
+            rule=rule,
+            row=base.entry.row,
+            reason=found.reason,
+            instructions=found.instructions,
+            doubt=base.doubt,
+        )

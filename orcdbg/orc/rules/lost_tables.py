@@ -12,12 +12,25 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.reasons import Reason
 from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.effective import AsBuilt, Corrected, PatchEffect, TextFrom
+from orcdbg.orc.reasons import (
+    FillsReturnStack,
+    NotABoundarySinceRow,
+    NoText,
+    RowBeganTooFarBack,
+    TookMoreThanPut,
+)
+from orcdbg.orc.rows import RowType
+from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.site import PatchSite
 from orcdbg.x86.decode import Instruction, decode_one
 
 MAX_STRETCH = 1 << 14
 MECHANISM = "unlisted"
+_DECIDED_BY = "the instructions in memory; the tables of the boot are gone"
 _LONGEST = 15
 _SHORT_CALL, _BESIDE = re.compile(rb"\xe8[\x01-\x10]\0\0\0", re.DOTALL), 20
 
@@ -26,11 +39,11 @@ _SHORT_CALL, _BESIDE = re.compile(rb"\xe8[\x01-\x10]\0\0\0", re.DOTALL), 20
 class Moved:
     """The stack pointer at an address has moved since its row began.
 
-    `pushed` is None where that cannot be told; `path` are the instructions that moved it, `text` the bytes from the first
+    `pushed` are the bytes by which it is lower; `path` are the instructions that moved it, `text` the bytes from the first
     of them up to the address.
     """
 
-    pushed: int | None
+    pushed: int
     path: tuple[Instruction, ...]
     text: bytes
 
@@ -46,11 +59,11 @@ class UnlistedPatches:
     def __init__(self, memory: AddressSpace, holds_code: Callable[[int], bool]) -> None:
         self._memory = memory
         self._holds_code = holds_code
-        self._known: dict[tuple[int, int], Moved | str | None] = {}
+        self._known: dict[tuple[int, int], Moved | Reason | None] = {}
 
-    def before(self, ip: int, entry: OrcEntry, rule: CfaRule | None) -> Moved | str | None:
-        """What moved the stack pointer between the beginning of a row and `ip`; None for nothing, a sentence for doubt."""
-        if rule is None or rule.base != "sp" or rule.indirect or entry.row.type != "call":
+    def before(self, ip: int, entry: OrcEntry, rule: CfaRule | None) -> Moved | Reason | None:
+        """What moved the stack pointer between the beginning of a row and `ip`; None for nothing, a reason for doubt."""
+        if rule is None or not rule.counts_from_sp or entry.row.type is not RowType.CALL:
             return None
         if ip == entry.entry_ip or not self._holds_code(ip - 1):
             return None
@@ -66,30 +79,57 @@ class UnlistedPatches:
         except MemoryFault:
             return False
 
-    def _look(self, ip: int, start: int) -> Moved | str | None:
+    def _look(self, ip: int, start: int) -> Moved | Reason | None:
         if not 0 < ip - start <= MAX_STRETCH:
-            return f"its row began {ip - start} bytes before; whether a patch moved the stack there was not looked at"
+            return RowBeganTooFarBack(ip - start)
         try:
             text = self._memory.read(start, ip - start)
         except MemoryFault:
-            return (
-                "the text is not in the snapshot, and there is no image: whether a patch moved the stack is not known"
-            )
+            return NoText()
         if self._fills_return_stack(ip):
-            return "this is in code that fills the return stack buffer, whose depth is not followed without its tables"
+            return FillsReturnStack()
         at, pushed, path = start, 0, tuple[Instruction, ...]()
         while at < ip:
             insn = decode_one(text[at - start : at - start + _LONGEST], at)
             if insn is None or insn.end > ip:
-                return f"no instruction begins at {ip:#x}, counted from the beginning of its row"
+                return NotABoundarySinceRow(ip)
             if insn.ends_flow or insn.sp_change is None:
                 pushed, path = 0, ()  # what follows is reached from elsewhere, or has a row of its own
             else:
                 pushed += insn.sp_change
                 path = (*path, insn) if insn.sp_change else path
             if pushed < 0:
-                return "instructions since its row began took more from the stack than they put there"
+                return TookMoreThanPut()
             if not pushed:
                 path = ()
             at = insn.end
         return Moved(pushed, path, text[path[0].address - start :]) if path else None
+
+
+class LostTables:
+    """Rows where the kernel's tables of patched places are lost, by what moved the stack since the row began.
+
+    Args:
+        unlisted: looks for stack movement.
+    """
+
+    def __init__(self, unlisted: UnlistedPatches) -> None:
+        self._unlisted = unlisted
+
+    def at(self, lookup: Lookup) -> AsBuilt | Corrected | None:
+        """The row, moved or in doubt; nothing where a site is still listed, or no row covers the address."""
+        entry, rule = lookup.entry, lookup.rule
+        if entry is None or lookup.cluster is not None:
+            return None
+
+        moved = self._unlisted.before(lookup.ip, entry, rule)
+        if isinstance(moved, Reason):
+            return AsBuilt(entry, rule, doubt=moved)
+        if moved is None or rule is None:
+            return AsBuilt(entry, rule)
+
+        first = moved.path[0].address
+        site = PatchSite(MECHANISM, first, lookup.ip - first, "?", moved.text, None, _DECIDED_BY, 0)
+        names = tuple(insn.mnemonic for insn in moved.path)
+        patch = PatchEffect(site, moved.pushed, names, str(rule), moved.text, TextFrom.MEMORY)
+        return Corrected(entry, rule.moved(moved.pushed), patch)

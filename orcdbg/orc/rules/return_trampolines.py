@@ -13,37 +13,37 @@ from typing import NamedTuple
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.linux import Linux
-from orcdbg.orc.cfa import CfaRule
+from orcdbg.kernel.ret_stack import Tracer
+from orcdbg.orc.cfa import CfaRule, sp_rule
+from orcdbg.orc.effective import Derived
+from orcdbg.orc.reasons import Holder, StandsForReturnAddress
+from orcdbg.orc.rows import FUNCTION_ENTRY
+from orcdbg.orc.rules.source import Lookup
 from orcdbg.x86.decode import Instruction, decode
 from orcdbg.x86.stack_effects import Boundary, stack_boundaries
 
-WHY = "this code stands in for a return address; its rule follows from its instructions, the caller from {where}"
 MAX_SIZE = 256
-# Name, and the word of the JSON contract for what put it into return slots.
+# Name, and what puts it into return slots.
 _NAMES = (
-    ("return_to_handler", "fgraph"),
-    ("kretprobe_trampoline", "kretprobe"),
-    ("__kretprobe_trampoline", "kretprobe"),
-    ("arch_rethook_trampoline", "rethook"),
+    ("return_to_handler", Tracer.FGRAPH),
+    ("kretprobe_trampoline", Tracer.KRETPROBE),
+    ("__kretprobe_trampoline", Tracer.KRETPROBE),
+    ("arch_rethook_trampoline", Tracer.RETHOOK),
 )
-_ARGUMENT, _RESULT = "rdi", "rax"
 
 
 class Place(NamedTuple):
-    """A boundary inside a trampoline: the rule there, and where the true return address is.
-
-    `holder` is `record` while the tracer's structures have it, the name of a register, or `slot` once it is back on the stack.
-    """
+    """A boundary inside a trampoline: the rule there, and where the true return address is."""
 
     rule: CfaRule
-    holder: str
+    holder: Holder
     instructions: tuple[str, ...]
 
 
 class ReturnTrampoline:
-    """One trampoline: `name`, `by` as in the JSON contract, and its code at [start, end)."""
+    """One trampoline: `name`, what puts its address into return slots, and its code at [start, end)."""
 
-    def __init__(self, name: str, by: str, start: int, end: int, text: AddressSpace) -> None:
+    def __init__(self, name: str, by: Tracer, start: int, end: int, text: AddressSpace) -> None:
         self.name = name
         self.by = by
         self.start = start
@@ -66,31 +66,31 @@ class ReturnTrampoline:
         if found is None or found.pushed is None or call is None:
             return None
         names = tuple(insn.mnemonic for insn in found.path)
-        rule = CfaRule("sp", found.pushed)
+        rule = sp_rule(found.pushed)
         if ip < call.end or not exact:
             return Place(rule, self._before_call(ip), names) if ip <= call.end else None
         return Place(rule, self._after_call(boundaries, instructions, call, ip), names)
 
-    def _before_call(self, ip: int) -> str:
+    def _before_call(self, ip: int) -> Holder:
         # A rethook's trampoline puts its own address back first, which its handler replaces by the true one.
-        return "slot" if self.by == "rethook" and ip > self.start else "record"
+        return Holder.SLOT if self.by is Tracer.RETHOOK and ip > self.start else Holder.RECORD
 
     def _after_call(
         self, boundaries: dict[int, Boundary], instructions: list[Instruction], call: Instruction, ip: int
-    ) -> str:
+    ) -> Holder:
         """Follows the handler's result to the slot."""
-        holder = "slot" if self.by == "rethook" else _RESULT
+        holder = Holder.SLOT if self.by is Tracer.RETHOOK else Holder.RESULT
         for insn in instructions:
-            if not call.end <= insn.address < ip or holder == "slot" or not insn.mnemonic.startswith("mov"):
+            if not call.end <= insn.address < ip or holder is Holder.SLOT or not insn.mnemonic.startswith("mov"):
                 continue
             source, _, target = insn.operands.partition(", ")
             before = boundaries.get(insn.address)
-            if source != f"%{holder}" or before is None or before.pushed is None:
+            if source != f"%{holder.value}" or before is None or before.pushed is None:
                 continue
-            if target == f"%{_ARGUMENT}":
-                holder = _ARGUMENT
+            if target == f"%{Holder.ARGUMENT.value}":
+                holder = Holder.ARGUMENT
             elif _displacement(target) == before.pushed - 8:
-                holder = "slot"
+                holder = Holder.SLOT
         return holder
 
 
@@ -127,3 +127,26 @@ class ReturnTrampolines:
         """What holds at a frame's ip; None outside of trampolines, and where that cannot be told."""
         found = self.at(ip if exact else ip - 1)
         return None if found is None else found.place(ip, exact)
+
+
+class ReturnTrampolineCode:
+    """The instructions of the trampolines.
+
+    Args:
+        trampolines: those of this kernel.
+    """
+
+    def __init__(self, trampolines: ReturnTrampolines) -> None:
+        self._trampolines = trampolines
+
+    def at(self, lookup: Lookup) -> Derived | None:
+        """The rule inside a trampoline, where the row states none or another.
+
+        At its first byte the caller's stack pointer is this one's, and a row that says sp+0 is about the address that the
+        kernel's own unwinder makes up.
+        """
+        place = self._trampolines.place(lookup.ip, lookup.exact)
+        if place is None or (lookup.rule == place.rule and place.rule.offset):
+            return None
+        why = StandsForReturnAddress(place.holder)
+        return Derived(lookup.entry, place.rule, FUNCTION_ENTRY, why, instructions=place.instructions)

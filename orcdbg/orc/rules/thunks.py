@@ -11,15 +11,18 @@ from typing import NamedTuple
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.names import Location
-from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.cfa import CfaRule, sp_rule
+from orcdbg.orc.effective import Derived, Effective, Source, Unknown
+from orcdbg.orc.reasons import InsideThunk, NoRuleInThunk
+from orcdbg.orc.rows import FUNCTION_ENTRY
+from orcdbg.orc.rules.source import Lookup
 from orcdbg.x86.stack_effects import stack_boundaries
 
 # arch/x86/lib/retpoline.S. Longer bodies than these symbols have are not thunks.
 _PREFIXES = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_jump_thunk_", "__x86_indirect_its_")
 _NAMES = ("__x86_return_thunk", "its_return_thunk", "retbleed_return_thunk")
 MAX_SIZE = 64
-THUNK_WHY = "no ORC row holds inside this thunk: the rule follows from its instructions"
-_AT_ENTRY = CfaRule("sp", 8)
+_AT_ENTRY = sp_rule(8)
 
 
 class ThunkRule(NamedTuple):
@@ -46,3 +49,25 @@ def thunk_rule(location: Location, ip: int, text: AddressSpace) -> ThunkRule:
     if boundary is None or boundary.pushed is None:
         return ThunkRule(None, ())
     return ThunkRule(_AT_ENTRY.moved(boundary.pushed), tuple(insn.mnemonic for insn in boundary.path))
+
+
+class ThunkInstructions:
+    """The instructions of thunks.
+
+    Args:
+        text: text as it was in memory.
+    """
+
+    def __init__(self, text: AddressSpace) -> None:
+        self._text = text
+
+    def at(self, lookup: Lookup) -> Effective | None:
+        """The rule where a CPU stopped inside a thunk; a return address inside one is of a call, whose row holds."""
+        location = lookup.location if lookup.exact else None
+        if location is None or not is_thunk(location):
+            return None
+
+        found = thunk_rule(location, lookup.ip, self._text)
+        if found.rule is None:
+            return Unknown(lookup.entry, Source.TRAMPOLINE, NoRuleInThunk(location.symbol))
+        return Derived(lookup.entry, found.rule, FUNCTION_ENTRY, InsideThunk(), instructions=found.instructions)

@@ -15,14 +15,15 @@ from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.kernel.names import Location
-from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.cfa import CfaRule, sp_rule
+from orcdbg.orc.effective import Derived, Source
+from orcdbg.orc.reasons import LeftOutOfOrc
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
+from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
 from orcdbg.x86.decode import Instruction, decode_one, written_registers
 
 MAX_SIZE = 1 << 14
-UNSTATED_WHY = "this function was left out of ORC: the rule follows from its instructions"
-BOTH_WHY = "this function was left out of ORC: the rule follows from its instructions, and .debug_frame says the same"
 _ENDBR64, _CALL = b"\xf3\x0f\x1e\xfa", 0xE8
 _LOST = -1
 
@@ -30,14 +31,13 @@ _LOST = -1
 class UnstatedRule(NamedTuple):
     """The rule at an address, the row that stands for the undefined one, and what it was derived from.
 
-    `source` is the contract's word: `dwarf` where call frame information agrees, else `instructions`.
+    `source` is DWARF where call frame information agrees, else INSTRUCTIONS.
     """
 
     rule: CfaRule
     row: OrcRow
-    source: str
+    source: Source
     instructions: tuple[str, ...]
-    why: str
 
 
 class _Held(NamedTuple):
@@ -92,7 +92,7 @@ class UnstatedFunctions:
 
     def _follow(self, place: Location) -> _Followed | None:
         entry = self._find_entry(place.start)
-        if entry is None or entry.row.type != "undefined" or not self._is_compiled(place.start):
+        if entry is None or entry.row.type is not RowType.UNDEFINED or not self._is_compiled(place.start):
             return None
         try:
             return _follow(self._text.read(place.start, place.size), place.start)
@@ -126,10 +126,12 @@ class UnstatedFunctions:
             is_same_slot = not held.rbp or row.saved.get("rbp") == Place("cfa", -held.rbp)
             if row.cfa != Place("rsp", held.depth, False) or not is_same_slot:
                 return None
-        source, why = ("instructions", UNSTATED_WHY) if row is None else ("dwarf", BOTH_WHY)
-        bp = ("prev_sp", -held.rbp) if held.rbp else ("undefined", 0)
+        saved_rbp = (OrcRegister.PREV_SP, -held.rbp) if held.rbp else (OrcRegister.UNDEFINED, 0)
         return UnstatedRule(
-            CfaRule("sp", held.depth), OrcRow("sp", held.depth, *bp, "call", False), source, held.path, why
+            rule=sp_rule(held.depth),
+            row=OrcRow(OrcRegister.SP, held.depth, *saved_rbp, RowType.CALL, False),
+            source=Source.INSTRUCTIONS if row is None else Source.DWARF,
+            instructions=held.path,
         )
 
 
@@ -191,3 +193,22 @@ def _after(insn: Instruction, held: _Held | None, start: int, end: int) -> _Held
     if rbp > depth or depth < 8:
         return None
     return _Held(depth, rbp, (*held.path, insn.mnemonic) if insn.sp_change else held.path)
+
+
+class UndefinedRows:
+    """Functions that the build left out of ORC.
+
+    Args:
+        functions: what follows from their instructions.
+    """
+
+    def __init__(self, functions: UnstatedFunctions) -> None:
+        self._functions = functions
+
+    def at(self, lookup: Lookup) -> Derived | None:
+        """The rule by instructions where the row is undefined; nothing where these do not tell."""
+        found = self._functions.rule(lookup.ip, lookup.exact) if lookup.has_type(RowType.UNDEFINED) else None
+        if found is None:
+            return None
+        why = LeftOutOfOrc(is_confirmed=found.source is Source.DWARF)
+        return Derived(lookup.entry, found.rule, found.row, why, found.source, found.instructions)

@@ -12,9 +12,10 @@ from dataclasses import dataclass, replace
 from typing import overload
 
 from orcdbg.base.reading import U64, U64Array
-from orcdbg.unwind.frame import Frame, Registers, RegisterValue
+from orcdbg.kernel.stacks import StackKind
+from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue
+from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.starts import switched_out_registers
-from orcdbg.unwind.walker import PT_REGS
 
 
 @dataclass(frozen=True, slots=True)
@@ -163,7 +164,9 @@ class SharedFrames(Sequence[Frame]):
     def _user_frame(self, address: int) -> Frame:
         registers = SavedRegisters(self._batch.user[self._column], address)
         ip = registers["rip"].value
-        return Frame(len(self) - 1, "user", "unknown", ip, True, None, registers, address + PT_REGS["rip"])
+        return Frame(
+            len(self) - 1, FrameKind.USER, StackKind.UNKNOWN, ip, True, None, registers, address + PT_REGS["rip"]
+        )
 
     def _first_registers(self, top: int) -> Registers:
         values = {name: int(words[self._column]) for name, words in self._batch.saved.items()}

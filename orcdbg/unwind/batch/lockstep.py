@@ -15,11 +15,14 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.reading import U64, AddressSpace, U64Array, read_memory_pieces
-from orcdbg.kernel.stacks import PT_REGS_SIZE
+from orcdbg.kernel.stacks import PT_REGS_SIZE, StackKind
+from orcdbg.orc.effective import AsBuilt
+from orcdbg.orc.rows import OrcRegister, RowType
 from orcdbg.unwind.batch.equal_stacks import Batch, EqualStacks, Level, SharedFrames
-from orcdbg.unwind.frame import Frame
+from orcdbg.unwind.frame import End, Frame, FrameKind
 from orcdbg.unwind.judge.evidence import Witness
-from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, PT_REGS, USER_CS, Terrain, explained
+from orcdbg.unwind.saved_registers import PT_REGS, USER_CS
+from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, Terrain, explained
 
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]
@@ -28,6 +31,9 @@ MAX_DEPTH = 96
 BATCH = 8192
 _CARE, _CALL, _REGISTERS, _END = range(4)
 _KEPT, _BELOW_CFA, _BY_BP = range(3)
+# Rows in numbers, which arrays are computed with; what is not listed needs care.
+_KIND_OF = {RowType.CALL: _CALL, RowType.REGS: _REGISTERS}
+_BP_KIND_OF = {OrcRegister.UNDEFINED: _KEPT, OrcRegister.PREV_SP: _BELOW_CFA, OrcRegister.BP: _BY_BP}
 _CS, _SS = PT_REGS["cs"] // 8, PT_REGS["ss"] // 8
 
 
@@ -41,10 +47,10 @@ class Sleeper(NamedTuple):
 
 
 class Found(NamedTuple):
-    """A walk that needed no care: its frames, and the contract's word for its end."""
+    """A walk that needed no care: its frames, and how it ended."""
 
     frames: SharedFrames
-    end: str
+    end: End
 
 
 class _SavedPointer(NamedTuple):
@@ -238,20 +244,19 @@ class Lockstep:
 
     def _new_step(self, ip: int) -> _Step:
         effective = self._terrain.overlay.at(ip, False)
-        bare = Frame(0, "call", "task", ip, False, self._terrain.locate(ip - 1), {})
+        bare = Frame(0, FrameKind.CALL, StackKind.TASK, ip, False, self._terrain.locate(ip - 1), {})
         frame = explained(bare, effective)
         care = _Step(_CARE, False, 0, _KEPT, 0, frame)
-        row, rule = None if effective.entry is None else effective.entry.row, effective.rule
-        if row is None or effective.thunk is not None or frame.doubt or frame.source != "orc":
+        if not isinstance(effective, AsBuilt) or frame.doubt is not None:
             return care
-        if row.type == "end_of_stack":
+        row, rule = effective.entry.row, effective.rule
+        if row.type is RowType.END_OF_STACK:
             is_first = frame.location is not None and frame.location.symbol in NEW_TASK
             return _Step(_END if is_first else _CARE, False, 0, _KEPT, 0, frame)
-        bp_kind = {"undefined": _KEPT, "prev_sp": _BELOW_CFA, "bp": _BY_BP}.get(row.bp_reg)
-        kind = {"call": _CALL, "regs": _REGISTERS}.get(row.type, _CARE)
-        if rule is None or rule.indirect or rule.base not in ("sp", "bp") or bp_kind is None:
+        kind, bp_kind = _KIND_OF.get(row.type, _CARE), _BP_KIND_OF.get(row.bp_reg)
+        if rule is None or not (rule.counts_from_sp or rule.counts_from_bp) or bp_kind is None:
             return care
-        return _Step(kind, rule.base == "bp", rule.offset, bp_kind, row.bp_offset, frame)
+        return _Step(kind, rule.counts_from_bp, rule.offset, bp_kind, row.bp_offset, frame)
 
     def _results(self, stacks: _Stacks, walk: _Walk, batch: Batch) -> list[Found | None]:
         """The finished walks, each with the shape that it shares with its equals."""
@@ -268,7 +273,7 @@ class Lockstep:
                     self._witnesses[shape] = self._saved_pointers(
                         SharedFrames(shape, batch, int(members[firsts[number]]))
                     )
-                end = "user" if shape.ends_in_user else "kthread"
+                end = End.USER if shape.ends_in_user else End.KTHREAD
                 for member in self._unrefuted(shape, members[which == number], stacks, walk).tolist():
                     found[member] = Found(SharedFrames(shape, batch, member), end)
         return found

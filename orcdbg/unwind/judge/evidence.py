@@ -14,12 +14,26 @@ from dataclasses import replace
 from typing import NamedTuple
 
 from orcdbg.base.reading import U64
+from orcdbg.base.reasons import Reason
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import IRET_SIZE, Stack
+from orcdbg.kernel.stacks import IRET_SIZE, Stack, StackKind
+from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.thunks import is_thunk
-from orcdbg.unwind.frame import OVERFLOWED, Frame
+from orcdbg.unwind.frame import Frame, FrameKind
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
+from orcdbg.unwind.reasons import (
+    CallLeadsElsewhere,
+    CannotGoOn,
+    NoCallEndsAt,
+    NoInstructionAt,
+    NothingBeginsAt,
+    NotSavedAtStackPointer,
+    Overflowed,
+    PointerLeadsElsewhere,
+    ReachedThroughDoubt,
+    UserRegistersNotAtTop,
+)
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
 
 # The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
@@ -65,12 +79,11 @@ class Evidence:
             why = self._contradiction(below, frame, stacks) or self._refutation(out, index)
             if why is not None and frame.reliable:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
-            if why is not None and below.mark in " ~":
+            if why is not None and below.mark.is_sure:
                 out[index - 1] = replace(below, doubt=why)
-        if broke_off and out and out[-1].mark in " ~" and not (len(out) == 1 and out[0].exact):
-            out[-1] = replace(
-                out[-1], doubt="the walk cannot go on from here: this frame, or what it saved, is not right"
-            )
+        is_start = len(out) == 1 and out[0].exact  # the registers of a CPU are right, whatever follows from them
+        if broke_off and out and out[-1].mark.is_sure and not is_start:
+            out[-1] = replace(out[-1], doubt=CannotGoOn())
         return out
 
     def is_plain(self, frames: Sequence[Frame], gap: int | None) -> bool:
@@ -83,25 +96,25 @@ class Evidence:
         is_placed = gap is None or gap in _PADDINGS
         return is_placed and all(self._call(a, b) is None for a, b in itertools.pairwise(frames))
 
-    def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
+    def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
         """Why the step from `below` to `frame` cannot be right, or None."""
-        if frame.kind == "call":
+        if frame.kind is FrameKind.CALL:
             if not frame.reliable and frame.doubt is not None:
                 return frame.doubt  # the walk itself found it
             return None if frame.recovered is not None else self._call(below, frame)
-        if frame.kind == "user":
+        if frame.kind is FrameKind.USER:
             return _user_registers(below, stacks)
         return self._interrupt(below, frame, stacks)
 
-    def _call(self, below: Frame, frame: Frame) -> str | None:
+    def _call(self, below: Frame, frame: Frame) -> Reason | None:
         if _begins(frame) and not self.calls.ends_call(frame.ip):
-            return None if self.calls.may_begin(frame.ip) else f"nothing puts {frame.ip:#x} at the beginning of a stack"
+            return None if self.calls.may_begin(frame.ip) else NothingBeginsAt(frame.ip)
         callee = below.location
         verdict = None if callee is None else self.calls.leads_to(frame.ip, callee)
         if verdict is False and callee is not None:
-            return f"the call before {frame.ip:#x} does not lead to {callee.symbol}"
+            return CallLeadsElsewhere(frame.ip, callee.symbol)
         if verdict is None and self.calls.ends_call(frame.ip) is False:
-            return f"no instruction that ends at {frame.ip:#x} is a call"
+            return NoCallEndsAt(frame.ip)
         return None
 
     def witnesses(self, frames: Sequence[Frame]) -> list[Witness]:
@@ -112,7 +125,7 @@ class Evidence:
     def _witness(self, frames: Sequence[Frame], depth: int) -> Witness | None:
         """The same of the frame at `depth` alone."""
         below, frame = frames[depth - 1], frames[depth]
-        is_asked = frame.kind == "call" and frame.recovered is None and frame.doubt is None
+        is_asked = frame.kind is FrameKind.CALL and frame.recovered is None and frame.doubt is None
         if self._pointers is None or not is_asked or below.location is None:
             return None
         if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
@@ -124,45 +137,43 @@ class Evidence:
         """The register that the call went by, in its frame; None where that is not known."""
         return None if self._finder is None else self._finder.saved(frames[: witness.depth + 1], witness.read.register)
 
-    def refuted(self, witness: Witness, value: int) -> str | None:
+    def refuted(self, witness: Witness, value: int) -> Reason | None:
         """Why the call cannot have led where it is said to, if `value` is in the register; None where it can."""
         target = None if self._pointers is None else self._pointers.target(witness.read, value)
         if target is None or (target and self.calls.is_reached(target, witness.callee) is not False):
             return None
-        where = f"{witness.read.offset:#x}({witness.read.register})"
-        return (
-            f"the call went through {where}, {value + witness.read.offset & U64:#x}, and not to {witness.callee.symbol}"
-        )
+        read = witness.read
+        return PointerLeadsElsewhere(read.offset, read.register, value + read.offset & U64, witness.callee.symbol)
 
-    def _refutation(self, frames: Sequence[Frame], depth: int) -> str | None:
+    def _refutation(self, frames: Sequence[Frame], depth: int) -> Reason | None:
         """What speaks against the frame at `depth` by what its registers are; None where nothing does."""
         witness = self._witness(frames, depth) if frames[depth].reliable else None
         found = None if witness is None else self.saved(witness, frames)
         return None if witness is None or found is None else self.refuted(witness, found.value)
 
-    def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> str | None:
+    def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
         if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:
-            return f"no instruction begins at {frame.ip:#x}"
+            return NoInstructionAt(frame.ip)
         end = _registers_end(below)
         same = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
         if same is None or not same.begin <= frame.sp <= same.end:
             return None
         if not 0 <= frame.sp - end < _MAX_GAP and not is_nested_nmi(same, end, frame.sp):
-            return f"the registers saved below {end:#x} were not saved at the stack pointer {frame.sp:#x}"
+            return NotSavedAtStackPointer(end, frame.sp)
         return None
 
 
 def _noted(frame: Frame, stacks: Sequence[Stack]) -> Frame:
     """The frame with a note where an exception found its stack pointer below a stack."""
-    if frame.kind in ("call", "user") or not any(stack.has_overflowed(frame.sp) for stack in stacks):
+    if frame.kind in (FrameKind.CALL, FrameKind.USER) or not any(stack.has_overflowed(frame.sp) for stack in stacks):
         return frame
     is_on_another = any(stack.holds(frame.sp - 8) for stack in stacks)
-    return frame if is_on_another else replace(frame, notes=(*frame.notes, OVERFLOWED))
+    return frame if is_on_another else replace(frame, notes=(*frame.notes, Overflowed()))
 
 
 def _begins(frame: Frame) -> bool:
     """True for the first frame of a stack, which no call need have led from: its return address was put there."""
-    return frame.entry is not None and frame.entry.row.type == "end_of_stack"
+    return frame.row_type is RowType.END_OF_STACK
 
 
 def is_nested_nmi(stack: Stack, end: int, sp: int) -> bool:
@@ -171,7 +182,7 @@ def is_nested_nmi(stack: Stack, end: int, sp: int) -> bool:
     The CPU saves them at the top of the stack even where that is in use, so asm_exc_nmi runs above what it interrupted,
     and above the copies of the first NMI's registers; it soon returns and has the first one repeated.
     """
-    return stack.kind == "nmi" and end == stack.end and stack.begin <= sp <= stack.end - _NMI_COPIES
+    return stack.kind is StackKind.NMI and end == stack.end and stack.begin <= sp <= stack.end - _NMI_COPIES
 
 
 def _registers_end(below: Frame) -> int:
@@ -179,18 +190,18 @@ def _registers_end(below: Frame) -> int:
     return (below.return_slot or 0) + IRET_SIZE
 
 
-def _user_registers(below: Frame, stacks: Sequence[Stack]) -> str | None:
+def _user_registers(below: Frame, stacks: Sequence[Stack]) -> Reason | None:
     """Why the user's registers cannot be where the frame below says, or None."""
     end = _registers_end(below)
     own = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
-    if own is None or own.kind != "task" or own.end - end in _PADDINGS:
+    if own is None or own.kind is not StackKind.TASK or own.end - end in _PADDINGS:
         return None
-    return f"the user's registers end at {end:#x}, not at the top of the task's stack"
+    return UserRegistersNotAtTop(end)
 
 
-def _guess(frame: Frame, why: str, index: int) -> Frame:
+def _guess(frame: Frame, why: Reason, index: int) -> Frame:
     """A frame at or above the one that is contradicted."""
     if not frame.reliable:
         return frame
-    doubt = why if frame.index == index else f"reached through frame #{index}, which is in doubt"
+    doubt = why if frame.index == index else ReachedThroughDoubt(index)
     return replace(frame, reliable=False, doubt=doubt)

@@ -14,8 +14,9 @@ from typing import NamedTuple
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import U64, AddressSpace, read_u64
 from orcdbg.formats.callframe import Place, Row
+from orcdbg.orc.effective import Source
 from orcdbg.orc.rules.thunks import is_thunk
-from orcdbg.unwind.frame import Frame, Registers, RegisterValue, StackTrace
+from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue, StackTrace
 from orcdbg.unwind.registers.saves import CALLEE_SAVED
 
 FindRow = Callable[[int, bool], Row | None]
@@ -75,7 +76,7 @@ class RegisterFinder:
         own, last = frames[-1].registers.get(name), len(frames) - 1
         for index in range(last, 0, -1):
             frame, callee = frames[index], frames[index - 1]
-            if frame.kind != "call" or callee.cfa is None or _is_guess(callee):
+            if frame.kind is not FrameKind.CALL or callee.cfa is None or _is_guess(callee):
                 break
             row = self._own_text(callee.ip, callee.exact)
             row = Row() if is_thunk(callee.location) else row
@@ -109,7 +110,7 @@ class RegisterFinder:
     def _caller(self, frames: Sequence[Frame], frame: Frame, inner: KnownRegisters) -> KnownRegisters:
         """The registers of `frame`, which called or was interrupted by the one before it."""
         callee = frames[frame.index - 1]
-        if frame.kind != "call":
+        if frame.kind is not FrameKind.CALL:
             why = "interrupted in entry code, where only the CPU's five words were saved"
             return _complete(frame.registers, dict.fromkeys(CALLEE_SAVED, why))
         if callee.cfa is None or _is_guess(callee):
@@ -194,7 +195,7 @@ class RegisterFinder:
 
 def _is_guess(callee: Frame) -> bool:
     """Whether the step from a frame to its caller is in doubt."""
-    return bool(callee.doubt) or not callee.reliable or callee.source in ("scan", "none")
+    return not callee.is_trusted or callee.source in (Source.SCAN, Source.NONE)
 
 
 def _complete(values: Registers, unknown: Mapping[str, str]) -> KnownRegisters:

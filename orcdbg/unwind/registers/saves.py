@@ -16,7 +16,9 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.kernel.names import Location
-from orcdbg.orc.overlay import Effective
+from orcdbg.orc.cfa import sp_rule
+from orcdbg.orc.effective import Effective
+from orcdbg.orc.rows import RowType
 from orcdbg.x86.decode import Instruction, decode_one, written_registers
 
 CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
@@ -266,8 +268,7 @@ class FunctionSaves:
     def _follow(self, start: int) -> _Followed | None:
         parts = self._parts(start)
         effective = self._effective(start)
-        rule = effective.rule
-        if not parts or rule is None or (rule.base, rule.offset, rule.indirect) != ("sp", 8, ""):
+        if not parts or effective.rule != sp_rule(8):
             return None
         walk = _Walk(self, parts)
         walk.run(start)
@@ -288,13 +289,13 @@ class FunctionSaves:
         """The state where it arrives at a boundary; None where the ORC row there contradicts it."""
         found = self._effective(address)
         rule = found.rule
-        if rule is None or found.entry is None or found.entry.row.type != "call":
+        if rule is None or found.entry is None or found.entry.row.type is not RowType.CALL:
             return None
-        if rule.base == "sp" and not rule.indirect:
+        if rule.counts_from_sp:
             if state.depth not in (None, rule.offset):
                 return None
             return replace(state, depth=rule.offset)
-        if rule.base == "bp" and not rule.indirect:
+        if rule.counts_from_bp:
             if state.frame not in (None, rule.offset):
                 return None
             return replace(state, frame=rule.offset)

@@ -5,11 +5,12 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.base.reading import U64
-from orcdbg.kernel.generated_code import MadeCode
+from orcdbg.kernel.generated_code import CodeKind, MadeCode
 from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.overlay import OrcOverlay
-from orcdbg.orc.rows import OrcRow
-from orcdbg.orc.rules.generated_code import made_rule
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
+from orcdbg.orc.rules.generated_code import Alike, made_rule
 from orcdbg.orc.table import OrcEntry
 from tests.build.memory import SparseMemory
 
@@ -38,7 +39,7 @@ def overlay(code: MadeCode | None, body: bytes, row: OrcRow) -> OrcOverlay:
     return OrcOverlay(find, lambda address: None, memory, True, lambda address: None, (), None, made)
 
 
-ROW = OrcRow("sp", 40, "prev_sp", -24, "call", False)
+ROW = OrcRow(OrcRegister.SP, 40, OrcRegister.PREV_SP, -24, RowType.CALL, False)
 
 
 def rule_at(code: MadeCode, body: bytes, offset: int, exact: bool, row: OrcRow = ROW) -> CfaRule | None:
@@ -48,23 +49,28 @@ def rule_at(code: MadeCode, body: bytes, offset: int, exact: bool, row: OrcRow =
 
 def test_a_copy_is_described_by_the_rows_of_what_it_was_copied_from() -> None:
     """At the same offset; the return behind it has the caller on top of its stack; what follows is no code."""
-    code = MadeCode("ftrace", START, START + 45, "ftrace_trampoline", "x", ORIGIN + 0x10, 32)
+    code = MadeCode(CodeKind.FTRACE, START, START + 45, "ftrace_trampoline", "x", ORIGIN + 0x10, 32)
     for offset, exact in ((0, True), (31, True), (20, False)):
-        assert rule_at(code, b"", offset, exact) == CfaRule("sp", 40)
-    assert overlay(code, b"", ROW).at(START + 3, True).row == ROW
-    assert rule_at(code, b"", 32, True) == CfaRule("sp", 8)
+        assert rule_at(code, b"", offset, exact) == CfaRule(OrcRegister.SP, 40)
+    copied = overlay(code, b"", ROW).at(START + 3, True)
+    assert isinstance(copied, Derived)
+    assert copied.row == ROW
+    assert rule_at(code, b"", 32, True) == CfaRule(OrcRegister.SP, 8)
     assert rule_at(code, b"", 38, True) is None
 
 
 def test_a_copied_instruction_has_the_rule_of_the_probed_one() -> None:
     """And behind it that of the next one."""
-    code = MadeCode("kprobe", START, START + 15, "kprobe_insn_page", "x", ORIGIN + 4, 0, 3)
+    code = MadeCode(CodeKind.KPROBE, START, START + 15, "kprobe_insn_page", "x", ORIGIN + 4, 0, 3)
     found = [made_rule(code, START + offset, True, SparseMemory()) for offset in (0, 3, 8)]
-    assert [rule.alike for rule in found if rule is not None] == [ORIGIN + 4, ORIGIN + 7, ORIGIN + 7]
-    assert rule_at(code, b"", 0, True) == CfaRule("sp", 40)
+    assert [rule.ip for rule in found if isinstance(rule, Alike)] == [ORIGIN + 4, ORIGIN + 7, ORIGIN + 7]
+    assert rule_at(code, b"", 0, True) == CfaRule(OrcRegister.SP, 40)
     # A call in the slot has not returned; the breakpoint behind has been hit, and its saved ip is one past it.
     inexact = [made_rule(code, START + offset, False, SparseMemory()) for offset in (3, 4)]
-    assert [(rule.alike, rule.exact) for rule in inexact if rule] == [(ORIGIN + 7, False), (ORIGIN + 7, True)]
+    assert [(rule.ip, rule.exact) for rule in inexact if isinstance(rule, Alike)] == [
+        (ORIGIN + 7, False),
+        (ORIGIN + 7, True),
+    ]
 
 
 DEPTHS = [
@@ -76,17 +82,17 @@ DEPTHS = [
 @pytest.mark.parametrize(("offset", "exact", "pushed"), DEPTHS)
 def test_a_detour_adds_what_it_pushed(offset: int, exact: bool, pushed: int) -> None:
     """To the rule of the probed instruction, until its copies are reached."""
-    code = MadeCode("optprobe", START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
+    code = MadeCode(CodeKind.OPTPROBE, START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
     body = DETOUR + b"\x90" * 40
-    assert rule_at(code, body, offset, exact) == CfaRule("sp", 40 + pushed)
-    by_frame = OrcRow("bp", 16, "prev_sp", -16, "call", False)
-    assert rule_at(code, body, offset, exact, by_frame) == CfaRule("bp", 16)
+    assert rule_at(code, body, offset, exact) == CfaRule(OrcRegister.SP, 40 + pushed)
+    by_frame = OrcRow(OrcRegister.BP, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False)
+    assert rule_at(code, body, offset, exact, by_frame) == CfaRule(OrcRegister.BP, 16)
 
 
 def test_a_detour_from_a_rule_that_cannot_be_moved_has_none() -> None:
     """A word on the stack is where it was, but not as far from the stack pointer."""
-    code = MadeCode("optprobe", START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
-    indirect = OrcRow("(sp)", 16, "undefined", 0, "call", False)
+    code = MadeCode(CodeKind.OPTPROBE, START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
+    indirect = OrcRow(OrcRegister.SP_INDIRECT, 16, OrcRegister.UNDEFINED, 0, RowType.CALL, False)
     assert rule_at(code, DETOUR, 7, True, indirect) is None
     assert rule_at(code, DETOUR, 3, True) is None, "inside an instruction"
 
@@ -94,31 +100,31 @@ def test_a_detour_from_a_rule_that_cannot_be_moved_has_none() -> None:
 @pytest.mark.parametrize(
     ("body", "offset", "exact", "rule"),
     [
-        (PROGRAM, 0, True, CfaRule("sp", 8)),
-        (PROGRAM, 4, True, CfaRule("sp", 8)),
-        (PROGRAM, 5, True, CfaRule("sp", 16)),
-        (PROGRAM, 8, True, CfaRule("bp", 16)),
-        (PROGRAM, 18, False, CfaRule("bp", 16)),
-        (PROGRAM, 19, True, CfaRule("bp", 16)),
-        (PROGRAM, 20, True, CfaRule("sp", 8)),
+        (PROGRAM, 0, True, CfaRule(OrcRegister.SP, 8)),
+        (PROGRAM, 4, True, CfaRule(OrcRegister.SP, 8)),
+        (PROGRAM, 5, True, CfaRule(OrcRegister.SP, 16)),
+        (PROGRAM, 8, True, CfaRule(OrcRegister.BP, 16)),
+        (PROGRAM, 18, False, CfaRule(OrcRegister.BP, 16)),
+        (PROGRAM, 19, True, CfaRule(OrcRegister.BP, 16)),
+        (PROGRAM, 20, True, CfaRule(OrcRegister.SP, 8)),
         (PROGRAM, 6, True, None),
-        (TRAMPOLINE, 10, True, CfaRule("sp", 8)),
-        (TRAMPOLINE, 14, True, CfaRule("sp", 8)),
-        (b"\x90\x90\xc3", 2, True, CfaRule("sp", 8)),
+        (TRAMPOLINE, 10, True, CfaRule(OrcRegister.SP, 8)),
+        (TRAMPOLINE, 14, True, CfaRule(OrcRegister.SP, 8)),
+        (b"\x90\x90\xc3", 2, True, CfaRule(OrcRegister.SP, 8)),
     ],
 )
 def test_bpf_code_has_a_frame_pointer_between_prologue_and_leave(
     body: bytes, offset: int, exact: bool, rule: CfaRule | None
 ) -> None:
     """Before, behind, and in code without one its instructions tell; inside an instruction nothing does."""
-    code = MadeCode("bpf", START, START + len(body), "bpf_prog_1", "bpf")
+    code = MadeCode(CodeKind.BPF, START, START + len(body), "bpf_prog_1", "bpf")
     found = overlay(code, body, ROW).at(START + offset, exact)
     assert found.rule == rule
-    assert (found.by == "frame-pointer") == (rule is not None and rule.base == "bp")
+    assert (found.source is Source.FRAME_POINTER) == (rule is not None and rule.base == OrcRegister.BP)
 
 
-@pytest.mark.parametrize("kind", ["ftrace", "kprobe", "optprobe"])
-def test_made_code_that_stands_for_no_text_has_no_rule(kind: str) -> None:
+@pytest.mark.parametrize("kind", [CodeKind.FTRACE, CodeKind.KPROBE, CodeKind.OPTPROBE])
+def test_made_code_that_stands_for_no_text_has_no_rule(kind: CodeKind) -> None:
     """A damaged snapshot may say that it was copied from itself, or from nowhere."""
     for origin in (START, START + 1, 0, U64):
         code = MadeCode(kind, START, START + 64, "x", "x", origin, 32, 8)

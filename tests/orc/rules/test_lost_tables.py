@@ -5,22 +5,26 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.base.errors import NotInSnapshot
+from orcdbg.base.reasons import Reason
 from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.reasons import FillsReturnStack, NotABoundarySinceRow, NoText, TookMoreThanPut
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.lost_tables import Moved, UnlistedPatches
 from orcdbg.orc.table import OrcEntry
 from tests.build.memory import SparseMemory
 
 START = 0xFFFF_FFFF_8100_0000
-SP16 = CfaRule("sp", 16)
+SP16 = CfaRule(OrcRegister.SP, 16)
 
 
-def entry(kind: str = "call") -> OrcEntry:
+def entry(kind: RowType = RowType.CALL) -> OrcEntry:
     """A row that begins at START."""
-    return OrcEntry("vmlinux", 0, START, None, bytes(6), OrcRow("sp", 16, "undefined", 0, kind, False))
+    return OrcEntry(
+        "vmlinux", 0, START, None, bytes(6), OrcRow(OrcRegister.SP, 16, OrcRegister.UNDEFINED, 0, kind, False)
+    )
 
 
-def before(text: bytes, offset: int, rule: CfaRule = SP16, kind: str = "call") -> Moved | str | None:
+def before(text: bytes, offset: int, rule: CfaRule = SP16, kind: RowType = RowType.CALL) -> Moved | Reason | None:
     """What is said of the boundary at `offset`."""
     memory = SparseMemory()
     memory.put(START - 64, bytes(64) + text + b"\xcc" * 64)
@@ -35,7 +39,7 @@ SAVED = b"\x90\x9c\x58\x90"
 def test_between_push_and_pop_the_rule_moves(offset: int, pushed: int | None) -> None:
     """And nowhere else; the site begins at the push."""
     found = before(SAVED, offset)
-    assert not isinstance(found, str)
+    assert not isinstance(found, Reason)
     assert (None if found is None else found.pushed) == pushed
     if found is not None:
         assert ([insn.mnemonic for insn in found.path], found.text) == (["pushfq"], b"\x9c")
@@ -49,17 +53,15 @@ def test_what_follows_a_jump_is_counted_anew() -> None:
 @pytest.mark.parametrize(
     ("text", "offset", "why"),
     [
-        (b"\x48\x8d\x64\x24\x08\x90", 5, "more from the stack"),  # lea 8(%rsp),%rsp
-        (b"\x58\x90", 1, "more from the stack"),  # pop %rax
-        (b"\xe8\x01\x00\x00\x00\xcc\xe8\x01\x00\x00\x00\xcc", 6, "return stack buffer"),
-        (b"\x48\xc7\xc0\x00\x00\x00\x00\x90", 3, "no instruction begins"),
+        (b"\x48\x8d\x64\x24\x08\x90", 5, TookMoreThanPut()),  # lea 8(%rsp),%rsp
+        (b"\x58\x90", 1, TookMoreThanPut()),  # pop %rax
+        (b"\xe8\x01\x00\x00\x00\xcc\xe8\x01\x00\x00\x00\xcc", 6, FillsReturnStack()),
+        (b"\x48\xc7\xc0\x00\x00\x00\x00\x90", 3, NotABoundarySinceRow(START + 3)),
     ],
 )
-def test_what_is_not_followed_is_in_doubt(text: bytes, offset: int, why: str) -> None:
+def test_what_is_not_followed_is_in_doubt(text: bytes, offset: int, why: Reason) -> None:
     """Never a row as built without a word."""
-    found = before(text, offset)
-    assert isinstance(found, str)
-    assert why in found
+    assert before(text, offset) == why
 
 
 def test_missing_text_is_in_doubt() -> None:
@@ -68,14 +70,13 @@ def test_missing_text_is_in_doubt() -> None:
     with pytest.raises(NotInSnapshot):
         memory.read(START, 1)
     found = UnlistedPatches(memory, lambda address: True).before(START + 3, entry(), SP16)
-    assert isinstance(found, str)
-    assert "not in the snapshot" in found
+    assert found == NoText()
 
 
 def test_rows_that_hold_whatever_is_pushed_are_left_alone() -> None:
     """Those on rbp, those of saved registers, and code that the kernel has given back."""
-    assert before(SAVED, 2, CfaRule("bp", 16)) is None
-    assert before(SAVED, 2, kind="regs") is None
+    assert before(SAVED, 2, CfaRule(OrcRegister.BP, 16)) is None
+    assert before(SAVED, 2, kind=RowType.REGS) is None
     memory = SparseMemory()
     memory.put(START, SAVED)
     assert UnlistedPatches(memory, lambda address: False).before(START + 2, entry(), SP16) is None

@@ -7,14 +7,15 @@ import pytest
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.overlay import OrcOverlay
-from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRow
+from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.undefined_rows import UnstatedFunctions
 from orcdbg.orc.table import OrcEntry
 from tests.build.memory import SparseMemory
 
 START, FENTRY, SIZE = 0xFFFFFFFF81000100, 0xFFFFFFFF81000000, 0x80
-UNDEFINED = OrcRow("undefined", 0, "undefined", 0, "undefined", False)
+UNDEFINED = OrcRow(OrcRegister.UNDEFINED, 0, OrcRegister.UNDEFINED, 0, RowType.UNDEFINED, False)
 CALL_FENTRY = b"\xe8" + (FENTRY - START - 5).to_bytes(4, "little", signed=True)
 CALL = b"\xe8\x00\x00\x10\x00"
 # As gcc makes __crash_kexec: call __fentry__; push %rbp; sub $0xb0,%rsp; test %rdi,%rdi; je 1f; mov %rsp,%rbp; call;
@@ -52,14 +53,18 @@ def test_the_rule_follows_at_every_instruction() -> None:
     """With the caller's rbp where it was pushed; the word for it is `instructions`."""
     for offset, (depth, rbp) in TRUE.items():
         found = overlay(BODY).at(START + offset, True)
-        bp = ("prev_sp", -rbp) if rbp else ("undefined", 0)
-        assert (found.rule, found.row) == (CfaRule("sp", depth), OrcRow("sp", depth, *bp, "call", False))
-        assert found.by == "instructions"
+        bp = (OrcRegister.PREV_SP, -rbp) if rbp else (OrcRegister.UNDEFINED, 0)
+        assert isinstance(found, Derived)
+        assert (found.rule, found.row) == (
+            CfaRule(OrcRegister.SP, depth),
+            OrcRow(OrcRegister.SP, depth, *bp, RowType.CALL, False),
+        )
+        assert found.source is Source.INSTRUCTIONS
 
 
 def test_a_return_address_has_the_depth_of_its_call() -> None:
     """And one that follows no call of the function has no rule."""
-    assert overlay(BODY).at(START + 26, False).rule == CfaRule("sp", 192)
+    assert overlay(BODY).at(START + 26, False).rule == CfaRule(OrcRegister.SP, 192)
     assert overlay(BODY).at(START + 33, False).rule is None
 
 
@@ -72,7 +77,7 @@ def test_between_instructions_and_behind_the_end_is_no_rule() -> None:
     ("offset", "row", "rule"),
     [
         (26, None, None),  # behind the end of the function, as after a last call that does not return
-        (18, Row(Place("rsp", 192, False), {"rbp": Place("cfa", -16)}), CfaRule("sp", 192)),
+        (18, Row(Place("rsp", 192, False), {"rbp": Place("cfa", -16)}), CfaRule(OrcRegister.SP, 192)),
         (18, Row(Place("rsp", 184, False), {"rbp": Place("cfa", -16)}), None),
         (18, Row(Place("rsp", 192, False), {"rbp": Place("cfa", -24)}), None),
         (18, Row(Place("rbp", 16, False), {"rbp": Place("cfa", -16)}), None),
@@ -83,7 +88,7 @@ def test_call_frame_information_may_confirm_or_refuse(offset: int, row: Row | No
     described = {0: Row(Place("rsp", 8, False))} | ({} if row is None else {offset: row})
     found = overlay(BODY, described=described).at(START + offset, True)
     assert found.rule == rule
-    assert rule is None or found.by == "dwarf"
+    assert rule is None or found.source is Source.DWARF
 
 
 @pytest.mark.parametrize(
@@ -105,4 +110,4 @@ def test_what_does_not_follow_is_left_alone(body: bytes) -> None:
 def test_a_row_that_is_defined_is_believed() -> None:
     """The instructions are not asked."""
     found = overlay(BODY, FUNCTION_ENTRY).at(START + 18, True)
-    assert (found.rule, found.thunk) == (CfaRule("sp", 8), None)
+    assert (found.rule, found.source) == (CfaRule(OrcRegister.SP, 8), Source.ORC)

@@ -7,13 +7,15 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orcdbg.kernel.stacks import Stack
-from orcdbg.orc.rows import OrcRow
+from orcdbg.kernel.stacks import Stack, StackKind
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.target.session import Session
 from orcdbg.unwind.batch.equal_stacks import SharedFrames
 from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
+from orcdbg.unwind.frame import End, FrameKind
+from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.starts import switched_out_registers
-from orcdbg.unwind.walker import PT_REGS, State, Walk, Walker
+from orcdbg.unwind.walker import State, Walk, WalkEnd, Walker
 from tests.unwind.test_walker import END, FUNCTION, TEXT, World, call
 
 LAYOUT = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "rbx": 32, "rbp": 40, "rip": 48}
@@ -22,10 +24,10 @@ FIRST_STACK = 0xFFFFC90000100000
 NEW, ENTRY, BY_BP, SAVES_BP, MOVES_BP = 0, 1, 2, 3, 4
 ROWS = {
     NEW: END,
-    ENTRY: OrcRow("sp", 0, "undefined", 0, "regs", True),
-    BY_BP: call(16, "bp", ("prev_sp", -16)),
-    SAVES_BP: call(32, "sp", ("prev_sp", -24)),
-    MOVES_BP: call(24, "sp", ("bp", 8)),
+    ENTRY: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True),
+    BY_BP: call(16, OrcRegister.BP, (OrcRegister.PREV_SP, -16)),
+    SAVES_BP: call(32, OrcRegister.SP, (OrcRegister.PREV_SP, -24)),
+    MOVES_BP: call(24, OrcRegister.SP, (OrcRegister.BP, 8)),
     **{5 + size: call(8 * size) for size in range(1, 8)},
 }
 USER = {"cs": 0x33, "ss": 0x2B, "rip": 0x401000, "rsp": 0x7FFF0000, "rflags": 0x202, "orig_rax": 202, "rbp": 77}
@@ -63,7 +65,7 @@ def make_stack(number: int, chain: list[int], is_kernel_thread: bool, deeper: in
         if function in (BY_BP, SAVES_BP):
             words[ends[n] - (16 if function == BY_BP else 24)] = bps[n + 1]
     words |= {top + PT_REGS[name]: value for name, value in USER.items()}
-    return Made(words, Stack("task", begin, end), start, is_kernel_thread)
+    return Made(words, Stack(StackKind.TASK, begin, end), start, is_kernel_thread)
 
 
 def world_of(stacks: list[Made]) -> World:
@@ -85,7 +87,7 @@ def alone(world: World, made: Made) -> Walk:
     """One walked by the careful walk."""
     values = {name: made.words.get(made.sp + at, 0) for name, at in LAYOUT.items()}
     registers = switched_out_registers(values, made.sp, LAYOUT, made.sp + SIZE)
-    state = State(values["rip"], False, registers, "call", made.sp + SIZE - 8)
+    state = State(values["rip"], False, registers, FrameKind.CALL, made.sp + SIZE - 8)
     return Walker(world.terrain(), [made.stack]).walk(state)
 
 
@@ -100,9 +102,9 @@ def test_whole_stacks_are_found_together_as_alone(plans: list[tuple[list[int], b
     world = world_of(stacks)
     for made, found in zip(stacks, together(world, stacks), strict=True):
         walk = alone(world, made)
-        assert walk.end == ("end" if made.is_kernel_thread else "user"), walk.end_reason
+        assert walk.end == (WalkEnd.FIRST_FRAME if made.is_kernel_thread else WalkEnd.USER), walk.end_reason
         assert found is not None
-        assert found.end == ("kthread" if made.is_kernel_thread else "user")
+        assert found.end == (End.KTHREAD if made.is_kernel_thread else End.USER)
         assert found.frames == tuple(walk.frames)
         assert tuple(walk.frames) == found.frames
 
@@ -127,7 +129,7 @@ def test_damaged_stacks_are_found_as_alone_or_left_alone(
     walk = alone(world, damaged)
     if found is not None:
         assert found.frames == tuple(walk.frames)
-        assert {"user": "user", "end": "kthread"}[walk.end] == found.end
+        assert {WalkEnd.USER: End.USER, WalkEnd.FIRST_FRAME: End.KTHREAD}[walk.end] == found.end
 
 
 def test_equal_stacks_share_what_is_equal() -> None:

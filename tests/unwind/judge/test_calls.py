@@ -12,6 +12,7 @@ from orcdbg.base.reading import BytesSpace
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.names import Location
 from orcdbg.target.session import Session
+from orcdbg.unwind.frame import FrameKind
 from orcdbg.unwind.judge.calls import Calls
 
 TEXT = 0xFFFFFFFF81000000
@@ -188,6 +189,6 @@ def test_no_call_of_the_sample_is_doubted(sample: Session) -> None:
     for task in sample.tasks:
         frames = sample.unwinder.trace(task).frames
         pairs = itertools.pairwise(frames)
-        found += [calls.leads_to(b.ip, a.location) for a, b in pairs if b.kind == "call" and a.location]
+        found += [calls.leads_to(b.ip, a.location) for a, b in pairs if b.kind == FrameKind.CALL and a.location]
     assert False not in found
     assert found.count(True) > 2 * len(found) // 3

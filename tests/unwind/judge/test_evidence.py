@@ -7,12 +7,14 @@ from dataclasses import replace
 
 import pytest
 
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.rows import RowType
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame, RegisterValue, StackTrace
+from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, RegisterValue, StackTrace
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.evidence import Evidence
+from orcdbg.unwind.reasons import CallLeadsElsewhere
 from orcdbg.unwind.starts import stacks_of
 from tests.damage import DamagedStacks, Ground, run
 
@@ -37,7 +39,7 @@ def test_damage_makes_no_wrong_frame_a_sure_one(ground: Ground) -> None:
 def deep(ground: Ground) -> tuple[Task, StackTrace]:
     """A sleeping user task with many frames."""
     return max(
-        ((t, w) for t, w, _ in ground.traces if w.end == "user" and not w.running), key=lambda it: len(it[1].frames)
+        ((t, w) for t, w, _ in ground.traces if w.end == End.USER and not w.running), key=lambda it: len(it[1].frames)
     )
 
 
@@ -53,9 +55,10 @@ def test_a_return_address_behind_a_call_of_another_function_is_marked(ground: Gr
     two, three = whole.frames[2], whole.frames[3]
     assert two.came_from is not None
     trace = changed(ground, task, {two.came_from: three.ip})
-    assert [frame.mark for frame in trace.frames[:3]] == [" ", "!", "?"]
-    assert trace.frames[1].doubt == f"the call before {three.ip:#x} does not lead to {whole.frames[1].location.symbol}"  # type: ignore[union-attr]
-    assert {frame.mark for frame in trace.frames[2:]} == {"?"}
+    assert [frame.mark for frame in trace.frames[:3]] == [Mark.AS_BUILT, Mark.CONTRADICTION, Mark.GUESS]
+    assert whole.frames[1].location is not None
+    assert trace.frames[1].doubt == CallLeadsElsewhere(three.ip, whole.frames[1].location.symbol)
+    assert {frame.mark for frame in trace.frames[2:]} == {Mark.GUESS}
 
 
 def test_a_walk_that_breaks_off_doubts_its_last_frame(ground: Ground) -> None:
@@ -64,9 +67,12 @@ def test_a_walk_that_breaks_off_doubts_its_last_frame(ground: Ground) -> None:
     slot = whole.frames[3].came_from
     assert slot is not None
     trace = changed(ground, task, {slot: 0x1234})
-    assert (trace.end, [frame.mark for frame in trace.frames[:3]]) == ("stopped", [" ", " ", "!"])
+    assert (trace.end, [frame.mark for frame in trace.frames[:3]]) == (
+        End.STOPPED,
+        [Mark.AS_BUILT, Mark.AS_BUILT, Mark.CONTRADICTION],
+    )
     missing = DamagedStacks(ground.session.memory, {}, {whole.frames[-1].came_from or 0 >> 12})
-    assert "!" not in {frame.mark for frame in ground.damaged(missing).unwinder.trace(task).frames}
+    assert Mark.CONTRADICTION not in {frame.mark for frame in ground.damaged(missing).unwinder.trace(task).frames}
 
 
 def interrupted(ground: Ground) -> tuple[Evidence, list[Frame], list[Stack], int]:
@@ -74,7 +80,7 @@ def interrupted(ground: Ground) -> tuple[Evidence, list[Frame], list[Stack], int
     session = ground.session
     (task,) = [t for t in session.tasks if t.address in session.unwinder.running]
     frames = list(session.unwinder.trace(task).frames)
-    number = next(f.index for f in frames[1:] if f.kind == "interrupt")
+    number = next(f.index for f in frames[1:] if f.kind == FrameKind.INTERRUPT)
     evidence = Evidence(Calls(session.memory, session.built, session.names.at))
     return evidence, frames, stacks_of(session.linux, task.address, 0), number
 
@@ -85,7 +91,7 @@ def test_an_interrupted_ip_inside_an_instruction_is_marked(ground: Ground) -> No
     assert evidence.judge(frames, stacks, False) == frames
     frames[number] = replace(frames[number], ip=frames[number].ip + 2)
     marks = [frame.mark for frame in evidence.judge(frames, stacks, False)]
-    assert marks[number - 1 : number + 2] == ["!", "?", "?"]
+    assert marks[number - 1 : number + 2] == [Mark.CONTRADICTION, Mark.GUESS, Mark.GUESS]
 
 
 def test_registers_saved_far_from_their_stack_pointer_are_marked(ground: Ground) -> None:
@@ -93,12 +99,12 @@ def test_registers_saved_far_from_their_stack_pointer_are_marked(ground: Ground)
     evidence, frames, _, number = interrupted(ground)
     at = frames[number - 1].cfa
     assert at is not None
-    for gap, mark in ((0, " "), (8, " "), (0x100, "?"), (-8, "?")):
+    for gap, is_sure in ((0, True), (8, True), (0x100, False), (-8, False)):
         sp = RegisterValue(at + 168 + gap, "test")
         moved = replace(frames[number], registers={**frames[number].registers, "rsp": sp})
-        together = [Stack("task", at - 0x1000, at + 0x1000)]
+        together = [Stack(StackKind.TASK, at - 0x1000, at + 0x1000)]
         judged = evidence.judge([*frames[:number], moved], together, False)
-        assert judged[number].mark.replace("~", " ") == mark, gap
+        assert judged[number].mark.is_sure == is_sure, gap
 
 
 def test_user_registers_below_the_top_of_the_stack_are_marked(ground: Ground) -> None:
@@ -113,8 +119,8 @@ def test_user_registers_below_the_top_of_the_stack_are_marked(ground: Ground) ->
     assert last.return_slot is not None
     assert last.entry is not None
     # A derived rule finds the whole registers where the row as built has the CPU's five words.
-    frames[-2] = replace(last, entry=last.entry._replace(row=last.entry.row._replace(type="regs_partial")))
+    frames[-2] = replace(last, entry=last.entry._replace(row=last.entry.row._replace(type=RowType.REGS_PARTIAL)))
     assert evidence.judge(frames, [own], False) == frames
     frames[-2] = replace(last, cfa=last.cfa - 0x40, return_slot=last.return_slot - 0x40)
     judged = evidence.judge(frames, [own], False)
-    assert (judged[-2].mark, judged[-1].reliable) == ("!", False)
+    assert (judged[-2].mark, judged[-1].reliable) == (Mark.CONTRADICTION, False)

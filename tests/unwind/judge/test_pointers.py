@@ -10,8 +10,9 @@ from orcdbg.base.errors import BadAddress
 from orcdbg.base.reading import BytesSpace
 from orcdbg.kernel.names import Location
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.frame import Mark, StackTrace
 from orcdbg.unwind.judge.pointers import Constants, PointerRead, Pointers
+from orcdbg.unwind.reasons import PointerLeadsElsewhere
 from orcdbg.unwind.registers.finder import RegisterFinder
 from tests.damage import DamagedStacks, Ground
 from tests.unwind.judge.test_calls import branch
@@ -141,10 +142,12 @@ def test_a_look_alike_of_the_called_function_is_marked(sample: Session) -> None:
     assert frame.location is not None
     session = changed(sample, frame.came_from, other + frame.ip - frame.location.start)
     trace = session.unwinder.trace(task)
-    assert [f.mark for f in trace.frames[: frame.index]] == [" "] * frame.index
-    assert trace.frames[frame.index].mark == "!"
-    assert "the call went through 0x30(r13)" in str(trace.frames[frame.index].doubt)
-    assert {f.mark for f in trace.frames[frame.index + 1 :]} == {"?"}
+    assert [f.mark for f in trace.frames[: frame.index]] == [Mark.AS_BUILT] * frame.index
+    assert trace.frames[frame.index].mark == Mark.CONTRADICTION
+    doubt = trace.frames[frame.index].doubt
+    assert isinstance(doubt, PointerLeadsElsewhere)
+    assert (doubt.offset, doubt.register) == (0x30, "r13")
+    assert {f.mark for f in trace.frames[frame.index + 1 :]} == {Mark.GUESS}
     assert session.unwinder.traces([task]) == [trace]
 
 
@@ -160,6 +163,6 @@ def test_a_saved_register_that_cannot_have_been_called_through_is_marked(sample:
     assert saved.value == sample.register_finder.all(whole)[frame.index + 1].values["r13"].value
     session, task = changed(sample, saved.slot, value), sample.task(whole.task)
     trace = session.unwinder.trace(task)
-    assert trace.frames[frame.index].mark == "!"
+    assert trace.frames[frame.index].mark == Mark.CONTRADICTION
     assert session.unwinder.traces([task]) == [trace]
     assert sample.unwinder.traces([task]) == [whole]

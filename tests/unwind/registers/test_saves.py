@@ -14,8 +14,8 @@ from orcdbg.base.reading import BytesSpace
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.overlay import Effective
-from orcdbg.orc.rows import FUNCTION_ENTRY
+from orcdbg.orc.effective import AsBuilt, Effective, Unknown
+from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister
 from orcdbg.orc.table import OrcEntry
 from orcdbg.unwind.registers.saves import CALLEE_SAVED, FunctionSaves
 
@@ -71,9 +71,9 @@ def saves_of(made: Made, text_there: bool = True, built: bytes = b"") -> Functio
 
     def effective(address: int) -> Effective:
         if address not in made.depths:
-            return Effective(None, None)
+            return Unknown()
         entry = OrcEntry("table", 0, address, None, bytes(6), FUNCTION_ENTRY)
-        return Effective(entry, CfaRule("sp", made.depths[address]))
+        return AsBuilt(entry, CfaRule(OrcRegister.SP, made.depths[address]))
 
     def missing(address: int, size: int) -> Exception:
         return NotInSnapshot("text", address, size)

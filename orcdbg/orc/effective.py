@@ -1,0 +1,145 @@
+"""What can be said of the CFA rule at an address: as built, corrected for a patch, derived, or not known?"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from orcdbg.base.reasons import Reason
+from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.rows import OrcRow
+from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.site import PatchSite
+
+
+class Source(enum.Enum):
+    """What a rule was taken from; the values are the JSON contract's words."""
+
+    NONE = "none"
+    ORC = "orc"
+    PATCH = "patch"
+    TRAMPOLINE = "trampoline"
+    FRAME_POINTER = "frame-pointer"
+    DWARF = "dwarf"
+    INSTRUCTIONS = "instructions"
+    SCAN = "scan"
+
+    @property
+    def is_derived(self) -> bool:
+        """True where the rule is neither a row as built nor one moved for a patch."""
+        return self in _DERIVED
+
+
+_DERIVED = (Source.TRAMPOLINE, Source.FRAME_POINTER, Source.DWARF, Source.INSTRUCTIONS)
+
+
+class TextFrom(enum.Enum):
+    """Where the bytes come from that were followed; the values are the JSON contract's words."""
+
+    MEMORY = "memory"
+    REPLAY = "replay (the text is not in the snapshot)"
+
+
+@dataclass(frozen=True, slots=True)
+class PatchEffect:
+    """What a patch does to the rule at one address.
+
+    `adjust` is the bytes by which the true rule differs from the stated one, `instructions` those that moved the stack
+    pointer between the site's start and the address, `text` the bytes that were followed and `text_from` where they came from.
+    """
+
+    site: PatchSite
+    adjust: int
+    instructions: tuple[str, ...]
+    stated_rule: str | None
+    text: bytes
+    text_from: TextFrom
+
+
+@dataclass(frozen=True, slots=True)
+class AsBuilt:
+    """The row as the build wrote it; `rule` is None where that has none.
+
+    `patch` is one that covers the address and leaves the rule as it is.
+    """
+
+    entry: OrcEntry
+    rule: CfaRule | None
+    patch: PatchEffect | None = None
+    doubt: Reason | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where the rule comes from."""
+        return Source.ORC
+
+
+@dataclass(frozen=True, slots=True)
+class Corrected:
+    """The row as built, moved by what a patch pushed or popped before the address."""
+
+    entry: OrcEntry
+    rule: CfaRule
+    patch: PatchEffect
+
+    @property
+    def source(self) -> Source:
+        """Where the rule comes from."""
+        return Source.PATCH
+
+    @property
+    def doubt(self) -> None:
+        """A correction that is in doubt is not made."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Derived:
+    """A rule that no row states.
+
+    `row` stands for the one as built, whose type and second half do not hold; `instructions` are those that the rule was
+    derived from, and `reason` says how.
+    """
+
+    entry: OrcEntry | None
+    rule: CfaRule
+    row: OrcRow
+    reason: Reason
+    source: Source = Source.TRAMPOLINE
+    instructions: tuple[str, ...] = ()
+    doubt: Reason | None = None
+
+    @property
+    def patch(self) -> None:
+        """A derived rule counts what was patched in already."""
+        return None
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown:
+    """No rule is known: no table covers the address, or the row that does is about something else.
+
+    `source` says where one was looked for.
+    """
+
+    entry: OrcEntry | None = None
+    source: Source = Source.NONE
+    doubt: Reason | None = None
+
+    @property
+    def rule(self) -> None:
+        """None."""
+        return None
+
+    @property
+    def patch(self) -> None:
+        """None."""
+        return None
+
+
+Effective = AsBuilt | Corrected | Derived | Unknown
+
+
+def by_patch(entry: OrcEntry, rule: CfaRule, patch: PatchEffect) -> AsBuilt | Corrected:
+    """The rule where a patch was followed: corrected if that moved the stack pointer."""
+    return Corrected(entry, rule, patch) if patch.adjust else AsBuilt(entry, rule, patch)

@@ -1,0 +1,435 @@
+"""Why does a walk doubt a frame, say something of it, or end?"""
+
+from __future__ import annotations
+
+import enum
+from dataclasses import dataclass
+
+from orcdbg.base.reasons import Reason
+from orcdbg.kernel.stacks import StackKind
+
+# What speaks against a frame.
+
+
+@dataclass(frozen=True, slots=True)
+class NoCallBefore(Reason):
+    """No call ends at the return address."""
+
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedThroughDoubt(Reason):
+    """A frame below, number `index`, is in doubt."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReachedThroughGuess(Reason):
+    """A frame below, number `index`, is a guess."""
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class UnlistedCode(Reason):
+    """Code that the kernel has no list of: the rule is a guess."""
+
+
+@dataclass(frozen=True, slots=True)
+class InUnlistedCode(Reason):
+    """The return address is in such code."""
+
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class EntryHalfWritten(Reason):
+    """function_graph may have been writing the entry that the return address is from."""
+
+
+@dataclass(frozen=True, slots=True)
+class NotBehindSwitch(Reason):
+    """A sleeping task's saved ip does not follow the call of __switch_to_asm."""
+
+    ip: int
+
+
+# What the judge holds against a step.
+
+
+@dataclass(frozen=True, slots=True)
+class NothingBeginsAt(Reason):
+    """Nothing puts the ip at the beginning of a stack."""
+
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class CallLeadsElsewhere(Reason):
+    """The call before the ip does not lead to the function of the frame below."""
+
+    ip: int
+    callee: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoCallEndsAt(Reason):
+    """Of the function's instructions, none that ends at the ip is a call."""
+
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class PointerLeadsElsewhere(Reason):
+    """An indirect call went through the pointer at `address`, and not to the function of the frame below."""
+
+    offset: int
+    register: str
+    address: int
+    callee: str
+
+
+@dataclass(frozen=True, slots=True)
+class NoInstructionAt(Reason):
+    """The interrupted ip is inside an instruction."""
+
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotSavedAtStackPointer(Reason):
+    """An interrupt saves registers right below the stack pointer; these end elsewhere."""
+
+    end: int
+    sp: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserRegistersNotAtTop(Reason):
+    """The user's registers do not end at the top of the task's stack."""
+
+    end: int
+
+
+@dataclass(frozen=True, slots=True)
+class CannotGoOn(Reason):
+    """The walk broke off at something that contradicts its last frame."""
+
+
+# What a scan found.
+
+
+@dataclass(frozen=True, slots=True)
+class MaybeOfEarlierCall(Reason):
+    """A return address that nothing vouches for."""
+
+
+@dataclass(frozen=True, slots=True)
+class ResumedByGuess(Reason):
+    """The walk goes on from what a scan found: a return address, or a whole set of saved registers."""
+
+    from_registers: bool
+
+
+@dataclass(frozen=True, slots=True)
+class TextOnStack(Reason):
+    """An address of text; `is_behind_call` where a call ends there."""
+
+    is_behind_call: bool
+
+
+# What is said of a frame without a doubt.
+
+
+@dataclass(frozen=True, slots=True)
+class NotOutermost(Reason):
+    """The row says end of stack, where no stack ends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Overflowed(Reason):
+    """The stack pointer is below its stack."""
+
+
+@dataclass(frozen=True, slots=True)
+class SlotsCompared(Reason):
+    """For a corrected frame: each looked-at slot, and whether the word in it follows a call."""
+
+    slots: tuple[tuple[int, bool], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class UserIpInRcx(Reason):
+    """syscall put the user's ip into rcx, and sysret takes it from there."""
+
+
+@dataclass(frozen=True, slots=True)
+class IretWordsPushed(Reason):
+    """Only the words that iret takes are saved yet."""
+
+
+@dataclass(frozen=True, slots=True)
+class UserRegistersRestored(Reason):
+    """The user's registers are back in the CPU, and still on the stack."""
+
+
+# Why a walk ends.
+
+
+class Sought(enum.Enum):
+    """What a walk wanted to read from a stack."""
+
+    RETURN_SLOT = enum.auto()
+    SAVED_REGISTER = enum.auto()
+    SAVED_REGISTERS = enum.auto()
+
+
+@dataclass(frozen=True, slots=True)
+class SavedStackPointer:
+    """A walk wanted the stack pointer that an indirect rule reads."""
+
+    rule: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavedFramePointer:
+    """A walk wanted the caller's rbp, by a row's second half."""
+
+    rule: str
+
+
+Wanted = Sought | SavedStackPointer | SavedFramePointer
+
+
+class Layout(enum.Enum):
+    """What an interrupt leaves on a stack."""
+
+    PT_REGS = enum.auto()
+    IRET_FRAME = enum.auto()  # the CPU's five words
+
+
+@dataclass(frozen=True, slots=True)
+class TooManyFrames(Reason):
+    """The walk reached its bound."""
+
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class NotOnStacks(Reason):
+    """What was wanted is on none of the task's stacks."""
+
+    wanted: Wanted
+    address: int
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable(Reason):
+    """What was wanted is not to be had; `fault` is the memory's own account."""
+
+    wanted: Wanted
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterUnknown(Reason):
+    """The rule counts from a register that is not known in the frame."""
+
+    rule: str
+    register: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnRegisterUnknown(Reason):
+    """The return address is in a register that is not known in the frame."""
+
+    register: str
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterHoldsNoReturn(Reason):
+    """The register that must have the return address has another value."""
+
+    register: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnAddressReplaced(Reason):
+    """A trampoline stands in for the return address, and nothing is known of who keeps the true one."""
+
+    slot: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrueReturnLost(Reason):
+    """A named trampoline stands in for the return address, and the true one is not found, `why`."""
+
+    slot: int
+    trampoline: str
+    why: Reason
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsUnreadable(Reason):
+    """The tracer's structures cannot be read."""
+
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class RecordsWithoutSlots(Reason):
+    """The tracer's structures do not say which slot each is of."""
+
+
+@dataclass(frozen=True, slots=True)
+class NoRecordOfSlot(Reason):
+    """None of the tracer's structures names the slot."""
+
+    structure: str
+
+
+@dataclass(frozen=True, slots=True)
+class ReplacedTooOften(Reason):
+    """More trampolines stand in for one another than are followed."""
+
+    slot: int
+    most: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReturnNotText(Reason):
+    """The word in the return slot is no address of kernel text."""
+
+    slot: int
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedNotText(Reason):
+    """The interrupted ip is no address of kernel text."""
+
+    slot: int
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class RegisterImplausible(Reason):
+    """No interrupt can have saved this value."""
+
+    register: str
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class UserCodeOnKernelStack(Reason):
+    """The code segment is the user's, the stack segment is not."""
+
+    ss: int
+
+
+Implausible = RegisterImplausible | UserCodeOnKernelStack
+
+
+@dataclass(frozen=True, slots=True)
+class NotSavedRegisters(Reason):
+    """What lies there cannot be what an interrupt saved."""
+
+    layout: Layout
+    address: int
+    why: Implausible
+
+
+@dataclass(frozen=True, slots=True)
+class StackPointerOffStacks(Reason):
+    """The caller's stack pointer is on none of the task's stacks."""
+
+    sp: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackPointerNotUp(Reason):
+    """Within a stack a caller's stack pointer is above its callee's."""
+
+    sp: int
+    new_sp: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedPointerOffStacks(Reason):
+    """The interrupted stack pointer is on none of the task's stacks."""
+
+    sp: int
+
+
+@dataclass(frozen=True, slots=True)
+class InterruptedPointerNotUp(Reason):
+    """The interrupted stack pointer is not above the registers saved there."""
+
+    slot: int
+    sp: int
+
+
+@dataclass(frozen=True, slots=True)
+class StackEnteredTwice(Reason):
+    """A walk comes back to a stack that it left."""
+
+    kind: StackKind
+    begin: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoRow(Reason):
+    """No ORC row covers the ip."""
+
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowUndefined(Reason):
+    """The row that covers the ip states no rule."""
+
+    ip: int
+
+
+@dataclass(frozen=True, slots=True)
+class NoCallerHere(Reason):
+    """The row at the ip says end of stack, where no stack ends."""
+
+    ip: int
+
+
+# Why there is no walk.
+
+
+@dataclass(frozen=True, slots=True)
+class CpuNotSaved(Reason):
+    """The task runs on a CPU whose registers are not in the snapshot."""
+
+    cpu: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class StartUnreadable(Reason):
+    """The registers to begin with cannot be read."""
+
+    fault: str
+
+
+@dataclass(frozen=True, slots=True)
+class StackGone(Reason):
+    """The task gave its stack back."""
+
+
+@dataclass(frozen=True, slots=True)
+class StackPointerElsewhere(Reason):
+    """A sleeping task's saved stack pointer is not on its stack."""
+
+    begin: int
+
+
+@dataclass(frozen=True, slots=True)
+class OnlyText(Reason):
+    """The frames are text addresses on the stack; nobody walked."""

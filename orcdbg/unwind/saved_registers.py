@@ -1,0 +1,52 @@
+"""What did an interrupt save, and can these be registers that one saved?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from orcdbg.unwind.frame import Registers, RegisterValue
+from orcdbg.unwind.reasons import Implausible, RegisterImplausible, UserCodeOnKernelStack
+
+# struct pt_regs, arch/x86/include/asm/ptrace.h.
+PT_REGS = {
+    "r15": 0, "r14": 8, "r13": 16, "r12": 24, "rbp": 32, "rbx": 40, "r11": 48, "r10": 56, "r9": 64, "r8": 72, "rax": 80,
+    "rcx": 88, "rdx": 96, "rsi": 104, "rdi": 112, "orig_rax": 120, "rip": 128, "cs": 136, "rflags": 144, "rsp": 152,
+    "ss": 160,
+}  # fmt: skip
+IRET_FRAME = {"rip": 0, "cs": 8, "rflags": 16, "rsp": 24, "ss": 32}
+"""The last five words of a pt_regs, which the CPU itself saves."""
+
+_SELECTORS = ("cs", "ss")
+# Selectors of the code segments that a kernel and its programs run with, bare and under Xen.
+_KERNEL_CS, USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)
+
+
+def saved_registers(data: bytes, places: Mapping[str, int], what: str) -> dict[str, RegisterValue]:
+    """Registers that were saved in `data` at the offsets `places`, each naming its place in `what`."""
+    found = {}
+    for name, at in places.items():
+        size = 2 if name in _SELECTORS else 8  # 6.9 and later keep FRED's event data above a selector
+        found[name] = RegisterValue(int.from_bytes(data[at : at + size], "little"), f"{what} +{at}")
+    return found
+
+
+def is_user(registers: Registers) -> bool:
+    """True for registers of user mode: their code segment has privilege 3."""
+    cs = registers.get("cs")
+    return cs is not None and cs.value & 3 == 3
+
+
+def implausible(registers: Registers, has_users_sp: bool = False) -> Implausible | None:
+    """Why these cannot be registers that an interrupt saved, or None; `has_users_sp` where the kernel runs with the user's."""
+    cs, flags, sp, ss = (registers[name].value for name in ("cs", "rflags", "rsp", "ss"))
+
+    if cs in USER_CS:
+        # The user's flags are whatever r11 held at a syscall instruction: seen in the lab with reserved bits set.
+        return None if ss & 3 == 3 else UserCodeOnKernelStack(ss)
+    if cs not in _KERNEL_CS:
+        return RegisterImplausible("cs", cs)
+
+    # Reserved bits below 32 are zero on hardware; QEMU's emulator leaves in them what popf or sysret brought.
+    if not flags & 2 or flags >> 32:
+        return RegisterImplausible("rflags", flags)
+    return None if sp >> 63 or has_users_sp else RegisterImplausible("rsp", sp)

@@ -1,0 +1,196 @@
+"""In which words is a reason said?
+
+One line a reason, for people and for the prose fields of the JSON contract. No code decides by these words.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.reasons import Reason
+from orcdbg.orc import reasons as orc
+from orcdbg.unwind import reasons as unwind
+
+_UNLISTED = "code that the kernel has no list of, as of classic socket filters: by frame pointer, which is a guess"
+_NO_CALLER = "ORC has no caller here, and this is not the first frame of a stack (entry or exit code)"
+
+_ORIGINALS = {
+    orc.Original.FTRACE_TRAMPOLINE: "ftrace's own trampoline",
+    orc.Original.PROBED_INSTRUCTION: "the probed instruction",
+    orc.Original.PROBED_INSTRUCTIONS: "the probed instructions",
+    orc.Original.BEHIND_PROBED: "what follows the probed instruction",
+}
+_LAYOUTS = {
+    unwind.Layout.PT_REGS: "pt_regs",
+    unwind.Layout.IRET_FRAME: "interrupt frame",
+}
+_SOUGHT = {
+    unwind.Sought.RETURN_SLOT: "return address slot",
+    unwind.Sought.SAVED_REGISTER: "saved register",
+    unwind.Sought.SAVED_REGISTERS: "saved registers",
+}
+
+
+def _wanted(wanted: unwind.Wanted) -> str:
+    if isinstance(wanted, unwind.SavedStackPointer):
+        return f"saved stack pointer ({wanted.rule})"
+    if isinstance(wanted, unwind.SavedFramePointer):
+        return f"saved rbp {wanted.rule}"
+    return _SOUGHT[wanted]
+
+
+def _in_register(reason: orc.ReturnAddressInRegister) -> str:
+    here = f"the return address is in {reason.register} here"
+    return f"{here}; the registers are all saved" if reason.are_all_saved else f"{here}, until all registers are saved"
+
+
+def _left_out_of_orc(reason: orc.LeftOutOfOrc) -> str:
+    confirmed = ", and .debug_frame says the same" if reason.is_confirmed else ""
+    return f"this function was left out of ORC: the rule follows from its instructions{confirmed}"
+
+
+def _compared(reason: unwind.SlotsCompared) -> str:
+    said = {True: "follows a call", False: "is not a return address"}
+    return ", ".join(f"[{slot & 0xFFF:03x}] {said[is_call]}" for slot, is_call in reason.slots)
+
+
+# A template's `r` is the reason.
+_WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
+    # Why a rule holds that is not the row as built.
+    orc.StandsForReturnAddress: (
+        "this code stands in for a return address; its rule follows from its instructions, the caller from {r.holder.value}"
+    ),
+    orc.InsideThunk: "no ORC row holds inside this thunk: the rule follows from its instructions",
+    orc.BpfFrame: "BPF code has no ORC rows: the rule follows from its frame pointer",
+    orc.CopiedCode: lambda r: f"a copy of {_ORIGINALS[r.original]}, whose row holds here",
+    orc.BehindFtraceCopy: "the return behind a copy of ftrace's trampoline",
+    orc.KprobeDetour: ("the detour of an optimised kprobe: the probed instruction's row, and what the detour pushed"),
+    orc.RegistersAtResult: (
+        "the row describes the state before error_entry returned; rax holds the address of the registers it saved"
+    ),
+    orc.RegistersSavedSince: ("the row describes the state before the call, and all registers have been saved since"),
+    orc.ReturnAddressInRegister: _in_register,
+    orc.CallerLeftOut: (
+        "the row leaves out who called this function; the return address is right below the saved registers"
+    ),
+    orc.LeftOutOfOrc: _left_out_of_orc,
+    # What is in doubt about a rule.
+    orc.NoRuleInThunk: "no rule is known inside {r.symbol}",
+    orc.CallerInUnknownRegister: ("who called error_entry is in r12, which is not known here: that caller is left out"),
+    orc.SavingFunctionUnknown: ("the text of this function is missing or unknown: its caller may be left out"),
+    orc.PatchedTextMissing: (
+        "patched text is not in the snapshot and cannot be replayed; whether the row still holds is not known"
+    ),
+    orc.InsidePatchedInstruction: "{r.ip:#x} is inside an instruction of the patched text",
+    orc.NotBehindPatchedCall: "{r.ip:#x} does not follow a call of the patched text",
+    orc.StackPointerNotFollowed: "the patched text sets the stack pointer in a way not followed",
+    orc.RowBeganTooFarBack: (
+        "its row began {r.size} bytes before; whether a patch moved the stack there was not looked at"
+    ),
+    orc.NoText: (
+        "the text is not in the snapshot, and there is no image: whether a patch moved the stack is not known"
+    ),
+    orc.FillsReturnStack: (
+        "this is in code that fills the return stack buffer, whose depth is not followed without its tables"
+    ),
+    orc.NotABoundarySinceRow: "no instruction begins at {r.ip:#x}, counted from the beginning of its row",
+    orc.TookMoreThanPut: "instructions since its row began took more from the stack than they put there",
+    # What speaks against a frame.
+    unwind.NoCallBefore: "{r.ip:#x} does not follow a call",
+    unwind.ReachedThroughDoubt: "reached through frame #{r.index}, which is in doubt",
+    unwind.ReachedThroughGuess: "reached through frame #{r.index}, which is a guess",
+    unwind.UnlistedCode: _UNLISTED,
+    unwind.InUnlistedCode: "{r.ip:#x} is in " + _UNLISTED,
+    unwind.EntryHalfWritten: (
+        "function_graph was just taking this return address: its entry may be from an earlier call"
+    ),
+    unwind.NotBehindSwitch: "the saved ip {r.ip:#x} does not follow the call of __switch_to_asm",
+    unwind.NothingBeginsAt: "nothing puts {r.ip:#x} at the beginning of a stack",
+    unwind.CallLeadsElsewhere: "the call before {r.ip:#x} does not lead to {r.callee}",
+    unwind.NoCallEndsAt: "no instruction that ends at {r.ip:#x} is a call",
+    unwind.PointerLeadsElsewhere: (
+        "the call went through {r.offset:#x}({r.register}), {r.address:#x}, and not to {r.callee}"
+    ),
+    unwind.NoInstructionAt: "no instruction begins at {r.ip:#x}",
+    unwind.NotSavedAtStackPointer: (
+        "the registers saved below {r.end:#x} were not saved at the stack pointer {r.sp:#x}"
+    ),
+    unwind.UserRegistersNotAtTop: ("the user's registers end at {r.end:#x}, not at the top of the task's stack"),
+    unwind.CannotGoOn: "the walk cannot go on from here: this frame, or what it saved, is not right",
+    # What a scan found.
+    unwind.MaybeOfEarlierCall: "a return address, maybe of an earlier call",
+    unwind.ResumedByGuess: lambda r: (
+        f"the walk goes on here by a guess, from {'saved registers' if r.from_registers else 'a return address'}"
+        " that a scan found"
+    ),
+    unwind.TextOnStack: lambda r: "text, behind a call" if r.is_behind_call else "text, not behind a call",
+    # What is said of a frame without a doubt.
+    unwind.NotOutermost: _NO_CALLER,
+    unwind.Overflowed: "the stack pointer is in the guard page below the stack, which has overflowed",
+    unwind.SlotsCompared: _compared,
+    unwind.UserIpInRcx: (
+        "no registers are saved here; the user's ip is in rcx, where syscall put it and sysret takes it from"
+    ),
+    unwind.IretWordsPushed: (
+        "the registers are not all saved here; the words that iret takes are at the top of the task's stack"
+    ),
+    unwind.UserRegistersRestored: ("the user's registers are restored; they still lie at the top of the task's stack"),
+    # Why a walk ends.
+    unwind.TooManyFrames: "more than {r.most} frames",
+    unwind.NotOnStacks: lambda r: f"{_wanted(r.wanted)} at {r.address:#x} is on none of this task's stacks",
+    unwind.Unreadable: lambda r: f"{_wanted(r.wanted)}: {r.fault}",
+    unwind.RegisterUnknown: "the rule {r.rule} needs {r.register}, which is not known in this frame",
+    unwind.ReturnRegisterUnknown: ("the return address is in {r.register} here, which is not known in this frame"),
+    unwind.RegisterHoldsNoReturn: (
+        "{r.register}, {r.value:#x}, should hold the address behind a call of this function"
+    ),
+    unwind.ReturnAddressReplaced: (
+        "the return address in {r.slot:#x} was replaced by a trampoline; the true one is kept elsewhere"
+    ),
+    unwind.TrueReturnLost: lambda r: (
+        f"the return address in {r.slot:#x} was replaced by {r.trampoline}, and {words(r.why)}"
+    ),
+    unwind.RecordsUnreadable: "the true one cannot be read: {r.fault}",
+    unwind.RecordsWithoutSlots: "this kernel does not say which entry is of this slot",
+    unwind.NoRecordOfSlot: "no {r.structure} names this slot",
+    unwind.ReplacedTooOften: "the return address in {r.slot:#x} was replaced more than {r.most} times",
+    unwind.ReturnNotText: "the word in return slot {r.slot:#x}, {r.ip:#x}, is not an address of kernel text",
+    unwind.InterruptedNotText: ("the interrupted ip in {r.slot:#x}, {r.ip:#x}, is not an address of kernel text"),
+    unwind.RegisterImplausible: "{r.register} is {r.value:#x}",
+    unwind.UserCodeOnKernelStack: "cs is the user's, but ss is {r.ss:#x}",
+    unwind.NotSavedRegisters: lambda r: (
+        f"{_LAYOUTS[r.layout]} {r.address:#x} cannot be saved registers: {words(r.why)}"
+    ),
+    unwind.StackPointerOffStacks: "the stack pointer {r.sp:#x} is on none of this task's stacks",
+    unwind.StackPointerNotUp: "the stack pointer does not move up: {r.sp:#x} to {r.new_sp:#x}",
+    unwind.InterruptedPointerOffStacks: ("the interrupted stack pointer {r.sp:#x} is on none of this task's stacks"),
+    unwind.InterruptedPointerNotUp: ("the interrupted stack pointer does not move up: {r.slot:#x} to {r.sp:#x}"),
+    unwind.StackEnteredTwice: "the {r.kind.value} stack at {r.begin:#x} is entered a second time",
+    unwind.NoRow: "no ORC row covers {r.ip:#x}",
+    unwind.RowUndefined: "the ORC row for {r.ip:#x} is undefined",
+    unwind.NoCallerHere: _NO_CALLER + " at {r.ip:#x}",
+    # Why there is no walk.
+    unwind.CpuNotSaved: "running on CPU {r.cpu}, whose registers are not in the snapshot",
+    unwind.StartUnreadable: "the starting registers cannot be read: {r.fault}",
+    unwind.StackGone: "the task has no stack any more (it has exited)",
+    unwind.StackPointerElsewhere: "thread.sp is not on the task's stack at {r.begin:#x}",
+    unwind.OnlyText: "these are the text addresses on the stack, not who called whom",
+}
+
+
+def words(reason: Reason) -> str:
+    """A reason in English, without a full stop."""
+    said = _WORDS[type(reason)]
+    return said.format(r=reason) if isinstance(said, str) else said(reason)
+
+
+def message_of(error: OrcdbgError) -> str:
+    """An error's message, with its reason where it has one."""
+    return error.message if error.reason is None else f"{error.message}: {words(error.reason)}"
+
+
+def words_or_none(reason: Reason | None) -> str | None:
+    """The same for JSON, where no reason is null."""
+    return None if reason is None else words(reason)
