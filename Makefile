@@ -29,6 +29,7 @@ check: $(VENV)/test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports --config setup.cfg --no-logo
+	$(BIN)/python -m tests.house
 
 # Every module, package by package, with the question it answers: the first line of its docstring.
 map:

@@ -7,6 +7,8 @@ tells errors apart by their text.
 
 from __future__ import annotations
 
+import enum
+
 from orcdbg.base.reasons import Reason
 
 
@@ -70,23 +72,37 @@ class MemoryFault(OrcdbgError):
         self.size = size
 
 
-class NotInSnapshot(MemoryFault):
-    """The address is good but its memory was not saved; `state` says how it comes to be missing, one of these words:
+class Absence(enum.Enum):
+    """How memory comes to be missing from a snapshot; the values are the JSON contract's words."""
 
-    - absent: the file does not name the address at all: a hole in physical memory.
-    - excluded: makedumpfile left the page out: of zeros, cache, user memory, or free.
-    - zero-filled: an ELF segment is longer in memory than in the file. ELF reads the rest as zeros, makedumpfile means
-      pages that it left out; so no byte of it is taken for what was there.
-    - cut off: the file ends before the page, or the dump was stopped half-way.
-    - damaged: the page's data do not unpack to a page.
-    - trimmed: `orcdbg trim` left it out.
-    """
+    ABSENT = "absent"
+    """The file does not name the address at all: a hole in physical memory."""
+
+    EXCLUDED = "excluded"
+    """makedumpfile left the page out: of zeros, cache, user memory, or free."""
+
+    ZERO_FILLED = "zero-filled"
+    """An ELF segment is longer in memory than in the file. ELF reads the rest as zeros, makedumpfile means pages that it left
+    out; so no byte of it is taken for what was there."""
+
+    CUT_OFF = "cut off"
+    """The file ends before the page, or the dump was stopped half-way."""
+
+    DAMAGED = "damaged"
+    """The page's data do not unpack to a page."""
+
+    TRIMMED = "trimmed"
+    """`orcdbg trim` left it out."""
+
+
+class NotInSnapshot(MemoryFault):
+    """The address is good but its memory was not saved; `state` says how it comes to be missing."""
 
     kind = "not-in-snapshot"
 
-    def __init__(self, space: str, address: int, size: int, state: str = "absent") -> None:
-        super().__init__(space, address, size, f"not in the snapshot ({state})")
-        self.state = state
+    def __init__(self, space: str, address: int, size: int, state: Absence | str = Absence.ABSENT) -> None:
+        self.state = Absence(state)  # a reader of a plug-in has the words alone
+        super().__init__(space, address, size, f"not in the snapshot ({self.state.value})")
 
 
 class BadAddress(MemoryFault):

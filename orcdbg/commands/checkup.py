@@ -16,6 +16,7 @@ from orcdbg.image.debug_files import find_debug_file
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.tasks import online_cpus
 from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.readers.kept import KeptMemory
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.target.session import Session
 
@@ -181,7 +182,7 @@ def _of_session(session: Session) -> dict[str, str | int | None]:
     found: dict[str, str | int | None] = {"kaslr": f"{place.slide:#x}", "placement": place.source}
     if session.journal is not None:
         found["journal"] = session.journal.path
-    if not session.snapshot.vmcoreinfo and place.source.startswith("VMCOREINFO found"):
+    if not session.snapshot.vmcoreinfo and place.by_found_note:
         found["vmcoreinfo"] = "found by search"
     pages, lost = _text_pages(session)
     layout = _told(lambda: session.orc_layout.layout.name)
@@ -267,7 +268,7 @@ def _missing_of_session(session: Session, facts: Mapping[str, str | int | None])
     lost = facts.get("text_pages_missing")
     if lost:
         what = f"{lost} of {facts['text_pages']} pages of kernel text"
-        trimmed = "trimmed" in session.snapshot.format
+        trimmed = isinstance(session.snapshot.physical, KeptMemory)
         command = "orcdbg trim VMLINUX SNAPSHOT -o FILE --text" if trimmed else None
         yield Missing(what, "there `dis` shows a replay of the image, and `patch audit` compares nothing", command)
     if facts.get("tasks") is None or session.task_problems:

@@ -15,7 +15,8 @@ from orcdbg.kernel.names import Location
 from orcdbg.kernel.tasks import Task
 
 if TYPE_CHECKING:
-    from orcdbg.gdb.guest import Guest, Stop
+    from orcdbg.gdb.guest import Guest
+    from orcdbg.gdb.stops import Stop
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,16 +15,22 @@ from orcdbg.commands.live import guest_of
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result
 from orcdbg.commands.stepped import Place, Steps, Stops
+from orcdbg.emulation.stops import StoppedBy
+from orcdbg.gdb.stops import BreakKind, Stop, StopReason
 from orcdbg.unwind.frame import FrameKind
 
 if TYPE_CHECKING:
-    from orcdbg.gdb.guest import Guest, Stop
+    from orcdbg.gdb.guest import Guest
 
 MAX_STEPS = 100_000
 MAX_PASSES = 1000  # times that others may come by a place before the one that is waited for
 _EMULATED = ("at", "args", "restart", "frame", "zero", "text", "site", "skip")
-Move = Callable[["_Moving", argparse.Namespace], "Stop"]
-_WORDS = {"breakpoint": "breakpoint", "watchpoint": "watchpoint", "step": "count"}
+Move = Callable[["_Moving", argparse.Namespace], Stop]
+_STOPPED_BY = {
+    StopReason.BREAKPOINT: StoppedBy.BREAKPOINT,
+    StopReason.WATCHPOINT: StoppedBy.WATCHPOINT,
+    StopReason.STEP: StoppedBy.COUNT,
+}
 
 
 class _Moving:
@@ -68,14 +74,14 @@ class _Moving:
 
     def run_to(self, address: int, sp: int | None) -> Stop:
         """Runs on until this CPU comes to an address, with that stack pointer if one is given, or something else stops it."""
-        own = ("hardware", address, 1) not in self.guest.breakpoints
+        own = (BreakKind.HARDWARE, address, 1) not in self.guest.breakpoints
         if own:
             self.guest.set_breakpoint(address)
         try:
             for _ in range(MAX_PASSES):
                 stop = self.guest.resume()
                 self.steps += 1
-                if stop.reason != "breakpoint" or stop.ip != address or not own:
+                if stop.reason is not StopReason.BREAKPOINT or stop.ip != address or not own:
                     return stop
                 if sp is None or self.guest.registers(stop.cpu)["rsp"] == sp:
                     return stop
@@ -101,11 +107,13 @@ def _steps(debugger: Debugger, arguments: argparse.Namespace, move: Move) -> Ste
     moving.cpu = stop.cpu
     now = moving.registers()
     here = moving.place({} if arguments.trace else changes(before, now))
-    word, why = _WORDS.get(stop.reason, "limit"), None
-    if word == "limit" or stop.watched is not None:
-        why = stop.reason if stop.watched is None else f"{stop.watched:#x} was accessed"
+    by, why = _STOPPED_BY.get(stop.reason, StoppedBy.LIMIT), None
+    if stop.watched is not None:
+        why = f"{stop.watched:#x} was accessed"
+    elif by is StoppedBy.LIMIT:
+        why = stop.reason.value if stop.signal is None else f"{stop.reason.value} {stop.signal}"
     places, trace = [*moving.places, here], debugger.trace()
-    return Steps(word, why, moving.steps, moving.steps, places, now, trace, "the live guest", traced=arguments.trace)
+    return Steps(by, why, moving.steps, moving.steps, places, now, trace, "the live guest", traced=arguments.trace)
 
 
 def _count(arguments: argparse.Namespace) -> int:
@@ -116,16 +124,16 @@ def _count(arguments: argparse.Namespace) -> int:
 
 
 def _step(moving: _Moving, arguments: argparse.Namespace) -> Stop:
-    stop = replace(moving.guest.stop, reason="step", cpu=moving.cpu, ip=moving.registers()["rip"])
+    stop = replace(moving.guest.stop, reason=StopReason.STEP, cpu=moving.cpu, ip=moving.registers()["rip"])
     for _ in range(_count(arguments)):
         stop = moving.step()
-        if stop.reason != "step":
+        if stop.reason is not StopReason.STEP:
             break
     return stop
 
 
 def _next(moving: _Moving, arguments: argparse.Namespace) -> Stop:
-    stop = replace(moving.guest.stop, reason="step", cpu=moving.cpu, ip=moving.registers()["rip"])
+    stop = replace(moving.guest.stop, reason=StopReason.STEP, cpu=moving.cpu, ip=moving.registers()["rip"])
     for _ in range(_count(arguments)):
         registers = moving.registers()
         session = moving.debugger.session
@@ -133,10 +141,10 @@ def _next(moving: _Moving, arguments: argparse.Namespace) -> Stop:
         line = line_at(session, session.memory, registers["rip"], session.overlay)
         if line.mnemonic.startswith("call"):
             stop = moving.run_to(registers["rip"] + len(line.raw) & U64, registers["rsp"])
-            stop = replace(stop, reason="step") if stop.ip == registers["rip"] + len(line.raw) else stop
+            stop = replace(stop, reason=StopReason.STEP) if stop.ip == registers["rip"] + len(line.raw) else stop
         else:
             stop = moving.step()
-        if stop.reason != "step":
+        if stop.reason is not StopReason.STEP:
             break
     return stop
 
@@ -155,8 +163,8 @@ def _finish(moving: _Moving, arguments: argparse.Namespace) -> Stop:
 
 def _stops(debugger: Debugger) -> Stops:
     names, guest = debugger.session.names, guest_of(debugger)
-    found = sorted(guest.breakpoints, key=lambda one: (one[0] == "write", one[1]))
-    rows = [(at, size if kind == "write" else 0) for kind, at, size in found]
+    found = sorted(guest.breakpoints, key=lambda one: (one[0] is BreakKind.WRITE, one[1]))
+    rows = [(at, size if kind is BreakKind.WRITE else 0) for kind, at, size in found]
     return Stops([(number, at, size, names.describe(at)) for number, (at, size) in enumerate(rows, 1)])
 
 
@@ -169,7 +177,7 @@ def _break(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 def _watch(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if arguments.size not in (1, 2, 4, 8):
         raise UsageError(f"not a size that a CPU watches: {arguments.size}", "1, 2, 4 or 8 bytes")
-    guest_of(debugger).set_breakpoint(debugger.address(arguments.where), "write", arguments.size)
+    guest_of(debugger).set_breakpoint(debugger.address(arguments.where), BreakKind.WRITE, arguments.size)
     return _stops(debugger)
 
 
@@ -178,7 +186,7 @@ def _delete(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if not chosen and arguments.number is not None:
         raise NotFound("breakpoint", str(arguments.number), "`break` lists them")
     for _, address, size, _ in chosen:
-        guest_of(debugger).clear_breakpoint(address, "write" if size else "hardware", size or 1)
+        guest_of(debugger).clear_breakpoint(address, BreakKind.WRITE if size else BreakKind.HARDWARE, size or 1)
     return _stops(debugger)
 
 

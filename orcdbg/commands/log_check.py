@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
@@ -16,17 +17,25 @@ from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 _SURE, _GUESS = 1000, 1  # what it is worth to find a line of the log among our frames
 
 
+class RowStatus(enum.Enum):
+    """How a frame of ours and a line of the log agree; the values are the JSON contract's words."""
+
+    SAME = "same"
+    GUESS = "guess"  # the log has a `?`, and we are sure
+    DOUBT = "doubt"  # we are not sure
+    RETURNED = "returned"  # inside of the first common frame: what had returned when the machine stopped
+    SINCE = "since"  # there too: what was called since the trace was printed
+    STALE = "stale"  # a `?` of the log that is no frame
+    BEYOND = "beyond"  # ours past the last line of the log
+    MISSING = "missing"  # a contradiction: only the log has it
+    EXTRA = "extra"  # a contradiction: only we have it
+
+
 @dataclass(frozen=True, slots=True)
 class Row:
-    """A frame of ours beside a line of the log; one of them may be None.
+    """A frame of ours beside a line of the log; one of them may be None."""
 
-    `status`: `same`; `guess`, where the log has a `?` and we are sure; `doubt`, where we are not sure; `returned` and
-    `since`, inside of the first common frame: what had returned, and what was called, when the machine stopped; `stale`, a
-    `?` of the log that is no frame; `beyond`, ours past the last line of the log; and the contradictions `missing`, which
-    only the log has, and `extra`, which only we have.
-    """
-
-    status: str
+    status: RowStatus
     printed: PrintedFrame | None
     frame: Frame | None
     name: str | None
@@ -34,7 +43,7 @@ class Row:
     @property
     def contradicts(self) -> bool:
         """True where both cannot be right."""
-        return self.status in ("missing", "extra")
+        return self.status in (RowStatus.MISSING, RowStatus.EXTRA)
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,8 +85,8 @@ def compare(
     known = [{name, other} for name, other in zip(names, as_returns or names, strict=True)]
     pairs = _align(known, printed, [rename(one) for one in printed])
     if not pairs:
-        left = [_row("returned" if one.sure else "stale", one, None, None) for one in printed]
-        return left + [_row("since", None, frame, name) for frame, name in zip(frames, names, strict=True)]
+        left = [_row(RowStatus.RETURNED if one.sure else RowStatus.STALE, one, None, None) for one in printed]
+        return left + [_row(RowStatus.SINCE, None, frame, name) for frame, name in zip(frames, names, strict=True)]
     rows: list[Row] = []
     at, line = 0, 0
     for mine, theirs in [*pairs, (len(names), len(printed))]:
@@ -86,24 +95,24 @@ def compare(
         rows += [_only_ours(frames[i], names[i], is_inner, is_last) for i in range(at, mine)]
         if not is_last:
             frame, one = frames[mine], printed[theirs]
-            status = "doubt" if not frame.mark.is_sure else "same" if one.sure else "guess"
+            status = RowStatus.DOUBT if not frame.mark.is_sure else RowStatus.SAME if one.sure else RowStatus.GUESS
             rows.append(_row(status, one, frame, names[mine]))
         at, line = mine + 1, theirs + 1
     return rows
 
 
-def _row(status: str, printed: PrintedFrame | None, frame: Frame | None, name: str | None) -> Row:
+def _row(status: RowStatus, printed: PrintedFrame | None, frame: Frame | None, name: str | None) -> Row:
     return Row(status, printed, frame, name)
 
 
 def _only_printed(one: PrintedFrame, is_inner: bool) -> Row:
-    status = "stale" if not one.sure else "returned" if is_inner else "missing"
+    status = RowStatus.STALE if not one.sure else RowStatus.RETURNED if is_inner else RowStatus.MISSING
     return _row(status, one, None, None)
 
 
 def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> Row:
-    place = "since" if is_inner else "beyond" if is_last else "extra"
-    return _row("doubt" if not frame.mark.is_sure else place, None, frame, name)
+    place = RowStatus.SINCE if is_inner else RowStatus.BEYOND if is_last else RowStatus.EXTRA
+    return _row(RowStatus.DOUBT if not frame.mark.is_sure else place, None, frame, name)
 
 
 def _align(

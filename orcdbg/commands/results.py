@@ -15,6 +15,7 @@ from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.site import PatchSite
+from orcdbg.patches.text import TextSource
 from orcdbg.unwind.frame import Frame, Registers, StackTrace
 
 
@@ -184,7 +185,7 @@ class Disassembly:
     """
 
     instructions: Sequence[Instruction]
-    source: str
+    source: TextSource
     show_image: bool
     positions: Mapping[int, Position] = field(default_factory=dict)
     problems: Sequence[str] = ()

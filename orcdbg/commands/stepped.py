@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orcdbg.commands.results import Instruction
+from orcdbg.emulation.stops import StoppedBy
 from orcdbg.unwind.frame import Frame, StackTrace
 
 
@@ -63,12 +64,12 @@ class Comparison:
 class Steps:
     """What was run, and where the CPU stands now.
 
-    `stopped_by` is a word of the contract, `instructions` how many this command ran, `position` how many since the start.
+    `instructions` is how many this command ran, `position` how many since the start.
     The last place of `trace` is where the CPU stands. `source` says where the registers at the start were from, `zeroed`
     which of them were taken as 0, `skipped` which instructions were gone past.
     """
 
-    stopped_by: str
+    stopped_by: StoppedBy
     why: str | None
     instructions: int
     position: int

@@ -17,8 +17,8 @@ from orcdbg.unwind.frame import FrameKind
 
 if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
-    from orcdbg.emulation.emulator import Stop
     from orcdbg.emulation.motions import Motions
+    from orcdbg.emulation.stops import Stop
 
 _ASSIGNMENT = re.compile(r"([a-z]\w+)([+-]?)=(.+)")
 _STACK_WORDS = 12

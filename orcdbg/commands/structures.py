@@ -11,7 +11,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result
 from orcdbg.kernel.names import Names
-from orcdbg.symbols.c_types import MAX_DEPTH, Compound, CTypes, Elements, Field, Scalar, Value
+from orcdbg.symbols.c_types import MAX_DEPTH, Compound, CTypes, Elements, Field, Scalar, ScalarKind, Value
 
 MAX_SIZE, MAX_MEMBERS = 16 << 20, 1 << 16
 
@@ -99,7 +99,7 @@ def _with_values(types: CTypes, members: Sequence[Member], data: bytes) -> Itera
 
 
 def _pointers(value: Value | None) -> Iterator[int]:
-    if isinstance(value, Scalar) and value.kind == "pointer" and isinstance(value.value, int):
+    if isinstance(value, Scalar) and value.kind is ScalarKind.POINTER and isinstance(value.value, int):
         yield value.value
     elif isinstance(value, Compound):
         for _, inner in value.members:

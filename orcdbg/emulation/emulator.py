@@ -14,6 +14,7 @@ from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.emulation.engine import DEFAULT_PAGES, Engine, Fault, OutOfFrames
 from orcdbg.emulation.pages import Page
 from orcdbg.emulation.refusals import refusal
+from orcdbg.emulation.stops import COUNT, Stop, StoppedBy
 from orcdbg.x86.decode import Instruction, decode_one
 
 CHECKPOINT_EVERY = 10_000
@@ -28,14 +29,6 @@ class Limits:
     pages: int = DEFAULT_PAGES
     instructions: int = 10_000_000
     seconds: float = 20.0
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why a run ended: a word of the JSON contract, and a sentence where there is more to say."""
-
-    by: str
-    why: str | None = None
 
 
 @dataclass(slots=True)
@@ -55,9 +48,6 @@ class _Block:
     members: frozenset[int]
     safe: bool
     repeats: bool
-
-
-COUNT = Stop("count")
 
 
 class Emulator:
@@ -133,7 +123,7 @@ class Emulator:
         """Runs one instruction (of a repeated one: one repetition); None when that went well."""
         why = self.refused(self.ip)
         if why is not None:
-            return Stop("unsupported", why)
+            return Stop(StoppedBy.UNSUPPORTED, why)
         self._checkpoint_if_due()
         try:
             self.memory.step(self.ip)
@@ -157,11 +147,11 @@ class Emulator:
 
     def _failed(self, error: OrcdbgError) -> Stop:
         if isinstance(error, OutOfFrames):
-            return Stop("limit", str(error))
+            return Stop(StoppedBy.LIMIT, str(error))
         insn = self.instruction(self.ip)
         text = insn.text if insn else f"{self.ip:#x}"
         unknown = isinstance(error, Fault) and error.unknown
-        return Stop("unsupported" if unknown else "fault", f"{text}: {error}")
+        return Stop(StoppedBy.UNSUPPORTED if unknown else StoppedBy.FAULT, f"{text}: {error}")
 
     def run(self, count: int, until: Collection[int] = (), deadline: float | None = None) -> Stop:
         """Runs `count` instructions, or up to one of the addresses `until`; the instruction it begins with is run anyway.
@@ -173,16 +163,16 @@ class Emulator:
         """
         most, late = self.limits.instructions, time.monotonic() + self.limits.seconds
         stop = self._run(min(count, most), frozenset(until), late if deadline is None else deadline)
-        return stop if stop != COUNT or count <= most else Stop("limit", f"more than {most} instructions")
+        return stop if stop != COUNT or count <= most else Stop(StoppedBy.LIMIT, f"more than {most} instructions")
 
     def _run(self, count: int, wanted: frozenset[int], deadline: float) -> Stop:
         first, goal = self.executed, self.executed + count
         self._careful = 1
         while self.executed < goal:
             if self.ip in wanted and self.executed > first:
-                return Stop("breakpoint")
+                return Stop(StoppedBy.BREAKPOINT)
             if time.monotonic() > deadline:
-                return Stop("limit", f"more than {self.limits.seconds:g} s")
+                return Stop(StoppedBy.LIMIT, f"more than {self.limits.seconds:g} s")
             if self._careful:
                 stop = self.step()
                 self._careful -= 1
@@ -190,7 +180,7 @@ class Emulator:
                 stop = self._run_blocks(goal, wanted, deadline)
             if stop is not None:
                 return stop
-        return Stop("breakpoint") if self.ip in wanted and self.executed > first else COUNT
+        return Stop(StoppedBy.BREAKPOINT) if self.ip in wanted and self.executed > first else COUNT
 
     def _run_blocks(self, goal: int, wanted: frozenset[int], deadline: float) -> Stop | None:
         """Runs whole blocks up to one that must be gone through with care, or a checkpoint, or the deadline."""
@@ -284,7 +274,7 @@ class Emulator:
     def back(self, count: int) -> Stop:
         """Goes back `count` instructions, at most to where the emulation began."""
         target = max(self.executed - count, 0)
-        end = COUNT if target == self.executed - count else Stop("start", "this is where the emulation began")
+        end = COUNT if target == self.executed - count else Stop(StoppedBy.START, "this is where the emulation began")
         self._restore()
         while len(self._checkpoints) > 1 and self._checkpoints[-1].executed > target:
             self._checkpoints.pop()
@@ -293,8 +283,8 @@ class Emulator:
         self._skipped = {at: past for at, past in self._skipped.items() if at < target}
         while self.executed < target:
             stop = self._run(target - self.executed, frozenset(), time.monotonic() + self.limits.seconds)
-            if stop.by == "unsupported" and self.executed in self._skipped:
+            if stop.by is StoppedBy.UNSUPPORTED and self.executed in self._skipped:
                 self._go_past(self._skipped[self.executed])
-            elif stop.by != "count":
+            elif stop.by is not StoppedBy.COUNT:
                 return stop
         return end

@@ -6,7 +6,8 @@ import time
 from collections.abc import Callable, Collection
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.emulation.emulator import COUNT, Emulator, Stop
+from orcdbg.emulation.emulator import Emulator
+from orcdbg.emulation.stops import COUNT, Stop, StoppedBy
 
 Word = bytes | None
 Always = Callable[[], bool]
@@ -47,14 +48,18 @@ class Motions:
             stop = self._run(end - self.emulator.executed, wanted)
             if stop == COUNT:
                 break
-            if stop.by == "unsupported" and self.skip:
+            if stop.by is StoppedBy.UNSUPPORTED and self.skip:
                 ip, text = self.emulator.ip, self.emulator.skip()
                 if text is not None:
                     self.skipped.append((ip, text))
                     continue
-            if stop.by != "breakpoint" or self.emulator.ip in self.breakpoints or when is None or when():
+            if stop.by is not StoppedBy.BREAKPOINT or self.emulator.ip in self.breakpoints or when is None or when():
                 return stop
-        return COUNT if end == goal else Stop("limit", f"more than {self.emulator.limits.instructions} instructions")
+        return (
+            COUNT
+            if end == goal
+            else Stop(StoppedBy.LIMIT, f"more than {self.emulator.limits.instructions} instructions")
+        )
 
     def _run(self, count: int, wanted: Collection[int]) -> Stop:
         if self.observe is None and not self.watches:
@@ -66,9 +71,9 @@ class Motions:
         emulator, before = self.emulator, self._values()
         for done in range(count):
             if done and emulator.ip in wanted:
-                return Stop("breakpoint")
+                return Stop(StoppedBy.BREAKPOINT)
             if time.monotonic() > self._deadline:
-                return Stop("limit", f"more than {emulator.limits.seconds:g} s")
+                return Stop(StoppedBy.LIMIT, f"more than {emulator.limits.seconds:g} s")
             if self.observe is not None:
                 self.observe()
             stop = emulator.step()
@@ -76,8 +81,8 @@ class Motions:
                 return stop
             after = self._values()
             if after != before:
-                return Stop("watchpoint", self._change(before, after))
-        return Stop("breakpoint") if emulator.ip in wanted else COUNT
+                return Stop(StoppedBy.WATCHPOINT, self._change(before, after))
+        return Stop(StoppedBy.BREAKPOINT) if emulator.ip in wanted else COUNT
 
     def _values(self) -> list[Word]:
         return [self._value(address, size) for address, size in self.watches]
@@ -103,10 +108,10 @@ class Motions:
             if insn is None or not (insn.is_call or insn.mnemonic.startswith("rep")):
                 stop = self._go(1)
                 if stop != COUNT or emulator.ip in self.breakpoints:
-                    return stop if stop != COUNT else Stop("breakpoint")
+                    return stop if stop != COUNT else Stop(StoppedBy.BREAKPOINT)
                 continue
             stop = self._go(emulator.limits.instructions + 1, {insn.end}, lambda sp=sp: self._sp() >= sp)  # type: ignore[misc]
-            if stop.by != "breakpoint" or emulator.ip != insn.end or insn.end in self.breakpoints:
+            if stop.by is not StoppedBy.BREAKPOINT or emulator.ip != insn.end or insn.end in self.breakpoints:
                 return stop
         return COUNT
 
@@ -116,5 +121,5 @@ class Motions:
     def finish(self, caller: int, cfa: int) -> Stop:
         """Runs until the function returns to `caller` with the stack pointer at `cfa`, or above."""
         stop = self.run(self.emulator.limits.instructions + 1, {caller}, lambda: self._sp() >= cfa)
-        is_there = stop.by == "breakpoint" and self.emulator.ip == caller and self._sp() >= cfa
-        return Stop("breakpoint", "the function has returned") if is_there else stop
+        is_there = stop.by is StoppedBy.BREAKPOINT and self.emulator.ip == caller and self._sp() >= cfa
+        return Stop(StoppedBy.BREAKPOINT, "the function has returned") if is_there else stop

@@ -27,6 +27,7 @@ MAX_ENTRIES, MAX_INSTRUCTIONS, MAX_REMEMBERED = 1 << 21, 1 << 16, 64
 _CIE, _FDE = struct.Struct("<IIB"), struct.Struct("<IIQQ")
 _CIE_ID, _WIDE = 0xFFFF_FFFF, 0xFFFF_FFF0
 _BREG0, _DEREF = 0x70, 0x06
+_CFA = "cfa"
 
 
 class Place(NamedTuple):
@@ -38,6 +39,11 @@ class Place(NamedTuple):
     base: str
     offset: int
     indirect: bool = True
+
+    @property
+    def counts_from_cfa(self) -> bool:
+        """True where `base` is no register."""
+        return self.base == _CFA
 
 
 @dataclass(slots=True)

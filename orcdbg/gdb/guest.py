@@ -6,13 +6,13 @@ which reads physical memory when it is asked to (since QEMU 4.1).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
 from orcdbg.base.errors import NotFound, NotInSnapshot, OrcdbgError, RemoteError
 from orcdbg.gdb.client import SECONDS, Client, Refused, StopReply
 from orcdbg.gdb.endpoint import Endpoint
+from orcdbg.gdb.stops import BreakKind, Stop, StopReason
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.placement import MAPPED_IDT
 
@@ -24,24 +24,9 @@ _GENERAL = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "r8", "r9", "r10", "r11", "r12", "r13", "r14", "r15"),
     *("rip", "eflags", "cs", "ss", "ds", "es", "fs", "gs", "fs_base", "gs_base"),
 )
-_KINDS = {"hardware": b"1", "software": b"0", "write": b"2", "read": b"3", "access": b"4"}
 _SIGINT, _SIGTRAP = 2, 5
 _LAST_WORDS = (b"Qqemu.PhyMemMode:0", b"D")
 _NO_PHYSICAL = "the stub does not read physical memory"
-
-
-@dataclass(frozen=True, slots=True)
-class Stop:
-    """Why and where the machine stopped.
-
-    `reason` is `step`, `breakpoint`, `watchpoint`, `interrupt`, or `signal N`; `ip` is exact; `watched` is the address of the
-    data of a watchpoint.
-    """
-
-    reason: str
-    cpu: int
-    ip: int
-    watched: int | None = None
 
 
 class GuestMemory:
@@ -93,14 +78,14 @@ class Guest:
 
     def __init__(self, endpoint: Endpoint, seconds: float = SECONDS) -> None:
         self._client = Client(endpoint, seconds)
-        self._breakpoints: set[tuple[str, int, int]] = set()
+        self._breakpoints: set[tuple[BreakKind, int, int]] = set()
         self.memory = GuestMemory(self._client)
         try:
             greeting = self._client.greet()
             self._threads = self._client.threads()
             if self._client.find(b"Qqemu.PhyMemMode:1") != b"OK":
                 raise RemoteError(f"{endpoint}: {_NO_PHYSICAL}", "QEMU's does, since 4.1")
-            self.stop = self._stopped(greeting, "interrupt")
+            self.stop = self._stopped(greeting, StopReason.INTERRUPT)
         except BaseException:
             self.close()
             raise
@@ -117,7 +102,7 @@ class Guest:
         return self._client.is_running
 
     @property
-    def breakpoints(self) -> frozenset[tuple[str, int, int]]:
+    def breakpoints(self) -> frozenset[tuple[BreakKind, int, int]]:
         """What is set: kind, address and size of each breakpoint and watchpoint."""
         return frozenset(self._breakpoints)
 
@@ -131,7 +116,7 @@ class Guest:
         try:
             if self._client.is_running:
                 self._client.interrupt()
-            for kind, address, size in sorted(self._breakpoints):
+            for kind, address, size in sorted(self._breakpoints, key=lambda one: (one[0].value, *one[1:])):
                 self._client.find(self._break_packet(b"z", kind, address, size))
             for words in _LAST_WORDS:
                 self._client.find(words)
@@ -168,8 +153,8 @@ class Guest:
 
     # Moving
 
-    def set_breakpoint(self, address: int, kind: str = "hardware", size: int = 1) -> None:
-        """Sets a breakpoint (`hardware`, `software`) or a watchpoint on data (`write`, `read`, `access`).
+    def set_breakpoint(self, address: int, kind: BreakKind = BreakKind.HARDWARE, size: int = 1) -> None:
+        """Sets a breakpoint, or a watchpoint on data.
 
         Raises:
             RemoteError: the stub refuses it.
@@ -177,14 +162,14 @@ class Guest:
         self._client.command(self._break_packet(b"Z", kind, address, size))
         self._breakpoints.add((kind, address, size))
 
-    def clear_breakpoint(self, address: int, kind: str = "hardware", size: int = 1) -> None:
+    def clear_breakpoint(self, address: int, kind: BreakKind = BreakKind.HARDWARE, size: int = 1) -> None:
         """Takes a breakpoint or watchpoint back."""
         self._client.command(self._break_packet(b"z", kind, address, size))
         self._breakpoints.discard((kind, address, size))
 
     @staticmethod
-    def _break_packet(letter: bytes, kind: str, address: int, size: int) -> bytes:
-        return b"%s%s,%x,%x" % (letter, _KINDS[kind], address, size)
+    def _break_packet(letter: bytes, kind: BreakKind, address: int, size: int) -> bytes:
+        return b"%s%s,%x,%x" % (letter, kind.value, address, size)
 
     def step(self, cpu: int) -> Stop:
         """Runs one instruction of one CPU, the others standing still."""
@@ -192,7 +177,7 @@ class Guest:
         stop = self._client.wait(SECONDS)
         if stop is None:
             stop = self._client.interrupt()
-        return self._arrive(stop, "step")
+        return self._arrive(stop, StopReason.STEP)
 
     def resume(self, seconds: float | None = None) -> Stop:
         """Lets all CPUs run until something stops them: a breakpoint, Ctrl-C, or the end of `seconds`."""
@@ -204,7 +189,7 @@ class Guest:
             if not self.is_running:
                 raise
             stop = None
-        return self._arrive(stop, "breakpoint") if stop is not None else self.interrupt()
+        return self._arrive(stop, StopReason.BREAKPOINT) if stop is not None else self.interrupt()
 
     def start(self) -> None:
         """Lets all CPUs run, and does not wait."""
@@ -215,13 +200,11 @@ class Guest:
         """Stops the machine that runs."""
         if not self.is_running:
             raise OrcdbgError("the machine is stopped already")
-        return self._arrive(self._client.interrupt(), "interrupt")
+        return self._arrive(self._client.interrupt(), StopReason.INTERRUPT)
 
     def _leave_breakpoint(self) -> None:
         """Steps off breakpoints that CPUs stand on, which would hit again at once."""
-        places = {
-            address: (kind, size) for kind, address, size in self._breakpoints if kind in ("hardware", "software")
-        }
+        places = {address: (kind, size) for kind, address, size in self._breakpoints if kind.is_of_code}
         for cpu in range(len(self._threads) if places else 0):
             ip = self.registers(cpu)["rip"]
             if ip in places:
@@ -236,12 +219,12 @@ class Guest:
         self.memory.forget()
         self._client.start(action)
 
-    def _arrive(self, reply: StopReply, expected: str) -> Stop:
+    def _arrive(self, reply: StopReply, expected: StopReason) -> Stop:
         self.memory.forget()
         self.stop = self._stopped(reply, expected)
         return self.stop
 
-    def _stopped(self, reply: StopReply, expected: str) -> Stop:
+    def _stopped(self, reply: StopReply, expected: StopReason) -> Stop:
         """A stop reply in our words."""
         cpu = 0
         if reply.thread is not None:
@@ -249,7 +232,7 @@ class Guest:
             cpu = numbers.get(int(reply.thread.rpartition(b".")[2], 16), 0)
         ip = self.registers(cpu)["rip"]
         if reply.watched is not None:
-            return Stop("watchpoint", cpu, ip, reply.watched)
+            return Stop(StopReason.WATCHPOINT, cpu, ip, reply.watched)
         if reply.signal not in (0, _SIGINT, _SIGTRAP):
-            return Stop(f"signal {reply.signal}", cpu, ip)
-        return Stop("interrupt" if reply.signal in (0, _SIGINT) else expected, cpu, ip)
+            return Stop(StopReason.SIGNAL, cpu, ip, signal=reply.signal)
+        return Stop(StopReason.INTERRUPT if reply.signal in (0, _SIGINT) else expected, cpu, ip)

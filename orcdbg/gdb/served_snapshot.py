@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
 from orcdbg.emulation.pages import PageSource
+from orcdbg.emulation.stops import StoppedBy
 from orcdbg.gdb.server import ServedThread
 from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.machine import CpuState
@@ -45,11 +46,11 @@ class Emulation:
         """Runs one instruction; OrcdbgError, with the reason, where the emulator does not."""
         stop = self._emulator.step()
         if stop is not None:
-            raise OrcdbgError(stop.why or stop.by)
+            raise OrcdbgError(stop.why or stop.by.value)
 
     def run(self, count: int, until: frozenset[int]) -> bool:
         """Runs so many instructions, or up to an address; whether it could go on."""
-        return self._emulator.run(count, until).by == "count"
+        return self._emulator.run(count, until).by is StoppedBy.COUNT
 
 
 class ServedSnapshot:

@@ -7,8 +7,9 @@ first entry that names no text of the module.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -17,10 +18,12 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.ledger import Cluster
-from orcdbg.patches.mechanisms.alternatives import AlternativeTable, entry_size
+from orcdbg.patches.mechanisms.alternatives import AlternativesPass, AlternativeTable, entry_size
+from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.patches.site import PatchSite
 
 MAX_TABLE = 1 << 20
+_PARAVIRT, _ALTERNATIVES = ".parainstructions", ".altinstructions"
 _PARAVIRT_STRIDE = 16
 
 
@@ -55,11 +58,15 @@ class ModuleSites:
     def _read(self, module: Module) -> Iterator[Cluster]:
         try:
             sections = module_sections(self._linux, module)
-            for mechanism, name in (("paravirt", ".parainstructions"), ("alternative", ".altinstructions")):
-                if name in sections:
-                    table, at = self._table(sections, name), sections[name]
-                    entries = self._paravirt(table) if mechanism == "paravirt" else self._alternatives(table, at)
-                    yield from _clusters(module, mechanism, entries)
+            is_inside = functools.partial(_is_inside, module)
+            if _PARAVIRT in sections:
+                # The reader goes on behind the table's end: the first entry of no text ends it.
+                sites = self._paravirt(self._table(sections, _PARAVIRT))
+                yield from _clusters(module, ParavirtPass.mechanism, itertools.takewhile(is_inside, sites))
+            if _ALTERNATIVES in sections:
+                # These come sorted: entries of damaged or foreign bytes may stand before good ones.
+                sites = self._alternatives(self._table(sections, _ALTERNATIVES), sections[_ALTERNATIVES])
+                yield from _clusters(module, AlternativesPass.mechanism, filter(is_inside, sites))
         except OrcdbgError:
             return  # no list of sections: a walk then relies on its other checks, as before this was read
 
@@ -84,15 +91,14 @@ class ModuleSites:
         yield from zip(sites.tolist(), entries.sizes[firsts].tolist(), strict=True)
 
 
-def _clusters(module: Module, mechanism: str, entries: Iterator[tuple[int, int]]) -> Iterator[Cluster]:
-    """The entries up to the first that names no text of the module."""
+def _is_inside(module: Module, site: tuple[int, int]) -> bool:
+    """True for an entry that names text of the module."""
     start, size = module.text
+    return start <= site[0] < start + size and site[1] > 0
 
-    def is_inside(entry: tuple[int, int]) -> bool:
-        return start <= entry[0] < start + size and entry[1] > 0
 
-    # A table of alternatives was sorted by its reader: entries of damaged or foreign bytes may stand before good ones.
-    chosen = filter(is_inside, entries) if mechanism == "alternative" else itertools.takewhile(is_inside, entries)
-    for address, length in chosen:
+def _clusters(module: Module, mechanism: str, sites: Iterable[tuple[int, int]]) -> Iterator[Cluster]:
+    """Each site, of which the table alone tells where it is."""
+    for address, length in sites:
         site = PatchSite(mechanism, address, length, "of module " + module.name, b"", None, "the module's table", 0)
         yield Cluster(address, bytes(length), None, (site,), image_known=False)

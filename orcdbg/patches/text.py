@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable
 
 from orcdbg.base.errors import NotInSnapshot
@@ -39,6 +40,13 @@ def ends_with_call(data: bytes) -> bool:
     return False
 
 
+class TextSource(enum.Enum):
+    """Where bytes of text are from; the values are the JSON contract's words."""
+
+    MEMORY = "memory"
+    REPLAY = "replay"
+
+
 class PatchedText:
     """Text as it ran: memory, and where the snapshot lacks it the image with all recorded patches replayed.
 
@@ -61,14 +69,14 @@ class PatchedText:
         self._built = built
         self._is_text = is_text
 
-    def read_from(self, address: int, size: int) -> tuple[bytes, str]:
-        """The bytes, and where they are from: `memory` or `replay`."""
+    def read_from(self, address: int, size: int) -> tuple[bytes, TextSource]:
+        """The bytes, and where they are from."""
         try:
-            return self._memory.read(address, size), "memory"
+            return self._memory.read(address, size), TextSource.MEMORY
         except NotInSnapshot:
             if not self._is_text(address):
                 raise
-        return self.replayed(address, size), "replay"
+        return self.replayed(address, size), TextSource.REPLAY
 
     def read(self, address: int, size: int) -> bytes:
         """The bytes; NotInSnapshot or BadAddress where there are none."""

@@ -8,7 +8,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
+from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.intervals import Pieces
 from orcdbg.base.reading import U64, ByteSource, I64Array, U64Array
 
@@ -44,12 +44,12 @@ class ExtentMemory:
         ends = [one.physical + max(one.size, one.memory_size) for one in self.extents]
         return Pieces([(min(one.physical, U64), min(end, U64)) for one, end in zip(self.extents, ends, strict=True)])
 
-    def _why_missing(self, address: int) -> str:
+    def _why_missing(self, address: int) -> Absence:
         found = self._named.find(address)
         if found is None:
-            return "absent"
+            return Absence.ABSENT
         one = self.extents[found.piece]
-        return "zero-filled" if address >= one.physical + one.size else "cut off"
+        return Absence.ZERO_FILLED if address >= one.physical + one.size else Absence.CUT_OFF
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a physical address; NotInSnapshot where no extent holds one of them."""
@@ -62,7 +62,7 @@ class ExtentMemory:
             try:
                 out.append(extent.source.read_at(extent.offset + address - extent.physical, length))
             except UnsupportedFormat as error:  # packed data that do not unpack
-                raise NotInSnapshot("physical", address, size, "damaged") from error
+                raise NotInSnapshot("physical", address, size, Absence.DAMAGED) from error
             if length >= size:
                 return b"".join(out)
             address, size = address + length, size - length

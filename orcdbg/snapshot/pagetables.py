@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import itertools
 from typing import NamedTuple
 
@@ -26,10 +27,26 @@ def roots_of(cr3: int) -> list[int]:
     return list(dict.fromkeys((given & ~_USER_HALF, given)))
 
 
-class TableEntry(NamedTuple):
-    """One page table entry on the way to a page: its level as the kernel names it, where it lies physically, its value."""
+class Level(enum.Enum):
+    """A level of page tables, as the kernel names it."""
 
-    level: str
+    PGD = "PGD"
+    P4D = "P4D"
+    PUD = "PUD"
+    PMD = "PMD"
+    PTE = "PTE"
+
+
+_LEVELS = {
+    4: (Level.PGD, Level.PUD, Level.PMD, Level.PTE),
+    5: (Level.PGD, Level.P4D, Level.PUD, Level.PMD, Level.PTE),
+}
+
+
+class TableEntry(NamedTuple):
+    """One page table entry on the way to a page: its level, where it lies physically, its value."""
+
+    level: Level
     address: int
     value: int
 
@@ -184,18 +201,19 @@ class KernelMemory:
         top = 9 * self.levels + 12
         if address >> top - 1 not in (0, (1 << 65 - top) - 1):
             return Translation((), None, 0, f"not canonical with {self.levels} levels of page tables")
-        names = ("PGD", "P4D", "PUD", "PMD", "PTE") if self.levels == 5 else ("PGD", "PUD", "PMD", "PTE")
         table = self.root if root is None else root
         found: list[TableEntry] = []
-        for name, shift in zip(names, range(top - 9, 3, -9), strict=True):
+        for level, shift in zip(_LEVELS[self.levels], range(top - 9, 3, -9), strict=True):
             index = address >> shift & 511
             try:
                 entry = int.from_bytes(self._physical.read(table + 8 * index, 8), "little")
             except NotInSnapshot:
-                return Translation(tuple(found), None, 0, f"the table with the {name} entry is not in the snapshot")
-            found.append(TableEntry(name, table + 8 * index, entry))
+                return Translation(
+                    tuple(found), None, 0, f"the table with the {level.value} entry is not in the snapshot"
+                )
+            found.append(TableEntry(level, table + 8 * index, entry))
             if not entry & _PRESENT:
-                return Translation(tuple(found), None, 0, f"the {name} entry is not present")
+                return Translation(tuple(found), None, 0, f"the {level.value} entry is not present")
             if shift == 12 or (entry & _LARGE and shift in (21, 30)):
                 low = (1 << shift) - 1
                 return Translation(tuple(found), (entry & self._mask & ~low) | (address & low), low + 1, None)

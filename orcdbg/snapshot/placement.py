@@ -39,7 +39,8 @@ HINT = (
 class Placement:
     """The kernel's place: run-time address = link address + `slide`; physical = run-time - KERNEL_BASE + `phys_base`.
 
-    `root` is the physical address of the top page table, `levels` 4 or 5, `source` says who told.
+    `root` is the physical address of the top page table, `levels` 4 or 5, `source` says who told; `by_found_note` that it was
+    a VMCOREINFO note that a search of memory found.
     """
 
     slide: int
@@ -48,6 +49,7 @@ class Placement:
     levels: int
     sme_mask: int
     source: str
+    by_found_note: bool = False
 
 
 def _from_vmcoreinfo(info: Mapping[str, str], find_address: FindAddress) -> Placement | None:
@@ -213,7 +215,7 @@ def _candidates(snapshot: Snapshot, find_address: FindAddress, banner: bytes, li
         except UnsupportedFormat:
             continue
         if found is not None:
-            yield replace(found, source=f"VMCOREINFO found in memory at {mark - 12:#x}")
+            yield replace(found, source=f"VMCOREINFO found in memory at {mark - 12:#x}", by_found_note=True)
     root, text = find_address("init_top_pgt"), find_address("_text")
     if root is None or text is None:
         return

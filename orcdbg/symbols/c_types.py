@@ -6,6 +6,7 @@ than anybody would read, ends in an error.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -30,11 +31,22 @@ class Field(NamedTuple):
     bit_size: int
 
 
+class ScalarKind(enum.Enum):
+    """What a value without parts is."""
+
+    INT = enum.auto()
+    POINTER = enum.auto()
+    BOOL = enum.auto()
+    ENUM = enum.auto()
+    TEXT = enum.auto()  # a zero-terminated array of characters
+    UNKNOWN = enum.auto()
+
+
 @dataclass(frozen=True, slots=True)
 class Scalar:
-    """A value without parts. `kind` is `int`, `pointer`, `bool`, `enum`, `text`, `function` or `unknown`."""
+    """A value without parts."""
 
-    kind: str
+    kind: ScalarKind
     value: int | str | None
 
 
@@ -235,7 +247,7 @@ class _Reading:
         if depth > MAX_DEPTH or self._count > MAX_VALUES:
             raise UnsupportedFormat(self._btf.name, f"type {type_id} has more than {MAX_VALUES} parts")
         if type_id == 0:
-            return Scalar("unknown", None)
+            return Scalar(ScalarKind.UNKNOWN, None)
         found, raw = self._types.resolved(type_id)
         if raw.kind in (kinds.STRUCT, kinds.UNION):
             return Compound(tuple(self._members(found, bit_offset, data, depth)))
@@ -243,11 +255,11 @@ class _Reading:
             return self._array(raw, bit_offset, data, depth)
         size = 8 if raw.kind == kinds.PTR else raw.value
         if raw.kind not in (kinds.PTR, kinds.INT, kinds.ENUM, kinds.ENUM64) or not 0 < size <= 16:
-            return Scalar("unknown", None)
+            return Scalar(ScalarKind.UNKNOWN, None)
         bits = bit_size or 8 * size
         start, end = bit_offset // 8, -(-(bit_offset + bits) // 8)
         if end > len(data):
-            return Scalar("unknown", None)
+            return Scalar(ScalarKind.UNKNOWN, None)
         number = int.from_bytes(data[start:end], "little") >> bit_offset % 8 & (1 << bits) - 1
         return self._scalar(raw, number, bits)
 
@@ -269,7 +281,7 @@ class _Reading:
         if kind is not None and kind.kind == kinds.INT and size == 1 and self._is_text(kind):
             text = data[start : start + count].split(b"\0", 1)[0]
             if all(32 <= byte < 127 for byte in text):
-                return Scalar("text", text.decode("ascii"))
+                return Scalar(ScalarKind.TEXT, text.decode("ascii"))
         return Elements(tuple(self.value(element, bit_offset + 8 * size * i, 0, data, depth + 1) for i in range(count)))
 
     def _is_text(self, raw: RawType) -> bool:
@@ -277,14 +289,14 @@ class _Reading:
 
     def _scalar(self, raw: RawType, number: int, bits: int) -> Scalar:
         if raw.kind == kinds.PTR:
-            return Scalar("pointer", number)
+            return Scalar(ScalarKind.POINTER, number)
         if raw.kind == kinds.INT:
             encoding = self._btf.words(raw.at, 1)[0] >> 24
             if encoding & _BOOL:
-                return Scalar("bool", number)
-            return Scalar("int", signed(number, bits) if encoding & _SIGNED else number)
+                return Scalar(ScalarKind.BOOL, number)
+            return Scalar(ScalarKind.INT, signed(number, bits) if encoding & _SIGNED else number)
         number = signed(number, bits) if raw.flag else number
-        return Scalar("enum", self._enumerator(raw, number) or number)
+        return Scalar(ScalarKind.ENUM, self._enumerator(raw, number) or number)
 
     def _enumerator(self, raw: RawType, number: int) -> str | None:
         """The name of an enumeration's value; of equal values the first."""

@@ -52,18 +52,18 @@ class Span(NamedTuple):
 def _letter(info: int, section: Section | None) -> str:
     """nm's letter for a symbol of a section."""
     if section is None:
-        kind = "a"
+        letter = "a"
     elif section.flags & SHF_EXECINSTR:
-        kind = "t"
+        letter = "t"
     elif section.type == SHT_NOBITS:
-        kind = "b"
+        letter = "b"
     elif section.flags & SHF_ALLOC:
-        kind = "d" if section.flags & SHF_WRITE else "r"
+        letter = "d" if section.flags & SHF_WRITE else "r"
     else:
-        kind = "n"
+        letter = "n"
     if info >> 4 == STB_WEAK:
-        return "w" if kind == "n" else "W"
-    return kind.upper() if info >> 4 else kind
+        return "w" if letter == "n" else "W"
+    return letter.upper() if info >> 4 else letter
 
 
 class SymbolTable:

@@ -245,7 +245,7 @@ class Session:
         )
         if self.image.is_memory:
             self.journal = journal
-            self.warnings[:] = [one for one in self.warnings if one != _NO_IMAGE]
+            self.warnings.remove(_NO_IMAGE)  # which it was given for its image
             self.warnings.append(
                 f"no image: names, types and ORC rows are those in memory, patches those in {journal.path}"
             )

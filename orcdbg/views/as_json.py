@@ -50,7 +50,7 @@ def envelope(command: str, result: results.Result) -> Json:
 
 def error_envelope(command: str, error: OrcdbgError) -> Json:
     """One failed command's line."""
-    state = error.state if isinstance(error, NotInSnapshot) else None
+    state = error.state.value if isinstance(error, NotInSnapshot) else None
     about = {"kind": error.kind, "message": message_of(error), "hint": error.hint, "state": state}
     return {"schema": SCHEMA, "command": command, "ok": False, "error": about}
 
@@ -252,7 +252,7 @@ def _instruction(line: results.Instruction, position: Position | None = None) ->
 @encode.register
 def _(result: results.Disassembly) -> Json:
     instructions = [_instruction(line, result.positions.get(line.address)) for line in result.instructions]
-    return {"instructions": instructions, "source": result.source, "problems": list(result.problems)}
+    return {"instructions": instructions, "source": result.source.value, "problems": list(result.problems)}
 
 
 @encode.register

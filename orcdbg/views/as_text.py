@@ -18,6 +18,7 @@ from orcdbg.commands.stack_choice import CrashStacks, StackGroups
 from orcdbg.commands.structures import Structure
 from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.orc.effective import Corrected, Derived
+from orcdbg.patches.text import TextSource
 from orcdbg.views import (
     audit,
     checkup,
@@ -163,7 +164,7 @@ def _(result: results.Replay, width: Width) -> Iterator[Line]:
 def _(result: results.Disassembly, width: Width) -> Iterator[Line]:
     yield from code.instruction_lines(result.instructions, result.show_image, None, width, result.positions)
     yield from problem_lines(result.problems)
-    if result.source != "memory":
+    if result.source is not TextSource.MEMORY:
         yield line(
             (
                 "the text is not in the snapshot: these are the image's bytes with the recorded patches replayed",

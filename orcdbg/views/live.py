@@ -6,7 +6,13 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcdbg.commands.live import Stopped
+from orcdbg.gdb.stops import Stop
 from orcdbg.views.page import Line, line
+
+
+def _why(stop: Stop) -> str:
+    """A word; for a signal that means nothing else, its number too."""
+    return stop.reason.value if stop.signal is None else f"{stop.reason.value} {stop.signal}"
 
 
 def stopped_lines(result: Stopped) -> Iterator[Line]:
@@ -14,7 +20,7 @@ def stopped_lines(result: Stopped) -> Iterator[Line]:
     stop, place = result.stop, result.location
     where = "no kernel text" if place is None else f"{place.symbol}+{stop.ip - place.start:#x}/{place.size:#x}"
     watched = "" if stop.watched is None else f" of {stop.watched:#x}"
-    yield line(f"stopped: {stop.reason}{watched} on CPU {stop.cpu} at ", (where, "symbol"), f"  {stop.ip:016x}")
+    yield line(f"stopped: {_why(stop)}{watched} on CPU {stop.cpu} at ", (where, "symbol"), f"  {stop.ip:016x}")
     if result.task is not None:
         yield line(f'PID: {result.task.pid}  TASK: {result.task.address:016x}  COMMAND: "{result.task.comm}"')
 
@@ -23,7 +29,7 @@ def stopped_json(result: Stopped) -> dict[str, Any]:
     """The object of the contract."""
     stop, place, task = result.stop, result.location, result.task
     return {
-        "reason": stop.reason,
+        "reason": _why(stop),
         "cpu": stop.cpu,
         "ip": f"{stop.ip:#x}",
         "symbol": None if place is None else place.symbol,

@@ -5,19 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orcdbg.commands.log_check import LogCheck, LogChecks, Row
+from orcdbg.commands.log_check import LogCheck, LogChecks, Row, RowStatus
 from orcdbg.views.page import Line, line
 
 _WORDS = {
-    "same": "",
-    "guess": "the log has it after a ?",
-    "doubt": "marked here",
-    "returned": "had returned when the machine stopped",
-    "since": "called since",
-    "stale": "",
-    "beyond": "past the end of the trace",
-    "missing": "NOT AMONG OUR FRAMES",
-    "extra": "NOT IN THE LOG",
+    RowStatus.SAME: "",
+    RowStatus.GUESS: "the log has it after a ?",
+    RowStatus.DOUBT: "marked here",
+    RowStatus.RETURNED: "had returned when the machine stopped",
+    RowStatus.SINCE: "called since",
+    RowStatus.STALE: "",
+    RowStatus.BEYOND: "past the end of the trace",
+    RowStatus.MISSING: "NOT AMONG OUR FRAMES",
+    RowStatus.EXTRA: "NOT IN THE LOG",
 }
 
 
@@ -35,11 +35,11 @@ def _check_lines(check: LogCheck) -> Iterator[Line]:
     trace, printed = check.trace, check.printed
     seconds = f"{printed.time / 1e9:.6f}"
     yield line((f'PID: {trace.pid}  COMMAND: "{trace.comm}"  trace printed at {seconds} s', "header"))
-    rows = [row for row in check.rows if row.status != "stale"]
+    rows = [row for row in check.rows if row.status is not RowStatus.STALE]
     column = max([len(_printed(row)) for row in rows] + [12])
     yield line((f"      {'in the log':<{column}}  here", "label"))
     for row in rows:
-        style = "doubt" if row.contradicts else "mark" if row.status == "guess" else ""
+        style = "doubt" if row.contradicts else "mark" if row.status is RowStatus.GUESS else ""
         number = f"{row.frame.mark.value}#{row.frame.index} " if row.frame else ""
         word = _WORDS[row.status]
         yield line(
@@ -48,9 +48,9 @@ def _check_lines(check: LogCheck) -> Iterator[Line]:
             (f"{number}{row.name or ''}", "symbol"),
             (f"{'   ' if row.name else ''}{word}" if word else "", style),
         )
-    counts = {status: sum(row.status == status for row in check.rows) for status in _WORDS}
-    stale = f", {counts['stale']} stale `?` in the log" if counts["stale"] else ""
-    summary = f"{counts['same']} the same, {counts['guess']} that the log only guesses{stale}."
+    counts = {status: sum(row.status is status for row in check.rows) for status in _WORDS}
+    stale = f", {counts[RowStatus.STALE]} stale `?` in the log" if counts[RowStatus.STALE] else ""
+    summary = f"{counts[RowStatus.SAME]} the same, {counts[RowStatus.GUESS]} that the log only guesses{stale}."
     verdict = f" {check.contradictions} CONTRADICT THE LOG." if check.contradictions else " No contradiction."
     yield line(summary, (verdict, "doubt" if check.contradictions else ""))
 
@@ -86,7 +86,7 @@ def _check(check: LogCheck) -> dict[str, Any]:
 
 def _row(row: Row) -> dict[str, Any]:
     return {
-        "status": row.status,
+        "status": row.status.value,
         "printed": row.printed.name if row.printed else None,
         "sure": row.printed.sure if row.printed else None,
         "index": row.frame.index if row.frame else None,

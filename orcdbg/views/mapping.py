@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcdbg.commands.mapping import AddressMapping
-from orcdbg.snapshot.pagetables import TableEntry
+from orcdbg.snapshot.pagetables import Level, TableEntry
 from orcdbg.views.page import Line, line
 
 # arch/x86/include/asm/pgtable_types.h; bit 7 is PAT in the last level.
@@ -17,7 +17,7 @@ _LARGE, _NO_EXECUTE = 7, 63
 def _flags(entry: TableEntry, encryption: int) -> list[str]:
     found = [name for bit, name in _FLAGS if entry.value >> bit & 1]
     if entry.value >> _LARGE & 1:
-        found.append("PAT" if entry.level == "PTE" else "PSE")
+        found.append("PAT" if entry.level is Level.PTE else "PSE")
     if entry.value & encryption:
         found.append("ENCRYPTED")
     return [*found, "NX"] if entry.value >> _NO_EXECUTE & 1 else found
@@ -34,7 +34,7 @@ def mapping_lines(result: AddressMapping) -> Iterator[Line]:
     yield line((f"  LEVEL  ENTRY AT          ENTRY             FLAGS   (page tables: {whose})", "label"))
     for entry in found.entries:
         flags = " ".join(_flags(entry, result.encryption_mask)) or "-"
-        yield line(f"  {entry.level:<5}  {entry.address:016x}  {entry.value:016x}  ", (flags, "note"))
+        yield line(f"  {entry.level.value:<5}  {entry.address:016x}  {entry.value:016x}  ", (flags, "note"))
     if found.why is not None:
         yield line(f"  {found.why}")
     else:
@@ -54,7 +54,7 @@ def mapping_json(result: AddressMapping) -> dict[str, Any]:
         "why": found.why,
         "mapping": [
             {
-                "level": entry.level,
+                "level": entry.level.value,
                 "address": f"{entry.address:#x}",
                 "value": f"{entry.value:#x}",
                 "flags": _flags(entry, result.encryption_mask),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Iterator, Mapping, Sequence
 
 from orcdbg.commands.lines import lookup
@@ -151,22 +152,27 @@ _ENDS = {
 }
 
 
-_PATCH, _RETURN, _RULE = "corrected for a patch", "recovered", "derived"
+class _Change(enum.Enum):
+    """Why a frame is not by its row and return slot as built; the values are the words of a stack's last line."""
+
+    PATCH = "corrected for a patch"
+    RETURN = "recovered"
+    RULE = "derived"
 
 
-def _changed_by(frame: Frame) -> str:
-    """Why a frame is not by its row and return slot as built, in the words of the last line."""
+def _changed_by(frame: Frame) -> _Change:
     if frame.is_corrected:
-        return _PATCH
-    return _RETURN if frame.recovered is not None else _RULE
+        return _Change.PATCH
+    return _Change.RULE if frame.recovered is None else _Change.RETURN
 
 
 def _summary(trace: StackTrace) -> Line:
     frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
     marks = [frame.mark for frame in frames]
-    changed = [_changed_by(frame) for frame in frames if frame.mark is Mark.CHANGED]
-    parts = [f"{marks.count(Mark.AS_BUILT)} ORC as built", f"{changed.count(_PATCH)} {_PATCH}"]
-    parts += [f"{changed.count(what)} {what}" for what in (_RETURN, _RULE) if what in changed]
+    changes = [_changed_by(frame) for frame in frames if frame.mark is Mark.CHANGED]
+    shown = [change for change in _Change if change is _Change.PATCH or change in changes]
+    parts = [f"{marks.count(Mark.AS_BUILT)} ORC as built"]
+    parts += [f"{changes.count(change)} {change.value}" for change in shown]
     parts.append(f"{marks.count(Mark.GUESS)} guessed")
     if Mark.CONTRADICTION in marks:
         parts.append(f"{marks.count(Mark.CONTRADICTION)} in contradiction")

@@ -10,6 +10,7 @@ from orcdbg.commands.stepped import Comparison, Place, VersionRun
 from orcdbg.commands.stepped import Context as Context
 from orcdbg.commands.stepped import Steps as Steps
 from orcdbg.commands.stepped import Stops as Stops
+from orcdbg.emulation.stops import StoppedBy
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
 from orcdbg.views.code import instruction_lines
 from orcdbg.views.page import Line, Piece, fold, line
@@ -18,13 +19,13 @@ from orcdbg.views.stacks import name_of, provenance
 
 NOTE_INDENT = 8
 _WORDS = {
-    "count": "stands",
-    "breakpoint": "stopped",
-    "watchpoint": "stopped: memory changed",
-    "unsupported": "stopped: not emulated",
-    "fault": "stopped: fault",
-    "limit": "stopped: limit",
-    "start": "stands",
+    StoppedBy.COUNT: "stands",
+    StoppedBy.BREAKPOINT: "stopped",
+    StoppedBy.WATCHPOINT: "stopped: memory changed",
+    StoppedBy.UNSUPPORTED: "stopped: not emulated",
+    StoppedBy.FAULT: "stopped: fault",
+    StoppedBy.LIMIT: "stopped: limit",
+    StoppedBy.START: "stands",
 }
 _ORDER = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
@@ -242,7 +243,7 @@ def _comparison_json(found: Comparison | None) -> dict[str, Any] | None:
 def steps_json(result: Steps, frame: EncodeFrame) -> dict[str, Any]:
     """STEPS of the contract; `frame` encodes a FRAME."""
     return {
-        "stopped_by": result.stopped_by,
+        "stopped_by": result.stopped_by.value,
         "why": result.why,
         "instructions": result.instructions,
         "position": result.position,

@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from orcdbg.commands.structures import Member, Structure
-from orcdbg.symbols.c_types import Compound, Elements, Scalar, Value
+from orcdbg.symbols.c_types import Compound, Elements, Scalar, ScalarKind, Value
 from orcdbg.views.page import Line, Piece, line
 
 REPEATS = 8  # equal neighbours from which on they are counted instead of shown
@@ -58,16 +58,16 @@ def _place(member: Member, result: Structure) -> str:
 
 def _scalar(found: Scalar, symbols: Mapping[int, str], in_hexadecimal: bool) -> str:
     value = found.value
-    if found.kind == "text":
+    if found.kind is ScalarKind.TEXT:
         return f'"{value}"'
     if value is None:
         return "?"
     if isinstance(value, str):
         return value
-    if found.kind == "pointer":
+    if found.kind is ScalarKind.POINTER:
         name = symbols.get(value)
         return f"{value:#x}" + (f" <{name}>" if name else "")
-    if found.kind == "bool":
+    if found.kind is ScalarKind.BOOL:
         return "true" if value else "false"
     return f"{value:#x}" if in_hexadecimal else str(value)
 
@@ -130,6 +130,6 @@ def _value_json(value: Value) -> Any:
         return {name: _value_json(inner) for name, inner in value.members}
     if isinstance(value, Elements):
         return [_value_json(inner) for inner in value.elements]
-    if value.kind == "pointer" and isinstance(value.value, int):
+    if value.kind is ScalarKind.POINTER and isinstance(value.value, int):
         return f"{value.value:#x}"
-    return bool(value.value) if value.kind == "bool" else value.value
+    return bool(value.value) if value.kind is ScalarKind.BOOL else value.value

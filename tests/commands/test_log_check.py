@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import pytest
 
-from orcdbg.commands.log_check import compare, renamer
+from orcdbg.commands.log_check import RowStatus, compare, renamer
 from orcdbg.kernel.oops import PrintedFrame
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, FrameKind
@@ -31,28 +31,28 @@ def printed(names: list[str]) -> list[PrintedFrame]:
     return out
 
 
-def statuses(frames: tuple[list[Frame], list[str]], log: list[PrintedFrame]) -> list[str]:
+def statuses(frames: tuple[list[Frame], list[str]], log: list[PrintedFrame]) -> list[RowStatus]:
     """What is said of each row."""
     return [row.status for row in compare(frames[1], frames[0], log)]
 
 
 def test_equal_traces_are_the_same(frames: tuple[list[Frame], list[str]]) -> None:
     """Line by line."""
-    assert set(statuses(frames, printed(frames[1]))) == {"same"}
+    assert set(statuses(frames, printed(frames[1]))) == {RowStatus.SAME}
 
 
 def test_a_sure_line_that_we_lack_is_missing(frames: tuple[list[Frame], list[str]]) -> None:
     """Our walk lost a frame, or the kernel's made one up: both cannot be right."""
     log = printed(frames[1])
     log.insert(2, PrintedFrame("lost", 1, 2, None, True))
-    assert statuses(frames, log)[:4] == ["same", "same", "missing", "same"]
+    assert statuses(frames, log)[:4] == [RowStatus.SAME, RowStatus.SAME, RowStatus.MISSING, RowStatus.SAME]
 
 
 def test_a_frame_that_the_log_lacks_is_extra(frames: tuple[list[Frame], list[str]]) -> None:
     """The kernel prints every word that could be one, if only after a `?`."""
     log = printed(frames[1])
     del log[2]
-    assert statuses(frames, log)[:4] == ["same", "same", "extra", "same"]
+    assert statuses(frames, log)[:4] == [RowStatus.SAME, RowStatus.SAME, RowStatus.EXTRA, RowStatus.SAME]
 
 
 def test_an_interrupted_first_instruction_is_a_return_address_to_a_kernel_that_lost_the_stack(sample: Session) -> None:
@@ -60,9 +60,9 @@ def test_an_interrupted_first_instruction_is_a_return_address_to_a_kernel_that_l
     frame = replace(sample.unwinder.trace(sample.task(1)).frames[0], kind=FrameKind.INTERRUPT, exact=True)
     line = PrintedFrame("before", 0x12, 0x12, None, False)
     assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line], as_returns=["before+0x12/0x12"])] == [
-        "guess"
+        RowStatus.GUESS
     ]
-    assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line])] == ["stale", "since"]
+    assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line])] == [RowStatus.STALE, RowStatus.SINCE]
 
 
 def test_another_name_of_the_same_place_is_the_same(sample: Session) -> None:
@@ -76,26 +76,26 @@ def test_another_name_of_the_same_place_is_the_same(sample: Session) -> None:
     unlike = [replace(line, size=place.size + 1), replace(line, module="kvm"), replace(line, symbol="nowhere")]
     assert [rename(one) for one in unlike] == [one.name for one in unlike]
     frame = sample.unwinder.trace(sample.task(1)).frames[0]
-    assert [row.status for row in compare([rename(line)], [frame], [line], rename)] == ["same"]
+    assert [row.status for row in compare([rename(line)], [frame], [line], rename)] == [RowStatus.SAME]
 
 
 def test_a_guess_of_the_log_confirms_a_frame(frames: tuple[list[Frame], list[str]]) -> None:
     """The kernel's unwinder had given up there."""
     log = [replace(one, sure=index < 2) for index, one in enumerate(printed(frames[1]))]
-    assert statuses(frames, log)[:3] == ["same", "same", "guess"]
+    assert statuses(frames, log)[:3] == [RowStatus.SAME, RowStatus.SAME, RowStatus.GUESS]
 
 
 def test_a_stale_guess_of_the_log_is_no_contradiction(frames: tuple[list[Frame], list[str]]) -> None:
     """That is what the `?` means."""
     log = printed(frames[1])
     log.insert(3, PrintedFrame("stale", 1, 2, None, False))
-    assert statuses(frames, log)[3] == "stale"
+    assert statuses(frames, log)[3] == RowStatus.STALE
 
 
 def test_what_returned_or_was_called_since_is_no_contradiction(frames: tuple[list[Frame], list[str]]) -> None:
     """A panic's CPU ran on after it had printed."""
     log = [PrintedFrame("dump_stack", 1, 2, None, True), *printed(frames[1])[2:]]
-    assert statuses(frames, log)[:4] == ["returned", "since", "since", "same"]
+    assert statuses(frames, log)[:4] == [RowStatus.RETURNED, RowStatus.SINCE, RowStatus.SINCE, RowStatus.SAME]
 
 
 def test_a_frame_that_is_marked_is_never_a_contradiction(frames: tuple[list[Frame], list[str]]) -> None:
@@ -103,17 +103,17 @@ def test_a_frame_that_is_marked_is_never_a_contradiction(frames: tuple[list[Fram
     marked = [replace(f, reliable=f.index != 2) for f in frames[0]]
     log = printed(frames[1])
     del log[2]
-    assert [row.status for row in compare(frames[1], marked, log)][2] == "doubt"
+    assert [row.status for row in compare(frames[1], marked, log)][2] is RowStatus.DOUBT
 
 
 def test_the_log_ends_before_we_do(frames: tuple[list[Frame], list[str]]) -> None:
     """A trace whose rest was overwritten."""
-    assert statuses(frames, printed(frames[1])[:3])[2:4] == ["same", "beyond"]
+    assert statuses(frames, printed(frames[1])[:3])[2:4] == [RowStatus.SAME, RowStatus.BEYOND]
 
 
 def test_nothing_in_common_is_said_as_such(frames: tuple[list[Frame], list[str]]) -> None:
     """The task has moved on altogether."""
-    assert set(statuses(frames, [PrintedFrame("other", 1, 2, None, True)])) == {"returned", "since"}
+    assert set(statuses(frames, [PrintedFrame("other", 1, 2, None, True)])) == {RowStatus.RETURNED, RowStatus.SINCE}
 
 
 def test_the_samples_panic_agrees(orcdbg_run: RunProgram) -> None:

@@ -11,6 +11,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.stepped import Context, Steps, Stops
 from orcdbg.emulation.start import UnknownRegisters
+from orcdbg.emulation.stops import StoppedBy
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
@@ -108,13 +109,13 @@ def test_backwards_undoes_registers_and_memory(run: Any) -> None:
     before = encode(run("context"))
     run("step 12")
     steps = run("rsi 12")
-    assert (steps.stopped_by, steps.instructions, steps.position) == ("count", -12, 0)
+    assert (steps.stopped_by, steps.instructions, steps.position) == (StoppedBy.COUNT, -12, 0)
     again = encode(run("context"))
     assert {k: again[k] for k in ("registers", "stack", "frames")} == {
         k: before[k] for k in ("registers", "stack", "frames")
     }
     run("step")
-    assert run("rsi 5").stopped_by == "start"
+    assert run("rsi 5").stopped_by == StoppedBy.START
 
 
 def test_breakpoints_watches_and_returns_stop(run: Any) -> None:
@@ -122,17 +123,17 @@ def test_breakpoints_watches_and_returns_stop(run: Any) -> None:
     run(f"step 0 {BEFORE} rflags=0x202")
     assert run("break lock_is_held_type+0x58").stops == [(1, 0xFFFFFFFF813A48E8, 0, "lock_is_held_type+0x58/0x110")]
     stopped = run("step 100")
-    assert (stopped.stopped_by, stopped.trace[-1].instruction.offset) == ("breakpoint", 0x58)
+    assert (stopped.stopped_by, stopped.trace[-1].instruction.offset) == (StoppedBy.BREAKPOINT, 0x58)
     assert isinstance(run("delete 1"), Stops)
     slot = f"{stopped.registers['rsp']:#x}"
     run(f"watch {slot}")
     watched = run("step 100")
-    assert (watched.stopped_by, watched.trace[-1].instruction.offset) == ("watchpoint", 0x5C)
+    assert (watched.stopped_by, watched.trace[-1].instruction.offset) == (StoppedBy.WATCHPOINT, 0x5C)
     assert watched.why is not None
     assert watched.why.endswith("from 0000000000000246 to 0000000000000202")
     assert run("delete").stops == []
     finished = run("finish")
-    assert (finished.stopped_by, finished.why) == ("breakpoint", "the function has returned")
+    assert (finished.stopped_by, finished.why) == (StoppedBy.BREAKPOINT, "the function has returned")
     assert finished.trace[-1].instruction.symbol == "rcu_read_lock_any_held"
     with pytest.raises(NotFound):
         run("delete 3")
@@ -141,7 +142,7 @@ def test_breakpoints_watches_and_returns_stop(run: Any) -> None:
 def test_what_cannot_be_run_stops_with_a_word_and_can_be_skipped(run: Any) -> None:
     """A control register; after it the function returns to the frame that stands for its caller."""
     stopped = run("step 5 --frame 6 --at native_read_cr0")
-    assert (stopped.stopped_by, stopped.instructions) == ("unsupported", 0)
+    assert (stopped.stopped_by, stopped.instructions) == (StoppedBy.UNSUPPORTED, 0)
     assert stopped.why == "movq %cr0, %rax: privileged: it changes or reads a state of the CPU that is not emulated"
     skipped = run("step 2 --skip")
     assert [text for _, text in skipped.skipped] == ["movq %cr0, %rax"]
@@ -175,7 +176,7 @@ def test_a_call_of_a_function_has_the_selected_frame_as_caller(run: Any) -> None
     assert frames[0].ip == frames[0].location.start if frames[0].location else None
     assert not any(frame.doubt for frame in frames)
     returned = run("finish")
-    assert (returned.stopped_by, returned.instructions) == ("breakpoint", 3)
+    assert (returned.stopped_by, returned.instructions) == (StoppedBy.BREAKPOINT, 3)
 
 
 def test_user_frames_and_missing_pages_are_refused(run: Any) -> None:
@@ -183,7 +184,7 @@ def test_user_frames_and_missing_pages_are_refused(run: Any) -> None:
     with pytest.raises(OrcdbgError, match="user code"):
         run("step --frame 15")
     fault = run("step 9 --frame 6 --args rip=lock_is_held_type+0x63 r12=0xff11000005000000")
-    assert (fault.stopped_by, fault.instructions) == ("fault", 0)
+    assert (fault.stopped_by, fault.instructions) == (StoppedBy.FAULT, 0)
     assert "0xff11000005000000" in (fault.why or "")
 
 
@@ -191,7 +192,7 @@ def test_limits_are_settings(run: Any) -> None:
     """How many instructions one command may run."""
     run("set step-instructions 10")
     stopped = run(f"step 100 {BEFORE}")
-    assert (stopped.stopped_by, stopped.instructions) == ("limit", 10)
+    assert (stopped.stopped_by, stopped.instructions) == (StoppedBy.LIMIT, 10)
     with pytest.raises(UsageError):
         run("set step-pages many")
 

@@ -11,6 +11,7 @@ from orcdbg.emulation.emulator import CHECKPOINT_EVERY, Emulator, Limits
 from orcdbg.emulation.engine import REGISTERS
 from orcdbg.emulation.pages import PAGE, Page
 from orcdbg.emulation.refusals import refusal
+from orcdbg.emulation.stops import StoppedBy
 from orcdbg.x86.decode import Instruction, decode_one
 
 TEXT, DATA = 0xFFFFFFFF81000000, 0xFFFF888000100000
@@ -40,7 +41,7 @@ def test_long_runs_and_single_steps_are_the_same() -> None:
     """Block by block, or one instruction after another: the same state after the same count."""
     for count in (1, 2, 7, 400, 401):
         one, other = emulator(LOOP, rsi=1 << 40), emulator(LOOP, rsi=1 << 40)
-        assert one.run(count).by == "count"
+        assert one.run(count).by == StoppedBy.COUNT
         for _ in range(count):
             assert other.step() is None
         assert state(one) == state(other)
@@ -51,7 +52,7 @@ def test_a_run_stops_at_an_address_each_time_it_comes_by() -> None:
     """In the middle of a block, as often as it is run, without standing still."""
     machine = emulator(LOOP, rsi=5)
     for turn in range(1, 6):
-        assert machine.run(1000, {TEXT + 6}).by == "breakpoint"
+        assert machine.run(1000, {TEXT + 6}).by == StoppedBy.BREAKPOINT
         assert (machine.ip, machine.registers()["rax"]) == (TEXT + 6, turn)
 
 
@@ -63,7 +64,7 @@ def test_backwards_gives_the_state_that_was(count: int) -> None:
     before = state(machine)
     machine.run(count)
     after = state(machine)
-    assert machine.back(count).by == "count"
+    assert machine.back(count).by == StoppedBy.COUNT
     assert state(machine) == before
     machine.run(count)
     assert state(machine) == after
@@ -74,7 +75,7 @@ def test_backwards_ends_at_the_start() -> None:
     machine = emulator(LOOP, rsi=1 << 40)
     before = state(machine)
     machine.run(10)
-    assert machine.back(11).by == "start"
+    assert machine.back(11).by == StoppedBy.START
     assert state(machine) == before
 
 
@@ -121,7 +122,7 @@ def test_what_is_not_emulated_stops_with_a_word(code: str, word: str) -> None:
     text = bytes.fromhex("90" + code + "9090")
     machine = emulator(text)
     stop = machine.run(10)
-    assert (stop.by, machine.ip, machine.executed) == ("unsupported", TEXT + 1, 1), stop
+    assert (stop.by, machine.ip, machine.executed) == (StoppedBy.UNSUPPORTED, TEXT + 1, 1), stop
     assert word in (stop.why or "")
     by_steps = emulator(text)
     assert (by_steps.step(), by_steps.step()) == (None, stop)
@@ -130,7 +131,7 @@ def test_what_is_not_emulated_stops_with_a_word(code: str, word: str) -> None:
         return
     assert machine.skip()
     assert machine.ip == TEXT + 1 + len(code) // 2
-    assert (machine.run(1).by, machine.executed) == ("count", 3)
+    assert (machine.run(1).by, machine.executed) == (StoppedBy.COUNT, 3)
     machine.back(2)
     assert (machine.ip, machine.executed) == (TEXT + 1, 1)
 
@@ -161,7 +162,7 @@ def test_what_faults_stops_before_the_instruction(code: str, word: str) -> None:
     if code == "ff26":  # the jump itself is run; what it leads to is not there
         assert machine.executed == 2
     else:
-        assert (stop.by, machine.ip, machine.executed) == ("fault", TEXT + 3, 1)
+        assert (stop.by, machine.ip, machine.executed) == (StoppedBy.FAULT, TEXT + 3, 1)
     assert word in (stop.why or "")
     assert machine.registers()["rbx"] == 1
 
@@ -199,13 +200,13 @@ def test_backwards_goes_past_what_was_skipped() -> None:
     def on(count: int) -> None:
         goal = machine.executed + count
         while machine.executed < goal:
-            if machine.run(goal - machine.executed).by == "unsupported":
+            if machine.run(goal - machine.executed).by == StoppedBy.UNSUPPORTED:
                 assert machine.skip() == "hlt"
 
     on(1000)
     before = state(machine)
     on(2 * CHECKPOINT_EVERY)
-    assert machine.back(2 * CHECKPOINT_EVERY).by == "count"
+    assert machine.back(2 * CHECKPOINT_EVERY).by == StoppedBy.COUNT
     assert state(machine) == before
 
 
@@ -217,7 +218,7 @@ def test_each_repetition_counts_and_the_last_one_goes_on(code: str, count: int, 
     while one.ip != end:
         assert one.step() is None
     assert one.executed == executed
-    assert other.run(100).by == "unsupported"
+    assert other.run(100).by == StoppedBy.UNSUPPORTED
     assert (other.ip, other.executed) == (end + 1, executed + 1)
     assert one.step() is None
     assert state(one) == state(other)
@@ -253,7 +254,7 @@ def test_the_way_back_is_not_limited() -> None:
         machine.run(100)
     before = state(machine)
     machine.run(10)
-    assert machine.back(10).by == "count"
+    assert machine.back(10).by == StoppedBy.COUNT
     assert (state(machine), machine.executed) == (before, 500)
 
 
@@ -273,9 +274,9 @@ def test_a_page_by_two_names_is_one_page(physical: int | None) -> None:
     """What is written by one is read by the other, and is as it was again when stepped back."""
     one = Page(bytes(PAGE), (), physical)
     machine = by_page_tables(one, one, rax=0x1234)
-    assert machine.run(2).by == "count"
+    assert machine.run(2).by == StoppedBy.COUNT
     assert machine.registers()["rdx"] == (0 if physical is None else 0x1234)
-    assert machine.back(2).by == "count"
+    assert machine.back(2).by == StoppedBy.COUNT
     assert machine.memory.read(DATA + PAGE, 8) == bytes(8)
 
 
@@ -285,15 +286,15 @@ def test_what_page_tables_forbid_ends_the_run() -> None:
     stop = machine.step()
     assert stop is not None
     assert (stop.by, stop.why) == (
-        "fault",
+        StoppedBy.FAULT,
         f"movq %rax, (%rdi): it writes to the page {DATA:#x}, which is read-only",
     )
     machine = by_page_tables(Page(bytes(PAGE)), Page(b"\x90" * PAGE, executable=False))
-    assert machine.run(2).by == "count"
+    assert machine.run(2).by == StoppedBy.COUNT
     stop = machine.step()
     assert stop is not None
     assert (stop.by, stop.why, machine.ip) == (
-        "fault",
+        StoppedBy.FAULT,
         f"jmpq *%rsi: it runs the page {DATA + PAGE:#x}, which may not be run",
         TEXT + len(ALIASES) - 2,
     )

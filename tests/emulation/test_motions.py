@@ -7,8 +7,9 @@ from collections.abc import Callable
 
 import pytest
 
-from orcdbg.emulation.emulator import Limits, Stop
+from orcdbg.emulation.emulator import Limits
 from orcdbg.emulation.motions import Motions
+from orcdbg.emulation.stops import Stop, StoppedBy
 from tests.emulation.test_emulator import TEXT, emulator
 
 READS_TIME_FOR_EVER = bytes.fromhex("0f31 ebfc")  # rdtsc, which is gone past; jmp TEXT
@@ -21,7 +22,7 @@ WORDS: dict[str, Callable[[Motions], Stop]] = {
 }
 
 
-def moved(code: bytes, word: str, limits: Limits, traced: bool) -> tuple[str, str | None]:
+def moved(code: bytes, word: str, limits: Limits, traced: bool) -> tuple[StoppedBy, str | None]:
     """How a word ends over endless code, in no more time than allowed."""
     motions = Motions(emulator(code, limits))
     motions.skip = True
@@ -37,13 +38,13 @@ def moved(code: bytes, word: str, limits: Limits, traced: bool) -> tuple[str, st
 @pytest.mark.parametrize("word", list(WORDS))
 def test_a_word_ends_at_its_limits(word: str, code: bytes, traced: bool) -> None:
     """However many calls it steps over, and instructions that are not emulated it goes past."""
-    assert moved(code, word, Limits(instructions=500), traced) == ("limit", "more than 500 instructions")
-    assert moved(code, word, Limits(seconds=0.1), traced) == ("limit", "more than 0.1 s")
+    assert moved(code, word, Limits(instructions=500), traced) == (StoppedBy.LIMIT, "more than 500 instructions")
+    assert moved(code, word, Limits(seconds=0.1), traced) == (StoppedBy.LIMIT, "more than 0.1 s")
 
 
 def test_the_next_word_has_limits_of_its_own() -> None:
     """A limit is no end of the emulation."""
     motions = Motions(emulator(CALLS_FOR_EVER, Limits(instructions=500)))
     for count in (500, 1000, 1500):
-        assert motions.run(501).by == "limit"
+        assert motions.run(501).by == StoppedBy.LIMIT
         assert motions.emulator.executed == count

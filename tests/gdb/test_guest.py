@@ -15,8 +15,9 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import NotFound, NotInSnapshot, OrcdbgError, RemoteError
 from orcdbg.gdb.endpoint import Endpoint
-from orcdbg.gdb.guest import Guest, Stop
+from orcdbg.gdb.guest import Guest
 from orcdbg.gdb.packets import encode_packet
+from orcdbg.gdb.stops import BreakKind, Stop, StopReason
 from orcdbg.target.session import Session
 from tests.build.stub import Answer, Connect, MachineStub, StubServer, answering
 
@@ -60,7 +61,7 @@ def test_leaving_takes_everything_back(stub: MachineStub, tmp_path: Path) -> Non
     """Breakpoints, the way memory is read, and at last the guest runs on; so too after an error."""
     with pytest.raises(ZeroDivisionError), connected(tmp_path, answering(stub.answer)) as guest:
         guest.set_breakpoint(0x1000)
-        guest.set_breakpoint(0x2000, "write", 8)
+        guest.set_breakpoint(0x2000, BreakKind.WRITE, 8)
         raise ZeroDivisionError
     assert stub.log[-4:] == [b"z1,1000,1", b"z2,2000,8", b"Qqemu.PhyMemMode:0", b"D"]
 
@@ -72,7 +73,7 @@ def test_moving_forgets_memory(stub: MachineStub, tmp_path: Path) -> None:
             with pytest.raises(NotInSnapshot):
                 guest.memory.read(0, 8)
         assert sum(question.startswith(b"m0,") for question in stub.log) == 1
-        assert guest.step(0) == Stop("step", 0, guest.registers(0)["rip"])
+        assert guest.step(0) == Stop(StopReason.STEP, 0, guest.registers(0)["rip"])
         with pytest.raises(NotInSnapshot):
             guest.memory.read(0, 8)
         assert sum(question.startswith(b"m0,") for question in stub.log) == 2
@@ -83,7 +84,7 @@ def test_a_breakpoint_under_a_cpu_is_stepped_off(sample: Session, stub: MachineS
     ip = sample.snapshot.cpus[0].registers["rip"]
     with connected(tmp_path, answering(stub.answer)) as guest:
         guest.set_breakpoint(ip)
-        assert guest.resume().reason == "breakpoint"
+        assert guest.resume().reason == StopReason.BREAKPOINT
     moves = [question for question in stub.log if question[:1] in b"zZ" or question.startswith(b"vCont;")]
     assert moves[:5] == [b"Z1,%x,1" % ip, b"z1,%x,1" % ip, b"vCont;s:01", b"Z1,%x,1" % ip, b"vCont;c"]
 
@@ -96,10 +97,10 @@ def test_a_guest_that_runs_answers_nothing_until_it_is_stopped(stub: MachineStub
             guest.registers(0)
         with pytest.raises(RemoteError, match="running"):
             guest.memory.read(0, 8)
-        assert guest.interrupt().reason == "interrupt"
+        assert guest.interrupt().reason == StopReason.INTERRUPT
         with pytest.raises(OrcdbgError, match="stopped already"):
             guest.interrupt()
-        assert guest.resume(0.05).reason == "interrupt"
+        assert guest.resume(0.05).reason == StopReason.INTERRUPT
 
 
 def test_a_watchpoint_names_the_data(stub: MachineStub, tmp_path: Path) -> None:

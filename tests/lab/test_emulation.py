@@ -14,9 +14,10 @@ from random import Random
 
 import pytest
 
-from orcdbg.emulation.emulator import Emulator, Stop
+from orcdbg.emulation.emulator import Emulator
 from orcdbg.emulation.engine import REGISTERS
 from orcdbg.emulation.pages import PageSource
+from orcdbg.emulation.stops import Stop, StoppedBy
 from orcdbg.kernel.tasks import Task, current_task, read_task
 from orcdbg.unwind.frame import End, FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
@@ -165,7 +166,7 @@ def compare_functions(live: LiveKernel, random: Random) -> Tally:
         tally.instructions += compare(live, run, name)
         tally.walks, tally.unknown = tally.walks + run.walks, tally.unknown + run.unknown
         if run.stop is not None:
-            assert run.stop.by in ("unsupported", "fault"), run.stop
+            assert run.stop.by in (StoppedBy.UNSUPPORTED, StoppedBy.FAULT), run.stop
             tally.refused[(run.stop.why or "").partition(":")[0].split()[0]] += 1
         if len(tally.functions) == FUNCTIONS:
             break

@@ -133,7 +133,7 @@ def test_each_file_holds_the_same_memory(crashed: Crash) -> None:
                     assert snapshot.physical.read(address, 4096) == whole.physical.read(address, 4096), (name, address)
                     same += 1
                 except NotInSnapshot as error:
-                    words.add(error.state)
+                    words.add(error.state.value)
         filtered = "zero-filled" if name.startswith("elf-") else "excluded"
         assert words <= {filtered}, name
         # Pages of zeros are not lost at level 1: they share one descriptor.

@@ -7,13 +7,14 @@ from typing import Any
 
 import pytest
 
-from orcdbg.base.errors import NotInSnapshot
+from orcdbg.base.errors import Absence, NotInSnapshot
 from orcdbg.base.reading import AddressSpace
 from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.journal import export_patches
 from orcdbg.commands.standard import standard_commands
 from orcdbg.orc.effective import TextFrom
+from orcdbg.patches.text import TextSource
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
@@ -52,7 +53,7 @@ class Without:
     def read(self, address: int, size: int) -> bytes:
         """As an AddressSpace."""
         if not self._pages.isdisjoint(range(address // PAGE, (address + size - 1) // PAGE + 1)):
-            raise NotInSnapshot("physical", address, size, "excluded")
+            raise NotInSnapshot("physical", address, size, Absence.EXCLUDED)
         return self._memory.read(address, size)
 
 
@@ -85,4 +86,4 @@ def test_a_journal_stands_in_for_the_image(kernel: str, open_scene: OpenScene, t
         assert ours.patch.adjust == theirs.patch.adjust != 0
         assert ours.patch.text_from is TextFrom.REPLAY
         site, text = ours.patch.site, ours.patch.text
-        assert gone.text.read_from(site.address, 1) == (text[:1], "replay")
+        assert gone.text.read_from(site.address, 1) == (text[:1], TextSource.REPLAY)

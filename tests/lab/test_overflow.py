@@ -10,7 +10,7 @@ import pytest
 
 import orcdbg
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.log_check import LogChecks, check
+from orcdbg.commands.log_check import LogChecks, RowStatus, check
 from orcdbg.kernel.stacks import Stack, StackKind, task_stack
 from orcdbg.kernel.tasks import current_task
 from orcdbg.target.session import Session
@@ -120,7 +120,7 @@ def check_panic(session: Session) -> None:
     assert isinstance(result, LogChecks)
     (found,) = result.checks
     assert [row for row in found.rows if row.contradicts] == []
-    assert [row for row in found.rows if row.status == "same"] != []
+    assert [row for row in found.rows if row.status == RowStatus.SAME] != []
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

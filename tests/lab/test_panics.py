@@ -8,7 +8,7 @@ import pytest
 
 import orcdbg
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.log_check import LogChecks, check
+from orcdbg.commands.log_check import LogChecks, RowStatus, check
 from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import printed_traces
 from orcdbg.target.session import Session
@@ -62,10 +62,10 @@ def test_a_panics_own_trace_agrees_with_ours(kernel: str, how: str, seed: int, t
     assert isinstance(result, LogChecks)
     (found,) = result.checks
     assert [row for row in found.rows if row.contradicts] == []
-    matched = [row for row in found.rows if row.status in ("same", "guess")]
+    matched = [row for row in found.rows if row.status in (RowStatus.SAME, RowStatus.GUESS)]
     sure = [line for line in found.printed.frames if line.sure]
-    returned = [row for row in found.rows if row.status == "returned"]
-    assert len([row for row in matched if row.status == "same"]) == len(sure) - len(returned)
+    returned = [row for row in found.rows if row.status == RowStatus.RETURNED]
+    assert len([row for row in matched if row.status == RowStatus.SAME]) == len(sure) - len(returned)
     assert len(matched) >= 4
     if found.printed.reached_user:
         assert running[debugger.panic_cpu].end == End.USER

@@ -14,6 +14,7 @@ import pytest
 from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.guest import Guest as LiveGuest
 from orcdbg.gdb.opening import open_guest
+from orcdbg.gdb.stops import StopReason
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, StackTrace
@@ -62,7 +63,7 @@ def hit(session: Session, live: LiveGuest, address: int) -> None:
     live.set_breakpoint(address)
     stop = live.resume(HIT_SECONDS)
     live.clear_breakpoint(address)
-    assert (stop.reason, stop.ip) == ("breakpoint", address)
+    assert (stop.reason, stop.ip) == (StopReason.BREAKPOINT, address)
     debugger = Debugger(session, live)
     debugger.move(stop.cpu)
     frame = debugger.frame(0)
@@ -93,7 +94,7 @@ def test_a_live_guest_is_what_its_dump_is(kernel: str, seed: int, tmp_path: Path
         session, live = open_guest(str(found.vmlinux), f"unix:{guest.gdb_socket}")
         with live:
             hit(session, live, address)
-            assert live.step(live.stop.cpu).reason == "step"
+            assert live.step(live.stop.cpu).reason == StopReason.STEP
             session.move(live.snapshot())
             core = tmp_path / "core"
             guest.qmp("dump-guest-memory", paging=False, protocol=f"file:{core}")

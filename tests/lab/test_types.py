@@ -13,7 +13,7 @@ import pytest
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.symbols import btf as kinds
 from orcdbg.symbols.btf import Btf
-from orcdbg.symbols.c_types import Compound, CTypes, Elements, Value
+from orcdbg.symbols.c_types import Compound, CTypes, Elements, ScalarKind, Value
 from tests.lab.conftest import KERNELS, OpenScene
 
 pytestmark = pytest.mark.lab
@@ -48,10 +48,10 @@ def differing(value: Value, theirs: Any, path: str) -> Iterator[str]:
     elif isinstance(value, Elements):
         for index, inner in enumerate(value.elements):
             yield from differing(inner, theirs[index], f"{path}[{index}]")
-    elif value.kind == "text":
+    elif value.kind == ScalarKind.TEXT:
         if theirs.string_().decode() != value.value:
             yield f"{path}: {value.value!r}"
-    elif value.kind == "enum" and isinstance(value.value, str):
+    elif value.kind == ScalarKind.ENUM and isinstance(value.value, str):
         if value.value not in theirs.format_(type_name=False, symbolize=False):
             yield f"{path}: {value.value}, not {theirs.format_()}"
     elif value.value is not None and int(theirs.value_()) != value.value:

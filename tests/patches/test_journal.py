@@ -27,7 +27,7 @@ from orcdbg.patches.journal import (
 )
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
-from orcdbg.patches.text import PatchedText
+from orcdbg.patches.text import PatchedText, TextSource
 from orcdbg.target.session import Session
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
@@ -193,9 +193,9 @@ def test_text_that_memory_lacks_comes_from_the_journal() -> None:
 
     ledger = JournalLedger(PLACES)
     text = PatchedText(Nothing(), (ledger, ledger), Nothing(), lambda address: True)
-    assert text.read_from(0x1001, 3) == (b"\x90" * 3, "replay")
-    assert text.read_from(0x1004, 2) == (b"\xcc\xc3", "replay")
-    assert text.read_from(0x2000, 7) == (b"\xee" * 7, "memory")
+    assert text.read_from(0x1001, 3) == (b"\x90" * 3, TextSource.REPLAY)
+    assert text.read_from(0x1004, 2) == (b"\xcc\xc3", TextSource.REPLAY)
+    assert text.read_from(0x2000, 7) == (b"\xee" * 7, TextSource.MEMORY)
     for address, size in ((0x1003, 2), (0xFFF, 1), (0x1006, 1)):
         with pytest.raises(NotInSnapshot):
             text.read(address, size)

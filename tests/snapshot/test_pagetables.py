@@ -91,7 +91,7 @@ def test_an_explanation_has_an_entry_a_level_and_the_same_answer(levels: int, sh
     assert found.physical == memory.translate((TEXT & -1 << 30) + 0x123)
     assert found.size == 1 << shift
     names = ["PGD", "P4D", "PUD", "PMD", "PTE"] if levels == 5 else ["PGD", "PUD", "PMD", "PTE"]
-    assert [entry.level for entry in found.entries] == names[: len(names) - (shift - 12) // 9]
+    assert [entry.level.value for entry in found.entries] == names[: len(names) - (shift - 12) // 9]
     assert all(entry.value & 1 for entry in found.entries)
 
 

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orcdbg.base.errors import MemoryFault, NotInSnapshot, OrcdbgError
+from orcdbg.base.errors import Absence, MemoryFault, NotInSnapshot, OrcdbgError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.placement import find_kernel, find_placement
@@ -30,7 +30,7 @@ class WithTableAt:
         if page is not None:
             return page[address % PAGE :][:size]
         if address >= EVEN:
-            raise NotInSnapshot("physical", address, size, "absent")
+            raise NotInSnapshot("physical", address, size, Absence.ABSENT)
         return self._memory.read(address, size)
 
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import NotFound, OrcdbgError, UnsupportedFormat
 from orcdbg.symbols import btf as kinds
 from orcdbg.symbols.btf import Btf
-from orcdbg.symbols.c_types import Compound, CTypes, Elements, Field, Scalar
+from orcdbg.symbols.c_types import Compound, CTypes, Elements, Field, Scalar, ScalarKind
 from tests.build.btf import VOID, BtfBuilder
 
 
@@ -57,16 +57,16 @@ def test_values_are_read_by_their_types() -> None:
     found = types.read(Field("", made, 0, 0), data)
     assert found == Compound(
         (
-            ("number", Scalar("int", -5)),
-            ("truth", Scalar("bool", 1)),
-            ("color", Scalar("enum", "BLUE")),
-            ("name", Scalar("text", "init")),
-            ("bytes", Elements((Scalar("int", 1), Scalar("int", 2)))),
-            ("p", Scalar("pointer", 0xFFFF_FFFF_8100_0000)),
-            ("whole", Scalar("int", 0x1234)),
-            ("low", Scalar("int", 0x34)),
-            ("bits", Scalar("int", -3)),
-            ("more", Scalar("int", 11)),
+            ("number", Scalar(ScalarKind.INT, -5)),
+            ("truth", Scalar(ScalarKind.BOOL, 1)),
+            ("color", Scalar(ScalarKind.ENUM, "BLUE")),
+            ("name", Scalar(ScalarKind.TEXT, "init")),
+            ("bytes", Elements((Scalar(ScalarKind.INT, 1), Scalar(ScalarKind.INT, 2)))),
+            ("p", Scalar(ScalarKind.POINTER, 0xFFFF_FFFF_8100_0000)),
+            ("whole", Scalar(ScalarKind.INT, 0x1234)),
+            ("low", Scalar(ScalarKind.INT, 0x34)),
+            ("bits", Scalar(ScalarKind.INT, -3)),
+            ("more", Scalar(ScalarKind.INT, 11)),
         )
     )
     assert types.member(made, "low") == Field("low", small, 256, 0)
@@ -81,7 +81,7 @@ def test_a_bit_field_of_the_old_form_is_an_integer_with_few_bits() -> None:
     made = make.structure("made", 4, [("field", bits, 8)])
     types = CTypes(make.built())
     assert types.fields(made) == [Field("field", bits, 10, 3)]
-    assert types.read(types.fields(made)[0], bytes([0, 0b10100, 0, 0])) == Scalar("int", 0b101)
+    assert types.read(types.fields(made)[0], bytes([0, 0b10100, 0, 0])) == Scalar(ScalarKind.INT, 0b101)
 
 
 @pytest.mark.parametrize("how", ["itself", "array", "typedef", "pointer", "wide"])

@@ -83,9 +83,9 @@ class ReturnTrampoline:
         for insn in instructions:
             if not call.end <= insn.address < ip or holder is Holder.SLOT or not insn.mnemonic.startswith("mov"):
                 continue
-            source, _, target = insn.operands.partition(", ")
+            read_from, _, target = insn.operands.partition(", ")
             before = boundaries.get(insn.address)
-            if source != f"%{holder.value}" or before is None or before.pushed is None:
+            if read_from != f"%{holder.value}" or before is None or before.pushed is None:
                 continue
             if target == f"%{Holder.ARGUMENT.value}":
                 holder = Holder.ARGUMENT
@@ -96,8 +96,8 @@ class ReturnTrampoline:
 
 def _displacement(operand: str) -> int | None:
     """N of `N(%rsp)`, or None."""
-    number, _, base = operand.partition("(")
-    return int(number or "0", 0) if base == "%rsp)" else None
+    number, _, register = operand.partition("(")
+    return int(number or "0", 0) if register == "%rsp)" else None
 
 
 class ReturnTrampolines:

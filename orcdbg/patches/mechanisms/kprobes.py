@@ -97,13 +97,15 @@ class ProbePass:
     """Probes of one kind as a replay pass."""
 
     mechanism: str
+    is_optimized: bool
+    size: int  # of the instruction that is written over the probed ones
 
     def __init__(self, probes: Probes) -> None:
         self._source = probes
 
     @functools.cached_property
     def _probes(self) -> list[Probe]:
-        return [probe for probe in self._source.armed if bool(probe.slot) == (self.mechanism == "optprobe")]
+        return [probe for probe in self._source.armed if bool(probe.slot) == self.is_optimized]
 
     def originals(self) -> list[tuple[int, bytes]]:
         """Address and overwritten bytes of each probe."""
@@ -111,14 +113,15 @@ class ProbePass:
 
     def spans(self) -> Spans:
         """The probed addresses."""
-        size = 5 if self.mechanism == "optprobe" else 1
-        return make_spans([probe.address for probe in self._probes], [size] * len(self._probes))
+        return make_spans([probe.address for probe in self._probes], [self.size] * len(self._probes))
 
 
 class KprobesPass(ProbePass):
     """Breakpoints."""
 
     mechanism = "kprobe"
+    is_optimized = False
+    size = 1
 
     def apply(self, index: int, text: WorkingText) -> Applied | None:
         """An INT3 over the first byte."""
@@ -131,6 +134,8 @@ class OptprobesPass(ProbePass):
     """Jumps to the slots of optimised probes."""
 
     mechanism = "optprobe"
+    is_optimized = True
+    size = 5
 
     def apply(self, index: int, text: WorkingText) -> Applied | None:
         """A jump over the first five bytes."""

@@ -6,7 +6,7 @@ import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 
-from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
+from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.formats.elf import Note, parse_notes
 from orcdbg.formats.kdump import DESCRIPTOR, INCOMPLETE, MAX_NOTES, KdumpHeader, parse_kdump
@@ -33,7 +33,7 @@ class KdumpPart:
         self.existing = PageBitmap(source, header.bitmap, header.frames) if header.has_two_bitmaps else self.dumped
 
     def _missing(self, frame: int) -> NotInSnapshot:
-        state = "excluded" if self.existing.test(frame) else "absent"
+        state = Absence.EXCLUDED if self.existing.test(frame) else Absence.ABSENT
         return NotInSnapshot("physical", frame * PAGE, PAGE, state)
 
     def descriptors(self, frame: int, count: int) -> bytes:
@@ -48,19 +48,19 @@ class KdumpPart:
         skipped = self.dumped.rank(self.start) if self.start else 0
         at = self.header.descriptors + (rank - skipped) * DESCRIPTOR.size
         if at + count * DESCRIPTOR.size > self.source.size:
-            raise NotInSnapshot("physical", frame * PAGE, PAGE, "cut off")
+            raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
         return self.source.read_at(at, count * DESCRIPTOR.size)
 
     def unpack(self, frame: int, offset: int, size: int, flags: int) -> bytes:
         """The page that a descriptor describes; NotInSnapshot where its data are not there, or are not a page's."""
         if offset == 0 or offset + size > self.source.size:
-            raise NotInSnapshot("physical", frame * PAGE, PAGE, "cut off")
+            raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
         if size > PAGE:
-            raise NotInSnapshot("physical", frame * PAGE, PAGE, "damaged")
+            raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.DAMAGED)
         try:
             return unpack_page(self.source.read_at(offset, size), flags)
         except DamagedPage as error:
-            raise NotInSnapshot("physical", frame * PAGE, PAGE, "damaged") from error
+            raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.DAMAGED) from error
 
 
 class KdumpMemory:
@@ -75,7 +75,7 @@ class KdumpMemory:
         for part in self._parts:
             if part.start <= frame < part.end:
                 return part
-        raise NotInSnapshot("physical", frame * PAGE, PAGE, "absent")
+        raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.ABSENT)
 
     def _page(self, frame: int) -> bytes:
         page = self._pages.get(frame)

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Iterator, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
+from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.core_writing import PAGE, Run
 from orcdbg.formats.elf import Note
@@ -166,7 +166,7 @@ class KeptMemory:
         """`size` bytes at a physical address; NotInSnapshot where one of them was left out."""
         index = int(np.searchsorted(self._starts, np.uint64(max(0, min(address, (1 << 64) - 1))), side="right")) - 1
         if address < 0 or index < 0 or address + size > int(self._ends[index]):
-            raise NotInSnapshot("physical", address, size, "trimmed")
+            raise NotInSnapshot("physical", address, size, Absence.TRIMMED)
         pieces = []
         while size:
             length = min(size, PAGE - address % PAGE)
@@ -179,6 +179,6 @@ class KeptMemory:
         try:
             return self._memory.read(address, size)
         except NotInSnapshot as error:
-            if error.state != "zero-filled":
+            if error.state is not Absence.ZERO_FILLED:
                 raise
             return bytes(size)

@@ -85,7 +85,7 @@ class RegisterFinder:
             if name not in row.saved:
                 continue
             place = row.saved[name]
-            if place is None or place.base != "cfa":
+            if place is None or not place.counts_from_cfa:
                 return None if own is None else Saved(own.value, None)
             return self._read_slot(callee.cfa + place.offset & U64, own)
         else:
@@ -161,14 +161,14 @@ class RegisterFinder:
 
     def _address(self, place: Place, frame: Frame, inner: KnownRegisters) -> int | None:
         """The address that a place names, or for an indirect CFA the word there."""
-        if place.base == "cfa":
+        if place.counts_from_cfa:
             return None if frame.cfa is None else frame.cfa + place.offset & U64
         base = inner.values.get(place.base)
         if base is None:
             return None
         address = base.value + place.offset & U64
         try:
-            return read_u64(self._memory, address) if place.indirect and place.base != "cfa" else address
+            return read_u64(self._memory, address) if place.indirect and not place.counts_from_cfa else address
         except MemoryFault:
             return None
 

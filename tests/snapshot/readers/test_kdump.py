@@ -44,7 +44,7 @@ def state_at(snapshot: Snapshot, address: int) -> str:
     with pytest.raises(NotInSnapshot) as caught:
         snapshot.physical.read(address, 1)
     assert caught.value.address == address
-    return caught.value.state
+    return caught.value.state.value
 
 
 @pytest.mark.parametrize("version", range(1, 7))

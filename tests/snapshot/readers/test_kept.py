@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UnsupportedFormat
+from orcdbg.base.errors import Absence, NotInSnapshot, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.core_writing import PAGE, Run, write_core
 from orcdbg.formats.elf import Note
@@ -70,7 +70,7 @@ def test_what_was_kept_reads_back_and_nothing_else_does(reads: list[tuple[int, i
         for low, size in ((start - 1, 2), (end - 1, 2), (end, 1)):
             with pytest.raises(NotInSnapshot) as caught:
                 snapshot.physical.read(low, size)
-            assert caught.value.state == "trimmed"
+            assert caught.value.state is Absence.TRIMMED
 
 
 @given(READS)

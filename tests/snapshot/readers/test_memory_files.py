@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UnsupportedFormat, UsageError
+from orcdbg.base.errors import Absence, NotInSnapshot, OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.intervals import Pieces
 from orcdbg.base.reading import BytesSource
 from orcdbg.snapshot.machine import Snapshot
@@ -43,7 +43,7 @@ def check_ranges(snapshot: Snapshot) -> None:
                 assert snapshot.physical.read(start + at, 9) == data[at : at + 9]
         with pytest.raises(NotInSnapshot) as caught:
             snapshot.physical.read(start + len(data) - 4, 8)
-        assert (caught.value.state, caught.value.address) == ("absent", start + len(data))
+        assert (caught.value.state, caught.value.address) == (Absence.ABSENT, start + len(data))
     assert snapshot.ranges is not None
     assert list(snapshot.ranges()) == [(start, start + len(data)) for start, data in RANGES.items()]
 
@@ -129,7 +129,7 @@ def test_elf_segments_longer_in_memory_have_their_word() -> None:
         with pytest.raises(NotInSnapshot) as caught:
             memory.read(address, 1)
         states[address] = caught.value.state
-    assert states == {0x15000: "zero-filled", 0x17FFF: "zero-filled", 0x18000: "absent"}
+    assert states == {0x15000: Absence.ZERO_FILLED, 0x17FFF: Absence.ZERO_FILLED, 0x18000: Absence.ABSENT}
 
 
 def test_the_running_kernels_memory_has_no_registers() -> None:
