@@ -30,9 +30,7 @@ TELLING = frozenset(
 )
 
 ALLOWED: Mapping[tuple[str, str], str] = {
-    ("orcdbg/cli/batch.py", "kind == 'command'"): "the word that argparse keeps for -e, beside that for -x",
     ("orcdbg/cli/output.py", "self.format == 'json'"): "the user's word for --format",
-    ("orcdbg/repl/shell.py", "self._answers.output.format != 'json'"): "the user's word for --format",
     ("orcdbg/repl/completion.py", "kind == 'frame'"): "commands, those of plug-ins too, name what their operands are",
     ("orcdbg/formats/callframe.py", "self.base == _CFA"): "a register's name, or `cfa` in its place",
     ("orcdbg/target/session.py", "found.startswith('Linux version')"): "the kernel's banner",

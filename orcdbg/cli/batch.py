@@ -10,6 +10,7 @@ from typing import IO
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.inputs import remember
+from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.control import Quit
 from orcdbg.commands.debugger import Debugger
@@ -18,10 +19,10 @@ from orcdbg.commands.writing import open_output, refuse_inputs
 from orcdbg.views.waiting import Waiting
 
 
-def lines_of(steps: Iterable[tuple[str, str]]) -> Iterator[str]:
+def lines_of(steps: Iterable[tuple[Step, str]]) -> Iterator[str]:
     """The command lines that -e and -x name, in order."""
     for kind, value in steps:
-        if kind == "command":
+        if kind is Step.COMMAND:
             yield value
         else:
             yield from read_lines(value)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.inputs import remember, remembering
-from orcdbg.cli.options import parser
+from orcdbg.cli.options import Step, parser
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
 from orcdbg.cli.subcommands import find_subcommand
 
@@ -68,7 +68,7 @@ def _run(options: Namespace) -> int:
     if STANDARD_INPUT in options.files and not options.steps:
         raise UsageError("a snapshot from standard input leaves no commands there", "give them with -e or -x")
     # Each is read in its turn, and the commands of one must not write over the next.
-    remember(*(value for kind, value in options.steps or () if kind == "file"))
+    remember(*(value for kind, value in options.steps or () if kind is Step.FILE))
     registry = standard_commands()
     plugins = load_plugins(registry, options.plugin, not options.no_plugins)
     files = sample_files() if options.files == ["demo"] else options.files

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import enum
 from collections.abc import Sequence
 from typing import NoReturn
 
@@ -21,6 +22,13 @@ With -e, -x, or standard input that is not a terminal, orcdbg runs the commands 
 exit status: 0 done; 1 a command failed; 2 usage; 3 a file is unreadable or unsupported;
 4 image and snapshot do not belong together; 5 a check found something; 130 interrupted; 141 broken pipe.
 """
+
+
+class Step(enum.Enum):
+    """What -e and -x bring."""
+
+    COMMAND = enum.auto()
+    FILE = enum.auto()
 
 
 class _InOrder(argparse.Action):
@@ -62,10 +70,10 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("files", nargs="*", metavar="VMLINUX SNAPSHOT", help="the two files, or the word demo")
     made.add_argument(
-        "-e", dest="steps", const="command", action=_InOrder, metavar="CMD", help="run a command; repeatable"
+        "-e", dest="steps", const=Step.COMMAND, action=_InOrder, metavar="CMD", help="run a command; repeatable"
     )
     made.add_argument(
-        "-x", dest="steps", const="file", action=_InOrder, metavar="FILE", help="run the commands in a file"
+        "-x", dest="steps", const=Step.FILE, action=_InOrder, metavar="FILE", help="run the commands in a file"
     )
     made.add_argument("--format", choices=("text", "json"), default="text", help="how answers look (default: text)")
     made.add_argument("--keep-going", action="store_true", help="in batch mode, go on after a command that failed")

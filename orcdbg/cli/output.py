@@ -23,9 +23,14 @@ class Output:
     color: bool
     width: int | None
 
+    @property
+    def is_json(self) -> bool:
+        """True where programs read the answers."""
+        return self.format == "json"
+
     def answer(self, command: str, result: Result, out: IO[str]) -> None:
         """Prints a command's result."""
-        if self.format == "json":
+        if self.is_json:
             from orcdbg.views.streams import json_pieces
 
             out.writelines(json_pieces(command, result))
@@ -40,7 +45,7 @@ class Output:
 
     def failure(self, command: str, error: OrcdbgError, out: IO[str]) -> None:
         """Prints a command's error: for JSON as the command's line, else for people on standard error."""
-        if self.format == "json":
+        if self.is_json:
             from orcdbg.views.as_json import error_envelope
 
             out.write(json.dumps(error_envelope(command, error), ensure_ascii=True) + "\n")

@@ -134,7 +134,7 @@ class Shell(cmd2.Cmd):
         """Prints an error; as JSON it goes where the answer would have gone, unless that is what must not be written."""
         out = self.stdout
         try:
-            if self._answers.output.format == "json":
+            if self._answers.output.is_json:
                 self._begin_file()
         except UsageError as refusal:
             error, out = refusal, self._terminal
@@ -248,7 +248,7 @@ class Shell(cmd2.Cmd):
         if not isinstance(system, System):
             return  # a plug-in's
         self._release = find_fact(system, "release")
-        if self._answers.output.format != "json":
+        if not self._answers.output.is_json:
             self._answers.write("sys", known_facts(system), self.stdout, None)
             self._answers.write("sys", Text(closing_lines(system)), self.stdout, None)
 
