@@ -93,30 +93,52 @@ def add_user(linux: Linux, walk: Walk, stacks: Sequence[Stack]) -> None:
 
 def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> _User | None:
     """The user's registers, as far as the code tells where they are."""
-    own = next((stack for stack in stacks if stack.kind is StackKind.TASK), None)
-    rsp = frame.registers["rsp"]
     if symbol == _ENTRY:
-        is_kept = _has_kept_sp(linux, frame)
-        return None if is_kept is None else _from_rcx(frame, _kept_sp(linux, stacks) if is_kept else rsp)
+        return _at_entry(linux, frame, stacks)
+
+    # On the way out by sysret the stack pointer is the user's already.
     if symbol == _LEFT or (symbol == _SYSRET and not frame.sp >> 63):
-        return _from_rcx(frame, rsp)
+        return _from_rcx(frame, frame.registers["rsp"])
+
+    own = next((stack for stack in stacks if stack.kind is StackKind.TASK), None)
     if own is None or symbol not in (_SWITCHED, *_SYSCALLS):
         return None
+    if own.begin <= frame.sp <= own.end:
+        return _on_task_stack(linux, frame, symbol, own, stacks)
+
+    is_on_entry_stack = any(stack.kind is StackKind.ENTRY and stack.begin <= frame.sp <= stack.end for stack in stacks)
+    return _after_restoring(linux, frame, symbol, own) if is_on_entry_stack and symbol != _SWITCHED else None
+
+
+def _at_entry(linux: Linux, frame: Frame, stacks: Sequence[Stack]) -> _User | None:
+    """In entry_SYSCALL_64, which keeps the user's stack pointer in rsp, and then in the TSS."""
+    is_kept = _has_kept_sp(linux, frame)
+    if is_kept is None:
+        return None
+    return _from_rcx(frame, _kept_sp(linux, stacks) if is_kept else frame.registers["rsp"])
+
+
+def _on_task_stack(linux: Linux, frame: Frame, symbol: str, own: Stack, stacks: Sequence[Stack]) -> _User | None:
+    """While the words that iret takes are pushed, and once they all are."""
     saved = task_registers(linux, own)
     iret = saved + PT_REGS_SIZE - IRET_SIZE
-    if own.begin <= frame.sp <= own.end:
-        if saved <= frame.sp <= iret:
-            words = linux.memory.read(iret, IRET_SIZE)
-            registers = saved_registers(words, IRET_FRAME, f"interrupt frame {iret:#x}")
-            return _checked(_User(registers, iret, IretWordsPushed()))
-        is_between = symbol == _SWITCHED and iret < frame.sp <= iret + IRET_SIZE
-        return _from_rcx(frame, _kept_sp(linux, stacks)) if is_between else None
-    if symbol == _SWITCHED or not any(
-        stack.kind is StackKind.ENTRY and stack.begin <= frame.sp <= stack.end for stack in stacks
-    ):
-        return None
+    if saved <= frame.sp <= iret:
+        words = linux.memory.read(iret, IRET_SIZE)
+        registers = saved_registers(words, IRET_FRAME, f"interrupt frame {iret:#x}")
+        return _checked(_User(registers, iret, IretWordsPushed()))
+
+    is_pushing = symbol == _SWITCHED and iret < frame.sp <= iret + IRET_SIZE
+    return _from_rcx(frame, _kept_sp(linux, stacks)) if is_pushing else None
+
+
+def _after_restoring(linux: Linux, frame: Frame, symbol: str, own: Stack) -> _User | None:
+    """On the entry stack, which exit code goes over to with the user's registers restored."""
+    saved = task_registers(linux, own)
     registers = saved_registers(linux.memory.read(saved, PT_REGS_SIZE), PT_REGS, f"pt_regs {saved:#x}")
-    if symbol != _RESTORE and frame.registers.get("rcx", registers["rip"]).value != registers["rip"].value:
+
+    # Unless it leaves by iret, rcx is the ip that sysret goes to: another one is of another system call.
+    rcx = frame.registers.get("rcx")
+    if symbol != _RESTORE and rcx is not None and rcx.value != registers["rip"].value:
         return None
     return _checked(_User(registers, saved + PT_REGS["rip"], UserRegistersRestored()))
 
