@@ -10,13 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import BadAddress, OrcdbgError
+from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.frames import detail
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.stacks import Stack, StackKind
-from orcdbg.kernel.tasks import Task, all_task_addresses, read_task
+from orcdbg.kernel.tasks import MAX_NODES, Task, all_task_addresses, read_task
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_slide
@@ -190,7 +191,7 @@ class EmbeddedKernel:
             stacks = stacks_of(linux, address, cpu)
             if any(stack.holds(sp) or stack.holds(sp - 8) for stack in stacks):
                 return read_task(linux, address), stacks
-        for address in all_task_addresses(linux):
+        for address in all_task_addresses(linux, Budget(MAX_NODES)):
             stacks = stacks_of(linux, address, None)
             if any(stack.holds(sp) for stack in stacks):
                 return read_task(linux, address), stacks

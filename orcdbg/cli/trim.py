@@ -97,4 +97,7 @@ def _trim_snapshot(options: Namespace) -> Result:
     tasks = [session.task(one) for one in wanted] if wanted else None
     _ask(session, tasks)
     choice = TrimChoice(tasks, options.all_stacks, options.text, options.zstd)
-    return write_trimmed(session, recorder, memory, choice, options.output)
+    trimmed = write_trimmed(session, recorder, memory, choice, options.output)
+    for problem in trimmed.problems:
+        warn(problem)
+    return trimmed

@@ -131,6 +131,8 @@ def _run(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         debugger.select(tasks[0])
         return frames.detail(debugger, arguments.why)
     result = stacks_result(debugger, [debugger.trace(task) for task in tasks])
+    # Where lists of code break off, addresses in that code are text to nobody, and frames are missing.
+    result = replace(result, problems=debugger.session.names.problems)
     if arguments.lines:
         positions, problems = positions_in(debugger.session, result.stacks)
         result = replace(result, positions=positions, problems=[*result.problems, *problems])
@@ -154,7 +156,7 @@ def _foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if not tasks:
         raise NotFound("task", " ".join(filters), "`ps` lists them")
     traces = debugger.session.unwinder.traces(tasks)
-    problems = debugger.session.task_problems
+    problems = [*debugger.session.task_problems, *debugger.session.names.problems]
     result = stacks_result(debugger, traces)
     return choosing.chosen(replace(result, problems=problems), arguments)
 

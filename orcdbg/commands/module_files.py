@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from orcdbg.base.errors import Mismatch, NotFound, OrcdbgError, UsageError
+from orcdbg.base.errors import Corrupt, Mismatch, NotFound, OrcdbgError, UsageError
 from orcdbg.formats.elf import parse_notes
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.vmlinux import open_source
@@ -49,6 +49,9 @@ def audit_modules(session: Session, folder: str | None) -> tuple[dict[str, Audit
         try:
             if folder is None:
                 raise NotFound("module file", module.name, "--modules DIR names where the .ko files are")
+            if module.name in found:
+                # No two modules have one name; thousands of false ones would each take a file's audit.
+                raise Corrupt(f"another module of this name was audited, this one is at {module.address:#x}")
             found[module.name] = _audit(session, module, files, trampolines)
         except OrcdbgError as error:
             without[module.name] = f"{error.message}; {error.hint}" if error.hint else error.message

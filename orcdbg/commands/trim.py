@@ -6,8 +6,9 @@ import contextlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from orcdbg.base.errors import MemoryFault, OrcdbgError, UsageError
+from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.walks import Budget
 from orcdbg.commands.writing import replacing
 from orcdbg.formats.core_writing import PAGE, write_core
 from orcdbg.formats.elf import Note
@@ -21,6 +22,9 @@ from orcdbg.trim import essential_memory as essentials
 from orcdbg.unwind.frame import StackTrace
 
 _LINE = 64
+# What memory says may be kept: of one range, as of a module whose size is a lie, and in all. A million tasks' stacks.
+MAX_RANGE_PAGES = 1 << 15
+MAX_PAGES = 1 << 20
 # What crash and drgn ask for before they look at any task.
 _VARIABLES = (
     *("linux_banner", "init_uts_ns", "saved_command_line", "__per_cpu_offset", "__per_cpu_start", "__per_cpu_end"),
@@ -73,13 +77,14 @@ class TrimChoice:
 
 @dataclass(frozen=True, slots=True)
 class Trimmed:
-    """A trimmed snapshot: bytes of its file, of memory in it, and how much could not be had."""
+    """A trimmed snapshot: bytes of its file, of memory in it, how much could not be had, and what was left out and why."""
 
     path: str
     size: int
     kept: int
     stacks: int
     missing: int
+    problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,11 +105,23 @@ class _Keeper:
         self._memory = memory
         self.missing = 0
         self.blank: set[int] = set()
+        self._kept, self._blank = Budget(MAX_PAGES), Budget(MAX_PAGES)
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines for what was left out because memory claims too much."""
+        return [*self._kept.lines(), *self._blank.lines()]
 
     def leave_blank(self, ranges: Iterable[tuple[int, int]]) -> None:
         """Notes the pages of virtual (address, size) ranges as there but left out."""
         for address, size in ranges:
-            for page in range(address // PAGE, (address + size - 1) // PAGE + 1):
+            pages = range(address // PAGE, (address + size - 1) // PAGE + 1)
+            if len(pages) > MAX_RANGE_PAGES:
+                self._blank.note_error("a range to leave blank", address, Corrupt(f"{size} bytes"))
+                continue
+            if not self._blank.take("pages to leave blank", address, len(pages)):
+                return
+            for page in pages:
                 with contextlib.suppress(MemoryFault):
                     self.blank.add(self._memory.translate(page * PAGE) // PAGE)
 
@@ -112,6 +129,11 @@ class _Keeper:
         """Reads virtual (address, size) ranges, page by page; what is not there is counted."""
         for address, size in ranges:
             end = address + size
+            if size // PAGE > MAX_RANGE_PAGES:
+                self._kept.note_error("a range to keep", address, Corrupt(f"{size} bytes"))
+                continue
+            if not self._kept.take("pages to keep", address, 1 + size // PAGE):
+                return
             while address < end:
                 length = min(end - address, PAGE - address % PAGE)
                 try:
@@ -233,4 +255,4 @@ def write_trimmed(session: Session, recorder: Recorder, memory: AddressSpace, ch
         else:
             write_core(file, kept, runs, read)
         size = file.tell()
-    return Trimmed(path, size, sum(end - start for start, end in ranges), stacks, keeper.missing)
+    return Trimmed(path, size, sum(end - start for start, end in ranges), stacks, keeper.missing, keeper.problems)

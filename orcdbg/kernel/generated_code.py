@@ -12,11 +12,14 @@ import functools
 from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
-from orcdbg.base.errors import Corrupt, OrcdbgError
+from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u64
+from orcdbg.base.walks import Budget, Chain
 from orcdbg.kernel.linux import Linux
 
-MAX_ITEMS = 1 << 14
+# Of each of the three kinds. Machines that trace a lot have some thousand probes or BPF programs; a false node costs up to
+# 60 us, and the first address that is no other text pays for all.
+MAX_ITEMS = 1 << 15
 MAX_SIZE = 1 << 20
 PAGE = 4096
 _BUCKETS = 64
@@ -60,17 +63,19 @@ class MadeCodes:
     @functools.cached_property
     def all(self) -> list[MadeCode]:
         """All of it, in order of address; a list that breaks off leaves a line in `problems`."""
-        readers: tuple[tuple[str, Callable[[], Iterator[MadeCode]]], ...] = (
+        readers: tuple[tuple[str, Callable[[Budget], Iterator[MadeCode]]], ...] = (
             ("ftrace_ops_list", self._trampolines),
             ("kprobe_table", self._slots),
             ("bpf_kallsyms", self._programs),
         )
         found: list[MadeCode] = []
         for name, read in readers:
+            budget = Budget(MAX_ITEMS)
             try:
-                found.extend(one for one in read() if 0 < one.end - one.start <= MAX_SIZE and one.start >> 63)
+                found.extend(one for one in read(budget) if 0 < one.end - one.start <= MAX_SIZE and one.start >> 63)
             except OrcdbgError as error:
                 self.problems.append(f"{name}: {error}")
+            self.problems += [f"{name}: {line}" for line in budget.lines()]
         return sorted(found, key=lambda one: one.start)
 
     def at(self, address: int) -> MadeCode | None:
@@ -85,55 +90,51 @@ class MadeCodes:
     def _starts(self) -> list[int]:
         return [one.start for one in self.all]
 
-    def _trampolines(self) -> Iterator[MadeCode]:
+    def _trampolines(self, budget: Budget) -> Iterator[MadeCode]:
         """The trampolines of ftrace's operations (create_trampoline)."""
         linux = self._linux
         first, end = linux.find_address("ftrace_ops_list"), linux.find_address("ftrace_list_end")
         if first is None or end is None or not linux.types.has("ftrace_ops", "trampoline_size"):
             return
-        operation, seen = read_u64(linux.memory, first), set[int]()
-        while operation not in (0, end):
-            if operation in seen or len(seen) > MAX_ITEMS:
-                raise Corrupt(f"the list of ftrace operations runs in a circle at {operation:#x}")
-            seen.add(operation)
-            flags = linux.member("ftrace_ops", "flags", operation)
-            start = linux.member("ftrace_ops", "trampoline", operation)
-            if start and flags & _ALLOC_TRAMP:
+        for operation in operations(linux, read_u64(linux.memory, first), end, budget):
+            try:
+                flags = linux.member("ftrace_ops", "flags", operation)
+                start = linux.member("ftrace_ops", "trampoline", operation)
                 size = linux.member("ftrace_ops", "trampoline_size", operation)
+            except MemoryFault as error:
+                budget.note_error("an ftrace operation", operation, error)
+                continue
+            if start and flags & _ALLOC_TRAMP:
                 template = "ftrace_regs_caller" if flags & _SAVE_REGS else "ftrace_caller"
                 origin, copied = self._template(template)
                 name = "ftrace_trampoline"
                 yield MadeCode(CodeKind.FTRACE, start, start + size, name, "__builtin__ftrace", origin, copied)
-            operation = linux.member("ftrace_ops", "next", operation)
 
     def _template(self, name: str) -> tuple[int, int]:
         start, end = self._linux.address(name), self._linux.address(f"{name}_end")
         return start, min(max(end - start, 0), PAGE)
 
-    def _slots(self) -> Iterator[MadeCode]:
+    def _slots(self, budget: Budget) -> Iterator[MadeCode]:
         """The slots of all probes in the table, armed or not: a CPU may still be in one."""
         linux = self._linux
         table = linux.find_address("kprobe_table")
         if table is None or not linux.types.has("kprobe", "ainsn.insn"):
             return
-        pages = self._pages("kprobe_insn_slots"), self._pages("kprobe_optinsn_slots")
-        for bucket in range(_BUCKETS):
-            node, seen = read_u64(linux.memory, table + 8 * bucket), set[int]()
-            while node:
-                if node in seen or len(seen) > MAX_ITEMS:
-                    raise Corrupt(f"the list of kprobes at {table + 8 * bucket:#x} runs in a circle")
-                seen.add(node)
-                yield from self._slots_of(node - linux.types.offset("kprobe", "hlist"), *pages)
-                node = read_u64(linux.memory, node)
+        pages = self._pages("kprobe_insn_slots", budget), self._pages("kprobe_optinsn_slots", budget)
+        for probe in probes(linux, table, budget):
+            try:
+                yield from self._slots_of(probe, *pages)
+            except MemoryFault as error:
+                budget.note_error("a kprobe", probe, error)
 
-    def _pages(self, cache: str) -> tuple[frozenset[int], int]:
+    def _pages(self, cache: str, budget: Budget) -> tuple[frozenset[int], int]:
         """The pages of a cache of slots, and the size of one slot."""
         linux = self._linux
         address = linux.find_address(cache)
         if address is None:
             return frozenset(), 0
         head = address + linux.types.offset("kprobe_insn_cache", "pages")
-        pages = linux.walk_list(head, "kprobe_insn_page", "list")
+        pages = linux.walk_list(head, "kprobe_insn_page", "list", budget)
         size = linux.member("kprobe_insn_cache", "insn_size", address)
         return frozenset(linux.member("kprobe_insn_page", "insns", page) for page in pages), min(size, PAGE)
 
@@ -157,14 +158,49 @@ class MadeCodes:
             end = slot + detours[1]
             yield MadeCode(CodeKind.OPTPROBE, slot, end, "kprobe_optinsn_page", owner, address, head, min(size, 64))
 
-    def _programs(self) -> Iterator[MadeCode]:
+    def _programs(self, budget: Budget) -> Iterator[MadeCode]:
         """BPF programs, trampolines and dispatchers, as far as the kernel has names for them."""
         linux = self._linux
         head = linux.find_address("bpf_kallsyms")
         if head is None or not linux.types.has("bpf_ksym", "lnode"):
             return
-        for number, symbol in enumerate(linux.walk_list(head, "bpf_ksym", "lnode")):
-            if number > MAX_ITEMS:
-                raise Corrupt(f"more than {MAX_ITEMS} BPF symbols")
-            start, end = linux.member("bpf_ksym", "start", symbol), linux.member("bpf_ksym", "end", symbol)
-            yield MadeCode(CodeKind.BPF, start, end, linux.text_member("bpf_ksym", "name", symbol), "bpf")
+        for symbol in linux.walk_list(head, "bpf_ksym", "lnode", budget):
+            try:
+                start, end = linux.member("bpf_ksym", "start", symbol), linux.member("bpf_ksym", "end", symbol)
+                yield MadeCode(CodeKind.BPF, start, end, linux.text_member("bpf_ksym", "name", symbol), "bpf")
+            except MemoryFault as error:
+                budget.note_error("a BPF symbol", symbol, error)
+
+
+def operations(linux: Linux, first: int, end: int, budget: Budget) -> Iterator[int]:
+    """Addresses of ftrace's operations (`ftrace_ops_list`), in the order in which the kernel looks through them.
+
+    Args:
+        linux: the kernel.
+        first: the first operation's address.
+        end: address of `ftrace_list_end`, which ends the list.
+        budget: what the walk draws on.
+    """
+
+    def next_of(operation: int) -> int:
+        return linux.member("ftrace_ops", "next", operation)
+
+    yield from Chain(first, next_of, budget, "the list of ftrace operations", ends=(0, end))
+
+
+def probes(linux: Linux, table: int, budget: Budget) -> Iterator[int]:
+    """Addresses of the kprobes in the hash table at `table` (`kprobe_table` in kernel/kprobes.c), by bucket.
+
+    All buckets draw on one budget, and none may lead into another's chain.
+    """
+    offset = linux.types.offset("kprobe", "hlist")
+    seen: set[int] = set()
+    for head in range(table, table + 8 * _BUCKETS, 8):
+        what = f"the list of kprobes at {head:#x}"
+        try:
+            first = read_u64(linux.memory, head)
+        except MemoryFault as error:
+            budget.note_error(what, head, error)
+            continue
+        for node in linux.chain(first, budget, what, seen=seen):
+            yield node - offset

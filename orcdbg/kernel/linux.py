@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Container, Iterator
 
-from orcdbg.base.errors import Corrupt, NotFound
+from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, read_u64
+from orcdbg.base.walks import Budget, Chain
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.table import Symbol, SymbolTable
-
-MAX_LIST = 1 << 22
 
 
 class Linux:
@@ -87,18 +87,30 @@ class Linux:
             "utf-8", "backslashreplace"
         )
 
-    def walk_list(self, head: int, struct: str, path: str) -> Iterator[int]:
-        """Addresses of the structures on a `list_head` list.
+    def walk_list(self, head: int, struct: str, path: str, budget: Budget) -> Iterator[int]:
+        """Addresses of the structures on a `list_head` list (include/linux/list.h); what ends it early is the budget's.
+
+        Args:
+            head: address of the list's head.
+            struct: what is on the list.
+            path: of its `list_head` member.
+            budget: what the walk draws on.
 
         Raises:
-            Corrupt: the list does not come back to its head.
+            NotFound: the structure has no such member.
         """
         offset = self.types.offset(struct, path)
-        seen = {head}
-        node = read_u64(self.memory, head)
-        while node != head:
-            if node in seen or len(seen) > MAX_LIST:
-                raise Corrupt(f"the list of {struct}.{path} at {head:#x} runs in a circle at {node:#x}")
-            seen.add(node)
+        what = f"the list of {struct}.{path} at {head:#x}"
+        try:
+            first = read_u64(self.memory, head)
+        except MemoryFault as error:
+            budget.note_error(what, head, error)
+            return
+        for node in self.chain(first, budget, what, ends=(head,)):
             yield node - offset
-            node = read_u64(self.memory, node)
+
+    def chain(
+        self, first: int, budget: Budget, what: str, ends: Container[int] = (0,), seen: set[int] | None = None
+    ) -> Chain:
+        """The nodes of a list each of which begins with the address of the next: `list_head`, `hlist_node`, `llist_node`."""
+        return Chain(first, functools.partial(read_u64, self.memory), budget, what, ends, seen)

@@ -12,6 +12,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import U64, read_u64
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.symbols.btf import Member
 
@@ -21,6 +22,10 @@ _ID_MASK = (1 << _STATE_SHIFT) - 1
 _ID_SIZE = 8
 _MAX_COUNT_BITS, _MAX_SIZE_BITS = 20, 31
 _MAX_PROBLEMS = 10
+# A log of 16 MiB, 32 times a distribution's, holds some 2^17 records; a ring of 2^20 false ones would cost a minute.
+MAX_RECORDS = 1 << 18
+# Each record has up to 64 KiB of text, and all together lie side by side in the ring; false ones may all lie in one place.
+MAX_TEXT = 64 << 20
 _CPU_CALLER = 0x8000_0000
 
 
@@ -59,10 +64,12 @@ class _Buffer:
         self._descriptors = _Ring(self._number("desc_ring.count_bits"), self._number("desc_ring.descs"))
         self._text = _Ring(self._number("text_data_ring.size_bits"), self._number("text_data_ring.data"))
         self._infos = self._number("desc_ring.infos")
+        self._budget = Budget(MAX_RECORDS, MAX_TEXT)
         if not (0 < self._descriptors.bits <= _MAX_COUNT_BITS and 0 < self._text.bits <= _MAX_SIZE_BITS):
             raise Corrupt(
                 f"the log buffer at {address:#x} claims 2^{self._descriptors.bits} records in 2^{self._text.bits} bytes"
             )
+        self.left_out = 0
         types = linux.types
         self._sizes = types.size("prb_desc"), types.size("printk_info")
         self._info = {name: m for name, m in types.members("printk_info").items() if name in _FACTS}
@@ -71,12 +78,13 @@ class _Buffer:
         return self._linux.member("printk_ringbuffer", path, self._at)
 
     def ids(self) -> range:
-        """Numbers of the descriptors between tail and head."""
+        """Numbers of the descriptors between tail and head, the newest where there are too many; `left_out` counts others."""
         head, tail = self._number("desc_ring.head_id") & _ID_MASK, self._number("desc_ring.tail_id") & _ID_MASK
         count = (head - tail & _ID_MASK) + 1
         if count > self._descriptors.mask + 1:
             raise Corrupt(f"the log buffer at {self._at:#x} claims {count} records of {self._descriptors.mask + 1}")
-        return range(tail, tail + count)
+        self.left_out = max(count - MAX_RECORDS, 0)
+        return range(tail + self.left_out, tail + count)
 
     def record(self, number: int) -> LogRecord | None:
         """The record of a descriptor; None for one that is being written, or was given back."""
@@ -102,7 +110,8 @@ class _Buffer:
             at, size = 0, end & mask  # the text did not fit before the ring's end, and begins anew
         if not _ID_SIZE <= size <= mask + 1 or at + size > mask + 1:
             raise Corrupt(f"log record {number}: text from {begin:#x} to {end:#x} of a ring of {mask + 1} bytes")
-        block = self._linux.memory.read(self._text.address + at & U64, size)
+        place, used = self._text.address + at & U64, min(size, _ID_SIZE + length)
+        block = self._budget.read(self._linux.memory, place, used, "text of the log")
         if int.from_bytes(block[:_ID_SIZE], "little") & _ID_MASK != number & _ID_MASK:
             raise Corrupt(f"log record {number}: its text is of another record")
         return block[_ID_SIZE : _ID_SIZE + length].decode("utf-8", "backslashreplace")
@@ -137,18 +146,20 @@ def read_log(linux: Linux) -> tuple[list[LogRecord], list[str]]:
         raise NotFound("log buffer", "prb")
     buffer = _Buffer(linux, read_u64(linux.memory, pointer))
     records: list[LogRecord] = []
-    problems: list[str] = []
-    missed = 0
-    for number in buffer.ids():
+    unread: list[str] = []
+    # The newest first: where the budget is spent, the oldest are what is least missed.
+    for number in reversed(buffer.ids()):
         try:
             record = buffer.record(number)
         except (Corrupt, MemoryFault) as error:
-            missed += 1
-            if len(problems) < _MAX_PROBLEMS:
-                problems.append(str(error))
+            unread.append(str(error))
             continue
         if record is not None:
             records.append(record)
-    if missed > len(problems):
-        problems.append(f"{missed - len(problems)} more records cannot be read")
-    return records, problems
+
+    problems = unread[: -_MAX_PROBLEMS - 1 : -1]
+    if len(unread) > len(problems):
+        problems.append(f"{len(unread) - len(problems)} more records cannot be read")
+    if buffer.left_out:
+        problems.append(f"the log claims more than {MAX_RECORDS} records: the {buffer.left_out} oldest are left out")
+    return records[::-1], problems

@@ -5,16 +5,23 @@ from __future__ import annotations
 import functools
 from dataclasses import dataclass
 
-from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError
+import numpy as np
+
+from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32
+from orcdbg.base.walks import Budget
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.kernel.linux import Linux
 from orcdbg.symbols.table import ENTRY, Symbol, SymbolTable
 
-MAX_MODULES = 16384
+# A distribution's kernel loads some hundred of the 5,000 modules it has. Each false one costs 300 us.
+MAX_MODULES = 1 << 13
+# Of all modules of a kernel together. amdgpu, the largest, keeps some 20,000 symbols and 300,000 ORC rows; a false module
+# may claim a million of either, and a name is looked for in the tables of all.
 MAX_SYMBOLS = 1 << 20
 MAX_STRINGS = 8 << 20
-MAX_ORC_ROWS = 1 << 20
+MAX_STRINGS_IN_ALL = 64 << 20
+MAX_ORC_ROWS = 1 << 22
 # Order of `enum mod_mem_type`; only these two hold code.
 _TEXT, _INIT_TEXT = 0, 4
 
@@ -76,40 +83,64 @@ def list_modules(linux: Linux) -> tuple[list[Module], list[str]]:
     head = linux.find_address("modules")
     if head is None:
         return found, problems
+    budget = Budget(MAX_MODULES)
     try:
-        for address in linux.walk_list(head, "module", "list"):
-            if len(found) >= MAX_MODULES:
-                problems.append(f"more than {MAX_MODULES} modules: the rest is left out")
-                break
+        for address in linux.walk_list(head, "module", "list", budget):
             try:
                 found.append(read_module(linux, address))
             except MemoryFault as error:
                 problems.append(f"module at {address:#x}: {error}")
     except OrcdbgError as error:
         problems.append(f"the module list breaks off: {error}")
-    return found, problems
+    return found, [*problems, *(f"the module list breaks off: {line}" for line in budget.lines())]
+
+
+def symbols_budget() -> Budget:
+    """What the symbol tables of all modules of a kernel may hold together."""
+    return Budget(MAX_SYMBOLS, MAX_STRINGS_IN_ALL)
 
 
 class ModuleSymbols:
-    """A module's symbols, from the table the kernel keeps in memory (`struct mod_kallsyms`); read on first use."""
+    """A module's symbols, from the table the kernel keeps in memory (`struct mod_kallsyms`); read on first use.
 
-    def __init__(self, linux: Linux, module: Module) -> None:
+    Args:
+        linux: the kernel.
+        module: the module.
+        budget: what the tables of all modules draw on together.
+    """
+
+    def __init__(self, linux: Linux, module: Module, budget: Budget) -> None:
         self._linux = linux
         self.module = module
+        self._budget = budget
 
-    @functools.cached_property
+    @property
     def table(self) -> SymbolTable:
         """The symbols, at run-time addresses.
 
         Raises:
-            OrcdbgError: the table is not there, or cannot be read.
+            OrcdbgError: the table is not there, cannot be read, or is more than the budget has left.
         """
+        if isinstance(self._outcome, OrcdbgError):
+            raise self._outcome
+        return self._outcome
+
+    @functools.cached_property
+    def _outcome(self) -> SymbolTable | OrcdbgError:
+        """The table, or why there is none: asked again, that must not draw on the budget again."""
+        try:
+            return self._read()
+        except OrcdbgError as error:
+            return error
+
+    def _read(self) -> SymbolTable:
         linux, types = self._linux, self._linux.types
+        what = f"symbols of module {self.module.name} and others"
         kallsyms = linux.member("module", "kallsyms", self.module.address)
         count = read_u32(linux.memory, kallsyms + types.offset("mod_kallsyms", "num_symtab"))
         symtab = linux.member("mod_kallsyms", "symtab", kallsyms)
         strtab = linux.member("mod_kallsyms", "strtab", kallsyms)
-        entries = linux.memory.read(symtab, min(count, MAX_SYMBOLS) * ENTRY.itemsize)
+        entries = linux.memory.read(symtab, len(self._budget.entries(count, symtab, what)) * ENTRY.itemsize)
         strings = self._strings(entries, strtab)
         # The sections' headers are gone; the symbols' own section numbers tell text from nothing.
         sections = [Section("", 1, SHF_ALLOC | SHF_EXECINSTR, 0, 0, 0, 0, 0, 0)] * 256
@@ -117,9 +148,9 @@ class ModuleSymbols:
 
     def _strings(self, entries: bytes, strtab: int) -> bytes:
         """The string table, as far as the last name; its length is kept nowhere."""
-        offsets = [int.from_bytes(entries[i : i + 4], "little") for i in range(0, len(entries), ENTRY.itemsize)]
-        last = min(max(offsets, default=0), MAX_STRINGS)
-        head = self._linux.memory.read(strtab, last)
+        offsets = np.frombuffer(entries, dtype=ENTRY)["name"]
+        last = min(int(offsets.max(initial=0)), MAX_STRINGS)
+        head = self._budget.read(self._linux.memory, strtab, last, f"names of symbols of module {self.module.name}")
         try:
             return head + self._linux.memory.read(strtab + last, 256)
         except MemoryFault:
@@ -138,16 +169,25 @@ class ModuleSymbols:
         return found.symbol, min(found.symbol.address + found.size, end) - found.symbol.address
 
 
-def module_orc(linux: Linux, module: Module) -> tuple[bytes, int, bytes, int]:
+def orc_budget() -> Budget:
+    """How many ORC rows the modules of a kernel may have together."""
+    return Budget(MAX_ORC_ROWS)
+
+
+def module_orc(linux: Linux, module: Module, budget: Budget) -> tuple[bytes, int, bytes, int]:
     """A module's ORC arrays and their addresses: ips, address of ips, rows, address of rows.
 
+    Args:
+        linux: the kernel.
+        module: the module.
+        budget: what the rows of all modules draw on together.
+
     Raises:
-        OrcdbgError: the kernel keeps none, or they cannot be read.
+        OrcdbgError: the kernel keeps none, they cannot be read, or are more than the budget has left.
     """
     arch = module.address + linux.types.offset("module", "arch")
     count = linux.member("mod_arch_specific", "num_orcs", arch)
     ips = linux.member("mod_arch_specific", "orc_unwind_ip", arch)
     rows = linux.member("mod_arch_specific", "orc_unwind", arch)
-    if count > MAX_ORC_ROWS:
-        raise Corrupt(f"module {module.name} claims {count} ORC rows")
+    budget.entries(count, ips, f"ORC rows of module {module.name} and others")
     return linux.memory.read(ips, 4 * count), ips, linux.memory.read(rows, 6 * count), rows

@@ -6,9 +6,11 @@ import functools
 from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.intervals import Pieces
+from orcdbg.base.reading import U64
 from orcdbg.kernel.generated_code import PAGE, CodeKind, MadeCodes
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules
+from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules, symbols_budget
 
 
 class Location(NamedTuple):
@@ -46,16 +48,26 @@ class Names:
     @functools.cached_property
     def module_symbols(self) -> dict[int, ModuleSymbols]:
         """Symbols of each module, by the address of its `struct module`."""
-        return {module.address: ModuleSymbols(self._linux, module) for module in self.modules}
+        budget = symbols_budget()
+        return {module.address: ModuleSymbols(self._linux, module, budget) for module in self.modules}
 
     @functools.cached_property
     def image_range(self) -> tuple[int, int]:
         """Run-time addresses from `_text` to `_end`."""
         return self._linux.address("_text"), self._linux.address("_end")
 
+    @functools.cached_property
+    def _module_areas(self) -> tuple[Pieces, list[Module]]:
+        """The modules' areas, and the module of each; of overlapping ones the first in the kernel's order counts."""
+        areas = [(start, size, module) for module in reversed(self.modules) for start, size in module.ranges]
+        # Every word of every stack is looked up: one by one, thousands of false modules would cost minutes.
+        return Pieces([(start, min(start + size, U64)) for start, size, _ in areas]), [area[2] for area in areas]
+
     def module_at(self, address: int) -> Module | None:
         """The module whose memory holds the address."""
-        return next((module for module in self.modules if module.holds(address)), None)
+        pieces, modules = self._module_areas
+        found = pieces.find(address)
+        return None if found is None else modules[found.piece]
 
     def at(self, address: int) -> Location | None:
         """The symbol that holds a run-time address, or None."""

@@ -9,9 +9,13 @@ from typing import Any, NamedTuple
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, read_memory_pieces, read_u64
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 
 PF_KTHREAD = 0x0020_0000
+# Nodes of all task lists together; a thread is on its group's, a leader on two. Large machines run some 10^4 threads. A
+# snapshot with millions of false ones would take minutes in `ps` alone: each costs it some 40 us.
+MAX_NODES = 1 << 18
 # Bits of task_struct.__state and exit_state with the two letters that crash shows (include/linux/sched.h).
 _STATES = ((0x20, "ZO"), (0x10, "DE"), (0x01, "IN"), (0x04, "ST"), (0x08, "TR"), (0x40, "PA"))
 _UNINTERRUPTIBLE, _NOLOAD, _NEW = 0x02, 0x400, 0x800
@@ -188,26 +192,33 @@ def idle_tasks(linux: Linux) -> Iterator[int]:
             yield linux.member("rq", "idle", queue)
 
 
-def _threads(linux: Linux, leader: int) -> Iterator[int]:
+def _threads(linux: Linux, leader: int, budget: Budget) -> Iterator[int]:
     """A thread group's tasks, the leader first."""
     yield leader
     try:
         head = linux.member("task_struct", "signal", leader) + linux.types.offset("signal_struct", "thread_head")
-        yield from (task for task in linux.walk_list(head, "task_struct", "thread_node") if task != leader)
+        others = linux.walk_list(head, "task_struct", "thread_node", budget)
+        yield from (task for task in others if task != leader)
     except (NotFound, MemoryFault):
         return
 
 
-def all_task_addresses(linux: Linux) -> Iterator[int]:
-    """Addresses of all tasks: the swappers, then thread groups in the kernel's order."""
+def all_task_addresses(linux: Linux, budget: Budget) -> Iterator[int]:
+    """Addresses of all tasks: the swappers, then thread groups in the kernel's order.
+
+    Args:
+        linux: the kernel.
+        budget: what the list of groups and those of their threads draw on together; it has what ended one early.
+    """
     init = linux.address("init_task")
     seen: set[int] = set()
     for address in (init, *idle_tasks(linux)):
         if address not in seen:
             seen.add(address)
             yield address
-    for leader in linux.walk_list(init + linux.types.offset("task_struct", "tasks"), "task_struct", "tasks"):
-        for address in _threads(linux, leader):
+    groups = linux.walk_list(init + linux.types.offset("task_struct", "tasks"), "task_struct", "tasks", budget)
+    for leader in groups:
+        for address in _threads(linux, leader, budget):
             if address not in seen:
                 seen.add(address)
                 yield address
@@ -218,13 +229,15 @@ def list_tasks(linux: Linux) -> tuple[list[Task], list[str]]:
     tasks: list[Task] = []
     addresses: list[int] = []
     problems: list[str] = []
+    budget = Budget(MAX_NODES)
     try:
-        addresses.extend(all_task_addresses(linux))
+        addresses.extend(all_task_addresses(linux, budget))
+        broken = budget.lines()
     except OrcdbgError as error:
-        problems.append(f"the task list breaks off: {error}")
+        broken = [*budget.lines(), str(error)]
     for address, found in zip(addresses, TaskReader(linux).read_all(addresses), strict=True):
         if isinstance(found, Task):
             tasks.append(found)
         else:
-            problems.insert(len(problems) - bool(problems), f"task {address:#x}: {found}")
-    return tasks, problems
+            problems.append(f"task {address:#x}: {found}")
+    return tasks, [*problems, *(f"the task list breaks off: {line}" for line in broken)]

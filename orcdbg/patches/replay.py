@@ -24,7 +24,7 @@ from orcdbg.patches.mechanisms.ftrace import FtracePass, FtraceTrampolineCalls
 from orcdbg.patches.mechanisms.ftrace_state import FtraceState
 from orcdbg.patches.mechanisms.ibt_seal import IbtSealPass
 from orcdbg.patches.mechanisms.jump_labels import JumpLabelsPass
-from orcdbg.patches.mechanisms.kprobes import probe_passes
+from orcdbg.patches.mechanisms.kprobes import Probes, probe_passes
 from orcdbg.patches.mechanisms.mitigations import Mitigations
 from orcdbg.patches.mechanisms.module_calls import ModuleCalls, called, module_calls
 from orcdbg.patches.mechanisms.moved_instructions import optimise_old_nops
@@ -87,6 +87,16 @@ class Build:
     def module_calls(self) -> dict[int, ModuleCalls]:
         """What the modules call that are no part of this build."""
         return module_calls(self.linux)
+
+    @functools.cached_property
+    def tracing(self) -> FtraceState:
+        """What ftrace keeps, read once for the kernel's text and all modules'."""
+        return FtraceState(self.linux)
+
+    @functools.cached_property
+    def probes(self) -> Probes:
+        """The kprobes, likewise."""
+        return Probes(self.linux)
 
     def called_besides(self) -> U64Array:
         """The functions whose calls were counted for another reason than this build's tables, as they are now."""
@@ -282,12 +292,11 @@ def state_passes(build: Build) -> list[PatchPass]:
     passes += [*_static_call_sites(build)]
     if build.linux.symbols.find("__start_static_call_sites") is not None:
         passes.append(StaticCallTrampolines(image, _static_calls(build), build.static_calls))
-    tracing = FtraceState(linux)
     passes += [
-        FtracePass(image, linux, tracing, build.nops),
-        FtraceTrampolineCalls(image, linux, build.mitigations, tracing),
+        FtracePass(image, linux, build.tracing, build.nops),
+        FtraceTrampolineCalls(image, linux, build.mitigations, build.tracing),
     ]
-    return passes + probe_passes(linux)
+    return passes + probe_passes(build.probes)
 
 
 def lasting_passes(build: Build) -> list[PatchPass]:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import abc
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import numpy.typing as npt
@@ -114,8 +114,23 @@ def _free(owners: U8Array) -> npt.NDArray[np.bool_]:
     return free
 
 
+@runtime_checkable
+class FromMemory(Protocol):
+    """A pass whose places are listed in the snapshot's memory, where the list may break off."""
+
+    def unlisted(self) -> list[str]:
+        """Lines for why places may be missing, once they were asked for."""
+
+
 def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
-    """Runs a pass over all of its places inside a text: their number, and why some could not be replayed."""
+    """Runs a pass over all of its places inside a text: their number, and why some could not be replayed, or are missing."""
+    count, problems = _replay(the_pass, text)
+    if isinstance(the_pass, FromMemory):
+        problems += [f"{the_pass.mechanism}: not all of its sites are known: {line}" for line in the_pass.unlisted()]
+    return count, problems
+
+
+def _replay(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
     try:
         starts, sizes = the_pass.spans()
     except Undecidable as error:

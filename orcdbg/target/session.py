@@ -11,6 +11,7 @@ from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
+from orcdbg.base.walks import Budget
 from orcdbg.formats.callframe import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.debug_files import candidates
@@ -19,7 +20,7 @@ from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.modules import module_orc
+from orcdbg.kernel.modules import module_orc, orc_budget
 from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
 from orcdbg.orc.check import CheckReport
@@ -325,6 +326,11 @@ class Session:
     def _module_tables(self) -> dict[int, OrcTable | None]:
         return {}
 
+    @functools.cached_property
+    def _module_rows(self) -> Budget:
+        """What the ORC tables of all modules draw on."""
+        return orc_budget()
+
     def find_orc(self, address: int) -> OrcEntry | None:
         """The ORC entry the kernel itself would find for a run-time address."""
         if self.is_image_text(address):
@@ -334,7 +340,7 @@ class Session:
             return None
         if module.address not in self._module_tables:
             try:
-                ips, ips_at, rows, rows_at = module_orc(self.linux, module)
+                ips, ips_at, rows, rows_at = module_orc(self.linux, module, self._module_rows)
                 layout = self.orc_layout.layout
                 table = OrcTable(f"module {module.name}", ips, ips_at, rows, rows_at, layout)
             except OrcdbgError as error:

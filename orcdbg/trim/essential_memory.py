@@ -10,13 +10,19 @@ from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32, read_u64
+from orcdbg.base.walks import Budget, Tree
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.stacks import cpu_stacks, task_stack
 from orcdbg.kernel.tasks import Task, online_cpus
 
 Range = tuple[int, int]
-MAX_PIDS = 1 << 22
+# Nodes and entries of the pid table. One of all pids that there may be (2^22) has a node for each 64 of those in use; a
+# false entry costs 20 us.
+MAX_PIDS = 1 << 18
+# Pages of the table of memory sections, each of which describes some 32 GB.
+MAX_SECTION_PAGES = 1 << 12
+MAX_CACHES = 1 << 14  # a kernel has some 300
 MAX_AREA = 16 << 20
 MAX_RING = 64 << 20
 MAX_NOTES = 64
@@ -122,19 +128,23 @@ def pid_ranges(linux: Linux) -> Iterator[Range]:
     root = linux.member("pid_namespace", "idr.idr_rt.xa_head", namespace)
     node_size, slots_at = linux.types.size("xa_node"), linux.types.offset("xa_node", "slots")
     pid_size = linux.types.size("pid") + 64
-    pending, seen = [root], 0
-    while pending and seen < MAX_PIDS:
-        entry, seen = pending.pop(), seen + 1
-        if entry & 3 == 2:  # a node: xa_mk_node() sets bit 1
-            node = entry - 2
-            yield node, node_size
-            try:
-                slots = [read_u64(linux.memory, node + slots_at + 8 * i) for i in range(_SLOTS)]
-            except MemoryFault:
-                continue
-            pending += [slot for slot in slots if slot]
+
+    def slots_of(entry: int) -> list[int]:
+        if not _is_node(entry):
+            return []
+        slots = memoryview(linux.memory.read(entry - 2 + slots_at, 8 * _SLOTS)).cast("Q").tolist()
+        return [slot for slot in slots if slot]
+
+    for entry in Tree([root], slots_of, Budget(MAX_PIDS), "the pid table"):
+        if _is_node(entry):
+            yield entry - 2, node_size
         elif entry and not entry & 3:
             yield entry, pid_size
+
+
+def _is_node(entry: int) -> bool:
+    """Whether an entry of an xarray is one of its nodes: xa_mk_node() sets bit 1."""
+    return entry & 3 == 2
 
 
 def log_ranges(linux: Linux) -> Iterator[Range]:
@@ -189,9 +199,14 @@ def section_ranges(linux: Linux) -> Iterator[Range]:
     root = read_u64(linux.memory, variable)
     size = _sections_root_size(linux)
     yield root, size
+    budget = Budget(MAX_SECTION_PAGES)
     for at in range(0, size, PAGE):
         words = memoryview(linux.memory.read(root + at, PAGE)).cast("Q")
-        yield from ((page, PAGE) for page in words.tolist() if page)
+        for page in words.tolist():
+            if page and not budget.take("the table of memory sections", page):
+                return
+            if page:
+                yield page, PAGE
 
 
 def _sections_root_size(linux: Linux) -> int:
@@ -221,7 +236,7 @@ def cache_ranges(linux: Linux) -> Iterator[Range]:
         return
     hidden = linux.types.find("kmem_cache", "random")
     size = linux.types.size("kmem_cache")
-    for cache in linux.walk_list(head, "kmem_cache", "list"):
+    for cache in linux.walk_list(head, "kmem_cache", "list", Budget(MAX_CACHES)):
         end = size if hidden is None else hidden.offset
         yield cache, end
         if end < size:

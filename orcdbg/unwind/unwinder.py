@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import U64, read_memory_pieces
 from orcdbg.base.reasons import Reason
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, StackKind, task_registers, task_stack, task_stack_size
-from orcdbg.kernel.tasks import Task, all_task_addresses
+from orcdbg.kernel.tasks import MAX_NODES, Task, all_task_addresses
 from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
@@ -136,7 +137,7 @@ class Unwinder:
         sp = start.registers["rsp"].value
         if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
-            stacks += [stack for stack in self._all_task_stacks() if stack.holds(sp)]
+            stacks += [stack for stack in self._all_task_stacks if stack.holds(sp)]
         walk = self._judged(task, stacks, start, most)
         if walk.end is WalkEnd.STOPPED and len(walk.frames) < most:
             walk.frames += self._beyond(task, stacks, walk.frames[-1].sp if walk.frames else sp, len(walk.frames))
@@ -190,14 +191,18 @@ class Unwinder:
         is_running = task.address in self.running
         return StackTrace(task.address, task.pid, task.comm, cpu, is_running, "scan", numbered, End.STOPPED, OnlyText())
 
-    def _all_task_stacks(self) -> Iterator[Stack]:
+    @functools.cached_property
+    def _all_task_stacks(self) -> list[Stack]:
+        """Read once: a snapshot may have thousands of CPUs that stand on no stack of theirs, and many false tasks."""
+        stacks: list[Stack] = []
         try:
-            for address in all_task_addresses(self._linux):
+            for address in all_task_addresses(self._linux, Budget(MAX_NODES)):
                 stack = task_stack(self._linux, address)
                 if stack is not None:
-                    yield stack
+                    stacks.append(stack)
         except OrcdbgError:
-            return  # a task list that breaks off: the stacks before the break are the ones there are
+            pass  # a task list that breaks off: the stacks before the break are the ones there are
+        return stacks
 
     def _sleeping(self, task: Task) -> Walk:
         stack = task_stack(self._linux, task.address)

@@ -9,18 +9,24 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import clamped
+from orcdbg.base.walks import Budget
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.site import PatchPass, Undecidable
 
-MAX_NAMED = 1 << 16
+# Of each kind. Machines have some thousand BPF programs, and a handful of livepatches; each false one costs 30 us.
+MAX_NAMED = 1 << 15
 _FREED = (".init.text", ".exit.text", ".altinstr_aux", ".altinstr_replacement")
 
 
-def bpf_images(linux: Linux) -> list[tuple[str, int, int]]:
+def bpf_images(linux: Linux, budget: Budget) -> list[tuple[str, int, int]]:
     """Name, start and end of each generated BPF image (kernel/bpf/core.c: bpf_kallsyms).
+
+    Args:
+        linux: the kernel.
+        budget: what the walk draws on; it has what is missing.
 
     Raises:
         OrcdbgError: the list cannot be read.
@@ -29,16 +35,21 @@ def bpf_images(linux: Linux) -> list[tuple[str, int, int]]:
     if head is None or not linux.types.has("bpf_ksym", "lnode"):
         return []
     found = []
-    for image in linux.walk_list(head, "bpf_ksym", "lnode"):
-        name = linux.text_member("bpf_ksym", "name", image)
-        found.append((name, linux.member("bpf_ksym", "start", image), linux.member("bpf_ksym", "end", image)))
-        if len(found) >= MAX_NAMED:
-            break
+    for image in linux.walk_list(head, "bpf_ksym", "lnode", budget):
+        try:
+            name = linux.text_member("bpf_ksym", "name", image)
+            found.append((name, linux.member("bpf_ksym", "start", image), linux.member("bpf_ksym", "end", image)))
+        except MemoryFault as error:
+            budget.note_error("a BPF symbol", image, error)
     return found
 
 
-def livepatches(linux: Linux) -> list[int]:
+def livepatches(linux: Linux, budget: Budget) -> list[int]:
     """Addresses of the livepatches that are applied; they change text through ftrace alone (kernel/livepatch/core.c).
+
+    Args:
+        linux: the kernel.
+        budget: what the walk draws on; it has what is missing.
 
     Raises:
         OrcdbgError: the list cannot be read.
@@ -46,7 +57,7 @@ def livepatches(linux: Linux) -> list[int]:
     head = linux.find_address("klp_patches")
     if head is None or not linux.types.has("klp_patch", "list"):
         return []
-    return list(linux.walk_list(head, "klp_patch", "list"))
+    return list(linux.walk_list(head, "klp_patch", "list", budget))
 
 
 def freed_sites(image: Image, slide: int, passes: Sequence[PatchPass]) -> int:
@@ -68,11 +79,13 @@ def notes(linux: Linux) -> list[str]:
     """A line for each kind of code that is there and is not compared."""
     found = []
     for what, count in (("BPF images", bpf_images), ("livepatches, through ftrace", livepatches)):
+        budget = Budget(MAX_NAMED)
         try:
-            number = len(count(linux))
+            number = len(count(linux, budget))
         except OrcdbgError as error:
             found.append(f"{what}: not known: {error}")
             continue
         if number:
             found.append(f"{number} {what}")
+        found += [f"{what}: not all are known: {line}" for line in budget.lines()]
     return found

@@ -20,6 +20,8 @@ from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module, ModuleSymbols
 from orcdbg.patches.audit.account import AuditReport, MechanismCount, MemoryText, Replayed, compare
 from orcdbg.patches.mechanisms.call_depth import Pads
+from orcdbg.patches.mechanisms.ftrace_state import FtraceState
+from orcdbg.patches.mechanisms.kprobes import Probes
 from orcdbg.patches.mechanisms.module_calls import called
 from orcdbg.patches.mechanisms.nops import NopTable
 from orcdbg.patches.mechanisms.relocation import BuiltText
@@ -107,6 +109,16 @@ class ModuleBuild(Build):
         """The padding in all of the module's text: calls from any of its sections fill it."""
         text = self.module.text[0], sum(self.module.text)
         return Pads(self.image, self.linux, self.mitigations, text, self.kernel.pads)
+
+    @functools.cached_property
+    def tracing(self) -> FtraceState:
+        """The kernel's, which has the modules' records too."""
+        return self.kernel.tracing
+
+    @functools.cached_property
+    def probes(self) -> Probes:
+        """The kernel's likewise."""
+        return self.kernel.probes
 
     def called_besides(self) -> U64Array:
         """By other modules, by the kernel's static calls, and by the module's own as it was loaded."""

@@ -11,8 +11,9 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from orcdbg.base.errors import NotFound, OrcdbgError
+from orcdbg.base.errors import Corrupt, NotFound, OrcdbgError
 from orcdbg.base.reading import read_cstring
+from orcdbg.base.walks import Budget
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.site import Applied, Undecidable, WorkingText, make_spans
@@ -20,6 +21,7 @@ from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import repeated, section_sites
 
 _KINDS = {"runtime_ptr_": 8, "runtime_shift_": 1}
+MAX_CACHES = 1 << 14  # a kernel has some 300; the list is gone through for each constant that is named after one
 
 
 class RuntimeConstPass(Sweep):
@@ -61,12 +63,16 @@ def _cache_named(linux: Linux, name: str) -> int:
 
     Raises:
         NotFound: the kernel has no such cache.
+        Corrupt: the list of caches breaks off before one is found.
     """
+    budget = Budget(MAX_CACHES)
     wanted = name.strip("_")
-    for cache in linux.walk_list(linux.address("slab_caches"), "kmem_cache", "list"):
+    for cache in linux.walk_list(linux.address("slab_caches"), "kmem_cache", "list", budget):
         found = read_cstring(linux.memory, linux.member("kmem_cache", "name", cache), 64).decode("ascii", "replace")
         if found in (wanted, wanted.removesuffix("_cache")):
             return cache
+    if not budget.is_whole:
+        raise Corrupt("; ".join(budget.lines()))
     raise NotFound("variable or slab cache", name)
 
 

@@ -43,18 +43,28 @@ class FtracePass(Sweep):
 
     @functools.cached_property
     def _spans(self) -> Spans:
-        """The records' addresses; without records, every place where the build called __fentry__."""
+        """The records' addresses, and where their list breaks off every other place where the build called __fentry__."""
         try:
-            ips = self._state.records.ips
+            ips, is_whole = self._state.records.ips, self._state.has_all_records
         except Undecidable:
-            ips = calls_of(self._image, self._linux, "__fentry__")
+            ips, is_whole = np.empty(0, np.uint64), False
+        if not is_whole:
+            built = calls_of(self._image, self._linux, "__fentry__")
+            ips = np.concatenate([ips, np.setdiff1d(built, ips)])
         return make_spans(ips, np.full(len(ips), _SIZE))
+
+    def unlisted(self) -> list[str]:
+        """Why records, or what follows from them, may be missing."""
+        return self._state.problems()
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
         """A NOP where nothing traces, else a call of what does."""
         if self._nops is None:
             raise Undecidable("ideal_nops is not in the snapshot")
-        flags = self._state.records.flags[rows]
+        records = self._state.records
+        if len(rows) and int(rows.max()) >= len(records.ips):
+            raise Undecidable(f"a function's record is not known: {'; '.join(self._state.problems())}")
+        flags = records.flags[rows]
         enabled = (flags & np.uint64(ENABLED)) != 0
         quiet = rows[~enabled]
         yield Written(quiet, repeated(self._nops.atomic, len(quiet)))
@@ -88,13 +98,11 @@ class FtracePass(Sweep):
 
     def _trampolines(self, ips: U64Array) -> U64Array:
         """The trampoline of the first operation that traces each site."""
-        targets = np.zeros(len(ips), dtype=np.uint64)
-        for operation in self._state.operations if len(ips) else ():
-            mine = (targets == 0) & operation.traces(ips)
-            targets[mine] = operation.trampoline
-        if len(ips) and not targets.all():
-            raise Undecidable(f"no operation traces {int(ips[np.flatnonzero(targets == 0)[0]]):#x}")
-        return targets
+        known = self._state.trampolines if len(ips) else {}
+        missing = next((ip for ip in ips.tolist() if ip not in known), None)
+        if missing is not None:
+            raise Undecidable(f"no operation traces {missing:#x}")
+        return np.array([known[ip] for ip in ips.tolist()], dtype=np.uint64)
 
     def describe(self, row: int) -> Applied:
         """Whether the function is traced."""

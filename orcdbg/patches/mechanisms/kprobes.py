@@ -10,13 +10,16 @@ import functools
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from orcdbg.base.errors import Corrupt, OrcdbgError
+from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u64
+from orcdbg.base.walks import Budget
+from orcdbg.kernel import generated_code
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 
-_BUCKETS = 64
-MAX_PROBES = 1 << 20
+# All buckets together, and the list of those to be unoptimised. SystemTap and perf set up to some 10^4; a false probe costs
+# 60 us in an audit.
+MAX_PROBES = 1 << 16
 _GONE, _DISABLED, _OPTIMISED, _FTRACE = 1, 2, 4, 8
 
 
@@ -31,10 +34,20 @@ class Probe(NamedTuple):
 
 
 class Probes:
-    """The probes of one machine. Members raise Undecidable where the snapshot lacks them."""
+    """The probes of one machine. Members raise Undecidable where the snapshot lacks them.
+
+    `problems` are why those that were read may not be all.
+    """
 
     def __init__(self, linux: Linux) -> None:
         self._linux = linux
+        self._budget = Budget(MAX_PROBES)
+        self._leaving = Budget(MAX_PROBES)
+
+    @property
+    def problems(self) -> list[str]:
+        """Lines for what is known to be missing, once `armed` was asked for."""
+        return [f"kprobe_table: {line}" for line in (*self._budget.lines(), *self._leaving.lines())]
 
     @functools.cached_property
     def armed(self) -> list[Probe]:
@@ -46,25 +59,30 @@ class Probes:
         try:
             if linux.memory.read(linux.address("kprobes_all_disarmed"), 1) != b"\0":
                 return []
-            return [probe for head in range(_BUCKETS) for probe in self._bucket(table + 8 * head)]
+            return list(self._armed(table))
         except OrcdbgError as error:
             raise Undecidable(f"kprobe_table: {error}") from error
 
-    def _bucket(self, head: int) -> Iterator[Probe]:
+    def _armed(self, table: int) -> Iterator[Probe]:
+        for address in generated_code.probes(self._linux, table, self._budget):
+            try:
+                probe = self._probe(address)
+            except (MemoryFault, Corrupt) as error:
+                self._budget.note_error("a kprobe", address, error)
+                continue
+            if probe is not None:
+                yield probe
+
+    def _probe(self, address: int) -> Probe | None:
+        """The probe at an address; None for one that changed no text."""
         linux = self._linux
-        node = read_u64(linux.memory, head)
-        for _ in range(MAX_PROBES):
-            if not node:
-                return
-            address = node - linux.types.offset("kprobe", "hlist")
-            flags = linux.member("kprobe", "flags", address) & 0xFFFF_FFFF
-            if not flags & (_GONE | _DISABLED | _FTRACE):
-                at = linux.member("kprobe", "addr", address)
-                found = linux.symbols.at(at - linux.slide)
-                slot = self._slot(address) if flags & _OPTIMISED else 0
-                yield Probe(address, at, slot, found.symbol.name if found else hex(at), self._original(address, slot))
-            node = read_u64(linux.memory, node)
-        raise Corrupt(f"the list of kprobes at {head:#x} runs in a circle")
+        flags = linux.member("kprobe", "flags", address) & 0xFFFF_FFFF
+        if flags & (_GONE | _DISABLED | _FTRACE):
+            return None
+        at = linux.member("kprobe", "addr", address)
+        found = linux.symbols.at(at - linux.slide)
+        slot = self._slot(address) if flags & _OPTIMISED else 0
+        return Probe(address, at, slot, found.symbol.name if found else hex(at), self._original(address, slot))
 
     def _original(self, probe: int, slot: int) -> bytes:
         """What the probe keeps of the text it overwrote."""
@@ -80,6 +98,8 @@ class Probes:
         node = probe + linux.types.offset("optimized_kprobe", "list")
         waiting = read_u64(linux.memory, node) != node
         if waiting and node not in self._unoptimising:
+            if not self._leaving.is_whole:
+                raise Corrupt("whether its jump is written cannot be told, for unoptimizing_list breaks off")
             return 0
         return linux.member("optimized_kprobe", "optinsn.insn", probe)
 
@@ -90,7 +110,7 @@ class Probes:
         if head is None:
             return set()
         offset = self._linux.types.offset("optimized_kprobe", "list")
-        return {probe + offset for probe in self._linux.walk_list(head, "optimized_kprobe", "list")}
+        return {probe + offset for probe in self._linux.walk_list(head, "optimized_kprobe", "list", self._leaving)}
 
 
 class ProbePass:
@@ -106,6 +126,10 @@ class ProbePass:
     @functools.cached_property
     def _probes(self) -> list[Probe]:
         return [probe for probe in self._source.armed if bool(probe.slot) == self.is_optimized]
+
+    def unlisted(self) -> list[str]:
+        """Why places may be missing."""
+        return self._source.problems
 
     def originals(self) -> list[tuple[int, bytes]]:
         """Address and overwritten bytes of each probe."""
@@ -145,7 +169,6 @@ class OptprobesPass(ProbePass):
         return Applied(probe.symbol, f"kprobe {probe.probe:#x} is optimised, slot {probe.slot:#x}")
 
 
-def probe_passes(linux: Linux) -> list[PatchPass]:
+def probe_passes(probes: Probes) -> list[PatchPass]:
     """The passes for kprobes; an optimised probe overwrites what a plain one left."""
-    probes = Probes(linux)
     return [KprobesPass(probes), OptprobesPass(probes)]

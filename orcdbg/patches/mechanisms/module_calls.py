@@ -14,8 +14,9 @@ import numpy as np
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import self_relative
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.module_sections import module_sections
+from orcdbg.kernel.module_sections import MAX_SECTIONS_IN_ALL, module_sections
 from orcdbg.kernel.modules import Module, list_modules
 from orcdbg.patches.mechanisms.alternatives import AlternativeTable
 from orcdbg.patches.mechanisms.call_depth import PAD_SIZE, Pads, counts_alternatives
@@ -24,7 +25,10 @@ from orcdbg.patches.tables import branch_targets, built_bytes
 from orcdbg.patches.variables import read_words
 
 _CALL = 0xE8
-MAX_SITES = 1 << 20
+# Of all modules together: sections and static calls, and the bytes of their tables. A false module may claim the largest
+# of each that there may be, and there may be thousands.
+MAX_ENTRIES = MAX_SECTIONS_IN_ALL
+MAX_TABLES = 32 << 20
 
 
 class ModuleCalls(NamedTuple):
@@ -36,7 +40,8 @@ class ModuleCalls(NamedTuple):
 
 def module_calls(linux: Linux) -> dict[int, ModuleCalls]:
     """What each loaded module calls, by the address of its `struct module`."""
-    return {module.address: _called_by(linux, module) for module in list_modules(linux)[0]}
+    budget = Budget(MAX_ENTRIES, MAX_TABLES)
+    return {module.address: _called_by(linux, module, budget) for module in list_modules(linux)[0]}
 
 
 def called(calls: Iterable[ModuleCalls], pads: Pads) -> U64Array:
@@ -52,24 +57,24 @@ def called(calls: Iterable[ModuleCalls], pads: Pads) -> U64Array:
     return np.unique(np.concatenate([behind[pads.exist(behind)], *(one.functions for one in found)]))
 
 
-def _called_by(linux: Linux, module: Module) -> ModuleCalls:
+def _called_by(linux: Linux, module: Module, budget: Budget) -> ModuleCalls:
     """What a module calls; where that cannot be read, what it wrote shows as unexplained, which is the truth."""
     none = np.empty(0, np.uint64)
     try:
-        targets = _direct(linux, module, module_sections(linux, module))
+        targets = _direct(linux, module, module_sections(linux, module, budget), budget)
     except OrcdbgError:
         targets = none
     try:
-        return ModuleCalls(targets, _static(linux, module))
+        return ModuleCalls(targets, _static(linux, module, budget))
     except OrcdbgError:
         return ModuleCalls(targets, none)
 
 
-def _direct(linux: Linux, module: Module, sections: dict[str, int]) -> U64Array:
+def _direct(linux: Linux, module: Module, sections: dict[str, int], budget: Budget) -> U64Array:
     """Targets of the calls that the module's tables name."""
-    sites = self_relative(*_table(linux, module, sections, ".call_sites"))
+    sites = self_relative(*_table(linux, module, sections, ".call_sites", budget))
     if counts_alternatives(linux):
-        sites = np.concatenate([sites, _alternatives(linux, module, sections)])
+        sites = np.concatenate([sites, _alternatives(linux, module, sections, budget)])
     low, high = module.text[0], sum(module.text)
     sites = sites[(sites >= np.uint64(low)) & (sites < np.uint64(high))]
     rows: U8Array = built_bytes(linux.memory, sites, 5)
@@ -77,19 +82,21 @@ def _direct(linux: Linux, module: Module, sections: dict[str, int]) -> U64Array:
     return found
 
 
-def _alternatives(linux: Linux, module: Module, sections: dict[str, int]) -> U64Array:
+def _alternatives(linux: Linux, module: Module, sections: dict[str, int], budget: Budget) -> U64Array:
     """Alternatives, which may have become calls that were counted too (to 6.15)."""
     try:
-        found: U64Array = AlternativeTable(*_table(linux, module, sections, ".altinstructions")).sites
+        found: U64Array = AlternativeTable(*_table(linux, module, sections, ".altinstructions", budget)).sites
     except OrcdbgError:
         return np.empty(0, np.uint64)  # an unknown layout must not cost the calls of the other table
     return found
 
 
-def _table(linux: Linux, module: Module, sections: dict[str, int], name: str) -> tuple[bytes, int]:
+def _table(linux: Linux, module: Module, sections: dict[str, int], name: str, budget: Budget) -> tuple[bytes, int]:
     """The bytes of a section in memory and its address; empty where the module has none."""
     start = sections.get(name)
-    return (b"", 0) if start is None else (linux.memory.read(start, _size_of(sections, start, module)), start)
+    if start is None:
+        return b"", 0
+    return budget.read(linux.memory, start, _size_of(sections, start, module), f"{name} of modules"), start
 
 
 def _size_of(sections: dict[str, int], start: int, module: Module) -> int:
@@ -101,13 +108,14 @@ def _size_of(sections: dict[str, int], start: int, module: Module) -> int:
     return min([*later, area[1]]) - start
 
 
-def _static(linux: Linux, module: Module) -> U64Array:
+def _static(linux: Linux, module: Module, budget: Budget) -> U64Array:
     """Functions that the module's static call sites call."""
     count = linux.member("module", "num_static_call_sites", module.address) & 0xFFFF_FFFF
     table = linux.member("module", "static_call_sites", module.address)
-    if not table or not 0 < count <= MAX_SITES:
+    if not table or not count:
         return np.empty(0, np.uint64)
-    keys = self_relative(linux.memory.read(table, 8 * count), table, 8, 4)
+    data = budget.read(linux.memory, table, 8 * count, "static calls of modules")
+    keys = self_relative(data, table, 8, 4)
     calls = keys[(keys & np.uint64(1)) == 0] & ~np.uint64(3)
     found: U64Array = read_words(linux.memory, calls, 8).view("<u8").ravel()
     return found
