@@ -30,6 +30,7 @@ check: $(VENV)/test
 	$(BIN)/mypy
 	PYTHONPATH=. $(BIN)/lint-imports --config setup.cfg --no-logo
 	$(BIN)/python -m tests.house
+	$(BIN)/python -m tests.bounded_walks
 
 # Every module, package by package, with the question it answers: the first line of its docstring.
 map:

@@ -21,6 +21,7 @@ from orcdbg.unwind.frame import FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.walker import MAX_FRAMES, State
 
 MAX_PAGES, MAX_SECONDS = 1 << 20, 86_400
+MAX_FUNCTION = 1 << 16  # bytes of a function before an instruction that are gone through to show those next to it
 _IN_A_LINE = 2  # frames that a line of a trace tells of
 
 
@@ -127,17 +128,20 @@ class Emulation:
 
     def around(self, before: int, after: int) -> list[Instruction]:
         """The instructions next to where the CPU stands."""
-        location = self.session.names.at(self.emulator.ip)
-        at = location.start if location else self.emulator.ip
-        lines: list[Instruction] = []
+        ip = self.emulator.ip
+        location = self.session.names.at(ip)
+        # A false module may have one symbol, a gigabyte before.
+        at = location.start if location and ip - location.start <= MAX_FUNCTION else ip
+        earlier: list[Instruction] = []
+        later: list[Instruction] = []
         try:
-            while len([line for line in lines if line.address >= self.emulator.ip]) < after:
-                lines.append(self.instruction(at))
-                at = lines[-1].address + len(lines[-1].raw)
+            while len(later) < after:
+                line = self.instruction(at)
+                (earlier if at < ip else later).append(line)
+                at = line.address + len(line.raw)
         except MemoryFault:
             pass  # text that cannot be had ends the list
-        earlier = [line for line in lines if line.address < self.emulator.ip]
-        return earlier[-before:] + [line for line in lines if line.address >= self.emulator.ip]
+        return earlier[-before:] + later
 
 
 def with_version(old: Emulation, version: Version | None) -> Emulation:

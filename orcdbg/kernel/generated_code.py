@@ -120,8 +120,10 @@ class MadeCodes:
         table = linux.find_address("kprobe_table")
         if table is None or not linux.types.has("kprobe", "ainsn.insn"):
             return
-        pages = self._pages("kprobe_insn_slots", budget), self._pages("kprobe_optinsn_slots", budget)
+        pages: tuple[tuple[frozenset[int], int], ...] = ()
         for probe in probes(linux, table, budget):
+            # Most kernels have no probe, and many snapshots no such pages.
+            pages = pages or (self._pages("kprobe_insn_slots", budget), self._pages("kprobe_optinsn_slots", budget))
             try:
                 yield from self._slots_of(probe, *pages)
             except MemoryFault as error:
@@ -195,7 +197,8 @@ def probes(linux: Linux, table: int, budget: Budget) -> Iterator[int]:
     """
     offset = linux.types.offset("kprobe", "hlist")
     seen: set[int] = set()
-    for head in range(table, table + 8 * _BUCKETS, 8):
+    for number in range(_BUCKETS):
+        head = table + 8 * number
         what = f"the list of kprobes at {head:#x}"
         try:
             first = read_u64(linux.memory, head)

@@ -186,8 +186,8 @@ def module_orc(linux: Linux, module: Module, budget: Budget) -> tuple[bytes, int
         OrcdbgError: the kernel keeps none, they cannot be read, or are more than the budget has left.
     """
     arch = module.address + linux.types.offset("module", "arch")
-    count = linux.member("mod_arch_specific", "num_orcs", arch)
+    claimed = linux.member("mod_arch_specific", "num_orcs", arch)
     ips = linux.member("mod_arch_specific", "orc_unwind_ip", arch)
     rows = linux.member("mod_arch_specific", "orc_unwind", arch)
-    budget.entries(count, ips, f"ORC rows of module {module.name} and others")
+    count = len(budget.entries(claimed, ips, f"ORC rows of module {module.name} and others"))
     return linux.memory.read(ips, 4 * count), ips, linux.memory.read(rows, 6 * count), rows
