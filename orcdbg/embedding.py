@@ -17,7 +17,7 @@ from orcdbg.commands.registry import Registry
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.stacks import Stack, StackKind
-from orcdbg.kernel.tasks import MAX_NODES, Task, all_task_addresses, read_task
+from orcdbg.kernel.tasks import MAX_TASKS, Task, all_task_addresses, read_task
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_slide
@@ -191,7 +191,7 @@ class EmbeddedKernel:
             stacks = stacks_of(linux, address, cpu)
             if any(stack.holds(sp) or stack.holds(sp - 8) for stack in stacks):
                 return read_task(linux, address), stacks
-        for address in all_task_addresses(linux, Budget(MAX_NODES)):
+        for address in all_task_addresses(linux, Budget(MAX_TASKS)):
             stacks = stacks_of(linux, address, None)
             if any(stack.holds(sp) for stack in stacks):
                 return read_task(linux, address), stacks

@@ -48,7 +48,7 @@ class WalkProblem:
 
     def __str__(self) -> str:
         if self.end is WalkEnd.SPENT:
-            return f"{self.what}: more than {self.limit}, far more than a kernel has: the rest is left out"
+            return f"{self.what}: more than {self.limit}: the rest is left out"
         if self.end is WalkEnd.CIRCLE:
             return f"{self.what} runs in a circle at {self.address:#x}"
         return f"{self.what} at {self.address:#x}: {self.why}"
@@ -70,6 +70,7 @@ class Budget:
         size: bytes of tables in all.
 
     Attributes:
+        spare: nodes besides, by which lists that break off are walked from their other end.
         problems: of the walks under it, the first `MAX_PROBLEMS`.
         missed: how many more there were.
         is_spent: whether a walk asked for a node and got none.
@@ -83,6 +84,7 @@ class Budget:
         self.problems: list[WalkProblem] = []
         self.missed = 0
         self.is_spent = False
+        self.spare = nodes // 8
 
     @property
     def is_whole(self) -> bool:
@@ -99,6 +101,20 @@ class Budget:
             self.is_spent = True
             self.note(WalkProblem(what, WalkEnd.SPENT, address, self.limit))
         return False
+
+    def share(self, nodes: int) -> Budget:
+        """A budget for a part of the question, of no more than is left; `settle` gives it back."""
+        part = Budget(min(nodes, self.left))
+        part.spare = self.spare
+        return part
+
+    def settle(self, part: Budget) -> None:
+        """Takes what a part used, and its problems."""
+        self.left -= part.limit - part.left
+        self.spare = part.spare
+        self.missed += part.missed
+        for problem in part.problems:
+            self.note(problem)
 
     def note(self, problem: WalkProblem) -> None:
         """Keeps a problem, or counts it where there are many."""
@@ -200,6 +216,25 @@ class Chain:
                 return
 
         self.end = WalkEnd.ENDED
+
+
+def rest_of_list(last: int, previous_of: Callable[[int], int], head: int, seen: set[int], budget: Budget) -> list[int]:
+    """The nodes of a doubly linked list behind the place where it breaks off, in the list's order.
+
+    One changed word hides what is behind it only from one side. What ends this walk is no problem of its own: it ends where
+    the other one broke off.
+
+    Args:
+        last: address of the last node.
+        previous_of: reads the address of the one before.
+        head: the list's head.
+        seen: the nodes that are known.
+        budget: whose spare nodes it takes.
+    """
+    spare = Budget(budget.spare)
+    found = list(Chain(last, previous_of, spare, "", ends=(head,), seen=seen))
+    budget.spare = spare.left
+    return found[::-1]
 
 
 class Tree:

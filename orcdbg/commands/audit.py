@@ -31,6 +31,7 @@ def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """`patch audit`."""
     session = debugger.session
     kernel = session.audit()
+    kernel.problems += session.names.problems  # modules that are not known have no account
     modules, unaudited = audit_modules(session, arguments.modules)
     reports = [kernel, *modules.values()]
     ranges = [found for report in reports for found in (*report.unexplained_ranges, *report.mismatched_ranges)]

@@ -17,7 +17,9 @@ from orcdbg.commands.results import Disassembly, OrcAnswer, Result, Sites, SiteS
 from orcdbg.orc.cfa import bp_rule
 from orcdbg.orc.effective import Derived
 from orcdbg.patches.audit.account import RELOCATION
+from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.site import PatchSite
+from orcdbg.patches.sweep import FromMemory
 from orcdbg.target.session import Session
 from orcdbg.x86.decode import decode_one
 
@@ -147,6 +149,11 @@ def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     ]
     if arguments.changed:
         found = [state for state in found if state.memory is not None and state.memory != state.site.image]
+    for the_pass in session.ledger.passes if isinstance(session.ledger, PatchLedger) else ():
+        # Sites are listed as far as the kernel's own lists go; the listing has no place for where those break off.
+        lines = the_pass.unlisted() if isinstance(the_pass, FromMemory) else []
+        new = (f"{the_pass.mechanism}: not all of its sites are known: {line}" for line in lines)
+        session.warnings += [line for line in new if line not in session.warnings]
     return Sites(found, len(found))
 
 

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, read_u64
-from orcdbg.base.walks import Budget, Chain
+from orcdbg.base.walks import Budget, Chain, WalkEnd, rest_of_list
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.table import Symbol, SymbolTable
 
@@ -90,6 +90,8 @@ class Linux:
     def walk_list(self, head: int, struct: str, path: str, budget: Budget) -> Iterator[int]:
         """Addresses of the structures on a `list_head` list (include/linux/list.h); what ends it early is the budget's.
 
+        A list that breaks off is walked from its end too, up to the break.
+
         Args:
             head: address of the list's head.
             struct: what is on the list.
@@ -106,8 +108,21 @@ class Linux:
         except MemoryFault as error:
             budget.note_error(what, head, error)
             return
-        for node in self.chain(first, budget, what, ends=(head,)):
+        seen: set[int] = set()
+        nodes = self.chain(first, budget, what, ends=(head,), seen=seen)
+        for node in nodes:
             yield node - offset
+        if nodes.end is not WalkEnd.ENDED:
+            yield from (node - offset for node in self._from_the_end(head, seen, budget))
+
+    def _from_the_end(self, head: int, seen: set[int], budget: Budget) -> list[int]:
+        def previous_of(node: int) -> int:
+            return read_u64(self.memory, node + 8)
+
+        try:
+            return rest_of_list(previous_of(head), previous_of, head, seen, budget)
+        except MemoryFault:
+            return []
 
     def chain(
         self, first: int, budget: Budget, what: str, ends: Container[int] = (0,), seen: set[int] | None = None

@@ -13,9 +13,9 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 
 PF_KTHREAD = 0x0020_0000
-# Nodes of all task lists together; a thread is on its group's, a leader on two. Large machines run some 10^4 threads. A
-# snapshot with millions of false ones would take minutes in `ps` alone: each costs it some 40 us.
-MAX_NODES = 1 << 18
+# Of processes, and of threads: large machines run some 10^4. A snapshot with millions of false ones would take minutes in
+# `ps` alone: each costs it some 15 us and 2 kB.
+MAX_TASKS = 1 << 17
 # Bits of task_struct.__state and exit_state with the two letters that crash shows (include/linux/sched.h).
 _STATES = ((0x20, "ZO"), (0x10, "DE"), (0x01, "IN"), (0x04, "ST"), (0x08, "TR"), (0x40, "PA"))
 _UNINTERRUPTIBLE, _NOLOAD, _NEW = 0x02, 0x400, 0x800
@@ -62,6 +62,7 @@ class _Members(NamedTuple):
 
 
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
+_MORE_THREADS = 64  # than signal_struct.nr_threads has, while threads come and go
 _MAX_GAP = 1024  # bytes between two members that are still read together
 _MEMBERS = {
     "state": ("__state", "state"),
@@ -196,9 +197,14 @@ def _threads(linux: Linux, leader: int, budget: Budget) -> Iterator[int]:
     """A thread group's tasks, the leader first."""
     yield leader
     try:
-        head = linux.member("task_struct", "signal", leader) + linux.types.offset("signal_struct", "thread_head")
-        others = linux.walk_list(head, "task_struct", "thread_node", budget)
+        signal = linux.member("task_struct", "signal", leader)
+        count = linux.first_member("signal_struct", ("nr_threads",), signal)
+        head = signal + linux.types.offset("signal_struct", "thread_head")
+        # One group whose list leads into false memory must not cost the threads of all others: the kernel counts them.
+        share = budget.share(budget.left if count is None else _MORE_THREADS + 2 * (count & 0x7FFF_FFFF))
+        others = linux.walk_list(head, "task_struct", "thread_node", share)
         yield from (task for task in others if task != leader)
+        budget.settle(share)
     except (NotFound, MemoryFault):
         return
 
@@ -208,7 +214,7 @@ def all_task_addresses(linux: Linux, budget: Budget) -> Iterator[int]:
 
     Args:
         linux: the kernel.
-        budget: what the list of groups and those of their threads draw on together; it has what ended one early.
+        budget: has what ended a list early. The list of groups draws on it, and those of all threads on as much again.
     """
     init = linux.address("init_task")
     seen: set[int] = set()
@@ -216,12 +222,14 @@ def all_task_addresses(linux: Linux, budget: Budget) -> Iterator[int]:
         if address not in seen:
             seen.add(address)
             yield address
+    threads = Budget(budget.limit)
     groups = linux.walk_list(init + linux.types.offset("task_struct", "tasks"), "task_struct", "tasks", budget)
     for leader in groups:
-        for address in _threads(linux, leader, budget):
+        for address in _threads(linux, leader, threads):
             if address not in seen:
                 seen.add(address)
                 yield address
+    budget.settle(threads)
 
 
 def list_tasks(linux: Linux) -> tuple[list[Task], list[str]]:
@@ -229,7 +237,7 @@ def list_tasks(linux: Linux) -> tuple[list[Task], list[str]]:
     tasks: list[Task] = []
     addresses: list[int] = []
     problems: list[str] = []
-    budget = Budget(MAX_NODES)
+    budget = Budget(MAX_TASKS)
     try:
         addresses.extend(all_task_addresses(linux, budget))
         broken = budget.lines()

@@ -12,7 +12,7 @@ from orcdbg.base.reasons import Reason
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, StackKind, task_registers, task_stack, task_stack_size
-from orcdbg.kernel.tasks import MAX_NODES, Task, all_task_addresses
+from orcdbg.kernel.tasks import MAX_TASKS, Task, all_task_addresses
 from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
@@ -196,7 +196,7 @@ class Unwinder:
         """Read once: a snapshot may have thousands of CPUs that stand on no stack of theirs, and many false tasks."""
         stacks: list[Stack] = []
         try:
-            for address in all_task_addresses(self._linux, Budget(MAX_NODES)):
+            for address in all_task_addresses(self._linux, Budget(MAX_TASKS)):
                 stack = task_stack(self._linux, address)
                 if stack is not None:
                     stacks.append(stack)

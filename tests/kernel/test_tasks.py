@@ -12,14 +12,14 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, read_memory_pieces
 from orcdbg.base.walks import Budget
 from orcdbg.cli.main import sample_files
-from orcdbg.kernel.tasks import MAX_NODES, Task, TaskReader, all_task_addresses, list_tasks, read_task
+from orcdbg.kernel.tasks import MAX_TASKS, Task, TaskReader, all_task_addresses, list_tasks, read_task
 from orcdbg.target.session import Session
 from tests.build.sample import changed_core
 
 
 def test_tasks_are_the_same_read_together_and_alone(sample: Session) -> None:
     """All members of all tasks."""
-    addresses = list(all_task_addresses(sample.linux, Budget(MAX_NODES)))
+    addresses = list(all_task_addresses(sample.linux, Budget(MAX_TASKS)))
     assert list(TaskReader(sample.linux).read_all(addresses)) == [read_task(sample.linux, a) for a in addresses]
     assert len(addresses) > 20
 
