@@ -256,24 +256,29 @@ class Tree:
         self._what = what
 
     def __iter__(self) -> Iterator[int]:
-        pending = list(self._roots)
         seen: set[int] = set()
+        pending = self._new(self._roots, seen)
 
         while pending:
             node = pending.pop()
-            if node in seen:
-                continue  # two ways to one node: the second shows nothing new
-
-            if not self._budget.take(self._what, node):
-                return
-
-            seen.add(node)
             yield node
 
             try:
-                pending += self._children_of(node)
+                pending += self._new(self._children_of(node), seen)
             except MemoryFault as error:
                 self._budget.note_error(self._what, node, error)
+
+    def _new(self, nodes: Iterable[int], seen: set[int]) -> list[int]:
+        """The nodes that no other way led to before, paid for at once: 64 of each would wait here otherwise."""
+        found: list[int] = []
+        for node in nodes:
+            if node in seen:
+                continue
+            if not self._budget.take(self._what, node):
+                break
+            seen.add(node)
+            found.append(node)
+        return found
 
 
 def entries_before_zero(word_at: Callable[[int], int], limit: int, address: int, what: str) -> int:

@@ -63,7 +63,7 @@ class FtracePass(Sweep):
             raise Undecidable("ideal_nops is not in the snapshot")
         records = self._state.records
         if len(rows) and int(rows.max()) >= len(records.ips):
-            raise Undecidable(f"a function's record is not known: {'; '.join(self._state.problems())}")
+            raise Undecidable(f"a function's record is not known: {next(iter(self._state.problems()), '')}")
         flags = records.flags[rows]
         enabled = (flags & np.uint64(ENABLED)) != 0
         quiet = rows[~enabled]
