@@ -77,8 +77,6 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/emulation/motions.py:Motions._watched": "the user's count",
     "orcdbg/emulation/motions.py:Motions.next": "the user's count",
     "orcdbg/emulation/pages.py:PageSource._replayed": "the halves of a page, down to a byte",
-    "orcdbg/orc/overlay.py:OrcOverlay.at": "made code stands for text that has rows: once around",
-    "orcdbg/orc/overlay.py:OrcOverlay._in_made_code": "made code stands for text that has rows: once around",
     "orcdbg/unwind/judge/calls.py:Calls.is_reached": "MAX_FUNCTIONS functions of MAX_TEXT bytes",
     "orcdbg/unwind/judge/pointers.py:Pointers._targets": "a function's split-off parts, each once",
     "orcdbg/unwind/scan.py:Scan.above": "MAX_ATTEMPTS walks, MAX_FRAMES frames",

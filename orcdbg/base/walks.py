@@ -22,7 +22,7 @@ MAX_PROBLEMS = 10
 MAX_BYTES = 64 << 20
 
 
-class WalkEnd(enum.Enum):
+class WalkOutcome(enum.Enum):
     """How a walk ended."""
 
     ENDED = "ended"
@@ -41,15 +41,15 @@ class WalkProblem:
     """
 
     what: str
-    end: WalkEnd
+    end: WalkOutcome
     address: int
     limit: int = 0
     why: str = ""
 
     def __str__(self) -> str:
-        if self.end is WalkEnd.SPENT:
+        if self.end is WalkOutcome.SPENT:
             return f"{self.what}: more than {self.limit}: the rest is left out"
-        if self.end is WalkEnd.CIRCLE:
+        if self.end is WalkOutcome.CIRCLE:
             return f"{self.what} runs in a circle at {self.address:#x}"
         return f"{self.what} at {self.address:#x}: {self.why}"
 
@@ -99,7 +99,7 @@ class Budget:
         self.left = 0
         if not self.is_spent:
             self.is_spent = True
-            self.note(WalkProblem(what, WalkEnd.SPENT, address, self.limit))
+            self.note(WalkProblem(what, WalkOutcome.SPENT, address, self.limit))
         return False
 
     def share(self, nodes: int) -> Budget:
@@ -125,7 +125,7 @@ class Budget:
 
     def note_error(self, what: str, address: int, error: Exception) -> None:
         """Keeps the error that a node, or what hangs on it, could not be read for."""
-        end = WalkEnd.UNREADABLE if isinstance(error, MemoryFault) else WalkEnd.CORRUPT
+        end = WalkOutcome.UNREADABLE if isinstance(error, MemoryFault) else WalkOutcome.CORRUPT
         self.note(WalkProblem(what, end, address, why=str(error)))
 
     def lines(self) -> list[str]:
@@ -141,7 +141,7 @@ class Budget:
             MemoryFault: it cannot be read.
         """
         if not 0 <= size <= self.size_left:
-            raise BudgetSpent(WalkProblem(f"bytes of {what}", WalkEnd.SPENT, address, self.size))
+            raise BudgetSpent(WalkProblem(f"bytes of {what}", WalkOutcome.SPENT, address, self.size))
         self.size_left -= size
         return memory.read(address, size)
 
@@ -152,7 +152,7 @@ class Budget:
             BudgetSpent: there are more than are left.
         """
         if not 0 <= count <= self.left:
-            raise BudgetSpent(WalkProblem(what, WalkEnd.SPENT, address, self.limit))
+            raise BudgetSpent(WalkProblem(what, WalkOutcome.SPENT, address, self.limit))
         self.left -= count
         return range(count)
 
@@ -190,19 +190,19 @@ class Chain:
         self._what = what
         self._ends = ends
         self._seen = set[int]() if seen is None else seen
-        self.end: WalkEnd | None = None
+        self.end: WalkOutcome | None = None
 
     def __iter__(self) -> Iterator[int]:
         node = self._first
 
         while node not in self._ends:
             if node in self._seen:
-                self.end = WalkEnd.CIRCLE
-                self._budget.note(WalkProblem(self._what, WalkEnd.CIRCLE, node))
+                self.end = WalkOutcome.CIRCLE
+                self._budget.note(WalkProblem(self._what, WalkOutcome.CIRCLE, node))
                 return
 
             if not self._budget.take(self._what, node):
-                self.end = WalkEnd.SPENT
+                self.end = WalkOutcome.SPENT
                 return
 
             self._seen.add(node)
@@ -211,11 +211,11 @@ class Chain:
             try:
                 node = self._next_of(node)
             except MemoryFault as error:
-                self.end = WalkEnd.UNREADABLE
+                self.end = WalkOutcome.UNREADABLE
                 self._budget.note_error(self._what, node, error)
                 return
 
-        self.end = WalkEnd.ENDED
+        self.end = WalkOutcome.ENDED
 
 
 def rest_of_list(last: int, previous_of: Callable[[int], int], head: int, seen: set[int], budget: Budget) -> list[int]:
@@ -296,4 +296,4 @@ def entries_before_zero(word_at: Callable[[int], int], limit: int, address: int,
     for number in range(limit + 1):
         if not word_at(number):
             return number
-    raise BudgetSpent(WalkProblem(what, WalkEnd.SPENT, address, limit))
+    raise BudgetSpent(WalkProblem(what, WalkOutcome.SPENT, address, limit))

@@ -7,7 +7,7 @@ from collections.abc import Container, Iterator
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import U64, AddressSpace, read_cstring, read_u64
-from orcdbg.base.walks import Budget, Chain, WalkEnd, rest_of_list
+from orcdbg.base.walks import Budget, Chain, WalkOutcome, rest_of_list
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.table import Symbol, SymbolTable
 
@@ -112,7 +112,7 @@ class Linux:
         nodes = self.chain(first, budget, what, ends=(head,), seen=seen)
         for node in nodes:
             yield node - offset
-        if nodes.end is not WalkEnd.ENDED:
+        if nodes.end is not WalkOutcome.ENDED:
             yield from (node - offset for node in self._from_the_end(head, seen, budget))
 
     def _from_the_end(self, head: int, seen: set[int], budget: Budget) -> list[int]:

@@ -15,7 +15,7 @@ from orcdbg.base.walks import (
     BudgetSpent,
     Chain,
     Tree,
-    WalkEnd,
+    WalkOutcome,
     WalkProblem,
     entries_before_zero,
     rest_of_list,
@@ -42,15 +42,15 @@ def test_a_list_that_ends_is_walked_whole_and_has_no_problem() -> None:
     """The budget is what it was, less the nodes."""
     budget = Budget(10)
     walk = chain({1: 2, 2: 3, 3: 0}, budget)
-    assert (list(walk), walk.end, budget.left, budget.is_whole) == ([1, 2, 3], WalkEnd.ENDED, 7, True)
+    assert (list(walk), walk.end, budget.left, budget.is_whole) == ([1, 2, 3], WalkOutcome.ENDED, 7, True)
 
 
 def test_a_circle_ends_where_it_closes() -> None:
     """Each node is met once, and the problem names the first that would be met again."""
     budget = Budget(10)
     walk = chain({1: 2, 2: 3, 3: 2}, budget)
-    assert (list(walk), walk.end) == ([1, 2, 3], WalkEnd.CIRCLE)
-    assert budget.problems == [WalkProblem("the list", WalkEnd.CIRCLE, 2)]
+    assert (list(walk), walk.end) == ([1, 2, 3], WalkOutcome.CIRCLE)
+    assert budget.problems == [WalkProblem("the list", WalkOutcome.CIRCLE, 2)]
 
 
 def test_a_budget_that_is_spent_keeps_what_there_is() -> None:
@@ -59,8 +59,8 @@ def test_a_budget_that_is_spent_keeps_what_there_is() -> None:
     following = {number: number + 1 for number in range(1, 100)}
     assert list(chain(following, budget)) == [1, 2, 3, 4, 5]
     walk = chain(following, budget)
-    assert (list(walk), walk.end) == ([], WalkEnd.SPENT)
-    assert budget.problems == [WalkProblem("the list", WalkEnd.SPENT, 6, 5)]
+    assert (list(walk), walk.end) == ([], WalkOutcome.SPENT)
+    assert budget.problems == [WalkProblem("the list", WalkOutcome.SPENT, 6, 5)]
     assert "more than 5" in budget.lines()[0]
 
 
@@ -75,8 +75,8 @@ def test_a_link_that_cannot_be_read_keeps_what_came_before() -> None:
     """The problem names the node whose link it is."""
     budget = Budget(10)
     walk = chain({1: 2, 2: 3}, budget)
-    assert (list(walk), walk.end) == ([1, 2, 3], WalkEnd.UNREADABLE)
-    assert [(one.end, one.address) for one in budget.problems] == [(WalkEnd.UNREADABLE, 3)]
+    assert (list(walk), walk.end) == ([1, 2, 3], WalkOutcome.UNREADABLE)
+    assert [(one.end, one.address) for one in budget.problems] == [(WalkOutcome.UNREADABLE, 3)]
 
 
 def test_chains_of_one_table_do_not_lead_into_each_other() -> None:
@@ -84,7 +84,7 @@ def test_chains_of_one_table_do_not_lead_into_each_other() -> None:
     budget, seen, following = Budget(100), set[int](), {1: 5, 2: 5, 5: 6, 6: 0}
     walks = [Chain(first, links(following), budget, "a bucket", seen=seen) for first in (1, 2)]  # type: ignore[arg-type]
     assert [list(walk) for walk in walks] == [[1, 5, 6], [2]]
-    assert [one.end for one in budget.problems] == [WalkEnd.CIRCLE]
+    assert [one.end for one in budget.problems] == [WalkOutcome.CIRCLE]
 
 
 def test_any_links_end_within_the_budget() -> None:
@@ -98,7 +98,7 @@ def test_any_links_end_within_the_budget() -> None:
         nodes = list(walk)
         assert len(nodes) == len(set(nodes)) <= budget.limit
         assert all(following[one] == other for one, other in itertools.pairwise(nodes))
-        assert (walk.end is WalkEnd.ENDED) == budget.is_whole == (following.get(nodes[-1]) == 0)
+        assert (walk.end is WalkOutcome.ENDED) == budget.is_whole == (following.get(nodes[-1]) == 0)
 
 
 def test_what_is_behind_a_break_is_found_from_the_other_end() -> None:
@@ -125,10 +125,10 @@ def test_a_tree_is_walked_whole_and_each_node_once() -> None:
         return children[node]
 
     assert sorted(Tree([1], children_of, budget, "the tree")) == [1, 2, 3, 4]
-    assert [(one.end, one.address) for one in budget.problems] == [(WalkEnd.UNREADABLE, 4)]
+    assert [(one.end, one.address) for one in budget.problems] == [(WalkOutcome.UNREADABLE, 4)]
     budget = Budget(1000)
     assert len(list(Tree([1], lambda node: [2 * node, 2 * node + 1], budget, "a tree without end"))) == 1000
-    assert [one.end for one in budget.problems] == [WalkEnd.SPENT]
+    assert [one.end for one in budget.problems] == [WalkOutcome.SPENT]
 
 
 def test_tables_are_read_only_as_far_as_the_budget_goes() -> None:
@@ -137,7 +137,7 @@ def test_tables_are_read_only_as_far_as_the_budget_goes() -> None:
     assert len(budget.entries(4, 0, "entries")) == 4
     with pytest.raises(BudgetSpent) as refused:
         budget.entries(7, 0x1000, "entries")
-    assert refused.value.problem == WalkProblem("entries", WalkEnd.SPENT, 0x1000, 10)
+    assert refused.value.problem == WalkProblem("entries", WalkOutcome.SPENT, 0x1000, 10)
     assert len(budget.entries(6, 0, "entries")) == 6
     assert len(budget.read(memory, 0, 60, "a table")) == 60
     with pytest.raises(BudgetSpent):
