@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orcdbg.base.reading import FileSource
 from orcdbg.formats.elf import PT_LOAD, ElfFile, parse_notes
-from orcdbg.snapshot.readers.choice import open_paths
+from orcdbg.snapshot.opening import open_paths
 from tests.build.elf import note
 from tests.build.kdump import Kdump
 

@@ -20,7 +20,7 @@ from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.kernel.tasks import MAX_TASKS, Task, all_task_addresses, read_task
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
-from orcdbg.snapshot.placement import Placement, find_slide
+from orcdbg.snapshot.placement import PlacedBy, Placement, PlacementSource, find_slide
 from orcdbg.symbols.table import image_symbols
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
@@ -129,7 +129,7 @@ class EmbeddedKernel:
         if found is None:
             hint = "stop in kernel code, late enough in the boot; or say `orc slide NUMBER`"
             raise OrcdbgError("cannot tell where the kernel lies", hint)
-        place = Placement(found, 0, 0, 4, 0, "the interrupt table in memory")
+        place = Placement(found, 0, 0, 4, 0, PlacementSource(PlacedBy.INTERRUPT_TABLE))
         return cls(Session(image, Snapshot("", "another debugger", memory, (), {}), mapped=(place, memory)))
 
     @classmethod

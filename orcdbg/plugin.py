@@ -17,7 +17,7 @@ from orcdbg.commands.registry import Command, Registry
 from orcdbg.patches.replay import Build
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 from orcdbg.snapshot.machine import CpuState, Snapshot
-from orcdbg.target.opening import SnapshotReader
+from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.target.session import MakePasses
 
 API_VERSION = (1, 0)

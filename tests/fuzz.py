@@ -21,9 +21,9 @@ from orcdbg.base.reading import BytesSource
 from orcdbg.formats.flattened import FlattenedSource
 from orcdbg.image.vmlinux import Image
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.readers.elfcore import open_elf_core
+from orcdbg.snapshot.readers.elf_core import open_elf_core
 from orcdbg.snapshot.readers.kdump import open_kdump
-from orcdbg.snapshot.readers.raw import open_lime
+from orcdbg.snapshot.readers.lime import open_lime
 from orcdbg.snapshot.readers.vmware import open_vmware
 from orcdbg.snapshot.search import NOTE, find_marks, read_note
 from orcdbg.symbols.btf import Btf

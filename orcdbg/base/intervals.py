@@ -1,4 +1,4 @@
-"""Which of several pieces holds an address, where pieces may overlap?"""
+"""Which of several pieces holds an address, where pieces may overlap, and which pages do ranges touch?"""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import numpy as np
 
 from orcdbg.base.reading import I64Array, U64Array
+from orcdbg.base.sizes import PAGE
 
 
 class Stretch(NamedTuple):
@@ -104,3 +105,16 @@ class Pieces:
         """Where the first stretch after `address` starts; None when there is none."""
         index = bisect.bisect_right(self._starts, address)
         return self._starts[index] if index < len(self._starts) else None
+
+
+def pages_of(ranges: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """The numbers of the pages that ranges touch, each once.
+
+    Args:
+        ranges: [start, end) in bytes, rising and not overlapping.
+    """
+    last = -1
+    for start, end in ranges:
+        first = max(start // PAGE, last + 1)
+        last = (end - 1) // PAGE
+        yield from range(first, last + 1)

@@ -18,7 +18,7 @@ from orcdbg.commands.registry import Registry
 
 if TYPE_CHECKING:
     from orcdbg.plugin import PluginApi
-    from orcdbg.target.opening import SnapshotReader
+    from orcdbg.snapshot.readers.reader import SnapshotReader
     from orcdbg.target.session import MakePasses
 
 GROUP = "orcdbg.plugins"

@@ -7,21 +7,12 @@ import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
-from orcdbg.base.errors import OrcdbgError, UsageError
-from orcdbg.base.reading import AddressSpace
+from orcdbg.base.errors import UsageError
 from orcdbg.cli.options import Parser
 from orcdbg.cli.output import Output, terminal_width, wants_color, warn
-from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.results import Result
 from orcdbg.commands.standard import standard_commands
-from orcdbg.commands.trim import TrimChoice, TrimmedImage, write_trimmed
-from orcdbg.commands.writing import refuse_inputs, replacing
-from orcdbg.image.vmlinux import open_image
-from orcdbg.kernel.tasks import Task
-from orcdbg.snapshot.readers.kept import Recorder
-from orcdbg.target.opening import open_session
-from orcdbg.target.session import Session
-from orcdbg.trim.image_sections import write_image
+from orcdbg.commands.trim import Trimmed, TrimRequest, trim_image, trim_snapshot
 
 
 def _parser() -> Parser:
@@ -54,50 +45,21 @@ def _numbers(words: Sequence[str]) -> list[int]:
         raise UsageError(f"--tasks {','.join(words)}: not numbers", "pids or addresses, separated by commas") from error
 
 
-def _ask(session: Session, tasks: Sequence[Task] | None) -> None:
-    """Runs the commands that a trimmed snapshot must answer as the whole one does, for the sake of what they read."""
-    debugger, registry, output = Debugger(session), standard_commands(), Output("json", False, None)
-    stacks = ["foreach bt"] if tasks is None else [f"bt {task.address:#x}" for task in tasks]
-    for command in ("sys", "ps", "mod", "log", *stacks):
-        try:
-            output.answer(command, registry.run(debugger, command), io.StringIO())
-        except OrcdbgError as error:
-            warn(f"{command}: {error.message}")
+def _trim_snapshot(options: Namespace) -> Trimmed:
+    request = TrimRequest(options.output, _numbers(options.tasks), options.all_stacks, options.text, options.zstd)
+    as_json = Output("json", False, None)
+
+    def answer_to_nowhere(command: str, result: Result) -> None:
+        as_json.answer(command, result, io.StringIO())
+
+    return trim_snapshot(options.files, request, standard_commands(), answer_to_nowhere, warn)
 
 
 def run(arguments: Sequence[str]) -> int:
     """Runs `orcdbg trim`; the exit status."""
     options = _parser().parse_args(arguments)
-    result = _trim_image(options) if options.image else _trim_snapshot(options)
-    Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout)).answer(
-        "trim", result, sys.stdout
-    )
+    result = trim_image(options.files, options.output) if options.image else _trim_snapshot(options)
+
+    output = Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
+    output.answer("trim", result, sys.stdout)
     return 0
-
-
-def _trim_image(options: Namespace) -> Result:
-    if len(options.files) != 1:
-        raise UsageError("--image takes a vmlinux alone", "orcdbg trim --image VMLINUX -o FILE")
-    image = open_image(options.files[0])
-    with replacing(options.output, options.files) as file:
-        return TrimmedImage(options.output, write_image(image, file))
-
-
-def _trim_snapshot(options: Namespace) -> Result:
-    behind: list[tuple[Recorder, AddressSpace]] = []
-
-    def record(memory: AddressSpace) -> Recorder:
-        behind.append((Recorder(memory), memory))
-        return behind[0][0]
-
-    session = open_session(*options.files, through=record)
-    refuse_inputs(options.output, (*options.files, *session.files))  # before the work, which takes its time
-    recorder, memory = behind[0]
-    wanted = _numbers(options.tasks)
-    tasks = [session.task(one) for one in wanted] if wanted else None
-    _ask(session, tasks)
-    choice = TrimChoice(tasks, options.all_stacks, options.text, options.zstd)
-    trimmed = write_trimmed(session, recorder, memory, choice, options.output)
-    for problem in trimmed.problems:
-        warn(problem)
-    return trimmed

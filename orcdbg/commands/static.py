@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.audit import FOUND_SOMETHING, short_name
 from orcdbg.commands.results import OrcDump, Result, StaticCheck, Union
-from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.formats.elf import is_core
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.target.vmlinux_alone import UnbootedKernel
 
@@ -16,7 +16,7 @@ USAGE = "orcdbg patch check VMLINUX, orcdbg orc union VMLINUX, or orcdbg orc dum
 
 def _opened(path: str) -> UnbootedKernel:
     source = open_source(path)
-    if file_kind(source) is FileKind.ELF_CORE:
+    if is_core(source.read_at(0, min(source.size, 18))):
         raise UsageError(f"{path} is a snapshot", f"these look at a vmlinux alone: {USAGE}")
     return UnbootedKernel(Image(source))
 

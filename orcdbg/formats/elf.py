@@ -77,6 +77,15 @@ class Note(NamedTuple):
     data: bytes
 
 
+def is_core(head: bytes) -> bool:
+    """Whether a file that begins so is an ELF core: e_type is ET_CORE.
+
+    Args:
+        head: its first bytes, 18 of them or more; a shorter file is no core.
+    """
+    return head.startswith(MAGIC) and head[16:18] == ET_CORE.to_bytes(2, "little")
+
+
 class ElfFile:
     """Headers of one ELF file.
 

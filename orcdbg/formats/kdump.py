@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
-from orcdbg.formats.pagecodecs import PAGE
+from orcdbg.base.sizes import PAGE
 
 MAGIC = b"KDUMP   "
 INCOMPLETE = 8

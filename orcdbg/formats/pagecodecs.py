@@ -10,8 +10,8 @@ import zlib
 from collections.abc import Callable
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.sizes import PAGE
 
-PAGE = 4096
 ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
 NAMES = {ZLIB: "zlib", LZO: "lzo", SNAPPY: "snappy", ZSTD: "zstd"}
 PACKED = ZLIB | LZO | SNAPPY | ZSTD

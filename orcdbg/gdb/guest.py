@@ -10,13 +10,13 @@ from types import TracebackType
 from typing import Self
 
 from orcdbg.base.errors import NotFound, NotInSnapshot, OrcdbgError, RemoteError
+from orcdbg.base.sizes import PAGE
 from orcdbg.gdb.client import SECONDS, Client, Refused, StopReply
 from orcdbg.gdb.endpoint import Endpoint
 from orcdbg.gdb.stops import BreakKind, Stop, StopReason
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.placement import MAPPED_IDT
 
-PAGE = 4096
 MAX_PAGES = 1 << 14
 # The stub's names of what `struct pt_regs` calls otherwise, and the registers that no snapshot has under `registers`.
 _RENAMED = {"eflags": "rflags"}

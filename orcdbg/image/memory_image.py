@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from orcdbg.base.errors import BadAddress, MemoryFault, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.formats.kallsyms import KERNEL_BASE, Kallsyms, find_kallsyms
 from orcdbg.image.vmlinux import MAX_TABLE, Image
 
 MAX_AREA = 256 << 20
-PAGE = 4096
 INIT_TEXT = ".init.text"
 _PROGBITS = 1
 # Sections, the symbols that bound them, and whether they hold code.

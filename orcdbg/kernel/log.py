@@ -55,8 +55,17 @@ class _Ring(NamedTuple):
         return (1 << self.bits) - 1
 
 
-class _Buffer:
-    """The log buffer of one kernel."""
+class LogBuffer:
+    """The log buffer of one kernel: struct printk_ringbuffer.
+
+    Args:
+        linux: the kernel.
+        address: of the structure.
+
+    Raises:
+        Corrupt: from the constructor, where the rings are larger than any kernel's.
+        MemoryFault: likewise, where the structure is not in the snapshot.
+    """
 
     def __init__(self, linux: Linux, address: int) -> None:
         self._linux = linux
@@ -76,6 +85,17 @@ class _Buffer:
 
     def _number(self, path: str) -> int:
         return self._linux.member("printk_ringbuffer", path, self._at)
+
+    def areas(self) -> list[tuple[int, int]]:
+        """Where all of it lies: (address, size in bytes) of the structure itself, descriptors, infos, and text."""
+        count = self._descriptors.mask + 1
+        descriptor_size, info_size = self._sizes
+        return [
+            (self._at, self._linux.types.size("printk_ringbuffer")),
+            (self._descriptors.address, count * descriptor_size),
+            (self._infos, count * info_size),
+            (self._text.address, self._text.mask + 1),
+        ]
 
     def ids(self) -> range:
         """Numbers of the descriptors between tail and head, the newest where there are too many; `left_out` counts others."""
@@ -133,8 +153,8 @@ def _record(facts: Mapping[str, int], text: str) -> LogRecord:
     return LogRecord(facts["seq"], facts["ts_nsec"], facts["level"], facts["facility"], who, text)
 
 
-def read_log(linux: Linux) -> tuple[list[LogRecord], list[str]]:
-    """The records that can be read, oldest first, and a line for each of the first problems.
+def find_log_buffer(linux: Linux) -> LogBuffer:
+    """The buffer that `prb` points to: printk's static one, or the one that replaced it early in the boot.
 
     Raises:
         NotFound: the kernel keeps its log in no ring that is known here (before 5.10).
@@ -144,7 +164,18 @@ def read_log(linux: Linux) -> tuple[list[LogRecord], list[str]]:
     pointer = linux.find_address("prb")
     if pointer is None or not linux.types.has("prb_desc_ring", "infos"):
         raise NotFound("log buffer", "prb")
-    buffer = _Buffer(linux, read_u64(linux.memory, pointer))
+    return LogBuffer(linux, read_u64(linux.memory, pointer))
+
+
+def read_log(linux: Linux) -> tuple[list[LogRecord], list[str]]:
+    """The records that can be read, oldest first, and a line for each of the first problems.
+
+    Raises:
+        NotFound: the kernel keeps its log in no ring that is known here (before 5.10).
+        Corrupt: the buffer's own numbers contradict each other.
+        MemoryFault: the buffer itself is not in the snapshot.
+    """
+    buffer = find_log_buffer(linux)
     records: list[LogRecord] = []
     unread: list[str] = []
     # The newest first: where the budget is spent, the oldest are what is least missed.

@@ -32,10 +32,17 @@ class CpuState:
 class Snapshot:
     """A stopped machine: what every reader of snapshot files makes, those of plug-ins too.
 
-    `physical` reads by physical address; `warnings` are for the user to see once. `ranges`, where a reader can tell, gives
-    [start, end) of all memory that the snapshot holds, in order. `notes` are the ELF notes that it was made from, for who
-    writes another snapshot of the same machine. `left_out`, likewise, counts bytes that the file names but does not hold, by
-    the words of `NotInSnapshot`.
+    Attributes:
+        path: the file, for messages.
+        format: what the file is and who wrote it, in words for people; nothing is decided by them.
+        physical: reads by physical address.
+        cpus: the CPUs whose registers are known; empty where the format has none.
+        vmcoreinfo: the lines of the kernel's VMCOREINFO note by their keys; empty without one.
+        warnings: for the user to see once.
+        ranges: gives [start, end) of all memory that the snapshot holds, in order; None where the reader cannot tell.
+        notes: the ELF notes that it was made from, for who writes another snapshot of the same machine.
+        left_out: counts bytes that the file names but does not hold, by the words of `NotInSnapshot`; None likewise.
+        is_trimmed: whether `orcdbg trim` made it.
     """
 
     path: str
@@ -47,3 +54,4 @@ class Snapshot:
     ranges: Callable[[], Iterator[tuple[int, int]]] | None = None
     notes: Sequence[Note] = field(default=())
     left_out: Callable[[], Mapping[str, int]] | None = None
+    is_trimmed: bool = False

@@ -11,8 +11,8 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import BadAddress, NotInSnapshot
 from orcdbg.base.reading import AddressSpace, I64Array, PieceReader, U64Array
+from orcdbg.base.sizes import PAGE
 
-PAGE = 4096
 _PRESENT, _WRITABLE, _LARGE, _NO_EXECUTE = 1, 1 << 1, 1 << 7, 1 << 63
 _PHYSICAL = 0x000F_FFFF_FFFF_F000
 MAX_CACHED_TABLES = 4096

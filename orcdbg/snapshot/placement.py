@@ -7,6 +7,7 @@ banner and build-id back.
 
 from __future__ import annotations
 
+import enum
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
@@ -35,12 +36,39 @@ HINT = (
 )
 
 
+class PlacedBy(enum.Enum):
+    """What told where the kernel lies; the values are its words, with a CPU's number or a physical address to be put in."""
+
+    OPTIONS = "--kaslr and --phys-base"
+    VMCOREINFO = "VMCOREINFO"
+    CPU_REGISTERS = "CR3 and IDT of CPU {}"
+    INTERRUPT_TABLE = "the interrupt table in memory"
+    VMCOREINFO_IN_MEMORY = "VMCOREINFO found in memory at {:#x}"
+    BANNER_IN_MEMORY = "the banner found in memory at {:#x}"
+
+
+@dataclass(frozen=True, slots=True)
+class PlacementSource:
+    """What told where the kernel lies, and which CPU it was of, or at which physical address it stood."""
+
+    kind: PlacedBy
+    number: int | None = None
+
+    def __str__(self) -> str:
+        return self.kind.value.format(self.number)
+
+
 @dataclass(frozen=True, slots=True)
 class Placement:
     """The kernel's place: run-time address = link address + `slide`; physical = run-time - KERNEL_BASE + `phys_base`.
 
-    `root` is the physical address of the top page table, `levels` 4 or 5, `source` says who told; `by_found_note` that it was
-    a VMCOREINFO note that a search of memory found.
+    Attributes:
+        slide: in bytes, what KASLR added to link addresses.
+        phys_base: the kernel's variable of that name (arch/x86/kernel/head_64.S).
+        root: physical address of the top page table.
+        levels: of page tables, 4 or 5.
+        sme_mask: the bit of page table entries that means encryption (sme_me_mask), 0 without.
+        source: what told.
     """
 
     slide: int
@@ -48,8 +76,7 @@ class Placement:
     root: int
     levels: int
     sme_mask: int
-    source: str
-    by_found_note: bool = False
+    source: PlacementSource
 
 
 def _from_vmcoreinfo(info: Mapping[str, str], find_address: FindAddress) -> Placement | None:
@@ -65,7 +92,8 @@ def _from_vmcoreinfo(info: Mapping[str, str], find_address: FindAddress) -> Plac
         root = link + slide
     levels = 5 if number(info, "NUMBER(pgtable_l5_enabled)", 10) else 4
     sme_mask = number(info, "NUMBER(sme_mask)", 10) or 0
-    return Placement(slide, phys_base, root - KERNEL_BASE + phys_base, levels, sme_mask, "VMCOREINFO")
+    source = PlacementSource(PlacedBy.VMCOREINFO)
+    return Placement(slide, phys_base, root - KERNEL_BASE + phys_base, levels, sme_mask, source)
 
 
 def _idt_handler(memory: AddressSpace, idt: int) -> int:
@@ -97,7 +125,7 @@ class _Handler(NamedTuple):
     memory: KernelMemory
     address: int
     physical: int
-    source: str
+    source: PlacementSource
 
     @property
     def phys_base(self) -> int:
@@ -113,7 +141,8 @@ def _handlers(snapshot: Snapshot) -> Iterator[_Handler]:
             memory = KernelMemory(snapshot.physical, root, 5 if (cpu.cr4 or 0) & _LA57 else 4)
             try:
                 address = _idt_handler(memory, cpu.idt)
-                yield _Handler(memory, address, memory.translate(address), f"CR3 and IDT of CPU {cpu.cpu}")
+                source = PlacementSource(PlacedBy.CPU_REGISTERS, cpu.cpu)
+                yield _Handler(memory, address, memory.translate(address), source)
             except MemoryFault:
                 continue
 
@@ -153,10 +182,11 @@ def _from_options(snapshot: Snapshot, find_address: FindAddress, slide: int, phy
     text = find_address("_text")
     if text is not None and _kernel_root(snapshot, find_address, slide, phys_base, 9 - levels, text + slide):
         levels = 9 - levels  # no register tells, and the tables are of the other kind
-    return Placement(slide, phys_base, link + slide - KERNEL_BASE + phys_base, levels, 0, "--kaslr and --phys-base")
+    root = link + slide - KERNEL_BASE + phys_base
+    return Placement(slide, phys_base, root, levels, 0, PlacementSource(PlacedBy.OPTIONS))
 
 
-class Found(NamedTuple):
+class FoundKernel(NamedTuple):
     """A kernel that no file is at hand for: its place, and run-time addresses [start, end) between which it lies."""
 
     placement: Placement
@@ -164,7 +194,7 @@ class Found(NamedTuple):
     end: int
 
 
-def find_kernel(snapshot: Snapshot) -> Found:
+def find_kernel(snapshot: Snapshot) -> FoundKernel:
     """The kernel in `snapshot`, without an image: by VMCOREINFO, or by what the CPUs' registers point at.
 
     Without VMCOREINFO the slide is counted from where nearly all kernels are linked, 16 MiB above the base.
@@ -178,12 +208,14 @@ def find_kernel(snapshot: Snapshot) -> Found:
     place = _from_vmcoreinfo(snapshot.vmcoreinfo, lambda name: None)
     if place is not None:
         memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
-        return Found(place, *_area(memory, LINKED_AT + place.slide))
+        return FoundKernel(place, *_area(memory, LINKED_AT + place.slide))
     for one in _handlers(snapshot):
         start, end = _area(one.memory, one.address)
         if start < end:
             base, memory = one.phys_base + (start - LINKED_AT), one.memory
-            return Found(Placement(start - LINKED_AT, base, memory.root, memory.levels, 0, one.source), start, end)
+            return FoundKernel(
+                Placement(start - LINKED_AT, base, memory.root, memory.levels, 0, one.source), start, end
+            )
     raise OrcdbgError(NO_PLACEMENT, "give the vmlinux or vmlinuz of this kernel too, with --kaslr and --phys-base")
 
 
@@ -215,13 +247,15 @@ def _candidates(snapshot: Snapshot, find_address: FindAddress, banner: bytes, li
         except UnsupportedFormat:
             continue
         if found is not None:
-            yield replace(found, source=f"VMCOREINFO found in memory at {mark - 12:#x}", by_found_note=True)
+            header = mark - 12  # struct elf_note, before the owner's name
+            yield replace(found, source=PlacementSource(PlacedBy.VMCOREINFO_IN_MEMORY, header))
     root, text = find_address("init_top_pgt"), find_address("_text")
     if root is None or text is None:
         return
     for mark in marks["banner"]:
         for slide, phys_base, table, levels in roots_by_banner(snapshot, mark, link, root, text):
-            yield Placement(slide, phys_base, table, levels, 0, f"the banner found in memory at {mark:#x}")
+            source = PlacementSource(PlacedBy.BANNER_IN_MEMORY, mark)
+            yield Placement(slide, phys_base, table, levels, 0, source)
 
 
 def _searched(snapshot: Snapshot, find_address: FindAddress, banner: bytes) -> Placement:

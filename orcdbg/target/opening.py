@@ -3,63 +3,36 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
-from orcdbg.base.reading import AddressSpace, ByteSource, FileSource
+from orcdbg.base.reading import AddressSpace, FileSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_kernel
-from orcdbg.snapshot.readers.choice import SnapshotFile, open_snapshot, recognise
+from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
 from orcdbg.target.session import MakePasses, Session
 
-_IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
+_IMAGES = {FileKind.ELF, FileKind.COMPRESSED}
 RAW_HINT = "a plain image of memory is given with its physical address: ram.img@0x100000"
 _NOT_YET = {
     FileKind.DISKDUMP: "its kernel has no ORC tables; crash reads such files",
 }
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotReader:
-    """A kind of snapshot file: `detect` looks at its first bytes, `open` makes the snapshot."""
-
-    name: str
-    detect: Callable[[bytes], bool]
-    open: Callable[[ByteSource], Snapshot]
-
-
-def _reader_for(source: ByteSource, readers: Sequence[SnapshotReader]) -> SnapshotReader | None:
-    head = source.read_at(0, min(source.size, 4096))
-    return next((reader for reader in readers if reader.detect(head)), None)
-
-
-def _read_by_plugin(path: str, readers: Sequence[SnapshotReader]) -> Snapshot | None:
-    """The snapshot in a file that a plug-in's reader knows."""
-    if not readers or not Path(path).is_file():
-        return None
-    source = FileSource(path)
-    reader = _reader_for(source, readers)
-    return reader.open(source) if reader else None
-
-
-def _open_snapshot(files: Sequence[SnapshotFile | Snapshot]) -> Snapshot:
-    given = [one for one in files if isinstance(one, Snapshot)]
-    if given and len(files) > 1:
-        raise UsageError(f"{len(files)} snapshots: one is needed")
-    return given[0] if given else open_snapshot([one for one in files if isinstance(one, SnapshotFile)])
-
-
-def sort_files(
-    paths: Sequence[str], readers: Sequence[SnapshotReader] = ()
-) -> tuple[list[str], list[SnapshotFile | Snapshot]]:
+def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[list[str], list[SnapshotFile]]:
     """The images' paths, a bzImage last, and the snapshot's files, of which some kinds have several, told by content.
+
+    Args:
+        paths: what the user named, in any order.
+        readers: of plug-ins, asked before the built-in ones.
 
     Raises:
         UnsupportedFormat: a file is neither.
@@ -67,13 +40,16 @@ def sort_files(
     """
     images: list[str] = []
     boot_images: list[str] = []
-    snapshots: list[SnapshotFile | Snapshot] = []
+    snapshots: list[SnapshotFile] = []
+
     for path in paths:
-        found = _read_by_plugin(path, readers) or recognise(path)
-        if found is not None:
-            snapshots.append(found)
+        snapshot = recognise(path, readers)
+        if snapshot is not None:
+            snapshots.append(snapshot)
             continue
-        kind = FileKind.UNKNOWN if is_stream(path) else file_kind(FileSource(path))  # a pipe is read only once
+
+        # A pipe is read only once, and was read already: what came out of it is no snapshot.
+        kind = FileKind.UNKNOWN if is_stream(path) else file_kind(FileSource(path))
         if kind in _IMAGES:
             images.append(path)
         elif kind is FileKind.BZIMAGE:
@@ -82,8 +58,10 @@ def sort_files(
             raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
         else:
             raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format", RAW_HINT)
+
     if snapshots and max(len(images), len(boot_images)) <= 1:
         return [*images, *boot_images], snapshots
+
     images += boot_images
     if not snapshots:
         raise UsageError("no snapshot among the files", "give a memory snapshot: orcdbg VMLINUX SNAPSHOT")
@@ -148,7 +126,7 @@ def open_session(
         OrcdbgError: anything else that keeps the session from being opened.
     """
     image_paths, snapshots = sort_files([str(path) for path in paths], readers)
-    snapshot = _open_snapshot(snapshots)
+    snapshot = open_snapshot(snapshots)
     if through is not None:
         snapshot = replace(snapshot, physical=through(snapshot.physical))
     image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)

@@ -1,7 +1,7 @@
 """Which memory must a snapshot hold so that a debugger finds every task, its stack, the modules and the log in it?
 
-Not only what orcdbg itself reads: the pid tables and rings are for the tools that come to tasks and log by other ways.
-Nothing here reaches user memory, the page cache or anonymous kernel allocations.
+What orcdbg itself reads is kept because it is read (`recorder.py`). This is the rest: what crash and drgn, which come to tasks
+and log by other ways, must find. Nothing here reaches user memory, the page cache or anonymous kernel allocations.
 """
 
 from __future__ import annotations
@@ -10,12 +10,15 @@ from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32, read_u64
+from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget, Tree
 from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.log import find_log_buffer
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.stacks import cpu_stacks, task_stack
 from orcdbg.kernel.tasks import Task, online_cpus
 
+# (address, size in bytes) of kernel virtual memory.
 Range = tuple[int, int]
 # Nodes and entries of the pid table. One of all pids that there may be (2^22) has a node for each 64 of those in use; a
 # false entry costs 20 us.
@@ -28,7 +31,6 @@ MAX_RING = 64 << 20
 MAX_NOTES = 64
 MAX_NODES = 64
 MAX_SCHEDULER_TEXT = 64 << 10
-PAGE = 4096
 ORC_BLOCK = 256  # LOOKUP_BLOCK_SIZE of arch/x86/include/asm/orc_lookup.h
 _SLOTS = 64
 # State of the random number generator, drivers/char/random.c: per-CPU areas hold it among everything else.
@@ -36,7 +38,7 @@ _SECRETS = ("crngs", "batched_entropy_u8", "batched_entropy_u16", "batched_entro
 
 
 def task_ranges(linux: Linux, task: Task) -> Iterator[Range]:
-    """A task's own structures, at (address, size): its task_struct, signal_struct, and struct pid."""
+    """A task's own structures: its task_struct, signal_struct, and struct pid."""
     yield task.address, linux.types.size("task_struct")
     for member, struct in (("signal", "signal_struct"), ("thread_pid", "pid")):
         if linux.types.has("task_struct", member) and linux.types.exists(struct):
@@ -47,17 +49,26 @@ def task_ranges(linux: Linux, task: Task) -> Iterator[Range]:
 
 
 def stack_range(linux: Linux, task: Task, is_whole: bool) -> Range | None:
-    """A task's stack at (address, size): from its saved stack pointer up, or all of it."""
+    """A task's stack; None where it was given back, or memory does not tell where it is.
+
+    Args:
+        linux: the kernel.
+        task: whose.
+        is_whole: all of it; otherwise from the saved stack pointer up, which is what a sleeping task uses. What a running
+            one uses below it is kept because the walk reads it.
+    """
     try:
         stack = task_stack(linux, task.address)
     except MemoryFault:
         return None
     if stack is None:
         return None
+
     try:
         sp = linux.member("task_struct", "thread.sp", task.address)
     except MemoryFault:
         sp = 0  # a snapshot that was cut down before
+
     start = stack.begin if is_whole or not stack.holds(sp) else sp
     return start, stack.end - start
 
@@ -148,24 +159,10 @@ def _is_node(entry: int) -> bool:
 
 
 def log_ranges(linux: Linux) -> Iterator[Range]:
-    """The rings of the kernel's log: descriptors, their infos, and the text."""
-    pointer = linux.find_address("prb")
-    if pointer is None or not linux.types.has("printk_ringbuffer", "desc_ring"):
-        return
-    ring = read_u64(linux.memory, pointer)
-    yield ring, linux.types.size("printk_ringbuffer")
-
-    def member(path: str) -> int:
-        return linux.member("printk_ringbuffer", path, ring)
-
-    count = 1 << min(member("desc_ring.count_bits"), 24)
-    for path, size in (
-        ("desc_ring.descs", count * linux.types.size("prb_desc")),
-        ("desc_ring.infos", count * linux.types.size("printk_info")),
-        ("text_data_ring.data", 1 << min(member("text_data_ring.size_bits"), 26)),
-    ):
+    """The kernel's log buffer as a whole, free descriptors too: other tools read its rings at once."""
+    for address, size in find_log_buffer(linux).areas():
         if size <= MAX_RING:
-            yield member(path), size
+            yield address, size
 
 
 def orc_lookup_ranges(linux: Linux, ip: int) -> Iterator[Range]:

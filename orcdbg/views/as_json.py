@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError
+from orcdbg.checkup.account import Checkup
 from orcdbg.commands import results
-from orcdbg.commands.checkup import Checkup
 from orcdbg.commands.journal import Exported
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.live import Stopped

@@ -6,8 +6,8 @@ import functools
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from orcdbg.checkup.account import Checkup
 from orcdbg.commands import results
-from orcdbg.commands.checkup import Checkup
 from orcdbg.commands.journal import Exported
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import Log

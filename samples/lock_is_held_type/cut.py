@@ -13,16 +13,19 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parents[1]))
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.intervals import pages_of
 from orcdbg.base.reading import AddressSpace, FileSource
+from orcdbg.base.sizes import PAGE
 from orcdbg.cli.output import Output
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
-from orcdbg.formats.core_writing import PAGE, write_core
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.snapshot.placement import find_placement
-from orcdbg.snapshot.readers.elfcore import open_elf_core
-from orcdbg.snapshot.readers.kept import Recorder, pages_of, runs_of
+from orcdbg.snapshot.readers.elf_core import open_elf_core
 from orcdbg.target.session import Session
+from orcdbg.trim.core_writing import write_core
+from orcdbg.trim.kept_pages import runs_of
+from orcdbg.trim.recorder import Recorder
 
 # What the sample must be able to answer; `rd` of whole task stacks keeps what a later command may look at.
 COMMANDS = (

@@ -11,7 +11,6 @@ import pytest
 
 from orcdbg.base.reading import FileSource
 from orcdbg.cli.main import sample_files
-from orcdbg.commands.checkup import command_for_image
 from orcdbg.formats.elf import PT_LOAD, ElfFile
 from orcdbg.image.vmlinux import open_source
 from tests.build import elf
@@ -177,26 +176,6 @@ def test_a_file_that_is_not_there(orcdbg_run: RunProgram, tmp_path: Path) -> Non
     assert status == 3
     assert result["files"][0]["problem"]
     assert result["facts"]["release"] == "5.10.223"
-
-
-@pytest.mark.parametrize(
-    ("release", "build_id", "command"),
-    [
-        ("6.1.0-50-cloud-amd64", "ab" * 20, "apt install linux-image-6.1.0-50-cloud-amd64-dbg"),
-        ("6.8.0-31-generic", None, "apt install linux-image-unsigned-6.8.0-31-generic-dbgsym"),
-        ("5.14.0-427.el9.x86_64", None, "debuginfo-install kernel-5.14.0-427.el9.x86_64"),
-        ("6.9.5-200.fc40.x86_64", None, "debuginfo-install kernel-6.9.5-200.fc40.x86_64"),
-        ("6.9.5-arch1-1", "ab" * 20, f"debuginfod-find debuginfo {'ab' * 20}"),
-        ("6.9.5-arch1-1", None, None),
-        ("6.1-amd64; reboot", "ab" * 20, f"debuginfod-find debuginfo {'ab' * 20}"),
-        ("5.fc40$(reboot)", "ab; reboot", None),
-        ("-o.el9", None, None),
-        (None, None, None),
-    ],
-)
-def test_the_one_command(release: str | None, build_id: str | None, command: str | None) -> None:
-    """It fits the distribution, and nothing that a snapshot says gets a word of its own into it."""
-    assert command_for_image(release, build_id) == command
 
 
 def test_the_text_says_all_of_it(orcdbg_run: RunProgram) -> None:

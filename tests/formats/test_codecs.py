@@ -10,8 +10,6 @@ import pytest
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats import codecs
-from orcdbg.formats.detect import FileKind, file_kind
-from tests.build import elf
 
 
 @pytest.mark.parametrize("compress", [gzip.compress, lzma.compress])
@@ -29,21 +27,3 @@ def test_a_cut_compressed_file_is_an_error(compress: object) -> None:
     packed = compress(bytes(range(256)) * 100)  # type: ignore[operator]
     with pytest.raises(UnsupportedFormat, match="cut off|damaged"):
         codecs.decompressed(BytesSource("file", packed[: len(packed) // 2]))
-
-
-@pytest.mark.parametrize(
-    ("head", "kind"),
-    [
-        (elf.core([]), FileKind.ELF_CORE),
-        (elf.image([]), FileKind.ELF_IMAGE),
-        (b"\x1f\x8b\x08", FileKind.COMPRESSED),
-        (b"KDUMP   ".ljust(600, b"\0"), FileKind.KDUMP),
-        (b"makedumpfile\0\0\0\0", FileKind.FLATTENED),
-        (bytes(0x202) + b"HdrS", FileKind.BZIMAGE),
-        (b"", FileKind.UNKNOWN),
-        (b"text", FileKind.UNKNOWN),
-    ],
-)
-def test_a_file_is_told_by_its_first_bytes(head: bytes, kind: FileKind) -> None:
-    """The name of the file plays no part."""
-    assert file_kind(BytesSource("any name", head)) is kind

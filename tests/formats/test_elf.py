@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.elf import ElfFile, parse_notes
-from orcdbg.snapshot.readers.elfcore import open_elf_core
+from orcdbg.snapshot.readers.elf_core import open_elf_core
 from tests.build import elf
 
 CORE = elf.core([elf.Load(0x1000, b"A" * 4096)], elf.prstatus({"rip": 1}, 1) + elf.note("VMCOREINFO", 0, b"A=1\n"))

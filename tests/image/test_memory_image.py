@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.base.errors import BadAddress, NotInSnapshot, UnsupportedFormat
-from orcdbg.image.memory_image import PAGE, MemoryImage
+from orcdbg.base.sizes import PAGE
+from orcdbg.image.memory_image import MemoryImage
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from tests.build.kallsyms import Named, tables
 

@@ -15,7 +15,7 @@ import pytest
 import orcdbg
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.orc.effective import Source
-from orcdbg.snapshot.readers.choice import open_paths
+from orcdbg.snapshot.opening import open_paths
 from orcdbg.unwind.frame import End, Mark
 from tests.lab import scenes, scripts
 from tests.lab.apt import Unavailable

@@ -6,7 +6,7 @@ import pytest
 
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.own_cpus import own_cpus
-from orcdbg.snapshot.placement import Placement
+from orcdbg.snapshot.placement import PlacedBy, Placement, PlacementSource
 from tests.build.memory import PageTableBuilder, SparseMemory
 
 TEXT, OURS, THEIRS = 0xFFFFFFFF81000000, 0x1000000, 0x9000000
@@ -24,7 +24,7 @@ def tables(physical: SparseMemory, first: int, target: int) -> int:
 def kept(*roots: int | None, physical: SparseMemory) -> list[int | None]:
     """Which of CPUs with these page tables run our kernel."""
     cpus = [CpuState(number, "note", {}, number + 1, root) for number, root in enumerate(roots)]
-    place = Placement(0, 0, 0, 4, 0, "test")
+    place = Placement(0, 0, 0, 4, 0, PlacementSource(PlacedBy.OPTIONS))
     found = own_cpus(Snapshot("core", "ELF", physical, cpus, {}), place, TEXT)
     return [cpu.cr3 for cpu in found]
 

@@ -11,7 +11,7 @@ from orcdbg.base.errors import NotInSnapshot, OrcdbgError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.placement import find_placement
+from orcdbg.snapshot.placement import PlacedBy, find_placement
 from orcdbg.snapshot.search import NOTE, find_marks
 from orcdbg.target.session import Session
 from tests.build.elf import note
@@ -60,7 +60,7 @@ def test_a_kernel_is_found_wherever_it_lies(levels: int, with_note: bool, loaded
     found = find_placement(kernels.snapshot(), SYMBOLS.get, read_banner=lambda: BANNER)
     assert (found.slide, found.phys_base, found.levels) == (slide, loaded - slide, levels)
     assert found.root == ROOT + loaded
-    assert ("VMCOREINFO" in found.source) == with_note
+    assert (found.source.kind is PlacedBy.VMCOREINFO_IN_MEMORY) == with_note
 
 
 def test_several_kernels_are_listed_and_the_user_chooses() -> None:
@@ -125,5 +125,5 @@ def test_the_sample_without_its_note_is_found(sample: Session) -> None:
     """The bundled kernel, by what is in its memory."""
     bare = replace(sample.snapshot, vmcoreinfo={}, cpus=[])
     found = Session(sample.image, bare).placement
-    assert "banner" in found.source
+    assert found.source.kind is PlacedBy.BANNER_IN_MEMORY
     assert replace(found, source=sample.placement.source) == sample.placement

@@ -1,1 +1,1 @@
-"""One file a snapshot format, and the choice among them."""
+"""One file a snapshot format, behind one shape (`reader.py`), in one order (`registry.py`)."""

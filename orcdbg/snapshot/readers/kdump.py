@@ -1,4 +1,9 @@
-"""How is a compressed kdump, of one file or split into several, read as a stopped machine?"""
+"""How is a compressed kdump, of one file or split into several, read as a stopped machine?
+
+Mirrors how makedumpfile writes it (makedumpfile.c, write_kdump_pages_and_bitmap_cyclic and its like; diskdump_mod.h), QEMU
+(dump/dump.c, create_kdump_vmcore), and how crash reads it (diskdump.c): the data of a page frame are found by how many frames
+below it were dumped.
+"""
 
 from __future__ import annotations
 
@@ -8,53 +13,86 @@ from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.elf import Note, parse_notes
-from orcdbg.formats.kdump import DESCRIPTOR, INCOMPLETE, MAX_NOTES, KdumpHeader, parse_kdump
-from orcdbg.formats.pagecodecs import PAGE, DamagedPage, unpack_page
+from orcdbg.formats.kdump import DESCRIPTOR, INCOMPLETE, MAGIC, MAX_NOTES, KdumpHeader, parse_kdump
+from orcdbg.formats.pagecodecs import DamagedPage, unpack_page
 from orcdbg.snapshot.bitmap import PageBitmap
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.notes import VMCOREINFO, cpu_states, is_qemu, vmcoreinfo_of
+from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 
+# 8 MiB: a walk of all stacks of a machine comes back to some hundred pages, above all those of page tables.
 CACHED_PAGES = 2048
-BULK = 64  # pages; from here on descriptors are read together, and pages are not kept
+# From so many pages on, as in a search, descriptors are read together and the pages are not kept.
+BULK = 64
+# makedumpfile --split makes as many as the user names files; each costs a file descriptor and its bitmaps' counts.
 MAX_PARTS = 1024
 
 
 class KdumpPart:
-    """One file of a dump: finds the data of a page frame."""
+    """One file of a dump: finds the data of a page frame.
+
+    Attributes:
+        start: number of the first page frame that this file is for.
+        end: of the first behind them.
+        dumped: which frames have data, of all in the machine.
+        existing: which frames are memory; the same bitmap where the file has but one.
+    """
 
     def __init__(self, source: ByteSource, header: KdumpHeader) -> None:
         self.source = source
         self.header = header
+
         self.start = header.start_frame if header.is_split else 0
         self.end = header.end_frame if header.is_split else header.frames
+
         self.dumped = PageBitmap(source, header.dumped_bitmap, header.frames)
-        self.existing = PageBitmap(source, header.bitmap, header.frames) if header.has_two_bitmaps else self.dumped
+        self.existing = self.dumped
+        if header.has_two_bitmaps:
+            self.existing = PageBitmap(source, header.bitmap, header.frames)
 
     def _missing(self, frame: int) -> NotInSnapshot:
         state = Absence.EXCLUDED if self.existing.test(frame) else Absence.ABSENT
         return NotInSnapshot("physical", frame * PAGE, PAGE, state)
 
     def descriptors(self, frame: int, count: int) -> bytes:
-        """The descriptors of frames that follow each other.
+        """The descriptors of `count` frames that follow each other, as they stand in the file.
 
         Raises:
             NotInSnapshot: one of them was not dumped, or the file ends before.
         """
         rank = self.dumped.rank(frame)
-        if (count > 1 and self.dumped.rank(frame + count) - rank != count) or not self.dumped.test(frame):
-            raise self._missing(next(one for one in range(frame, frame + count) if not self.dumped.test(one)))
+        is_gap_behind = count > 1 and self.dumped.rank(frame + count) - rank != count
+        if is_gap_behind or not self.dumped.test(frame):
+            frames = range(frame, frame + count)
+            raise self._missing(next(each for each in frames if not self.dumped.test(each)))
+
+        # The bitmaps of a part are those of the whole dump, its descriptors only its own.
         skipped = self.dumped.rank(self.start) if self.start else 0
-        at = self.header.descriptors + (rank - skipped) * DESCRIPTOR.size
-        if at + count * DESCRIPTOR.size > self.source.size:
+        offset = self.header.descriptors + (rank - skipped) * DESCRIPTOR.size
+        size = count * DESCRIPTOR.size
+        if offset + size > self.source.size:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
-        return self.source.read_at(at, count * DESCRIPTOR.size)
+        return self.source.read_at(offset, size)
 
     def unpack(self, frame: int, offset: int, size: int, flags: int) -> bytes:
-        """The page that a descriptor describes; NotInSnapshot where its data are not there, or are not a page's."""
+        """The page that a descriptor describes.
+
+        Args:
+            frame: the page frame's number.
+            offset: of its data in the file; 0 in what makedumpfile had no room for any more.
+            size: of its data, in bytes.
+            flags: how they are packed (DUMP_DH_COMPRESSED_* of diskdump_mod.h).
+
+        Raises:
+            NotInSnapshot: its data are not there, or are not a page's.
+        """
         if offset == 0 or offset + size > self.source.size:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
+
+        # Data that would not get smaller are stored as they are, so none are larger than a page.
         if size > PAGE:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.DAMAGED)
         try:
@@ -69,7 +107,6 @@ class KdumpMemory:
     def __init__(self, parts: Sequence[KdumpPart]) -> None:
         self._parts = parts
         self._pages: OrderedDict[int, bytes] = OrderedDict()
-        self._unpacked: tuple[int, bytes] = (0, b"")  # pages of zeros share one descriptor's data
 
     def _part(self, frame: int) -> KdumpPart:
         for part in self._parts:
@@ -94,10 +131,14 @@ class KdumpMemory:
         while frame < end:
             part = self._part(frame)
             count = min(end, part.end) - frame
-            last_offset, page = 0, b""
+
+            last_offset = 0
+            page = b""
             for offset, size, flags, _ in DESCRIPTOR.iter_unpack(part.descriptors(frame, count)):
+                # All pages of zeros share one page's data, and often follow each other.
                 if offset != last_offset or not page:
-                    last_offset, page = offset, part.unpack(frame, offset, size, flags)
+                    page = part.unpack(frame, offset, size, flags)
+                    last_offset = offset
                 yield page
                 frame += 1
 
@@ -107,8 +148,10 @@ class KdumpMemory:
         try:
             if inside + size <= PAGE:
                 return self._page(frame)[inside : inside + size]
+
             end = -(-(address + size) // PAGE)
-            pages = self._bulk(frame, end) if end - frame >= BULK else map(self._page, range(frame, end))
+            is_bulk = end - frame >= BULK
+            pages = self._bulk(frame, end) if is_bulk else map(self._page, range(frame, end))
             return b"".join(pages)[inside : inside + size]
         except NotInSnapshot as error:
             raise NotInSnapshot("physical", max(address, error.address), size, error.state) from error
@@ -129,6 +172,7 @@ class KdumpMemory:
 
 
 def _area(part: KdumpPart, area: tuple[int, int]) -> bytes:
+    """The bytes of an (offset, size) of the header; empty where it names none."""
     offset, size = area
     if not offset or not size:
         return b""
@@ -147,6 +191,7 @@ def _ordered(parts: list[KdumpPart]) -> list[KdumpPart]:
         for part in parts:
             if not part.header.is_split or part.header.frames != parts[0].header.frames:
                 raise UnsupportedFormat(part.source.name, "not a part of the same split kdump as the other files")
+
     parts.sort(key=lambda part: part.start)
     for before, after in itertools.pairwise(parts):
         if after.start < before.end:
@@ -155,21 +200,25 @@ def _ordered(parts: list[KdumpPart]) -> list[KdumpPart]:
 
 
 def _warnings(parts: Sequence[KdumpPart]) -> Iterator[str]:
+    """What the user should know of the parts, which are in order."""
     reached = 0
     for part in parts:
         name, header = part.source.name, part.header
         if part.start > reached:
             yield f"{name}: a part of this split kdump is not among the files: frames {reached} to {part.start}"
         reached = part.end
+
         if header.status & INCOMPLETE:
             yield f"{name}: makedumpfile was stopped half-way: pages at the end are not in the file"
         if all(header.erased):
             yield f"{name}: makedumpfile erased data in it, as its erase information says"
         if getattr(part.source, "cut_off", False):
             yield f"{name}: the flattened stream is cut off"
-    if parts[-1].header.is_split and reached < parts[-1].header.frames:
-        last = parts[-1].header.frames
-        yield f"{parts[-1].source.name}: a part of this split kdump is not among the files: frames {reached} to {last}"
+
+    last = parts[-1]
+    end = last.header.frames
+    if last.header.is_split and reached < end:
+        yield f"{last.source.name}: a part of this split kdump is not among the files: frames {reached} to {end}"
 
 
 def open_kdump(sources: Sequence[ByteSource]) -> Snapshot:
@@ -180,21 +229,45 @@ def open_kdump(sources: Sequence[ByteSource]) -> Snapshot:
     """
     if len(sources) > MAX_PARTS:
         raise UnsupportedFormat(sources[0].name, f"a kdump split into {len(sources)} files")
+
     parts = _ordered([KdumpPart(source, parse_kdump(source)) for source in sources])
     first = parts[0]
-    notes = list(parse_notes(_area(first, first.header.notes), first.source.name))
-    info = _area(first, first.header.vmcoreinfo)
-    by_whom = "QEMU" if any(map(is_qemu, notes)) else "makedumpfile"
     memory = KdumpMemory(parts)
-    level = f", dump level {first.header.dump_level}" if first.header.dump_level > 0 else ""
+
+    notes = list(parse_notes(_area(first, first.header.notes), first.source.name))
+    vmcoreinfo = _area(first, first.header.vmcoreinfo)
+    if vmcoreinfo:
+        # The sub-header's is the kernel's; what a note calls so may be an older copy, or the first kernel's.
+        notes = [note for note in notes if note.name != VMCOREINFO]
+        notes.append(Note(VMCOREINFO, 0, vmcoreinfo))
+
     return Snapshot(
-        first.source.name,
-        f"compressed kdump version {first.header.version} ({by_whom}{level})",
-        memory,
-        cpu_states(notes),
-        parse_vmcoreinfo(info) if info else vmcoreinfo_of(notes),
-        list(_warnings(parts)),
-        memory.ranges,
-        [*(note for note in notes if note.name != VMCOREINFO), Note(VMCOREINFO, 0, info)] if info else notes,
-        memory.left_out,
+        path=first.source.name,
+        format=f"compressed kdump version {first.header.version} ({_who_wrote(first.header, notes)})",
+        physical=memory,
+        cpus=cpu_states(notes),
+        vmcoreinfo=parse_vmcoreinfo(vmcoreinfo) if vmcoreinfo else vmcoreinfo_of(notes),
+        warnings=list(_warnings(parts)),
+        ranges=memory.ranges,
+        notes=notes,
+        left_out=memory.left_out,
     )
+
+
+def _who_wrote(header: KdumpHeader, notes: Sequence[Note]) -> str:
+    """Whose dump it is, and which pages it was told to leave out (makedumpfile -d)."""
+    writer = "QEMU" if any(map(is_qemu, notes)) else "makedumpfile"
+    return f"{writer}, dump level {header.dump_level}" if header.dump_level > 0 else writer
+
+
+def detect(head: bytes) -> bool:
+    """Whether the header is a compressed kdump's."""
+    return head.startswith(MAGIC)
+
+
+def open_one(source: ByteSource) -> Snapshot:
+    """The snapshot in one file, or in one part of a split dump."""
+    return open_kdump([source])
+
+
+READER = SnapshotReader("a compressed kdump", detect, open_one, open_kdump)

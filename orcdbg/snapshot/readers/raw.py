@@ -1,34 +1,73 @@
-"""How is memory that was only copied, with nothing but its addresses, read as a stopped machine?"""
+"""How is memory that was only copied, with nothing in the file but its bytes, read as a stopped machine?
+
+Nothing in such a file tells what it is, nor where its memory was. Both are told by how its name is given: `FILE@ADDRESS`.
+"""
 
 from __future__ import annotations
 
+import os
+import re
 from collections.abc import Sequence
 
-from orcdbg.base.reading import ByteSource
-from orcdbg.formats.lime import UnpackedRange, parse_ranges
-from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
+from orcdbg.base.reading import ByteSource, FileSource
+from orcdbg.snapshot.extents import Extent, ExtentMemory
 from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.readers.reader import SnapshotReader
+
+_PLACED_NAME = re.compile(r"(.+)@(0[xX][0-9a-fA-F]{1,16}|\d{1,20})")
 
 
-def open_raw(files: Sequence[tuple[ByteSource, int]]) -> Snapshot:
-    """Plain images of memory, each with the physical address of its first byte."""
-    memory = ExtentMemory([Extent(physical, source, 0, source.size, source.size) for source, physical in files])
-    return Snapshot(files[0][0].name, "raw memory", memory, [], {}, (), memory.ranges)
+class PlacedImage(FileSource):
+    """A plain image of memory: a ByteSource whose first byte has the physical address `physical`."""
+
+    def __init__(self, path: str, physical: int) -> None:
+        super().__init__(path)
+        self.physical = physical
 
 
-def open_lime(source: ByteSource) -> Snapshot:
-    """The snapshot in a LiME or AVML file.
+def find_placed_image(name: str) -> PlacedImage | None:
+    """The image that was given as FILE@ADDRESS; None for any other name, and where a file is really called so.
+
+    Args:
+        name: as the user gave it; the address is decimal, or hexadecimal after 0x.
 
     Raises:
-        UnsupportedFormat: its headers are damaged.
+        UnsupportedFormat: FILE cannot be opened.
     """
+    match = _PLACED_NAME.fullmatch(name)
+    if match is None or os.path.lexists(name):
+        return None
+
+    path, address = match.groups()
+    return PlacedImage(path, int(address, 0))
+
+
+def detect(head: bytes) -> bool:
+    """Never: `find_placed_image` finds these files."""
+    return False
+
+
+def open_raw(parts: Sequence[ByteSource]) -> Snapshot:
+    """The machine whose memory these plain images hold; one without an address begins at 0."""
     extents = []
-    is_packed = False
-    for one in parse_ranges(source):
-        inner: ByteSource = UnpackedRange(source, one) if one.is_packed else source
-        is_packed |= one.is_packed
-        length = one.end - one.start
-        extents.append(Extent(one.start, inner, 0 if one.is_packed else one.offset, length, length))
+    for part in parts:
+        physical = part.physical if isinstance(part, PlacedImage) else 0
+        extents.append(Extent(physical, part, 0, part.size, part.size))
+
     memory = ExtentMemory(extents)
-    name = "AVML" if is_packed else "LiME"
-    return Snapshot(source.name, name, memory, [], {}, cut_off_warnings(source, extents), memory.ranges)
+    return Snapshot(
+        path=parts[0].name,
+        format="raw memory",
+        physical=memory,
+        cpus=[],
+        vmcoreinfo={},
+        ranges=memory.ranges,
+    )
+
+
+def open_one(source: ByteSource) -> Snapshot:
+    """The same of one image."""
+    return open_raw([source])
+
+
+READER = SnapshotReader("a plain image of memory", detect, open_one, open_raw)

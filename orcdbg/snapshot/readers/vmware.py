@@ -1,4 +1,7 @@
-"""How is a suspended VMware guest, its .vmss or .vmsn with or without a .vmem, read as a stopped machine?"""
+"""How is a suspended VMware guest, its .vmss or .vmsn with or without a .vmem, read as a stopped machine?
+
+VMware published none of the names; they are those that Volatility's reader goes by (framework/layers/vmware.py).
+"""
 
 from __future__ import annotations
 
@@ -7,51 +10,66 @@ from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource, FileSource
-from orcdbg.formats.vmware import Value, parse_groups
+from orcdbg.base.sizes import PAGE
+from orcdbg.formats.vmware import MAGICS, Value, parse_groups
 from orcdbg.snapshot.extents import Extent, ExtentMemory
 from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.readers.reader import SnapshotReader
 
-PAGE = 4096
-MAX_REGIONS, MAX_CPUS = 1024, 8192
+# A guest has a region a hole of its physical memory, which are two or three; and at most 768 CPUs (vSphere 8).
+MAX_REGIONS = 1024
+MAX_CPUS = 8192
+# Names in the group `cpu`, and ours.
 _REGISTERS = {
     **{name: name for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip")},
     **{f"r{number}": f"r{number}" for number in range(8, 16)},
     "eflags": "rflags",
 }
 
+# Values of one group by name and indices, such as ("CR64", (cpu, 3)).
 Numbers = Mapping[tuple[str, tuple[int, ...]], int]
 
 
 def _numbers(source: ByteSource, values: Sequence[Value]) -> Numbers:
-    """All plain values by name and indices."""
-    plain = [value for value in values if not value.is_block]
+    """All values of a group that are plain numbers."""
     return {
         (value.name, value.indices): int.from_bytes(source.read_at(value.offset, value.size), "little")
-        for value in plain
+        for value in values
+        if not value.is_block
     }
 
 
 def _extents(numbers: Numbers, source: ByteSource, offset: int, size: int) -> list[Extent]:
-    """Memory from `offset` of a file on: in regions where the guest has holes in its physical memory."""
+    """Memory from `offset` of a file on: in regions where the guest has holes in its physical memory.
+
+    Region n is `regionSize` pages from page `regionPageNum` of the file's memory on, at page frame `regionPPN` of the guest.
+    """
     count = numbers.get(("regionsCount", ()), 0)
     if not count:
         return [Extent(0, source, offset, size, size)]
     if count > MAX_REGIONS:
         raise UnsupportedFormat(source.name, f"a VMware snapshot of {count} regions of memory")
-    found = []
+
+    extents = []
     for index in range(count):
         page, frame, pages = (numbers.get((name, (index,)), 0) for name in ("regionPageNum", "regionPPN", "regionSize"))
-        found.append(Extent(frame * PAGE, source, offset + page * PAGE, pages * PAGE, pages * PAGE))
-    return found
+        extents.append(Extent(frame * PAGE, source, offset + page * PAGE, pages * PAGE, pages * PAGE))
+    return extents
 
 
 def _cpu(numbers: Numbers, cpu: int) -> CpuState | None:
+    """The registers of a CPU; None where the file has not those that a walk begins with."""
     registers = {ours: numbers[theirs, (cpu,)] for theirs, ours in _REGISTERS.items() if (theirs, (cpu,)) in numbers}
     if "rip" not in registers or "rsp" not in registers:
         return None
-    low, high = numbers.get(("IDTR", (cpu, 1))), numbers.get(("IDTR", (cpu, 2)))
+
+    # IDTR 0 is the limit, 1 and 2 are the halves of the base.
+    low = numbers.get(("IDTR", (cpu, 1)))
+    high = numbers.get(("IDTR", (cpu, 2)))
     idt = None if low is None or high is None else low | high << 32
-    cr3, cr4 = numbers.get(("CR64", (cpu, 3))), numbers.get(("CR64", (cpu, 4)))
+
+    cr3 = numbers.get(("CR64", (cpu, 3)))
+    cr4 = numbers.get(("CR64", (cpu, 4)))
     return CpuState(cpu, f"VMware cpu {cpu}", registers, 0, cr3, cr4, idt)
 
 
@@ -62,6 +80,7 @@ def _memory(source: ByteSource, values: Sequence[Value], numbers: Numbers) -> li
         raise UnsupportedFormat(source.name, "a VMware snapshot with compressed memory: suspend without compression")
     if block is not None:
         return _extents(numbers, source, block.offset, block.size)
+
     beside = Path(source.name).with_suffix(".vmem")
     if not beside.is_file():
         raise UnsupportedFormat(source.name, f"its memory is in a file of its own, and {beside} is not there")
@@ -76,9 +95,27 @@ def open_vmware(source: ByteSource) -> Snapshot:
         UnsupportedFormat: damaged, with compressed memory, or without memory.
     """
     groups = parse_groups(source)
-    memory_values, cpu_values = groups.get("memory", []), groups.get("cpu", [])
+
+    memory_values = groups.get("memory", [])
     memory = ExtentMemory(_memory(source, memory_values, _numbers(source, memory_values)))
-    numbers = _numbers(source, cpu_values)
-    count = min(numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
-    cpus = [state for cpu in range(count) if (state := _cpu(numbers, cpu)) is not None]
-    return Snapshot(source.name, "VMware snapshot", memory, cpus, {}, (), memory.ranges)
+
+    cpu_numbers = _numbers(source, groups.get("cpu", []))
+    count = min(cpu_numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
+    cpus = [state for cpu in range(count) if (state := _cpu(cpu_numbers, cpu)) is not None]
+
+    return Snapshot(
+        path=source.name,
+        format="VMware snapshot",
+        physical=memory,
+        cpus=cpus,
+        vmcoreinfo={},
+        ranges=memory.ranges,
+    )
+
+
+def detect(head: bytes) -> bool:
+    """Whether the header is of one of the four versions."""
+    return head.startswith(MAGICS)
+
+
+READER = SnapshotReader("a VMware snapshot", detect, open_vmware)

@@ -4,19 +4,21 @@ from __future__ import annotations
 
 import io
 import itertools
-import zlib
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from orcdbg.base.errors import Absence, NotInSnapshot, OrcdbgError, UnsupportedFormat
+from orcdbg.base.errors import Absence, NotInSnapshot
 from orcdbg.base.reading import BytesSource
-from orcdbg.formats.core_writing import PAGE, Run, write_core
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.elf import Note
-from orcdbg.snapshot.readers.elfcore import open_elf_core
-from orcdbg.snapshot.readers.kept import NOTE_OWNER, NOTE_TYPE, Recorder, cut_out, encode_kept, parse_kept, runs_of
+from orcdbg.formats.trim_note import encode_trim_note
+from orcdbg.snapshot.readers.elf_core import open_elf_core
+from orcdbg.trim.core_writing import Run, write_core
+from orcdbg.trim.kept_pages import cut_out, runs_of
+from orcdbg.trim.recorder import Recorder
 from tests.build.memory import SparseMemory
 
 SIZE = 64 * PAGE
@@ -36,7 +38,7 @@ def trimmed(reads: list[tuple[int, int]], memory: SparseMemory) -> tuple[bytes, 
     for address, size in reads:
         recorder.read(address, min(size, SIZE - address))
     ranges, out = recorder.ranges(), io.BytesIO()
-    notes = [Note("VMCOREINFO", 0, b"OSRELEASE=test\n"), encode_kept(ranges)]
+    notes = [Note("VMCOREINFO", 0, b"OSRELEASE=test\n"), encode_trim_note(ranges)]
     write_core(out, notes, runs_of(ranges, memory), lambda first, n: cut_out(ranges, memory, first * PAGE, n * PAGE))
     return out.getvalue(), ranges
 
@@ -89,46 +91,3 @@ def test_blank_pages_are_there_for_others_and_take_no_place() -> None:
     """A page of zeros that was not kept is a PT_LOAD without bytes in the file, and stays absent for orcdbg."""
     memory = machine()
     assert runs_of([(PAGE, PAGE + 8)], memory, blank=[3, 4]) == [Run(1, 1, False), Run(3, 2, True)]
-
-
-@pytest.mark.parametrize("count", [3, 0xFFFE, 0xFFFF, 70_000])
-def test_any_number_of_stretches_is_counted(count: int) -> None:
-    """Beyond 65,534 program headers the count is in section 0."""
-    out = io.BytesIO()
-    runs = [Run(2 * number, 1, number != 1) for number in range(count)]
-    size = write_core(out, [], runs, lambda first, pages: b"x" * PAGE * pages)
-    assert size == len(out.getvalue())
-    snapshot = open_elf_core(BytesSource("core", out.getvalue()))
-    assert snapshot.physical.read(2 * PAGE, PAGE) == b"x" * PAGE
-    with pytest.raises(NotInSnapshot):
-        snapshot.physical.read(2 * (count - 1) * PAGE, 1)
-
-
-@pytest.mark.parametrize(
-    "data",
-    [
-        b"",
-        b"not zlib",
-        zlib.compress(b"x" * 15),
-        zlib.compress(np.array([5, 4], dtype="<u8").tobytes()),
-        zlib.compress(np.array([0, 8, 8, 16], dtype="<u8").tobytes()),
-        zlib.compress(bytes(1 << 28), 9),
-    ],
-    ids=["empty", "noise", "half a row", "backwards", "touching", "bomb"],
-)
-def test_a_damaged_list_is_an_error(data: bytes) -> None:
-    """Nothing is believed of a list that cannot have been written."""
-    with pytest.raises(UnsupportedFormat):
-        parse_kept(Note(NOTE_OWNER, NOTE_TYPE, data), "core")
-
-
-@given(st.binary(max_size=60), st.integers(0, 60))
-def test_any_note_gives_ranges_or_an_error(noise: bytes, at: int) -> None:
-    """Whatever stands in the note."""
-    good = bytearray(encode_kept([(0, 8), (4096, 8192), (1 << 40, (1 << 40) + 3)]).data)
-    good[at : at + len(noise)] = noise
-    try:
-        rows = parse_kept(Note(NOTE_OWNER, NOTE_TYPE, bytes(good)), "core")
-    except OrcdbgError:
-        return
-    assert (rows[:, 1] > rows[:, 0]).all()

@@ -1,0 +1,6 @@
+"""How large is what every layer counts in?"""
+
+from __future__ import annotations
+
+# Bytes of a page frame: PAGE_SIZE of arch/x86/include/asm/page_types.h, the same on every x86-64 kernel.
+PAGE = 4096

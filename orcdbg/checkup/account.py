@@ -1,0 +1,41 @@
+"""What do these files come to: what is in them, what is missing, and can orcdbg work with them?"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.checkup.facts import Facts, gather_facts
+from orcdbg.checkup.given_files import GivenFile, OpenedFiles
+from orcdbg.checkup.missing import Missing, find_missing
+
+
+@dataclass(frozen=True, slots=True)
+class Checkup:
+    """What was found and what is missing; `error` is what keeps the files from being opened together."""
+
+    files: Sequence[GivenFile]
+    facts: Facts
+    missing: Sequence[Missing]
+    warnings: Sequence[str]
+    error: OrcdbgError | None = None
+
+    @property
+    def exit_status(self) -> int:
+        """0 where orcdbg can work with these files, else what opening them would end with."""
+        return 0 if self.error is None else self.error.exit_status
+
+
+def take_account(opened: OpenedFiles) -> Checkup:
+    """The account of what was opened; whatever cannot be read of it becomes a line of the account."""
+    warnings: list[str] = []
+    if opened.snapshot is not None:
+        warnings += opened.snapshot.warnings
+
+    facts = gather_facts(opened, warnings.append)
+    missing = list(find_missing(opened, facts))
+
+    if opened.session is not None:
+        warnings += [warning for warning in opened.session.warnings if warning not in warnings]
+    return Checkup(opened.files, facts, missing, warnings, opened.error)

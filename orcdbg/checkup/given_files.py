@@ -1,0 +1,129 @@
+"""What is each of the files given, and how far can they be opened?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
+from orcdbg.base.reading import FileSource
+from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.image.vmlinux import Image, open_image
+from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
+from orcdbg.snapshot.spool import is_stream
+from orcdbg.target.opening import RAW_HINT, image_in_memory, open_session
+from orcdbg.target.session import Session
+
+_IMAGES = {FileKind.ELF, FileKind.COMPRESSED, FileKind.BZIMAGE, FileKind.FLATTENED}
+
+
+@dataclass(frozen=True, slots=True)
+class GivenFile:
+    """One file of those given.
+
+    Attributes:
+        path: as it was given.
+        kind: what its content says it is, in words; None where it cannot be read.
+        problem: what is wrong with it, if anything.
+    """
+
+    path: str
+    kind: str | None
+    problem: str | None = None
+
+
+@dataclass(slots=True)
+class OpenedFiles:
+    """What could be opened of the files; whatever could not is None.
+
+    Attributes:
+        files: all of them.
+        debug_folders: where the user keeps debugging information that was split off.
+        image: the image given; of a vmlinux and a bzImage the vmlinux.
+        snapshot: the snapshot.
+        session: both together, or the snapshot with what its memory holds of the image.
+        error: the first thing that went wrong.
+    """
+
+    files: list[GivenFile] = field(default_factory=list)
+    debug_folders: Sequence[str] = ()
+    image: Image | None = None
+    snapshot: Snapshot | None = None
+    session: Session | None = None
+    error: OrcdbgError | None = None
+
+    @property
+    def any_image(self) -> Image | None:
+        """The image given, else what memory holds of it."""
+        if self.image is not None or self.session is None:
+            return self.image
+        return self.session.image
+
+    def fail(self, error: OrcdbgError) -> None:
+        """Keeps an error, if it is the first."""
+        self.error = self.error or error
+
+
+def open_files(
+    paths: Sequence[str], debug_folders: Sequence[str] = (), prepare: Callable[[Session], None] | None = None
+) -> OpenedFiles:
+    """Opens as much as can be opened; what cannot becomes a part of the answer, and nothing is raised.
+
+    Args:
+        paths: what the user named, in any order.
+        debug_folders: where debugging information is looked for that was split off.
+        prepare: has its way with the session, once there is one; its OrcdbgError counts as one of opening.
+    """
+    opened = OpenedFiles(debug_folders=debug_folders)
+    parts: list[SnapshotFile] = []
+    for path in paths:
+        opened.files.append(_look_at(path, opened, parts))
+
+    try:
+        if parts:
+            opened.snapshot = open_snapshot(parts)
+        if opened.snapshot is not None and opened.error is None:
+            opened.session = open_session(*paths, debug_folders=debug_folders)
+            if prepare is not None:
+                prepare(opened.session)
+    except OrcdbgError as error:
+        opened.fail(error)
+
+    if opened.image is None and opened.snapshot is not None and opened.session is None:
+        _look_for_image(opened, opened.snapshot)
+    return opened
+
+
+def _look_at(path: str, opened: OpenedFiles, parts: list[SnapshotFile]) -> GivenFile:
+    """What a file is; an image is opened, a part of a snapshot is kept for when all of them are known."""
+    kind: str | None = None
+    try:
+        if is_stream(path):
+            raise UnsupportedFormat(path, "a pipe is read only once, and this looks twice", "write it to a file first")
+
+        part = recognise(path)
+        if part is not None:
+            parts.append(part)
+            return GivenFile(path, part.kind)
+
+        file = file_kind(FileSource(path))
+        kind = file.value
+        if file not in _IMAGES:
+            raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format", RAW_HINT)
+
+        image = open_image(path)
+        if opened.image is None or file is not FileKind.BZIMAGE:
+            opened.image = image
+        return GivenFile(path, kind)
+    except OrcdbgError as error:
+        opened.fail(error)
+        return GivenFile(path, kind, error.message)
+
+
+def _look_for_image(opened: OpenedFiles, snapshot: Snapshot) -> None:
+    """A damaged image does not keep a snapshot from telling, by its memory, which kernel it is of."""
+    try:
+        image_in_memory(snapshot)
+    except OrcdbgError as error:
+        opened.fail(error)

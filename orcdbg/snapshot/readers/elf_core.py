@@ -1,0 +1,86 @@
+"""How is an ELF core, as QEMU's dump-guest-memory, kdump, `orcdbg trim` and /proc/kcore write it, read as a stopped machine?
+
+Only physical addresses are believed: QEMU without paging writes p_vaddr = p_paddr (dump/dump.c, write_elf64_load), which is no
+virtual mapping at all, and by which a NULL pointer would read the BIOS vector table.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import U64, ByteSource
+from orcdbg.formats.elf import PT_LOAD, ElfFile, Note, is_core
+from orcdbg.formats.trim_note import is_trim_note, parse_trim_note
+from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
+from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.notes import cpu_states, is_qemu, vmcoreinfo_of
+from orcdbg.snapshot.readers.reader import SnapshotReader
+from orcdbg.snapshot.trimmed_memory import TrimmedMemory
+
+# The memory of the running kernel, an ELF core that the kernel makes while it is read (fs/proc/kcore.c).
+KCORE = "/proc/kcore"
+# The physical address that it gives to memory which is mapped elsewhere, such as vmalloc's.
+_NOWHERE = U64
+LIVE_WARNING = "this is the memory of the running kernel: it changes while it is read, and no CPU's registers are known"
+
+
+def refuse_link_to_live_memory(name: str) -> None:
+    """Raises UnsupportedFormat for a name that leads to the running kernel's memory and does not say so.
+
+    Who opens a file that somebody sent does not want to read the own machine instead.
+    """
+    if os.path.realpath(name) == KCORE and name != KCORE:
+        raise UnsupportedFormat(name, "a link to the running kernel's memory", f"name it itself: {KCORE}")
+
+
+def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
+    """The snapshot in an ELF core.
+
+    Args:
+        source: the file.
+        is_live: whether it is /proc/kcore, whose NT_PRSTATUS is of no CPU.
+
+    Raises:
+        UnsupportedFormat: its headers or notes are damaged or cut off, or it holds no memory.
+    """
+    elf = ElfFile(source)
+    loads = [segment for segment in elf.segments if segment.type == PT_LOAD and segment.physical != _NOWHERE]
+    extents = [Extent(load.physical, source, load.offset, load.file_size, load.memory_size) for load in loads]
+    if not any(extent.size for extent in extents):
+        raise UnsupportedFormat(source.name, "an ELF core without memory (no PT_LOAD)")
+
+    notes = list(elf.notes())
+    trim_note = next(filter(is_trim_note, notes), None)
+
+    memory: ExtentMemory | TrimmedMemory = ExtentMemory(extents)
+    if trim_note is not None:
+        memory = TrimmedMemory(memory, parse_trim_note(trim_note, source.name))
+
+    return Snapshot(
+        path=source.name,
+        format="live memory" if is_live else f"ELF core ({_who_wrote(notes)})",
+        physical=memory,
+        cpus=[] if is_live else cpu_states(notes),
+        vmcoreinfo=vmcoreinfo_of(notes),
+        warnings=[LIVE_WARNING] if is_live else cut_off_warnings(source, extents),
+        ranges=memory.ranges,
+        notes=notes,
+        left_out=memory.left_out,
+        is_trimmed=trim_note is not None,
+    )
+
+
+def _who_wrote(notes: Sequence[Note]) -> str:
+    """Whose dump it is, and whether it was cut down since."""
+    writer = "QEMU" if any(map(is_qemu, notes)) else "kdump"
+    return f"{writer}, trimmed" if any(map(is_trim_note, notes)) else writer
+
+
+def open_named(source: ByteSource) -> Snapshot:
+    """The same, where the file's name tells whether it is the running kernel's memory."""
+    return open_elf_core(source, is_live=source.name == KCORE)
+
+
+READER = SnapshotReader("an ELF core", is_core, open_named)

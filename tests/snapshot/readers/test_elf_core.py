@@ -1,0 +1,62 @@
+"""ELF cores are believed in what they hold, and say what they lack."""
+
+from __future__ import annotations
+
+import os
+import struct
+import time
+import tracemalloc
+from pathlib import Path
+
+import pytest
+
+from orcdbg.base.errors import Absence, NotInSnapshot
+from orcdbg.base.reading import BytesSource
+from orcdbg.base.sizes import PAGE
+from orcdbg.snapshot.opening import open_paths
+from orcdbg.snapshot.readers.elf_core import open_elf_core
+from tests.build.elf import Load, core, note, prstatus
+from tests.snapshot.two_ranges import HIGH
+
+
+def test_elf_segments_longer_in_memory_have_their_word() -> None:
+    """Neither zeros nor a hole: the file names the memory and does not hold it."""
+    data = bytearray(core([Load(0x10000, HIGH), Load(0x40000, HIGH)]))
+    struct.pack_into("<Q", data, 64 + 56 + 40, 0x8000)  # p_memsz of the first
+    memory = open_elf_core(BytesSource("core", bytes(data))).physical
+    assert memory.read(0x10000, len(HIGH)) == HIGH
+    states = {}
+    for address in (0x15000, 0x17FFF, 0x18000):
+        with pytest.raises(NotInSnapshot) as caught:
+            memory.read(address, 1)
+        states[address] = caught.value.state
+    assert states == {0x15000: Absence.ZERO_FILLED, 0x17FFF: Absence.ZERO_FILLED, 0x18000: Absence.ABSENT}
+
+
+def test_the_running_kernels_memory_has_no_registers() -> None:
+    """/proc/kcore's segments of mapped memory name no physical address, and its NT_PRSTATUS is of nobody."""
+    notes = prstatus({}, 0) + note("VMCOREINFO", 0, b"OSRELEASE=6.1.0\n")
+    loads = [Load((1 << 64) - 1, bytes(PAGE), 0xFFFFC90000000000), Load(0x1000, HIGH, 0xFFFF888000001000)]
+    snapshot = open_elf_core(BytesSource("/proc/kcore", core(loads, notes)), is_live=True)
+    assert snapshot.physical.read(0x1000, len(HIGH)) == HIGH
+    assert (list(snapshot.cpus), snapshot.vmcoreinfo["OSRELEASE"]) == ([], "6.1.0")
+    assert "running kernel" in snapshot.warnings[0]
+
+
+def test_a_sparse_core_of_64_gibibytes_opens_like_a_small_one(tmp_path: Path) -> None:
+    """Only headers are read, and memory where somebody asks for it."""
+    whole = bytearray(core([Load(0x1000, HIGH)], note("VMCOREINFO", 0, b"OSRELEASE=6.1.0\n")))
+    size = 64 << 30
+    struct.pack_into("<QQ", whole, 64 + 56 + 32, size, size)
+    path = tmp_path / "sparse"
+    path.write_bytes(bytes(whole))
+    os.truncate(path, size + (1 << 20))
+    began = time.perf_counter()
+    tracemalloc.start()
+    snapshot = open_paths(str(path))
+    assert snapshot.physical.read(0x1000, len(HIGH)) == HIGH
+    assert snapshot.physical.read(size - PAGE, PAGE) == bytes(PAGE)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert time.perf_counter() - began < 0.5
+    assert peak < 1 << 20

@@ -1,0 +1,34 @@
+"""VMware files are read with the memory that is in them or beside them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from orcdbg.base.errors import NotInSnapshot, UnsupportedFormat
+from orcdbg.base.sizes import PAGE
+from orcdbg.snapshot.opening import open_paths
+from tests.build.memory_files import vmss
+from tests.snapshot.two_ranges import HIGH, write
+
+
+def test_vmware_memory_is_in_the_file_or_beside_it(tmp_path: Path) -> None:
+    """Regions leave holes in physical memory; registers are optional; packed memory is refused by name."""
+    regions = [(0, 0x10, 2), (2, 0x1000, 3)]
+    registers = [{"rip": 0x1234, "rsp": 0x8000, "cr3": 0x7000, "cr4": 0x20}]
+    inside = open_paths(write(tmp_path / "a.vmss", vmss(HIGH, regions, registers)))
+    write(tmp_path / "b.vmem", HIGH)
+    beside = open_paths(write(tmp_path / "b.vmss", vmss(None, regions)))
+    for snapshot in (inside, beside):
+        assert snapshot.physical.read(0x10000, 2 * PAGE) == HIGH[: 2 * PAGE]
+        assert snapshot.physical.read(0x1000000, 3 * PAGE) == HIGH[2 * PAGE :]
+        with pytest.raises(NotInSnapshot, match="absent"):
+            snapshot.physical.read(0x12000, 1)
+    (cpu,) = inside.cpus
+    assert (cpu.registers["rip"], cpu.registers["rsp"], cpu.cr3, cpu.cr4) == (0x1234, 0x8000, 0x7000, 0x20)
+    assert beside.cpus == []
+    with pytest.raises(UnsupportedFormat, match=r"c\.vmem is not there"):
+        open_paths(write(tmp_path / "c.vmss", vmss(None)))
+    with pytest.raises(UnsupportedFormat, match="compressed memory"):
+        open_paths(write(tmp_path / "d.vmss", vmss(HIGH, packed=True)))
