@@ -44,7 +44,7 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/snapshot/bitmap.py:PageBitmap.rank": "the bits of a file's bitmap",
     "orcdbg/snapshot/extents.py:ExtentMemory.read": "the size asked for",
     "orcdbg/snapshot/pagetables.py:KernelMemory.read": "the size asked for",
-    "orcdbg/snapshot/readers/kept.py:KeptMemory.read": "the size asked for",
+    "orcdbg/snapshot/trimmed_memory.py:TrimmedMemory.read": "the size asked for",
     # By the size of a file, or of the image's tables.
     "orcdbg/image/debug_files.py:checksum": "the file's size",
     "orcdbg/patches/audit/core_text.py:_relocated_by_operand": "the kernel's text, MAX_TEXT; each round is further by a byte",
@@ -69,7 +69,7 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/commands/emulation.py:Emulation.around": "MAX_FUNCTION bytes before, `after` instructions behind",
     "orcdbg/commands/live_stepping.py:_next": "the user's count",
     "orcdbg/commands/stepping.py:_context": "_STACK_WORDS words",
-    "orcdbg/commands/trim.py:_Keeper.keep": "a budget of pages",
+    "orcdbg/trim/selection.py:Keeper.keep": "a budget of pages",
     "orcdbg/emulation/emulator.py:Emulator._look_over": "a block's bytes, as the emulator ran it",
     "orcdbg/emulation/emulator.py:Emulator._run": "the limits of the emulation: instructions and seconds",
     "orcdbg/emulation/emulator.py:Emulator.back": "the instructions since the last checkpoint",
