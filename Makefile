@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # Where downloaded kernels and made scenes stay between runs, outside the repository (see tests/lab/fetch.py).
 
-.PHONY: demo test lab bench docs check map clean
+.PHONY: demo test lowest lab bench docs check map clean
 
 $(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -28,7 +28,7 @@ check: $(VENV)/test
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
-	PYTHONPATH=. $(BIN)/lint-imports --config setup.cfg --no-logo
+	PYTHONPATH=. $(BIN)/lint-imports --no-logo
 	$(BIN)/python -m tests.house
 	$(BIN)/python -m tests.bounded_walks
 
@@ -38,6 +38,12 @@ map:
 
 test: check
 	$(BIN)/pytest -m 'not lab'
+
+# The same with each dependency at the lowest version that setup.cfg allows; for the oldest Python, which all of them support.
+lowest:
+	mkdir -p build
+	$(PYTHON) tests/lowest.py > build/lowest.txt
+	PIP_CONSTRAINT=$(CURDIR)/build/lowest.txt $(MAKE) test VENV=.venv-lowest
 
 # Debian packages the lab runs on; installed when this user may, else named by the tests that skip for want of them.
 lab: $(VENV)/lab
@@ -54,4 +60,4 @@ docs: $(VENV)/base
 	$(BIN)/sphinx-build -q -W -b man docs build/man
 
 clean:
-	rm -rf $(VENV) build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) .venv-lowest build dist *.egg-info .pytest_cache .mypy_cache .ruff_cache

@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from orcdbg import __version__
 from orcdbg.base.errors import UsageError
+from orcdbg.commands.usage import PlainParser
 
 DESCRIPTION = (
     "Debug a stopped Linux x86-64 kernel: stacks by ORC, corrected for the patches it applied to its own text."
@@ -44,7 +45,7 @@ class _InOrder(argparse.Action):
         namespace.steps = [*(namespace.steps or []), (self.const, str(values))]
 
 
-class Parser(argparse.ArgumentParser):
+class Parser(PlainParser):
     """A parser whose complaints are errors as all others are."""
 
     def error(self, message: str) -> NoReturn:

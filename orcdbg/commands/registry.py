@@ -11,6 +11,7 @@ from typing import NoReturn
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.results import Result, Text
+from orcdbg.commands.usage import PlainParser, usage
 
 
 class _HelpRequested(Exception):
@@ -22,11 +23,11 @@ class _HelpRequested(Exception):
         self.text = text
 
 
-class CommandParser(argparse.ArgumentParser):
+class CommandParser(PlainParser):
     """An argument parser that raises UsageError where argparse would print and leave."""
 
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, " ".join(self.format_usage().split()))
+        raise UsageError(message, usage(self))
 
     def print_help(self, file: object = None) -> NoReturn:
         """Help is an answer like any other, and is not printed here."""
