@@ -29,7 +29,7 @@ from orcdbg.commands.live import Stopped
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.results import Audit, Modules, Nothing, Text
 from orcdbg.formats.dwarf_lines import SourceLine
-from orcdbg.gdb.stops import Stop, StopReason
+from orcdbg.gdb.stops import GuestStop, StopReason
 from orcdbg.image.source_position import Inlined, Position
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport, Difference
@@ -334,7 +334,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "MODULES": modules,
         "MODULE": modules["modules"][0],
         "RANGE": modules["modules"][0]["ranges"][0],
-        "STOPPED": encode(Stopped(Stop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
+        "STOPPED": encode(Stopped(GuestStop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
         "LINES": encode(Text(["a line"])),
     }
 
