@@ -13,6 +13,7 @@ import json
 import os
 import re
 import shlex
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
@@ -29,13 +30,14 @@ from orcdbg.commands.live import Stopped
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.results import Audit, Modules, Nothing, Text
 from orcdbg.formats.dwarf_lines import SourceLine
-from orcdbg.gdb.stops import Stop, StopReason
+from orcdbg.gdb.stops import GuestStop, StopReason
 from orcdbg.image.source_position import Inlined, Position
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport, Difference
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.replay import Build
 from orcdbg.plugin import API_VERSION
+from orcdbg.snapshot.opening import open_snapshot, recognise
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
@@ -334,7 +336,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "MODULES": modules,
         "MODULE": modules["modules"][0],
         "RANGE": modules["modules"][0]["ranges"][0],
-        "STOPPED": encode(Stopped(Stop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
+        "STOPPED": encode(Stopped(GuestStop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
         "LINES": encode(Text(["a line"])),
     }
 
@@ -385,8 +387,8 @@ def test_the_pages_name_every_mechanism(orcdbg_run: RunProgram) -> None:
 # Examples for contributors and authors of plug-ins
 
 
-def test_the_contributors_examples_work(sample: Session, registry: Registry) -> None:
-    """The command and the mechanism of CONTRIBUTING.md, run on the sample."""
+def test_the_contributors_examples_work(sample: Session, registry: Registry, tmp_path: Path) -> None:
+    """The command and the mechanism of CONTRIBUTING.md, run on the sample, and the snapshot format, on a file."""
     names: dict[str, Any] = {"__name__": "contributing"}
     for block in blocks(read("CONTRIBUTING.md"), "python"):
         if not block.startswith("# "):
@@ -403,6 +405,13 @@ def test_the_contributors_examples_work(sample: Session, registry: Registry) -> 
     cluster = ledger.find(site)
     assert cluster is not None
     assert (cluster.expected, cluster.sites[0].decided_by) == (b"\xcc", "named by the user")
+
+    page, address = b"x" * 4096, 0x5000
+    file = tmp_path / "saved"
+    file.write_bytes(b"PAGESAVE" + struct.pack("<QQ", 1, address) + page)
+    snapshot = recognise(str(file), [names["READER"]])
+    assert snapshot is not None
+    assert open_snapshot([snapshot]).physical.read(address, len(page)) == page
 
 
 def test_the_plug_in_page_names_the_current_interface() -> None:

@@ -10,7 +10,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.results import Audit, Check, Replay, Result
 from orcdbg.commands.writing import refuse_inputs, replacing
-from orcdbg.formats.elf_writing import Label, Stretch, encode_elf
+from orcdbg.formats.elf_writing import CodeStretch, Label, encode_elf
 from orcdbg.kernel.names import Names
 from orcdbg.target.session import Session
 
@@ -71,7 +71,7 @@ def replay_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     replayed = session.replayed()
     text = replayed.text
     labels = _labels(session, text.address, text.end)
-    data = encode_elf([Stretch(".text", text.address, bytes(text.data))], labels)
+    data = encode_elf([CodeStretch(".text", text.address, bytes(text.data))], labels)
     with replacing(arguments.output, session.files) as file:
         file.write(data)
     return Replay(arguments.output, text.address, len(text.data), len(labels), replayed.problems)

@@ -16,14 +16,14 @@ from orcdbg.kernel.tasks import Task
 
 if TYPE_CHECKING:
     from orcdbg.gdb.guest import Guest
-    from orcdbg.gdb.stops import Stop
+    from orcdbg.gdb.stops import GuestStop
 
 
 @dataclass(frozen=True, slots=True)
 class Stopped:
     """Why and where the guest stopped; `task` is what the CPU ran, None where that cannot be told."""
 
-    stop: Stop
+    stop: GuestStop
     location: Location | None
     task: Task | None
 
@@ -35,7 +35,7 @@ def guest_of(debugger: Debugger) -> Guest:
     return debugger.guest
 
 
-def arrive(debugger: Debugger, stop: Stop) -> Stopped:
+def arrive(debugger: Debugger, stop: GuestStop) -> Stopped:
     """What there is to say of a stop, with the CPU's task selected."""
     debugger.move(stop.cpu)
     tasks = {cpu: task for task, (cpu, _) in debugger.session.unwinder.running.items()}

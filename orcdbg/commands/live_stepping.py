@@ -16,7 +16,7 @@ from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result
 from orcdbg.commands.stepped import Place, Steps, Stops
 from orcdbg.emulation.stops import StoppedBy
-from orcdbg.gdb.stops import BreakKind, Stop, StopReason
+from orcdbg.gdb.stops import BreakKind, GuestStop, StopReason
 from orcdbg.unwind.frame import FrameKind
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 MAX_STEPS = 100_000
 MAX_PASSES = 1000  # times that others may come by a place before the one that is waited for
 _EMULATED = ("at", "args", "restart", "frame", "zero", "text", "site", "skip")
-Move = Callable[["_Moving", argparse.Namespace], Stop]
+Move = Callable[["_Moving", argparse.Namespace], GuestStop]
 _STOPPED_BY = {
     StopReason.BREAKPOINT: StoppedBy.BREAKPOINT,
     StopReason.WATCHPOINT: StoppedBy.WATCHPOINT,
@@ -61,7 +61,7 @@ class _Moving:
             raise OrcdbgError(f"the guest stands where no kernel memory is mapped: {error}") from error
         return Place(line, frames[0], frames[1] if len(frames) > 1 else None, changed)
 
-    def step(self) -> Stop:
+    def step(self) -> GuestStop:
         """Runs one instruction."""
         before = self.registers()
         if self.traced:
@@ -72,7 +72,7 @@ class _Moving:
             self.places[-1] = replace(self.places[-1], changed=changes(before, self.registers()))
         return stop
 
-    def run_to(self, address: int, sp: int | None) -> Stop:
+    def run_to(self, address: int, sp: int | None) -> GuestStop:
         """Runs on until this CPU comes to an address, with that stack pointer if one is given, or something else stops it."""
         own = (BreakKind.HARDWARE, address, 1) not in self.guest.breakpoints
         if own:
@@ -123,7 +123,7 @@ def _count(arguments: argparse.Namespace) -> int:
     return count
 
 
-def _step(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+def _step(moving: _Moving, arguments: argparse.Namespace) -> GuestStop:
     stop = replace(moving.guest.stop, reason=StopReason.STEP, cpu=moving.cpu, ip=moving.registers()["rip"])
     for _ in range(_count(arguments)):
         stop = moving.step()
@@ -132,7 +132,7 @@ def _step(moving: _Moving, arguments: argparse.Namespace) -> Stop:
     return stop
 
 
-def _next(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+def _next(moving: _Moving, arguments: argparse.Namespace) -> GuestStop:
     stop = replace(moving.guest.stop, reason=StopReason.STEP, cpu=moving.cpu, ip=moving.registers()["rip"])
     for _ in range(_count(arguments)):
         registers = moving.registers()
@@ -149,11 +149,11 @@ def _next(moving: _Moving, arguments: argparse.Namespace) -> Stop:
     return stop
 
 
-def _until(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+def _until(moving: _Moving, arguments: argparse.Namespace) -> GuestStop:
     return moving.run_to(moving.debugger.address(arguments.where), None)
 
 
-def _finish(moving: _Moving, arguments: argparse.Namespace) -> Stop:
+def _finish(moving: _Moving, arguments: argparse.Namespace) -> GuestStop:
     moving.debugger.move(moving.cpu)
     frames = moving.debugger.trace().frames
     if len(frames) < 2 or frames[0].cfa is None or frames[1].kind is not FrameKind.CALL or frames[1].doubt:

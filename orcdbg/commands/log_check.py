@@ -32,7 +32,7 @@ class RowStatus(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
+class ComparedLine:
     """A frame of ours beside a line of the log; one of them may be None."""
 
     status: RowStatus
@@ -52,7 +52,7 @@ class LogCheck:
 
     trace: StackTrace
     printed: PrintedTrace
-    rows: Sequence[Row]
+    rows: Sequence[ComparedLine]
 
     @property
     def contradictions(self) -> int:
@@ -76,7 +76,7 @@ def compare(
     printed: Sequence[PrintedFrame],
     rename: Callable[[PrintedFrame], str] = lambda one: one.name,
     as_returns: Sequence[str] = (),
-) -> list[Row]:
+) -> list[ComparedLine]:
     """Frames, whose names as the kernel prints them are `names`, beside the lines of a trace; both innermost first.
 
     `rename` tells what a line would be called among `names`. `as_returns` are the names that the frames have where their ips
@@ -87,7 +87,7 @@ def compare(
     if not pairs:
         left = [_row(RowStatus.RETURNED if one.sure else RowStatus.STALE, one, None, None) for one in printed]
         return left + [_row(RowStatus.SINCE, None, frame, name) for frame, name in zip(frames, names, strict=True)]
-    rows: list[Row] = []
+    rows: list[ComparedLine] = []
     at, line = 0, 0
     for mine, theirs in [*pairs, (len(names), len(printed))]:
         is_inner, is_last = at == 0 and line == 0, mine == len(names)
@@ -101,16 +101,16 @@ def compare(
     return rows
 
 
-def _row(status: RowStatus, printed: PrintedFrame | None, frame: Frame | None, name: str | None) -> Row:
-    return Row(status, printed, frame, name)
+def _row(status: RowStatus, printed: PrintedFrame | None, frame: Frame | None, name: str | None) -> ComparedLine:
+    return ComparedLine(status, printed, frame, name)
 
 
-def _only_printed(one: PrintedFrame, is_inner: bool) -> Row:
+def _only_printed(one: PrintedFrame, is_inner: bool) -> ComparedLine:
     status = RowStatus.STALE if not one.sure else RowStatus.RETURNED if is_inner else RowStatus.MISSING
     return _row(status, one, None, None)
 
 
-def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> Row:
+def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> ComparedLine:
     place = RowStatus.SINCE if is_inner else RowStatus.BEYOND if is_last else RowStatus.EXTRA
     return _row(RowStatus.DOUBT if not frame.mark.is_sure else place, None, frame, name)
 

@@ -17,7 +17,7 @@ MAX_SIZE, MAX_MEMBERS = 16 << 20, 1 << 16
 
 
 @dataclass(frozen=True, slots=True)
-class Member:
+class ShownMember:
     """A member: `declaration` as in C, `depth` how many anonymous structures it is in, `value` None where none was asked for.
 
     An anonymous structure is a member without a name that `opens`, its own members follow, and one that `closes`.
@@ -42,7 +42,7 @@ class Structure:
     name: str
     size: int
     address: int | None
-    members: Sequence[Member]
+    members: Sequence[ShownMember]
     symbols: Mapping[int, str]
     with_offsets: bool = False
     in_hexadecimal: bool = False
@@ -56,7 +56,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
 
 
-def _listed(types: CTypes, type_id: int, base: int, depth: int) -> Iterator[Member]:
+def _listed(types: CTypes, type_id: int, base: int, depth: int) -> Iterator[ShownMember]:
     """The members of a structure, those of anonymous ones between their braces."""
     if depth > MAX_DEPTH:
         return
@@ -65,23 +65,23 @@ def _listed(types: CTypes, type_id: int, base: int, depth: int) -> Iterator[Memb
         at = base + field.bit_offset
         if field.name or not types.is_compound(field.type_id):
             text = types.declaration(field.type_id, field.name)
-            yield Member(field.name, field.type_id, text, at, field.bit_size, size, depth)
+            yield ShownMember(field.name, field.type_id, text, at, field.bit_size, size, depth)
             continue
         word = types.keyword(field.type_id).split()[0]
-        yield Member("", field.type_id, word, at, 0, size, depth, opens=True)
+        yield ShownMember("", field.type_id, word, at, 0, size, depth, opens=True)
         yield from _listed(types, field.type_id, at, depth + 1)
-        yield Member("", field.type_id, "", at, 0, size, depth, closes=True)
+        yield ShownMember("", field.type_id, "", at, 0, size, depth, closes=True)
 
 
-def _chosen(types: CTypes, type_id: int, paths: Sequence[str]) -> Iterator[Member]:
+def _chosen(types: CTypes, type_id: int, paths: Sequence[str]) -> Iterator[ShownMember]:
     for path in paths:
         field = types.member(type_id, path)
         text = types.declaration(field.type_id, path)
-        yield Member(path, field.type_id, text, field.bit_offset, field.bit_size, types.size(field.type_id))
+        yield ShownMember(path, field.type_id, text, field.bit_offset, field.bit_size, types.size(field.type_id))
 
 
-def _bounded(members: Iterator[Member]) -> list[Member]:
-    found: list[Member] = []
+def _bounded(members: Iterator[ShownMember]) -> list[ShownMember]:
+    found: list[ShownMember] = []
     for member in members:
         found.append(member)
         if len(found) > MAX_MEMBERS:
@@ -89,7 +89,7 @@ def _bounded(members: Iterator[Member]) -> list[Member]:
     return found
 
 
-def _with_values(types: CTypes, members: Sequence[Member], data: bytes) -> Iterator[Member]:
+def _with_values(types: CTypes, members: Sequence[ShownMember], data: bytes) -> Iterator[ShownMember]:
     for member in members:
         if member.opens or member.closes or not member.name:
             yield member
@@ -109,7 +109,7 @@ def _pointers(value: Value | None) -> Iterator[int]:
             yield from _pointers(inner)
 
 
-def _symbols(names: Names, members: Sequence[Member]) -> dict[int, str]:
+def _symbols(names: Names, members: Sequence[ShownMember]) -> dict[int, str]:
     """Pointers that are addresses of the image or of modules, by name."""
     found = {}
     for pointer in {pointer for member in members for pointer in _pointers(member.value)}:
@@ -119,7 +119,7 @@ def _symbols(names: Names, members: Sequence[Member]) -> dict[int, str]:
     return found
 
 
-def _read(debugger: Debugger, address: int, members: Sequence[Member], size: int, is_part: bool) -> bytes:
+def _read(debugger: Debugger, address: int, members: Sequence[ShownMember], size: int, is_part: bool) -> bytes:
     """The structure's bytes; for some members alone, zeros stand for what is not asked for and cannot be read."""
     memory = debugger.session.memory
     if not is_part:

@@ -16,7 +16,7 @@ _PROGBITS, _SYMTAB, _STRTAB = 1, 2, 3
 _FUNCTION = 0x12  # global, function
 
 
-class Stretch(NamedTuple):
+class CodeStretch(NamedTuple):
     """A section of code: its name, its address, its bytes."""
 
     name: str
@@ -42,7 +42,7 @@ def _strings(names: Sequence[str]) -> tuple[bytes, list[int]]:
     return bytes(out), offsets
 
 
-def encode_elf(stretches: Sequence[Stretch], labels: Sequence[Label]) -> bytes:
+def encode_elf(stretches: Sequence[CodeStretch], labels: Sequence[Label]) -> bytes:
     """An executable without program headers: the stretches as sections, the labels as its symbol table."""
     names, name_offsets = _strings([*(one.name for one in stretches), ".symtab", ".strtab", ".shstrtab"])
     strings, offsets = _strings([label.name for label in labels])

@@ -15,9 +15,14 @@ from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 
 MAGICS = tuple(number.to_bytes(4, "little") for number in (0xBED2BED2, 0xBED3BED3, 0xBAD1BAD1, 0xBAD2BAD2))
-MAX_GROUPS, MAX_VALUES = 4096, 1 << 16
-_GROUP = struct.Struct("<64sQQ")
-_BLOCK, _COMPRESSED_BLOCK = 0x3F, 0x3E
+# A real file has some hundred groups, and some thousand values in the group of a device.
+MAX_GROUPS = 4096
+MAX_VALUES = 1 << 16
+_HEADER_SIZE = 12  # magic, a word that nobody knows, count of groups
+_GROUP = struct.Struct("<64sQQ")  # name, offset, size
+# Lengths of values that mean a block with a header of its own: size, size unpacked, padding.
+_BLOCK = 0x3F
+_COMPRESSED_BLOCK = 0x3E
 _BLOCK_HEADER = struct.Struct("<QQH")
 
 
@@ -32,41 +37,51 @@ class Value(NamedTuple):
     is_compressed: bool
 
 
-def _values(source: ByteSource, at: int) -> Iterator[Value]:
+def _values(source: ByteSource, offset: int) -> Iterator[Value]:
+    """The values of the group at `offset`, up to its end: a tag of zero."""
     for _ in range(MAX_VALUES):
-        tag = int.from_bytes(source.read_at(at, 2), "little")
+        tag = int.from_bytes(source.read_at(offset, 2), "little")
         if tag == 0:
             return
-        name_size, count, size = tag >> 8, tag >> 6 & 3, tag & 0x3F
-        name = source.read_at(at + 2, name_size).decode("ascii", "replace")
-        at += 2 + name_size
-        indices = struct.unpack(f"<{count}I", source.read_at(at, 4 * count))
-        at += 4 * count
+        offset += 2
+
+        name_size = tag >> 8
+        name = source.read_at(offset, name_size).decode("ascii", "replace")
+        offset += name_size
+
+        count = tag >> 6 & 3
+        indices = struct.unpack(f"<{count}I", source.read_at(offset, 4 * count))
+        offset += 4 * count
+
+        size = tag & 0x3F
         is_block = size in (_BLOCK, _COMPRESSED_BLOCK)
         is_compressed = size == _COMPRESSED_BLOCK
         if is_block:
-            size, _, padding = _BLOCK_HEADER.unpack(source.read_at(at, _BLOCK_HEADER.size))
-            at += _BLOCK_HEADER.size + padding
-        yield Value(name, indices, at, size, is_block, is_compressed)
-        at += size
+            size, _, padding = _BLOCK_HEADER.unpack(source.read_at(offset, _BLOCK_HEADER.size))
+            offset += _BLOCK_HEADER.size + padding
+
+        yield Value(name, indices, offset, size, is_block, is_compressed)
+        offset += size
     raise UnsupportedFormat(source.name, f"a group of more than {MAX_VALUES} values")
 
 
 def parse_groups(source: ByteSource) -> dict[str, list[Value]]:
-    """The values of the groups `memory` and `cpu`.
+    """The values of the groups `memory` and `cpu`, by the group's name; the other groups are devices.
 
     Raises:
         UnsupportedFormat: the tables leave the file, or are larger than any machine's.
     """
-    magic, _, count = struct.unpack("<4sII", source.read_at(0, 12))
+    magic, _, count = struct.unpack("<4sII", source.read_at(0, _HEADER_SIZE))
     if magic not in MAGICS:
         raise UnsupportedFormat(source.name, "not a VMware snapshot")
     if count > MAX_GROUPS:
         raise UnsupportedFormat(source.name, f"a VMware snapshot of {count} groups")
-    found: dict[str, list[Value]] = {}
+
+    groups: dict[str, list[Value]] = {}
     for number in range(count):
-        raw, position, _ = _GROUP.unpack(source.read_at(12 + number * _GROUP.size, _GROUP.size))
-        name = raw.partition(b"\0")[0].decode("ascii", "replace")
+        entry = source.read_at(_HEADER_SIZE + number * _GROUP.size, _GROUP.size)
+        raw_name, offset, _ = _GROUP.unpack(entry)
+        name = raw_name.partition(b"\0")[0].decode("ascii", "replace")
         if name in ("memory", "cpu"):
-            found[name] = list(_values(source, position))
-    return found
+            groups[name] = list(_values(source, offset))
+    return groups

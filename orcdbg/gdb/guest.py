@@ -13,7 +13,7 @@ from orcdbg.base.errors import NotFound, NotInSnapshot, OrcdbgError, RemoteError
 from orcdbg.base.sizes import PAGE
 from orcdbg.gdb.client import SECONDS, Client, Refused, StopReply
 from orcdbg.gdb.endpoint import Endpoint
-from orcdbg.gdb.stops import BreakKind, Stop, StopReason
+from orcdbg.gdb.stops import BreakKind, GuestStop, StopReason
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.placement import MAPPED_IDT
 
@@ -171,7 +171,7 @@ class Guest:
     def _break_packet(letter: bytes, kind: BreakKind, address: int, size: int) -> bytes:
         return b"%s%s,%x,%x" % (letter, kind.value, address, size)
 
-    def step(self, cpu: int) -> Stop:
+    def step(self, cpu: int) -> GuestStop:
         """Runs one instruction of one CPU, the others standing still."""
         self._move(b"vCont;s:" + self._thread(cpu))
         stop = self._client.wait(SECONDS)
@@ -179,7 +179,7 @@ class Guest:
             stop = self._client.interrupt()
         return self._arrive(stop, StopReason.STEP)
 
-    def resume(self, seconds: float | None = None) -> Stop:
+    def resume(self, seconds: float | None = None) -> GuestStop:
         """Lets all CPUs run until something stops them: a breakpoint, Ctrl-C, or the end of `seconds`."""
         self._leave_breakpoint()
         try:
@@ -196,7 +196,7 @@ class Guest:
         self._leave_breakpoint()
         self._move(b"vCont;c")
 
-    def interrupt(self) -> Stop:
+    def interrupt(self) -> GuestStop:
         """Stops the machine that runs."""
         if not self.is_running:
             raise OrcdbgError("the machine is stopped already")
@@ -219,12 +219,12 @@ class Guest:
         self.memory.forget()
         self._client.start(action)
 
-    def _arrive(self, reply: StopReply, expected: StopReason) -> Stop:
+    def _arrive(self, reply: StopReply, expected: StopReason) -> GuestStop:
         self.memory.forget()
         self.stop = self._stopped(reply, expected)
         return self.stop
 
-    def _stopped(self, reply: StopReply, expected: StopReason) -> Stop:
+    def _stopped(self, reply: StopReply, expected: StopReason) -> GuestStop:
         """A stop reply in our words."""
         cpu = 0
         if reply.thread is not None:
@@ -232,7 +232,7 @@ class Guest:
             cpu = numbers.get(int(reply.thread.rpartition(b".")[2], 16), 0)
         ip = self.registers(cpu)["rip"]
         if reply.watched is not None:
-            return Stop(StopReason.WATCHPOINT, cpu, ip, reply.watched)
+            return GuestStop(StopReason.WATCHPOINT, cpu, ip, reply.watched)
         if reply.signal not in (0, _SIGINT, _SIGTRAP):
-            return Stop(StopReason.SIGNAL, cpu, ip, signal=reply.signal)
-        return Stop(StopReason.INTERRUPT if reply.signal in (0, _SIGINT) else expected, cpu, ip)
+            return GuestStop(StopReason.SIGNAL, cpu, ip, signal=reply.signal)
+        return GuestStop(StopReason.INTERRUPT if reply.signal in (0, _SIGINT) else expected, cpu, ip)

@@ -19,7 +19,7 @@ _SWAPPER = 1 << 30  # threads of the idle tasks, which all have the pid 0
 _RENAMED = {"rflags": "eflags"}
 
 
-class Emulation:
+class ServedCpu:
     """A CPU that runs on from its recorded registers, in a copy of memory that it alone sees."""
 
     def __init__(self, session: Session, note: CpuState) -> None:
@@ -54,7 +54,7 @@ class Emulation:
 
 
 class ServedSnapshot:
-    """A session as a `Target`: its tasks are the threads, those on CPUs with all their registers.
+    """A session as a `ServedTarget`: its tasks are the threads, those on CPUs with all their registers.
 
     Args:
         session: the stopped kernel.
@@ -64,7 +64,7 @@ class ServedSnapshot:
     def __init__(self, session: Session, first: Task) -> None:
         self._session = session
         self._first = first
-        self._moved: tuple[int, Emulation] | None = None
+        self._moved: tuple[int, ServedCpu] | None = None
 
     def afresh(self) -> ServedSnapshot:
         """The same for another client: nothing has moved."""
@@ -139,7 +139,7 @@ class ServedSnapshot:
         while emulation.run(_BURST, until) and not stopped():
             pass
 
-    def _emulation(self, thread: int) -> Emulation:
+    def _emulation(self, thread: int) -> ServedCpu:
         """The emulated thread: one at a time, and another one begins anew from the snapshot."""
         if self._moved is None or self._moved[0] != thread:
             task = self._task(thread)
@@ -147,5 +147,5 @@ class ServedSnapshot:
             note = running[task.address][1] if task.address in running else None
             if note is None:
                 raise OrcdbgError(f"task {task.pid} is not on a CPU: not all its registers are known")
-            self._moved = thread, Emulation(self._session, note)
+            self._moved = thread, ServedCpu(self._session, note)
         return self._moved[1]

@@ -1,6 +1,6 @@
 """How is a client of the GDB remote protocol served, so that none, however bad, gets more than answers?
 
-One client at a time, one packet at a time. What is served is a `Target`; nothing of it can be written.
+One client at a time, one packet at a time. What is served is a `ServedTarget`; nothing of it can be written.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ class ServedThread(NamedTuple):
     name: str
 
 
-class Target(Protocol):
+class ServedTarget(Protocol):
     """What is served."""
 
     @property
@@ -78,7 +78,7 @@ class Served:
         interrupted: tells whether the client wants a run to end.
     """
 
-    def __init__(self, target: Target, interrupted: Callable[[], bool] = lambda: False) -> None:
+    def __init__(self, target: ServedTarget, interrupted: Callable[[], bool] = lambda: False) -> None:
         self._target = target
         self._interrupted = interrupted
         self._thread = target.threads[0].number
@@ -267,7 +267,7 @@ class Conversation:
         target: what it looks at.
     """
 
-    def __init__(self, connection: socket.socket, target: Target) -> None:
+    def __init__(self, connection: socket.socket, target: ServedTarget) -> None:
         self._connection = connection
         self._reader = PacketReader()
         self._served = Served(target, self._wants_to_stop)
@@ -315,6 +315,6 @@ class Conversation:
             self._connection.sendall(encode_packet(self._last))
 
 
-def serve(connection: socket.socket, target: Target) -> None:
+def serve(connection: socket.socket, target: ServedTarget) -> None:
     """Answers one client."""
     Conversation(connection, target).run()

@@ -32,7 +32,7 @@ class StopReason(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Stop:
+class GuestStop:
     """Why and where the machine stopped.
 
     `ip` is exact; `watched` is the address of the data of a watchpoint, `signal` the number of a signal.

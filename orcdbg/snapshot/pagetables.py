@@ -27,7 +27,7 @@ def roots_of(cr3: int) -> list[int]:
     return list(dict.fromkeys((given & ~_USER_HALF, given)))
 
 
-class Level(enum.Enum):
+class PageLevel(enum.Enum):
     """A level of page tables, as the kernel names it."""
 
     PGD = "PGD"
@@ -38,15 +38,15 @@ class Level(enum.Enum):
 
 
 _LEVELS = {
-    4: (Level.PGD, Level.PUD, Level.PMD, Level.PTE),
-    5: (Level.PGD, Level.P4D, Level.PUD, Level.PMD, Level.PTE),
+    4: (PageLevel.PGD, PageLevel.PUD, PageLevel.PMD, PageLevel.PTE),
+    5: (PageLevel.PGD, PageLevel.P4D, PageLevel.PUD, PageLevel.PMD, PageLevel.PTE),
 }
 
 
 class TableEntry(NamedTuple):
     """One page table entry on the way to a page: its level, where it lies physically, its value."""
 
-    level: Level
+    level: PageLevel
     address: int
     value: int
 

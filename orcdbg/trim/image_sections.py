@@ -24,30 +24,45 @@ def is_essential(section: Section, names_of_code: set[str]) -> bool:
 
 
 def write_image(image: Image, out: IO[bytes]) -> int:
-    """Writes the essential sections as a vmlinux without program headers; the bytes written.
+    """Writes the essential sections as a vmlinux without program headers.
 
     Every section keeps its number, since symbols and other sections' links name sections by it: what is left out
     leaves an empty header.
+
+    Args:
+        image: the whole one.
+        out: an empty file that can be written at any place.
+
+    Returns:
+        The bytes written.
     """
     sections = image.elf.sections
     code = {section.name for section in sections if section.flags & SHF_EXECINSTR}
+
     names = bytearray(b"\0")
-    headers, position = [], out.write(bytes(_EHDR.size))
+    headers = []
+    position = out.write(bytes(_EHDR.size))  # the file header is written last, when the number of sections is known
     for section in sections:
         if section.name == _NAMES or not is_essential(section, code):
             headers.append(bytes(_SHDR.size))
             continue
+
         position += out.write(bytes(-position % _ALIGN))
         headers.append(_header(section, len(names), position))
         names += section.name.encode() + b"\0"
         position += _copy(image, section, out)
-    names_at = len(names)
+
+    # The table of names is our own, in the place of the old one, or behind all others where there was none.
+    name_of_names = len(names)
     names += _NAMES.encode() + b"\0"
     number = next((i for i, section in enumerate(sections) if section.name == _NAMES), len(sections))
-    headers[number:] = [_SHDR.pack(names_at, _STRTAB, 0, 0, position, len(names), 0, 0, 1, 0), *headers[number + 1 :]]
+    names_header = _SHDR.pack(name_of_names, _STRTAB, 0, 0, position, len(names), 0, 0, 1, 0)
+    headers[number : number + 1] = [names_header]
     position += out.write(names)
+
     position += out.write(bytes(-position % _ALIGN))
     out.write(b"".join(headers))
+
     count = len(headers)
     out.seek(0)
     out.write(_file_header(image.elf.entry, position, count, number))

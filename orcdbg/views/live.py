@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcdbg.commands.live import Stopped
-from orcdbg.gdb.stops import Stop
+from orcdbg.gdb.stops import GuestStop
 from orcdbg.views.page import Line, line
 
 
-def _why(stop: Stop) -> str:
+def _why(stop: GuestStop) -> str:
     """A word; for a signal that means nothing else, its number too."""
     return stop.reason.value if stop.signal is None else f"{stop.reason.value} {stop.signal}"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orcdbg.commands.log_check import LogCheck, LogChecks, Row, RowStatus
+from orcdbg.commands.log_check import ComparedLine, LogCheck, LogChecks, RowStatus
 from orcdbg.views.page import Line, line
 
 _WORDS = {
@@ -55,7 +55,7 @@ def _check_lines(check: LogCheck) -> Iterator[Line]:
     yield line(summary, (verdict, "doubt" if check.contradictions else ""))
 
 
-def _printed(row: Row) -> str:
+def _printed(row: ComparedLine) -> str:
     if row.printed is None:
         return "-"
     before = "RIP: " if row.printed.is_rip else "" if row.printed.sure else "? "
@@ -84,7 +84,7 @@ def _check(check: LogCheck) -> dict[str, Any]:
     }
 
 
-def _row(row: Row) -> dict[str, Any]:
+def _row(row: ComparedLine) -> dict[str, Any]:
     return {
         "status": row.status.value,
         "printed": row.printed.name if row.printed else None,

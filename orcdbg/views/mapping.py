@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcdbg.commands.mapping import AddressMapping
-from orcdbg.snapshot.pagetables import Level, TableEntry
+from orcdbg.snapshot.pagetables import PageLevel, TableEntry
 from orcdbg.views.page import Line, line
 
 # arch/x86/include/asm/pgtable_types.h; bit 7 is PAT in the last level.
@@ -17,7 +17,7 @@ _LARGE, _NO_EXECUTE = 7, 63
 def _flags(entry: TableEntry, encryption: int) -> list[str]:
     found = [name for bit, name in _FLAGS if entry.value >> bit & 1]
     if entry.value >> _LARGE & 1:
-        found.append("PAT" if entry.level is Level.PTE else "PSE")
+        found.append("PAT" if entry.level is PageLevel.PTE else "PSE")
     if entry.value & encryption:
         found.append("ENCRYPTED")
     return [*found, "NX"] if entry.value >> _NO_EXECUTE & 1 else found

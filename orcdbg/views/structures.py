@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from itertools import groupby
 from typing import Any
 
-from orcdbg.commands.structures import Member, Structure
+from orcdbg.commands.structures import ShownMember, Structure
 from orcdbg.symbols.c_types import Compound, Elements, Scalar, ScalarKind, Value
 from orcdbg.views.page import Line, Piece, line
 
@@ -24,7 +24,7 @@ def structure_lines(result: Structure) -> Iterator[Line]:
         yield line((f"SIZE: {result.size}", "note"))
 
 
-def _member_lines(member: Member, result: Structure) -> Iterator[Line]:
+def _member_lines(member: ShownMember, result: Structure) -> Iterator[Line]:
     indent = " " * (4 + _STEP * member.depth if result.address is None else _STEP * (1 + member.depth))
     if member.closes:
         if result.address is None:
@@ -46,7 +46,7 @@ def _member_lines(member: Member, result: Structure) -> Iterator[Line]:
             yield line(f"{' ' * len(place)}{more}")
 
 
-def _place(member: Member, result: Structure) -> str:
+def _place(member: ShownMember, result: Structure) -> str:
     """The column of offsets, or of addresses."""
     if not result.with_offsets:
         return ""
@@ -113,7 +113,7 @@ def structure_json(result: Structure) -> dict[str, Any]:
     }
 
 
-def _member_json(member: Member) -> dict[str, Any]:
+def _member_json(member: ShownMember) -> dict[str, Any]:
     return {
         "name": member.name,
         "declaration": member.declaration,

@@ -17,7 +17,7 @@ from orcdbg.base.errors import NotFound, NotInSnapshot, OrcdbgError, RemoteError
 from orcdbg.gdb.endpoint import Endpoint
 from orcdbg.gdb.guest import Guest
 from orcdbg.gdb.packets import encode_packet
-from orcdbg.gdb.stops import BreakKind, Stop, StopReason
+from orcdbg.gdb.stops import BreakKind, GuestStop, StopReason
 from orcdbg.target.session import Session
 from tests.build.stub import Answer, Connect, MachineStub, StubServer, answering
 
@@ -73,7 +73,7 @@ def test_moving_forgets_memory(stub: MachineStub, tmp_path: Path) -> None:
             with pytest.raises(NotInSnapshot):
                 guest.memory.read(0, 8)
         assert sum(question.startswith(b"m0,") for question in stub.log) == 1
-        assert guest.step(0) == Stop(StopReason.STEP, 0, guest.registers(0)["rip"])
+        assert guest.step(0) == GuestStop(StopReason.STEP, 0, guest.registers(0)["rip"])
         with pytest.raises(NotInSnapshot):
             guest.memory.read(0, 8)
         assert sum(question.startswith(b"m0,") for question in stub.log) == 2

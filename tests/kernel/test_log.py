@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import Corrupt, NotFound
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.log import read_log
+from orcdbg.kernel.log import find_log_buffer, read_log
 from orcdbg.symbols.table import ENTRY, SymbolTable
 from orcdbg.target.session import Session
 from tests.build.memory import SparseMemory
@@ -175,3 +175,19 @@ def test_log_shows_the_samples_panic(sample: Session, orcdbg_run: RunProgram) ->
     assert urgent
     assert {one["level"] for one in urgent} == {0}
     assert orcdbg_run("demo", "-e", "log -n 0")[0] == 2
+
+
+def test_the_areas_of_the_buffer_are_enough_to_read_it(sample: Session) -> None:
+    """What trimming keeps of a log is what the log is read from, and no byte more than the rings."""
+    ring = Ring(sample)
+    for number in range(3):
+        ring.add(number, b"text %d" % number)
+    linux = ring.linux()
+
+    kept = SparseMemory()
+    kept.put_words(POINTER, PRB)
+    for address, size in find_log_buffer(linux).areas():
+        kept.put(address, linux.memory.read(address, size))
+
+    assert set(kept.pieces) == {POINTER, PRB, DESCRIPTORS, INFOS, TEXT}
+    assert read_log(Linux(kept, linux.symbols, linux.types, 0)) == read_log(linux)
