@@ -37,7 +37,7 @@ map:
 	@$(PYTHON) -m tests.map
 
 test: check
-	$(BIN)/pytest -m 'not lab'
+	$(BIN)/pytest -m 'not lab' -n auto --dist worksteal
 
 # The same with each dependency at the lowest version that setup.cfg allows; for the oldest Python, which all of them support.
 lowest:
