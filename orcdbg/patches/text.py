@@ -1,4 +1,4 @@
-"""What bytes did the CPU run at this address, and does a call end here?"""
+"""What bytes did the CPU run at this address?"""
 
 from __future__ import annotations
 
@@ -9,35 +9,6 @@ from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import AddressSpace
 from orcdbg.patches.journal import JournalLedger
 from orcdbg.patches.ledger import Cluster, PatchLedger
-
-# Bytes that a ModRM byte of an indirect call draws after it: by mod, the displacement; rm 4 adds a SIB byte.
-_DISPLACEMENT = {0: 0, 1: 1, 2: 4, 3: 0}
-
-
-def _indirect_call_length(modrm: int, sib: int) -> int:
-    """Length of `ff /2` with that ModRM byte, prefixes not counted."""
-    mod, rm = modrm >> 6, modrm & 7
-    length = 2 + _DISPLACEMENT[mod]
-    if mod != 3 and rm == 4:
-        length += 1
-        if mod == 0 and sib & 7 == 5:
-            length += 4
-    elif mod == 0 and rm == 5:
-        length += 4
-    return length
-
-
-def ends_with_call(data: bytes) -> bool:
-    """True when some call instruction's encoding ends at the end of `data`, eight bytes of text."""
-    if data[-5] == 0xE8:
-        return True
-    for length in range(2, 8):
-        at = len(data) - length
-        if data[at] == 0xFF and data[at + 1] >> 3 & 7 == 2:
-            sib = data[at + 2] if length > 2 else 0
-            if _indirect_call_length(data[at + 1], sib) == length:
-                return True
-    return False
 
 
 class TextSource(enum.Enum):

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
-from orcdbg.base.reading import U64, AddressSpace, read_cstring, signed
+from orcdbg.base.reading import AddressSpace, read_cstring
 from orcdbg.base.walks import Budget
 from orcdbg.formats.callframe import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
@@ -42,7 +42,7 @@ from orcdbg.patches.mechanisms.relocation import BuiltText
 from orcdbg.patches.module_sites import ModuleSites
 from orcdbg.patches.replay import Build, all_passes, lasting_passes, stack_passes
 from orcdbg.patches.site import PatchPass
-from orcdbg.patches.text import PatchedText, ends_with_call
+from orcdbg.patches.text import PatchedText
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.own_cpus import own_cpus
 from orcdbg.snapshot.pagetables import KernelMemory
@@ -57,6 +57,7 @@ from orcdbg.unwind.registers.finder import RegisterFinder
 from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
+from orcdbg.x86.branches import LONGEST_CALL, direct_call_target, ends_with_call
 
 _NO_IMAGE = (
     "no image: names, types and ORC rows are those in the snapshot's memory; the tables of patched places are not there, "
@@ -410,18 +411,14 @@ class Session:
             spaces.append((self.memory, address))
         for space, at in spaces:
             try:
-                answers.append(ends_with_call(space.read(at - 8, 8)))
+                answers.append(ends_with_call(space.read(at - LONGEST_CALL, LONGEST_CALL)))
             except MemoryFault:
                 continue
         return any(answers) if answers else None
 
     def call_target(self, address: int) -> int | None:
         """Where the direct call that ends at `address` goes; None where there is no such call."""
-        try:
-            code = self.text.read(address - 5, 5)
-        except MemoryFault:
-            return None
-        return address + signed(int.from_bytes(code[1:], "little"), 32) & U64 if code[0] == 0xE8 else None
+        return direct_call_target(self.text, address)
 
     @functools.cached_property
     def terrain(self) -> Terrain:
@@ -452,7 +449,7 @@ class Session:
 
         def follows_call(address: int) -> bool | None:
             try:
-                return ends_with_call(memory.read(address - 8, 8)) or self.follows_call(address)
+                return ends_with_call(memory.read(address - LONGEST_CALL, LONGEST_CALL)) or self.follows_call(address)
             except MemoryFault:
                 return self.follows_call(address)
 

@@ -30,7 +30,8 @@ from orcdbg.unwind.saved_registers import (
     saved_registers,
 )
 from orcdbg.unwind.walker import Walk, WalkEnd
-from orcdbg.x86.decode import decode
+from orcdbg.x86.decode import Instruction
+from orcdbg.x86.follow import straight
 
 _ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"
 _LEFT = "entry_SYSRETQ_unsafe_stack"  # to 5.19 part of the next one
@@ -160,12 +161,18 @@ def _from_rcx(frame: Frame, sp: RegisterValue | None) -> _User | None:
 def _has_kept_sp(linux: Linux, frame: Frame) -> bool | None:
     """Whether entry_SYSCALL_64 has put rsp away by now, and may use it for something else; None where that is not known."""
     start = frame.ip if frame.location is None else frame.location.start
-    for insn in decode(linux.memory.read(start, frame.ip - start), start):
-        if insn.mnemonic.startswith("mov") and insn.operands.replace(" ", "").startswith("%rsp,%gs:"):
+    code = linux.memory.read(start, frame.ip - start)
+    for address, is_kept in straight(code, start, False, lambda kept, insn: kept or _keeps_sp(insn)):
+        if is_kept:
             return True
-        if insn.end == frame.ip:
+        if address == frame.ip:
             return False
-    return False if frame.ip == start else None
+    return None
+
+
+def _keeps_sp(insn: Instruction) -> bool:
+    """Whether an instruction is `mov %rsp, %gs:...`."""
+    return insn.mnemonic.startswith("mov") and insn.operands.replace(" ", "").startswith("%rsp,%gs:")
 
 
 def _kept_sp(linux: Linux, stacks: Sequence[Stack]) -> RegisterValue | None:

@@ -54,6 +54,20 @@ class Instruction(NamedTuple):
         return f"{self.mnemonic} {self.operands}".strip()
 
 
+class Outlined(NamedTuple):
+    """An instruction as `outline` sees it: `size` in bytes, and its words in AT&T syntax."""
+
+    address: int
+    size: int
+    mnemonic: str
+    operands: str
+
+    @property
+    def end(self) -> int:
+        """Address of the next instruction."""
+        return self.address + self.size
+
+
 class _Decoder:
     """Capstone with the tables that read its answers."""
 
@@ -232,12 +246,14 @@ def _whole_registers() -> dict[int, str]:
     return {getattr(x86, f"X86_REG_{part.upper()}"): whole for whole, names in parts.items() for part in names}
 
 
-def written_registers(raw: bytes, address: int) -> frozenset[str] | None:
+@functools.lru_cache(maxsize=1 << 13)
+def written_registers(raw: bytes) -> frozenset[str] | None:
     """The general registers that the instruction at the start of `raw` writes, a part counting as the whole.
 
-    None where capstone does not know the instruction.
+    None where capstone does not know the instruction. Where it lies makes no difference, and functions repeat one another:
+    a few thousand contents are kept.
     """
-    found = _decoder().first(raw, address)
+    found = _decoder().first(raw, 0)
     if found is None:
         return None
     whole = _whole_registers()
@@ -254,19 +270,19 @@ def _brief() -> Any:
     return engine
 
 
-def outline(raw: bytes, address: int) -> Iterator[tuple[int, int, str, str]]:
-    """Address, size, mnemonic and operands of the instructions in `raw`, up to the first that capstone does not know.
+def outline(raw: bytes, address: int) -> Iterator[Outlined]:
+    """The instructions in `raw`, up to the first that capstone does not know, without what they do.
 
     Many times quicker than `decode`: for looking through whole functions.
     """
     offset: int | None = 0
     while offset is not None:
         begin, offset = offset, None
-        for found in _brief().disasm_lite(raw[begin:], address + begin):
-            at = found[0] - address
-            size = _ud1_size(raw[at : at + 15]) if found[2].startswith("ud1") else None
-            if size is not None and size != found[1]:
-                yield found[0], size, found[2], ""
-                offset = at + size
+        for insn in map(Outlined._make, _brief().disasm_lite(raw[begin:], address + begin)):
+            place = insn.address - address
+            size = _ud1_size(raw[place : place + 15]) if insn.mnemonic.startswith("ud1") else None
+            if size is not None and size != insn.size:
+                yield insn._replace(size=size, operands="")
+                offset = place + size
                 break
-            yield found
+            yield insn

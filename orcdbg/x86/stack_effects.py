@@ -6,9 +6,14 @@ with different depths, or that lies behind an instruction which sets rsp outrigh
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import NamedTuple
 
-from orcdbg.x86.decode import Instruction, decode_one
+from orcdbg.x86.decode import Instruction
+from orcdbg.x86.follow import Text, follow
+
+_WORD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,53 +32,74 @@ class Boundary:
     after_call: bool = False
 
 
-def _steps(insn: Instruction, start: int, end: int) -> list[tuple[int, int | None]]:
-    """Where execution goes from an instruction, inside [start, end), and how many bytes that pushed."""
-    steps: list[tuple[int, int | None]] = []
-    inside = insn.target is not None and start <= insn.target < end
-    if insn.is_call and inside and insn.target is not None:
-        # A call into the site itself (the loops that fill the return stack buffer) returns nowhere: it only pushes.
-        return [(insn.target, 8)]
-    if inside and insn.target is not None:
-        steps.append((insn.target, insn.sp_change))
-    if not insn.ends_flow:
-        steps.append((insn.end, insn.sp_change))
-    return steps
+class _Depth(NamedTuple):
+    """See `Boundary`."""
+
+    pushed: int | None
+    after_call: bool
+
+
+class _DepthFlow:
+    """Follows the stack's depth through a site."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+
+    def is_call_inside(self, insn: Instruction) -> bool:
+        """Whether an instruction calls the site itself, as the loops do that fill the return stack buffer."""
+        return insn.is_call and insn.target is not None and self._text.holds(insn.target)
+
+    def change(self, insn: Instruction) -> int | None:
+        """Bytes that an instruction pushes. A call into the site returns nowhere: it only pushes."""
+        return _WORD if self.is_call_inside(insn) else insn.sp_change
+
+    def steps(self, address: int, state: _Depth) -> Iterator[tuple[int, _Depth]]:
+        """See `Flow`."""
+        insn = self._text.instruction(address)
+        if insn is None:
+            return
+        change = self.change(insn)
+        pushed = None if state.pushed is None or change is None else state.pushed + change
+
+        targets = [insn.target] if self.is_call_inside(insn) else self._text.successors(insn)
+        for target in targets:
+            if target is not None:
+                is_behind = insn.is_call and target == insn.end
+                yield target, _Depth(pushed, state.after_call or is_behind)
+
+    def arrive(self, address: int, state: _Depth) -> _Depth:
+        """See `Flow`."""
+        return state
+
+    def meet(self, known: _Depth, arrived: _Depth) -> _Depth:
+        """See `Flow`."""
+        if known.pushed in (arrived.pushed, None):
+            # The loop's own back edge arrives with the loop's depth; anything else is a contradiction.
+            return known
+        return _Depth(None, arrived.after_call)
 
 
 def stack_boundaries(text: bytes, address: int) -> dict[int, Boundary]:
     """The boundaries inside `text`, which lies at `address`, by address; its end counts, its start is depth 0."""
-    end = address + len(text)
-    found = {address: Boundary(address, 0, None, ())}
-    pending = [address]
-    while pending:
-        here = found[pending.pop()]
-        if here.address >= end:
-            continue
-        insn = decode_one(text[here.address - address :], here.address)
-        if insn is None:
-            continue
-        for target, change in _steps(insn, address, end):
-            pushed = None if here.pushed is None or change is None else here.pushed + change
-            path = (*here.path, insn) if change != 0 and insn not in here.path else here.path
-            after_call = here.after_call or (insn.is_call and target == insn.end)
-            known = found.get(target)
-            if known is None:
-                found[target] = Boundary(target, pushed, insn, path, after_call)
-                pending.append(target)
-            elif known.pushed not in (pushed, None):
-                # The loop's own back edge arrives with the loop's depth; anything else is a contradiction.
-                found[target] = Boundary(target, None, known.before, known.path, after_call)
-                pending.append(target)
-    return found
+    site = Text(text, address)
+    flow = _DepthFlow(site)
+    # A boundary can learn one thing: that its depth is in dispute.
+    budget = 2 * (len(text) + 1)
+    found = follow({address: _Depth(0, False)}, flow, budget)
+
+    boundaries: dict[int, Boundary] = {}
+    for place, state in found.states.items():
+        way = [insn for before in found.way(place) if (insn := site.instruction(before)) is not None]
+        path = tuple(insn for insn in way if flow.change(insn) != 0)
+        boundaries[place] = Boundary(place, state.pushed, way[-1] if way else None, path, state.after_call)
+    return boundaries
 
 
 def call_before(text: bytes, address: int, return_address: int) -> Boundary | None:
     """The boundary at the call in `text` that returns to `return_address`; None where no reachable call does."""
+    site = Text(text, address)
     for boundary in stack_boundaries(text, address).values():
-        if boundary.address >= address + len(text):
-            continue
-        insn = decode_one(text[boundary.address - address :], boundary.address)
+        insn = site.instruction(boundary.address)
         if insn is not None and insn.is_call and insn.end == return_address:
             return boundary
     return None

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import U64, AddressSpace, signed
+from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import sp_rule
 from orcdbg.orc.effective import AsBuilt, Derived, Effective
@@ -25,7 +26,9 @@ from orcdbg.orc.reasons import (
 )
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
-from orcdbg.x86.decode import decode
+from orcdbg.x86.branches import direct_call_target
+from orcdbg.x86.decode import Instruction
+from orcdbg.x86.follow import straight
 
 _NAMES = ("error_entry", "paranoid_entry")
 _REGISTERS_AT_SP = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True)
@@ -66,12 +69,8 @@ class SavingFunctions:
 
     def called_before(self, return_address: int) -> SavingFunction | None:
         """The one that the call which ends at `return_address` calls."""
-        try:
-            code = self._text.read(return_address - 5, 5)
-        except MemoryFault:
-            return None
-        target = return_address + signed(int.from_bytes(code[1:], "little"), 32) & U64
-        return self._all.get(target) if code[0] == 0xE8 else None
+        target = direct_call_target(self._text, return_address)
+        return None if target is None else self._all.get(target)
 
     def is_taken_from_rax(self, ip: int) -> bool:
         """True at the instruction that takes error_entry's result as the stack pointer."""
@@ -81,6 +80,24 @@ class SavingFunctions:
             return self._text.read(ip, len(_MOVE)) == _MOVE
         except MemoryFault:
             return False
+
+
+class _Saving(NamedTuple):
+    """What is known inside a saving function before an instruction.
+
+    `depth` are the bytes from the stack pointer to the caller's, None where they are not known. The return address has moved
+    to rsi once `is_moved`, and is on the stack again once `is_back`.
+    """
+
+    depth: int | None
+    is_moved: bool
+    is_back: bool
+
+
+def _after(state: _Saving, insn: Instruction) -> _Saving:
+    depth = None if state.depth is None or insn.sp_change is None else state.depth + insn.sp_change
+    is_back = state.is_back or (state.is_moved and insn.raw == _PUSH_AGAIN)
+    return _Saving(depth, state.is_moved or insn.raw == _OVERWRITE, is_back)
 
 
 class SavingFunction:
@@ -103,16 +120,13 @@ class SavingFunction:
         except MemoryFault:
             return {}
         found: dict[int, int] = {}
-        depth, is_moved = 8, False
-        for insn in decode(code, self.start):
-            if is_moved:
-                found[insn.address] = depth
-                if insn.raw == _PUSH_AGAIN:
-                    return found
-            if insn.sp_change is None:
+        for address, state in straight(code, self.start, _Saving(8, False, False), _after):
+            if state.is_back:
+                return found
+            if state.depth is None:
                 return {}
-            depth += insn.sp_change
-            is_moved = is_moved or insn.raw == _OVERWRITE
+            if state.is_moved:
+                found[address] = state.depth
         return {}
 
     def is_unknown(self, address: int) -> bool:

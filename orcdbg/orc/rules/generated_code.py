@@ -7,6 +7,7 @@ pointer from its prologue to its `leave`; before and behind, its instructions te
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from dataclasses import replace
 from typing import NamedTuple
@@ -20,13 +21,16 @@ from orcdbg.orc.effective import AsBuilt, Derived, Effective, Source, Unknown
 from orcdbg.orc.reasons import BehindFtraceCopy, BpfFrame, CopiedCode, KprobeDetour, Original
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup, Stated
-from orcdbg.x86.decode import Instruction, decode
+from orcdbg.x86.decode import Instruction
+from orcdbg.x86.follow import straight
 from orcdbg.x86.stack_effects import stack_boundaries
 
 FRAME_ROW = OrcRow(OrcRegister.BP, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False)
 FRAME_RULE = CfaRule(OrcRegister.BP, 16)
 _PUSHED_ROW = OrcRow(OrcRegister.SP, 16, OrcRegister.UNDEFINED, 0, RowType.CALL, False)
 _MAX_PROLOGUE = 48
+_PUSH_RBP = b"\x55"
+_RSP_TO_RBP = (b"\x48\x89\xe5", b"\x48\x8b\xec")  # either encoding of mov %rsp,%rbp
 
 
 class Alike(NamedTuple):
@@ -95,25 +99,42 @@ def _bpf(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> OwnRule | 
         body = text.read(code.start, min(ip - code.start + 16, code.end - code.start))
     except MemoryFault:
         return None
-    before: Instruction | None = None
-    pushed_at = moved_at = None
-    for insn in decode(body, code.start):
-        if insn.address >= ip:
+    for address, state in straight(
+        body, code.start, _Prologue(None, None, None), functools.partial(_after, code.start)
+    ):
+        if address == ip:
+            return _bpf_rule(state)
+        if address > ip:
             break
-        if pushed_at is None and insn.raw == b"\x55" and insn.address - code.start <= _MAX_PROLOGUE:
-            pushed_at = insn.end
-        elif moved_at is None and insn.raw in (b"\x48\x89\xe5", b"\x48\x8b\xec") and pushed_at == insn.address:
-            moved_at = insn.end
-        before = insn
-    if before is not None and before.end != ip:
-        return None
-    return _bpf_rule(before, pushed_at, moved_at)
+    return None
 
 
-def _bpf_rule(before: Instruction | None, pushed_at: int | None, moved_at: int | None) -> OwnRule:
-    if moved_at is not None and before is not None and not _is_epilogue(before):
+class _Prologue(NamedTuple):
+    """How far a program's prologue has come: `before` is the last instruction, the others the ends of its two.
+
+    Those are `push %rbp` and, right behind it, `mov %rsp,%rbp`; None while they have not been seen.
+    """
+
+    before: Instruction | None
+    pushed_at: int | None
+    moved_at: int | None
+
+
+def _after(start: int, state: _Prologue, insn: Instruction) -> _Prologue:
+    is_push = insn.raw == _PUSH_RBP and insn.address - start <= _MAX_PROLOGUE
+    if state.pushed_at is None and is_push:
+        return _Prologue(insn, insn.end, state.moved_at)
+    is_move = insn.raw in _RSP_TO_RBP and state.pushed_at == insn.address
+    if state.moved_at is None and is_move:
+        return _Prologue(insn, state.pushed_at, insn.end)
+    return state._replace(before=insn)
+
+
+def _bpf_rule(state: _Prologue) -> OwnRule:
+    before = state.before
+    if state.moved_at is not None and before is not None and not _is_epilogue(before):
         return OwnRule(BpfFrame(), FRAME_ROW, FRAME_RULE, Source.FRAME_POINTER)
-    if pushed_at is not None and moved_at is None:
+    if state.pushed_at is not None and state.moved_at is None:
         return OwnRule(BpfFrame(), _PUSHED_ROW, sp_rule(16))
     return OwnRule(BpfFrame(), FUNCTION_ENTRY, sp_rule(8))
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
@@ -26,12 +27,12 @@ from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.site import PatchSite
-from orcdbg.x86.decode import Instruction, decode_one
+from orcdbg.x86.decode import Instruction
+from orcdbg.x86.follow import straight
 
 MAX_STRETCH = 1 << 14
 MECHANISM = "unlisted"
 _DECIDED_BY = "the instructions in memory; the tables of the boot are gone"
-_LONGEST = 15
 _SHORT_CALL, _BESIDE = re.compile(rb"\xe8[\x01-\x10]\0\0\0", re.DOTALL), 20
 
 
@@ -88,22 +89,30 @@ class UnlistedPatches:
             return NoText()
         if self._fills_return_stack(ip):
             return FillsReturnStack()
-        at, pushed, path = start, 0, tuple[Instruction, ...]()
-        while at < ip:
-            insn = decode_one(text[at - start : at - start + _LONGEST], at)
-            if insn is None or insn.end > ip:
-                return NotABoundarySinceRow(ip)
-            if insn.ends_flow or insn.sp_change is None:
-                pushed, path = 0, ()  # what follows is reached from elsewhere, or has a row of its own
-            else:
-                pushed += insn.sp_change
-                path = (*path, insn) if insn.sp_change else path
-            if pushed < 0:
+        for address, state in straight(text, start, _SinceRow(0, ()), _after):
+            if state.pushed < 0:
                 return TookMoreThanPut()
-            if not pushed:
-                path = ()
-            at = insn.end
-        return Moved(pushed, path, text[path[0].address - start :]) if path else None
+            if address == ip:
+                path = state.path
+                return Moved(state.pushed, path, text[path[0].address - start :]) if path else None
+        return NotABoundarySinceRow(ip)
+
+
+class _SinceRow(NamedTuple):
+    """Bytes pushed since the row began, and the instructions that did it; none once all are popped again."""
+
+    pushed: int
+    path: tuple[Instruction, ...]
+
+
+def _after(state: _SinceRow, insn: Instruction) -> _SinceRow:
+    if insn.ends_flow or insn.sp_change is None:
+        # What follows is reached from elsewhere, or has a row of its own.
+        return _SinceRow(0, ())
+    pushed = state.pushed + insn.sp_change
+    if not pushed:
+        return _SinceRow(0, ())
+    return _SinceRow(pushed, (*state.path, insn) if insn.sp_change else state.path)
 
 
 class LostTables:

@@ -20,6 +20,8 @@ from orcdbg.orc.reasons import Holder, StandsForReturnAddress
 from orcdbg.orc.rows import FUNCTION_ENTRY
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.x86.decode import Instruction, decode
+from orcdbg.x86.follow import straight
+from orcdbg.x86.operands import BasedMemory, memory_in
 from orcdbg.x86.stack_effects import Boundary, stack_boundaries
 
 MAX_SIZE = 256
@@ -51,17 +53,23 @@ class ReturnTrampoline:
         self._text = text
 
     @functools.cached_property
-    def _code(self) -> tuple[dict[int, Boundary], list[Instruction]]:
+    def _code(self) -> tuple[dict[int, Boundary], bytes]:
         try:
             body = self._text.read(self.start, self.end - self.start)
         except MemoryFault:
-            return {}, []
-        return stack_boundaries(body, self.start), list(decode(body, self.start))
+            return {}, b""
+        return stack_boundaries(body, self.start), body
+
+    @functools.cached_property
+    def _call(self) -> Instruction | None:
+        """The call of the tracer's handler: the first of other code."""
+        calls = (insn for insn in decode(self._code[1], self.start) if insn.is_call)
+        return next((call for call in calls if not self.start <= (call.target or 0) < self.end), None)
 
     def place(self, ip: int, exact: bool) -> Place | None:
         """What holds at `ip`, an interrupted address or a return address; None where that cannot be told."""
-        boundaries, instructions = self._code
-        call = next((i for i in instructions if i.is_call and not self.start <= (i.target or 0) < self.end), None)
+        boundaries, body = self._code
+        call = self._call
         found = boundaries.get(ip)
         if found is None or found.pushed is None or call is None:
             return None
@@ -69,35 +77,37 @@ class ReturnTrampoline:
         rule = sp_rule(found.pushed)
         if ip < call.end or not exact:
             return Place(rule, self._before_call(ip), names) if ip <= call.end else None
-        return Place(rule, self._after_call(boundaries, instructions, call, ip), names)
+        return Place(rule, self._after_call(boundaries, body, call, ip), names)
 
     def _before_call(self, ip: int) -> Holder:
         # A rethook's trampoline puts its own address back first, which its handler replaces by the true one.
         return Holder.SLOT if self.by is Tracer.RETHOOK and ip > self.start else Holder.RECORD
 
-    def _after_call(
-        self, boundaries: dict[int, Boundary], instructions: list[Instruction], call: Instruction, ip: int
-    ) -> Holder:
+    def _after_call(self, boundaries: dict[int, Boundary], body: bytes, call: Instruction, ip: int) -> Holder:
         """Follows the handler's result to the slot."""
-        holder = Holder.SLOT if self.by is Tracer.RETHOOK else Holder.RESULT
-        for insn in instructions:
-            if not call.end <= insn.address < ip or holder is Holder.SLOT or not insn.mnemonic.startswith("mov"):
-                continue
-            read_from, _, target = insn.operands.partition(", ")
+
+        def after(holder: Holder, insn: Instruction) -> Holder:
             before = boundaries.get(insn.address)
-            if read_from != f"%{holder.value}" or before is None or before.pushed is None:
-                continue
-            if target == f"%{Holder.ARGUMENT.value}":
-                holder = Holder.ARGUMENT
-            elif _displacement(target) == before.pushed - 8:
-                holder = Holder.SLOT
+            slot = None if before is None or before.pushed is None else BasedMemory("rsp", before.pushed - 8)
+            return _moved_to(insn, holder, slot)
+
+        begin = Holder.SLOT if self.by is Tracer.RETHOOK else Holder.RESULT
+        code = body[call.end - self.start : ip - self.start]
+        *_, (_, holder) = straight(code, call.end, begin, after)
         return holder
 
 
-def _displacement(operand: str) -> int | None:
-    """N of `N(%rsp)`, or None."""
-    number, _, register = operand.partition("(")
-    return int(number or "0", 0) if register == "%rsp)" else None
+def _moved_to(insn: Instruction, holder: Holder, slot: BasedMemory | None) -> Holder:
+    """Who holds the true return address behind an instruction, if `holder` did; `slot` is where it belongs, if known."""
+    if holder is Holder.SLOT or slot is None or not insn.mnemonic.startswith("mov"):
+        return holder
+
+    read_from, _, target = insn.operands.partition(", ")
+    if read_from != f"%{holder.value}":
+        return holder
+    if target == f"%{Holder.ARGUMENT.value}":
+        return Holder.ARGUMENT
+    return Holder.SLOT if memory_in(target) == slot else holder
 
 
 class ReturnTrampolines:

@@ -8,7 +8,7 @@ information says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
@@ -21,10 +21,13 @@ from orcdbg.orc.reasons import LeftOutOfOrc
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
-from orcdbg.x86.decode import Instruction, decode_one, written_registers
+from orcdbg.x86.branches import CALL_SIZE, direct_call_target
+from orcdbg.x86.decode import Instruction, written_registers
+from orcdbg.x86.follow import Text, follow
 
 MAX_SIZE = 1 << 14
-_ENDBR64, _CALL = b"\xf3\x0f\x1e\xfa", 0xE8
+_ENDBR64 = b"\xf3\x0f\x1e\xfa"
+_RETURN_ADDRESS = 8
 _LOST = -1
 
 
@@ -41,15 +44,19 @@ class UnstatedRule(NamedTuple):
 
 
 class _Held(NamedTuple):
-    """Before an instruction: the CFA less rsp; the CFA less the slot of the caller's rbp, 0 while rbp itself holds it."""
+    """Before an instruction: the CFA less rsp; the CFA less the slot of the caller's rbp.
+
+    That is 0 while rbp itself holds it, and _LOST once nothing that was seen does.
+    """
 
     depth: int
     rbp: int
-    path: tuple[str, ...]
 
-    def agrees(self, other: _Held | None) -> bool:
-        """True where another path brings the same."""
-        return other is not None and (self.depth, self.rbp) == (other.depth, other.rbp)
+
+class _State(NamedTuple):
+    """What paths bring to a boundary; `held` is None where an instruction was not understood, or paths disagree."""
+
+    held: _Held | None
 
 
 class UnstatedFunctions:
@@ -87,8 +94,10 @@ class UnstatedFunctions:
             self._known[place.start] = self._follow(place)
         followed = self._known[place.start]
         at = None if followed is None else ip if exact else followed.calls.get(ip)
-        held = None if followed is None or at is None else followed.states.get(at)
-        return None if held is None or held.rbp == _LOST else self._judged(held, place.start, ip if exact else ip - 1)
+        held = None if followed is None or at is None else followed.held.get(at)
+        if followed is None or at is None or held is None or held.rbp == _LOST:
+            return None
+        return self._judged(held, followed.pushes(at), place.start, ip if exact else ip - 1)
 
     def _follow(self, place: Location) -> _Followed | None:
         entry = self._find_entry(place.start)
@@ -105,12 +114,11 @@ class UnstatedFunctions:
         if row is not None:
             return row.cfa == Place("rsp", 8, False)
         try:
-            head = self._built.read(start, 9)
+            is_marked = self._built.read(start, len(_ENDBR64)) == _ENDBR64
         except MemoryFault:
             return False
-        at = 4 if head.startswith(_ENDBR64) else 0
-        target = start + at + 5 + int.from_bytes(head[at + 1 : at + 5], "little", signed=True)
-        return head[at] == _CALL and target == self._fentry
+        first = start + len(_ENDBR64) if is_marked else start
+        return self._fentry is not None and direct_call_target(self._built, first + CALL_SIZE) == self._fentry
 
     def _described(self, address: int) -> Row | None:
         try:
@@ -118,7 +126,7 @@ class UnstatedFunctions:
         except UnsupportedFormat:
             return None
 
-    def _judged(self, held: _Held, start: int, address: int) -> UnstatedRule | None:
+    def _judged(self, held: _Held, pushes: tuple[str, ...], start: int, address: int) -> UnstatedRule | None:
         row = self._described(address)
         if row is None and self._described(start) is not None:
             return None  # behind the function's end
@@ -131,68 +139,92 @@ class UnstatedFunctions:
             rule=sp_rule(held.depth),
             row=OrcRow(OrcRegister.SP, held.depth, *saved_rbp, RowType.CALL, False),
             source=Source.INSTRUCTIONS if row is None else Source.DWARF,
-            instructions=held.path,
+            instructions=pushes,
         )
 
 
 class _Followed(NamedTuple):
-    """States before instructions, None where paths disagree; and calls by where they return to."""
+    """A function after it was followed.
 
-    states: dict[int, _Held | None]
+    `held` is by boundary, None where that is lost or in dispute; `calls` are boundaries by where the call there returns to;
+    `pushes` are the names of the instructions that moved the stack pointer on the way to a boundary.
+    """
+
+    held: dict[int, _Held | None]
     calls: dict[int, int]
+    pushes: Callable[[int], tuple[str, ...]]
 
 
 def _follow(body: bytes, start: int) -> _Followed:
-    """A function from its entry on; each boundary is looked at twice at most, since what is in dispute stays so."""
-    states: dict[int, _Held | None] = {start: _Held(8, 0, ())}
-    calls: dict[int, int] = {}
-    pending, end = [start], start + len(body)
-    while pending:
-        address = pending.pop()
-        insn = decode_one(body[address - start : address - start + 15], address)
+    """A function from its entry on, as far as its own instructions lead."""
+    text = Text(body, start)
+    flow = _HeldFlow(text)
+    # A boundary can learn one thing: that what is held there is in dispute, and that stays so.
+    found = follow({start: _State(_Held(8, 0))}, flow, 2 * (len(body) + 1))
+
+    def pushes(address: int) -> tuple[str, ...]:
+        way = [insn for before in found.way(address) if (insn := text.instruction(before)) is not None]
+        return tuple(insn.mnemonic for insn in way if insn.sp_change)
+
+    return _Followed({address: state.held for address, state in found.states.items()}, flow.calls, pushes)
+
+
+class _HeldFlow:
+    """Follows the stack's depth and the caller's rbp through a function, all branches inside it."""
+
+    def __init__(self, text: Text) -> None:
+        self._text = text
+        self.calls: dict[int, int] = {}
+
+    def steps(self, address: int, state: _State) -> Iterator[tuple[int, _State]]:
+        """See `Flow`."""
+        insn = self._text.instruction(address)
         if insn is None:
-            continue
+            return
         if insn.is_call:
-            calls[insn.end] = address
-        after = _after(insn, states[address], start, end)
-        following = [] if insn.ends_flow else [insn.end]
-        if insn.target is not None and not insn.is_call:
-            following.append(insn.target)
-        for target in following:
-            if not start <= target < end:
-                continue
-            if target not in states:
-                states[target] = after
-                pending.append(target)
-            else:
-                known = states[target]
-                if known is not None and not known.agrees(after):
-                    states[target] = None
-                    pending.append(target)
-    return _Followed(states, calls)
+            self.calls[insn.end] = address
+
+        after = _State(None if state.held is None else self._after(insn, state.held))
+        for target in self._text.successors(insn):
+            if self._text.holds(target):
+                yield target, after
+
+    def arrive(self, address: int, state: _State) -> _State:
+        """See `Flow`."""
+        return state
+
+    def meet(self, known: _State, arrived: _State) -> _State:
+        """See `Flow`."""
+        return known if known == arrived else _State(None)
+
+    def _after(self, insn: Instruction, held: _Held) -> _Held | None:
+        """What is held behind an instruction; None where that does not follow."""
+        if insn.is_call:
+            # One into the function's middle pushes what nothing may ever pop.
+            is_inside = insn.target is not None and self._text.start < insn.target < self._text.end
+            return None if is_inside else held
+        if insn.sp_change is None:
+            return None
+
+        depth = held.depth + insn.sp_change
+        rbp = _rbp_after(insn, held, depth)
+        return None if rbp is None or rbp > depth or depth < _RETURN_ADDRESS else _Held(depth, rbp)
 
 
-def _after(insn: Instruction, held: _Held | None, start: int, end: int) -> _Held | None:
-    """The state behind an instruction; None where it does not follow."""
-    if held is None or insn.sp_change is None:
-        return None
-    if insn.is_call:
-        # One into the function's middle pushes what nothing may ever pop.
-        return None if insn.target is not None and start < insn.target < end else held
-    depth, rbp = held.depth + insn.sp_change, held.rbp
-    name, is_rbp = insn.mnemonic.removesuffix("q"), insn.operands == "%rbp"
-    written = written_registers(insn.raw, insn.address)
+def _rbp_after(insn: Instruction, held: _Held, depth: int) -> int | None:
+    """Where the caller's rbp is behind an instruction that left the stack `depth` deep, as in `_Held`."""
+    written = written_registers(insn.raw)
     if written is None:
         return None
-    if name == "push" and is_rbp and not rbp:
-        rbp = depth
-    elif name == "pop" and is_rbp:
-        rbp = 0 if rbp == held.depth else _LOST
-    elif "rbp" in written and not rbp:
-        rbp = _LOST
-    if rbp > depth or depth < 8:
-        return None
-    return _Held(depth, rbp, (*held.path, insn.mnemonic) if insn.sp_change else held.path)
+
+    name = insn.mnemonic.removesuffix("q")
+    if insn.operands == "%rbp" and name == "pop":
+        return 0 if held.rbp == held.depth else _LOST
+    if held.rbp:
+        return held.rbp
+    if insn.operands == "%rbp" and name == "push":
+        return depth
+    return _LOST if "rbp" in written else 0
 
 
 class UndefinedRows:

@@ -10,16 +10,16 @@ import re
 from collections.abc import Callable
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import U64, AddressSpace, signed
+from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.names import Location
 from orcdbg.orc.rules.thunks import is_thunk
-from orcdbg.x86.decode import outline
+from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
+from orcdbg.x86.decode import Outlined, outline
 
 MAX_FUNCTIONS = 64  # that jumps lead through, and
 MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open
 MAX_FUNCTION_SIZE = 1 << 16
-CALL_SIZE = 5
 MAX_INSTRUCTION = 15
 NEAR = 16  # bytes by which a patched call may miss a function's start: padding before it, ENDBR at it
 _OPEN = re.compile(r"__fentry__|ftrace_|arch_ftrace|bpf_dispatcher|bpf_prog_|bpf_trampoline")
@@ -105,8 +105,8 @@ class Calls:
             except MemoryFault:
                 continue
             end, is_found = place.start, False
-            for start, size, word, _ in outline(code, place.start):
-                end, is_found = start + size, wanted in word
+            for insn in outline(code, place.start):
+                end, is_found = insn.end, wanted in insn.mnemonic
                 if end >= address:
                     break
             if end == address and is_found:
@@ -126,7 +126,7 @@ class Calls:
         return self._faults is not None and self._faults.lands_from_outside(place.start, place.start + place.size)
 
     def _judge(self, return_address: int, callee: Location) -> bool | None:
-        now, built = (self._target(space, return_address) for space in (self._memory, self._built))
+        now, built = (direct_call_target(space, return_address) for space in (self._memory, self._built))
         if any(target is not None and callee.start - NEAR <= target <= callee.start + NEAR for target in (now, built)):
             return True
         if is_thunk(callee):
@@ -160,14 +160,6 @@ class Calls:
         except MemoryFault:
             return None
         return None if code[0] == _INT3 else False  # being patched at this moment
-
-    def _target(self, space: AddressSpace, return_address: int) -> int | None:
-        """Where the direct call that ends there goes; None where there is none."""
-        try:
-            code = space.read(return_address - CALL_SIZE, CALL_SIZE)
-        except MemoryFault:
-            return None
-        return return_address + signed(int.from_bytes(code[1:], "little"), 32) & U64 if code[0] == 0xE8 else None
 
     def is_reached(self, target: int, callee: Location) -> bool | None:
         """Whether code that is called at `target` may come into `callee` without another call; None where that is open."""
@@ -227,30 +219,42 @@ class Calls:
     def _exits_in(self, code: bytes, function: Location, built: bytes | None) -> set[int] | None:
         """The same of one version of the function's text; `built` for comparison where it is the one that runs."""
         found: set[int] = set()
-        at, ended, first = function.start, False, True
-        for address, size, mnemonic, operands in outline(code, function.start):
-            at = address + size
-            if mnemonic.startswith("endbr"):
+        end, has_ended, is_first = function.start, False, True
+        for insn in outline(code, function.start):
+            end = insn.end
+            if insn.mnemonic.startswith("endbr"):
                 continue
-            if mnemonic.startswith("int3") and not ended:
-                if self._memory is self._built or (built is not None and built[address - function.start] != _INT3):
-                    return None  # a probe may send the CPU anywhere
-                ended = True  # padding, behind a call that does not return
+            if insn.mnemonic.startswith("int3") and not has_ended:
+                if self._may_be_probe(insn.address - function.start, built):
+                    return None
+                has_ended = True  # padding, behind a call that does not return
                 continue
-            if mnemonic.startswith("call") and first and built is not None:
-                place = slice(address - function.start, at - function.start)
-                if code[place] != built[place] or self._is_patched_in(_first_target(operands)):
-                    return None  # ftrace: a handler may send the CPU into another function
-            first = False
-            ended = mnemonic.startswith(_ENDS) or (ended and mnemonic.startswith(_PADDING))
-            if _is_jump(mnemonic):
-                start = self._jump(operands, function)
+            if is_first and self._may_be_traced(
+                insn, slice(insn.address - function.start, end - function.start), code, built
+            ):
+                return None
+
+            is_first = False
+            has_ended = insn.mnemonic.startswith(_ENDS) or (has_ended and insn.mnemonic.startswith(_PADDING))
+            if _is_jump(insn.mnemonic):
+                start = self._jump(insn.operands, function)
                 if start is None:
                     return None
                 found |= {start} - {function.start}
-        if at != function.start + function.size:
+
+        if end != function.start + function.size:
             return None  # bytes that are no instructions
-        return found if ended else self._with_next(found, at)
+        return found if has_ended else self._with_next(found, end)
+
+    def _may_be_probe(self, offset: int, built: bytes | None) -> bool:
+        """Whether the int3 at an offset is, or may be, a probe that can send the CPU anywhere; `built` as in `_exits_in`."""
+        return self._memory is self._built or (built is not None and built[offset] != _INT3)
+
+    def _may_be_traced(self, insn: Outlined, place: slice, code: bytes, built: bytes | None) -> bool:
+        """Whether a function's first instruction calls ftrace, whose handler may send the CPU into another function."""
+        if built is None or not insn.mnemonic.startswith("call"):
+            return False
+        return code[place] != built[place] or self._is_patched_in(target_of(insn.operands) or 0)
 
     def _with_next(self, found: set[int], end: int) -> set[int] | None:
         following = self._locate(end)
@@ -258,9 +262,9 @@ class Calls:
 
     def _jump(self, operands: str, function: Location) -> int | None:
         """The start of the function that a jump enters; its own where it stays or returns; None where that is open."""
-        if not operands.startswith("0x"):
+        target = target_of(operands)
+        if target is None:
             return None
-        target = int(operands, 16)
         if function.start <= target < function.start + function.size:
             return function.start
         place = self._locate(target)
@@ -269,11 +273,6 @@ class Calls:
         if is_thunk(place):
             return function.start if _RETURN in place.symbol else None
         return place.start
-
-
-def _first_target(operands: str) -> int:
-    """Where a direct call or jump goes; 0 for an indirect one."""
-    return int(operands, 16) if operands.startswith("0x") else 0
 
 
 def _is_jump(mnemonic: str) -> bool:

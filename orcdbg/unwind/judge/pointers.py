@@ -15,18 +15,17 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace, read_u64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location
-from orcdbg.unwind.registers.saves import CALLEE_SAVED
-from orcdbg.x86.decode import outline, written_registers
+from orcdbg.x86.branches import indirect_target, target_of
+from orcdbg.x86.decode import Outlined, outline
+from orcdbg.x86.loads import load_before
+from orcdbg.x86.operands import BasedMemory
+from orcdbg.x86.registers import CALLEE_SAVED
 
 MAX_FUNCTION = 1 << 15
 MAX_BACK = 32  # instructions from the call to the load of its target
-_OBJECT = re.compile(r"\*?(-?(?:0x[0-9a-f]+|\d+))?\(%(\w+)\)")
-_LOAD = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))?\(%(\w+)\), %(\w+)")
-_REGISTER = re.compile(r"\*%(\w+)")
 _THUNK = re.compile(r"__x86_indirect_(?:call_)?thunk_(r\w+)")
 _FIRST_THUNK = "__x86_indirect_thunk_array"  # all thunks in the order of the registers' numbers, rax first
 _JUMPS = re.compile(r"j|loop")
-_LEAVES = re.compile(r"(?:notrack |bnd )?(?:jmp|call|l?ret|u?iret|sys|int|ud|hlt)")
 _KERNEL_HALF = 1 << 63
 
 
@@ -35,13 +34,6 @@ class PointerRead(NamedTuple):
 
     register: str
     offset: int
-
-
-class _Insn(NamedTuple):
-    address: int
-    size: int
-    mnemonic: str
-    operands: str
 
 
 class Pointers:
@@ -87,27 +79,31 @@ class Pointers:
     def _found_in(self, text: AddressSpace, place: Location, return_address: int) -> PointerRead | None:
         """The same by one of the texts."""
         insns = _instructions(text, place)
-        at = next((i for i, insn in enumerate(insns) if insn.address + insn.size == return_address), None)
-        if at is None or not insns[at].mnemonic.startswith("call"):
+        number = next((number for number, insn in enumerate(insns) if insn.end == return_address), None)
+        if number is None or not insns[number].mnemonic.startswith("call"):
             return None
-        operands = insns[at].operands
-        direct = _OBJECT.fullmatch(operands)
-        if direct is not None:
-            return _read(direct[2], direct[1])
-        register = self._called_register(operands)
+
+        operands = insns[number].operands
+        called = indirect_target(operands)
+        if called is not None and called.memory is not None:
+            return _read(called.memory)
+
+        register = self._register_of_thunk(operands) if called is None else called.register
         entered = None if register is None else self._entered(place)
         if register is None or entered is None:
             return None
-        return _loaded(text, insns[: at + 1], register, entered)
+        before = insns[max(0, number + 1 - MAX_BACK) : number + 1]
+        return _read(load_before(text, before, register, entered))
 
-    def _called_register(self, operands: str) -> str | None:
-        """The register whose value a call goes to, by itself or by a thunk; None where it is another kind of call."""
-        found = _REGISTER.fullmatch(operands)
-        place = self._locate(int(operands, 16)) if operands.startswith("0x") else None
-        if found is None and place is not None:
-            if (place.symbol, place.start) == (_FIRST_THUNK, int(operands, 16)):
-                return "rax"
-            found = _THUNK.fullmatch(place.symbol)
+    def _register_of_thunk(self, operands: str) -> str | None:
+        """The register whose value a direct call goes to by way of a thunk; None where it calls something else."""
+        target = target_of(operands)
+        place = None if target is None else self._locate(target)
+        if place is None:
+            return None
+        if (place.symbol, place.start) == (_FIRST_THUNK, target):
+            return "rax"
+        found = _THUNK.fullmatch(place.symbol)
         return None if found is None else found[1]
 
     def _entered(self, place: Location) -> set[int] | None:
@@ -128,7 +124,7 @@ class Pointers:
             for insn in todo.pop():
                 if not _JUMPS.match(insn.mnemonic.rpartition(" ")[2]):
                     continue
-                target = int(insn.operands, 16) if insn.operands.startswith("0x") else None
+                target = target_of(insn.operands)
                 found.add(target)
                 other = None if target is None else self._locate(target)
                 if other is None or other.start in parts or not other.symbol.startswith(f"{place.symbol}.cold"):
@@ -138,33 +134,16 @@ class Pointers:
         return found
 
 
-def _instructions(text: AddressSpace, place: Location) -> list[_Insn]:
+def _instructions(text: AddressSpace, place: Location) -> list[Outlined]:
     try:
         code = text.read(place.start, min(place.size, MAX_FUNCTION))
     except MemoryFault:
         return []
-    return [_Insn(*one) for one in outline(code, place.start)]
+    return list(outline(code, place.start))
 
 
-def _read(register: str, offset: str | None) -> PointerRead | None:
-    return PointerRead(register, int(offset or "0", 0)) if register in CALLEE_SAVED else None
-
-
-def _loaded(text: AddressSpace, insns: Sequence[_Insn], register: str, entered: set[int]) -> PointerRead | None:
-    """The load of `register` before the last of `insns`, a call, where every way to the call comes by it."""
-    changed: set[str] = set()
-    for after, insn in zip(reversed(insns[-MAX_BACK:]), reversed(insns[-MAX_BACK:-1]), strict=False):
-        if after.address in entered or _LEAVES.match(insn.mnemonic):
-            return None
-        written = written_registers(text.read(insn.address, insn.size), insn.address)
-        if written is None:
-            return None
-        changed |= written
-        if register in written:
-            load = _LOAD.fullmatch(insn.operands) if insn.mnemonic in ("mov", "movq") else None
-            is_kept = load is not None and load[3] == register and load[2] not in changed
-            return _read(load[2], load[1]) if load is not None and is_kept else None
-    return None
+def _read(memory: BasedMemory | None) -> PointerRead | None:
+    return None if memory is None or memory.base not in CALLEE_SAVED else PointerRead(memory.base, memory.offset)
 
 
 class Constants:

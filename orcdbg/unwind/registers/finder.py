@@ -17,7 +17,7 @@ from orcdbg.formats.callframe import Place, Row
 from orcdbg.orc.effective import Source
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue, StackTrace
-from orcdbg.unwind.registers.saves import CALLEE_SAVED
+from orcdbg.x86.registers import CALLEE_SAVED
 
 FindRow = Callable[[int, bool], Row | None]
 _CALL_FRAMES = ".debug_frame"

@@ -8,195 +8,63 @@ at every boundary. What a path that is not seen would add (a jump through a tabl
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.kernel.names import Location
-from orcdbg.orc.cfa import sp_rule
+from orcdbg.orc.cfa import CfaRule, sp_rule
 from orcdbg.orc.effective import Effective
 from orcdbg.orc.rows import RowType
-from orcdbg.x86.decode import Instruction, decode_one, written_registers
+from orcdbg.x86.decode import Instruction
+from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.registers import CALLEE_SAVED
+from orcdbg.x86.saved_registers import AT_ENTRY, IN_REGISTER, CallerRegisters
 
-CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
-MAX_FUNCTION, MAX_PARTS, MAX_VISITS = 1 << 16, 4, 1 << 17
-IN_REGISTER = 0  # as a place; slots are negative: offsets from the CFA
-_BOTH = frozenset((0, 1))  # the texts: as it ran, and as built
+MAX_FUNCTION = 1 << 16
+"""Bytes of text."""
 
-_MEMORY = re.compile(r"(-?(?:0x[0-9a-f]+|\d+))?\(%(rsp|rbp)\)")
-_SIZED = re.compile(
-    r"(?:lock )?(?:mov|add|adc|sub|sbb|and|or|xor|inc|dec|neg|not|xchg|xadd|cmpxchg|sh[lr]|sa[lr]|ro[lr])([bwlq])"
-)
-_BIT = re.compile(r"(?:lock )?bt[src]([wlq])")
-_SET = re.compile(r"setn?(?:[abglopsez]|[abgl]e|[cp]|p[eo])")
-_OTHER_SIZES = {"sgdt": 10, "sidt": 10, "movaps": 16, "movups": 16, "movdqa": 16, "movdqu": 16, "stmxcsr": 4}
-_MORE_THAN_ANY_FRAME = 1 << 31
-# Instructions whose one or last operand in memory is only read.
-_NO_STORE = re.compile(
-    r"(?:cmp|test|bt|push|call|i?mul|i?div)[bwlq]?|(?:jmp|nop|lea|prefetch|fld|fild|lgdt|lidt|verw|ldmxcsr|invlpg|clflush).*"
-)
+MAX_PARTS = 4
+"""Parts of one function: what is split off counts as a part."""
+
+MAX_VISITS = 1 << 17
+"""Boundaries looked at in one function. The largest functions have some 20,000 instructions, and few are looked at twice."""
+
+_RAN, _BUILT = frozenset((0,)), frozenset((1,))
+_BOTH = _RAN | _BUILT
 _MAY_BE_WARNING = "ud2"
 
-Places = frozenset[int]
+
+class _State(NamedTuple):
+    """What is known before an instruction, and in which texts one begins here: inside a patched place not both need to."""
+
+    known: CallerRegisters
+    texts: frozenset[int]
 
 
-@dataclass(frozen=True, slots=True)
-class _State:
-    """What is known before an instruction.
+class _Part(NamedTuple):
+    """One stretch of a function: its text as it ran and as built."""
 
-    `depth` is the CFA less rsp and `frame` the CFA less rbp, None where it is not known; `places` is in the order of
-    CALLEE_SAVED; `texts` are those in which an instruction begins here: inside a patched place not both need to.
-    """
+    ran: Text
+    built: Text
 
-    depth: int | None
-    frame: int | None
-    places: tuple[Places, ...]
-    texts: frozenset[int] = _BOTH
-
-    def meet(self, other: _State) -> _State:
-        """What both know."""
-        return _State(
-            self.depth if self.depth == other.depth else None,
-            self.frame if self.frame == other.frame else None,
-            tuple(mine & theirs for mine, theirs in zip(self.places, other.places, strict=True)),
-            self.texts | other.texts,
-        )
-
-
-_ENTRY = _State(8, None, (frozenset((IN_REGISTER,)),) * len(CALLEE_SAVED))
-
-
-def _without_slots(places: tuple[Places, ...], lost: Callable[[int], bool]) -> tuple[Places, ...]:
-    return tuple(frozenset(p for p in held if p == IN_REGISTER or not lost(p)) for held in places)
-
-
-def _changed(places: tuple[Places, ...], register: str, held: Places) -> tuple[Places, ...]:
-    at = CALLEE_SAVED.index(register)
-    return (*places[:at], held, *places[at + 1 :])
-
-
-class _Step:
-    """What one instruction does to a state."""
-
-    def __init__(self, insn: Instruction, state: _State) -> None:
-        self._insn = insn
-        self._operands = _split(insn.operands)
-        self._depth, self._frame, self._places = state.depth, state.frame, state.places
-
-    def after(self) -> _State:
-        """The state behind the instruction."""
-        name = self._insn.mnemonic.removesuffix("q")
-        if name == "push":
-            self._push()
-        elif name == "pop" and self._register(0):
-            self._pop(self._register(0))
-        elif name == "leave":
-            self._depth, self._frame = self._frame, None
-            self._pop("rbp")
-        elif not self._insn.is_call:
-            self._other(name)
-        depth = self._depth
-        if depth is not None:
-            # What is below the stack pointer may be overwritten at any time.
-            self._places = _without_slots(self._places, lambda slot: slot < -depth)
-        return _State(self._depth, self._frame, self._places)
-
-    def _register(self, index: int) -> str:
-        """An operand that is a callee-saved register; empty for any other."""
-        name = self._operands[index][1:] if index < len(self._operands) else ""
-        return name if name in CALLEE_SAVED and self._operands[index][0] == "%" else ""
-
-    def _held(self, register: str) -> Places:
-        return self._places[CALLEE_SAVED.index(register)]
-
-    def _slot(self, operand: str) -> int | None:
-        """A memory operand's offset from the CFA; None where that is not known."""
-        found = _MEMORY.fullmatch(operand)
-        base = None if found is None else self._depth if found[2] == "rsp" else self._frame
-        return None if found is None or base is None else int(found[1] or "0", 0) - base
-
-    def _store(self, slot: int, register: str, size: int = 8) -> None:
-        """`size` bytes are written to a slot."""
-        self._places = _without_slots(self._places, lambda other: slot - 8 < other < slot + size)
-        if register and size == 8 and IN_REGISTER in self._held(register):
-            self._places = _changed(self._places, register, self._held(register) | {slot})
-
-    def _load(self, slot: int | None, register: str) -> None:
-        """A callee-saved register is read from a slot."""
-        held = self._held(register) - {IN_REGISTER}
-        self._places = _changed(self._places, register, held | {IN_REGISTER} if slot in held else held)
-        if register == "rbp":
-            self._frame = None
-
-    def _push(self) -> None:
-        if self._insn.sp_change is None or self._depth is None:
-            self._depth = None
-            return
-        self._depth += self._insn.sp_change
-        self._store(-self._depth, self._register(0))
-
-    def _pop(self, register: str) -> None:
-        self._load(None if self._depth is None else -self._depth, register)
-        self._depth = None if self._depth is None else self._depth - 8
-
-    def _other(self, name: str) -> None:
-        operands = self._operands
-        last = operands[-1] if operands else ""
-        written = written_registers(self._insn.raw, self._insn.address)
-        if written is None:
-            self._depth = self._frame = None
-            self._places = (frozenset(),) * len(CALLEE_SAVED)
-            return
-        slot = self._slot(last)
-        if slot is not None and not _NO_STORE.fullmatch(name):
-            self._store(slot, self._register(0) if name == "mov" else "", _stored(self._insn.mnemonic, operands[0]))
-        target = self._register(len(operands) - 1) if operands else ""
-        if name == "mov" and target and self._slot(operands[0]) is not None:
-            self._load(self._slot(operands[0]), target)
-            return
-        for register in written & set(CALLEE_SAVED):
-            self._load(None, register)
-        if "rbp" in written:
-            self._frame = self._depth if name == "mov" and operands[0] == "%rsp" and last == "%rbp" else None
-        if "rsp" in written:
-            self._move_stack(name)
-
-    def _move_stack(self, name: str) -> None:
-        change = self._insn.sp_change
-        first = self._operands[0] if self._operands else ""
-        if change is not None:
-            self._depth = None if self._depth is None else self._depth + change
-        elif name == "mov" and first == "%rbp":
-            self._depth = self._frame
-        elif name == "lea" and self._slot(first) is not None:
-            self._depth = -(self._slot(first) or 0)
-        else:
-            self._depth = None
-
-
-def _stored(mnemonic: str, first: str) -> int:
-    """Bytes that an instruction with a destination in memory writes, at most: more than any frame has where not known.
-
-    `first` is its first operand: a bit's number in a register may be that of a bit far from the operand in memory.
-    """
-    name = mnemonic.removesuffix("q")
-    found = _SIZED.fullmatch(mnemonic) or (_BIT.fullmatch(mnemonic) if first.startswith("$") else None)
-    if found is not None:
-        return {"b": 1, "w": 2, "l": 4, "q": 8}[found[1]]
-    return 1 if _SET.fullmatch(mnemonic) else _OTHER_SIZES.get(name, _MORE_THAN_ANY_FRAME)
-
-
-def _split(operands: str) -> list[str]:
-    """Operands of AT&T syntax; commas inside parentheses do not count."""
-    return [part.strip() for part in re.split(r",(?![^(]*\))", operands)] if operands else []
+    def instructions(self, address: int) -> dict[Instruction, frozenset[int]]:
+        """The instructions at an address, each with the texts that have it."""
+        ran = self.ran.instruction(address)
+        # Patched places are few: elsewhere the same bytes need not be decoded twice.
+        is_same = self.ran.bytes_at(address) == self.built.bytes_at(address)
+        built = ran if is_same else self.built.instruction(address)
+        if ran == built:
+            return {} if ran is None else {ran: _BOTH}
+        return {insn: texts for insn, texts in ((ran, _RAN), (built, _BUILT)) if insn is not None}
 
 
 @dataclass(frozen=True, slots=True)
 class _Followed:
-    """A function after it was followed: states before instructions, and where each call returns to."""
+    """A function after it was followed: what is known at its boundaries, and the boundary of each call by where it returns."""
 
     states: dict[int, _State]
     calls: dict[int, int]
@@ -239,7 +107,7 @@ class FunctionSaves:
             boundary = None if followed is None else ip if exact else followed.calls.get(ip)
             state = None if followed is None or boundary is None else followed.states.get(boundary)
             if state is not None:
-                return _row(state)
+                return _row(state.known)
         return None
 
     def _starts(self, address: int) -> list[int]:
@@ -250,154 +118,153 @@ class FunctionSaves:
         name, cold, _ = place.symbol.partition(".cold")
         return self._named(name)[:MAX_PARTS] if cold else [place.start]
 
-    def _parts(self, start: int) -> list[tuple[int, int, bytes, bytes]]:
-        """[start, end), text and built text of a function, more of which comes with jumps into its `.cold`."""
+    def part(self, start: int) -> _Part | None:
+        """The text of the function, or of the part split off one, that begins at `start`."""
         place = self._locate(start)
         if place is None or place.start != start or place.size > MAX_FUNCTION:
-            return []
+            return None
         try:
-            text = self._text.read(start, place.size)
+            ran = self._text.read(start, place.size)
         except MemoryFault:
-            return []
+            return None
         try:
             built = self._built.read(start, place.size)
         except MemoryFault:
-            built = text
-        return [(start, start + place.size, text, built)]
+            built = ran
+        return _Part(Text(ran, start), Text(built, start))
+
+    def split_off(self, whole: int, target: int) -> _Part | None:
+        """The part split off the function at `whole` that a jump to `target` goes to; None where that is something else."""
+        place, function = self._locate(target), self._locate(whole)
+        if place is None or function is None:
+            return None
+        name, cold, _ = place.symbol.partition(".cold")
+        return self.part(place.start) if cold and name == function.symbol else None
 
     def _follow(self, start: int) -> _Followed | None:
-        parts = self._parts(start)
-        effective = self._effective(start)
-        if not parts or effective.rule != sp_rule(8):
+        part = self.part(start)
+        if part is None or self._effective(start).rule != sp_rule(8):
             return None
-        walk = _Walk(self, parts)
-        walk.run(start)
-        return _Followed(walk.states, walk.calls)
+        return _follow(_SavesFlow(self, part), start)
 
-    def add_part(self, parts: list[tuple[int, int, bytes, bytes]], target: int) -> bool:
-        """Adds the split-off part that a jump goes to; False where the target is not one."""
-        place, whole = self._locate(target), self._locate(parts[0][0])
-        if place is None or whole is None or len(parts) > MAX_PARTS:
-            return False
-        if place.symbol.partition(".cold")[0] != whole.symbol or ".cold" not in place.symbol:
-            return False
-        found = self._parts(place.start)
-        parts += found
-        return bool(found)
-
-    def arrival(self, state: _State, address: int) -> _State | None:
-        """The state where it arrives at a boundary; None where the ORC row there contradicts it."""
+    def row_rule(self, address: int) -> CfaRule | None:
+        """The rule at a boundary inside a function; None where there is no ORC row, or one of saved registers or the like."""
         found = self._effective(address)
-        rule = found.rule
-        if rule is None or found.entry is None or found.entry.row.type is not RowType.CALL:
-            return None
-        if rule.counts_from_sp:
-            if state.depth not in (None, rule.offset):
-                return None
-            return replace(state, depth=rule.offset)
-        if rule.counts_from_bp:
-            if state.frame not in (None, rule.offset):
-                return None
-            return replace(state, frame=rule.offset)
-        return replace(state, depth=None, frame=None)
+        return found.rule if found.entry is not None and found.entry.row.type is RowType.CALL else None
 
-    def branch_targets(self, start: int, end: int) -> dict[int, int]:
+    def branch_targets(self, part: _Part) -> dict[int, int]:
         """Jumps that may be patched in."""
-        return self._branches(start, end)
+        return self._branches(part.ran.start, part.ran.end)
 
 
-class _Walk:
-    """One function being followed."""
+def _follow(flow: _SavesFlow, start: int) -> _Followed:
+    """Follows all paths from a function's entry: first those that are sure, then on from `ud2`, which a warning returns behind.
 
-    def __init__(self, saves: FunctionSaves, parts: list[tuple[int, int, bytes, bytes]]) -> None:
-        self._saves, self._parts = saves, parts
-        self.states: dict[int, _State] = {}
+    What a sure path brings is left as it is: behind `ud2` may as well stand code that is reached otherwise.
+    """
+    states: dict[int, _State] = {}
+    begin = {start: _State(AT_ENTRY, _BOTH)}
+    while begin:
+        found = follow(begin, flow, MAX_VISITS, settled=states)
+        if not found.is_complete:
+            return _Followed({}, flow.calls)  # never seen: then nothing is known
+        states |= found.states
+        begin = {address: state for address, state in flow.take_doubtful().items() if address not in states}
+    return _Followed(states, flow.calls)
+
+
+class _SavesFlow:
+    """Follows the places of the caller's registers through one function, its parts split off included.
+
+    Args:
+        saves: what is known of the kernel's functions.
+        part: the function as far as its symbol goes; a jump adds the parts that were split off.
+    """
+
+    def __init__(self, saves: FunctionSaves, part: _Part) -> None:
+        self._saves = saves
+        self._parts: list[_Part] = []
         self.calls: dict[int, int] = {}
+        self._doubtful: dict[int, _State] = {}
         self._instructions: dict[int, dict[Instruction, frozenset[int]]] = {}
         self._patched: dict[int, int] = {}
-        for start, end, _, _ in parts:
-            self._patched |= saves.branch_targets(start, end)
+        self._rules: dict[int, CfaRule | None] = {}
+        self._add(part)
 
-    def run(self, start: int) -> None:
-        """Follows all paths: first those that are sure, then on from `ud2`, which a warning returns behind."""
-        doubtful = self._flow({start: _ENTRY}, set())
-        sure = set(self.states)
-        fresh = {address: state for address, state in doubtful.items() if address not in sure}
-        while fresh:
-            doubtful = self._flow(fresh, sure)
-            sure = set(self.states)
-            fresh = {address: state for address, state in doubtful.items() if address not in sure}
+    def take_doubtful(self) -> dict[int, _State]:
+        """What may hold behind each `ud2` that was passed since the last time."""
+        found, self._doubtful = self._doubtful, {}
+        return found
 
-    def _flow(self, begin: dict[int, _State], fixed: set[int]) -> dict[int, _State]:
-        """Follows from states until nothing changes, leaving those at `fixed` alone; what may follow a `ud2`."""
-        pending, doubtful, visits = dict(begin), dict[int, _State](), 0
-        while pending and visits < MAX_VISITS:
-            visits += 1
-            address, state = pending.popitem()
-            arrived = self._saves.arrival(state, address)
-            if arrived is None or address in fixed:
-                continue
-            known = self.states.get(address)
-            met = arrived if known is None else known.meet(arrived)
-            if met == known:
-                continue
-            self.states[address] = met
-            for target, after, sure in self._edges(address, met):
-                if sure:
-                    pending[target] = after if target not in pending else pending[target].meet(after)
-                else:
-                    doubtful[target] = after
-        if pending:
-            self.states.clear()  # never seen: then nothing is known
-        return doubtful
-
-    def _decoded(self, address: int) -> dict[Instruction, frozenset[int]]:
-        """The instructions at an address, each with the texts that have it."""
-        if address not in self._instructions:
-            found: dict[Instruction, frozenset[int]] = {}
-            for start, end, *texts in self._parts:
-                if start <= address < end:
-                    windows = [text[address - start : address - start + 15] for text in texts]
-                    ran = decode_one(windows[0], address)
-                    built = ran if windows[0] == windows[1] else decode_one(windows[1], address)
-                    found = {insn: frozenset((which,)) for which, insn in enumerate((ran, built)) if insn is not None}
-                    if ran is not None and ran == built:
-                        found[ran] = _BOTH
-            self._instructions[address] = found
-        return self._instructions[address]
-
-    def _edges(self, address: int, state: _State) -> Iterator[tuple[int, _State, bool]]:
-        """Where execution goes from an address, with which state, and whether it surely can."""
-        for insn, texts in self._decoded(address).items():
+    def steps(self, address: int, state: _State) -> Iterator[tuple[int, _State]]:
+        """See `Flow`."""
+        for insn, texts in self._at(address).items():
             if not texts & state.texts:
                 continue
-            after = replace(_Step(insn, state).after(), texts=texts)
+            after = _State(state.known.after(insn), texts)
+
             if insn.is_call:
                 self.calls[insn.end] = address
-            elif insn.target is not None and self._inside(insn.target):
-                yield insn.target, after, True
-            if address in self._patched and self._inside(self._patched[address]):
-                yield self._patched[address], after, True
-            if not insn.ends_flow:
-                yield insn.end, after, True
-            elif insn.mnemonic == _MAY_BE_WARNING:
-                yield insn.end, after, False
+            elif insn.target is not None and self._is_inside(insn.target):
+                yield insn.target, after
 
-    def _inside(self, target: int) -> bool:
-        if any(start <= target < end for start, end, _, _ in self._parts):
+            patched_in = self._patched.get(address)
+            if patched_in is not None and self._is_inside(patched_in):
+                yield patched_in, after
+
+            if not insn.ends_flow:
+                yield insn.end, after
+            elif insn.mnemonic == _MAY_BE_WARNING:
+                self._doubtful[insn.end] = after
+
+    def arrive(self, address: int, state: _State) -> _State | None:
+        """See `Flow`: the ORC row at a boundary tells depth or frame, and no path counts that contradicts it."""
+        if address not in self._rules:
+            self._rules[address] = self._saves.row_rule(address)
+        rule = self._rules[address]
+        if rule is None:
+            return None
+
+        known = state.known
+        if rule.counts_from_sp:
+            if known.depth not in (None, rule.offset):
+                return None
+            return _State(known._replace(depth=rule.offset), state.texts)
+        if rule.counts_from_bp:
+            if known.frame not in (None, rule.offset):
+                return None
+            return _State(known._replace(frame=rule.offset), state.texts)
+        return _State(known._replace(depth=None, frame=None), state.texts)
+
+    def meet(self, known: _State, arrived: _State) -> _State:
+        """See `Flow`."""
+        return _State(known.known.meet(arrived.known), known.texts | arrived.texts)
+
+    def _at(self, address: int) -> dict[Instruction, frozenset[int]]:
+        if address not in self._instructions:
+            part = next((part for part in self._parts if part.ran.holds(address)), None)
+            self._instructions[address] = {} if part is None else part.instructions(address)
+        return self._instructions[address]
+
+    def _add(self, part: _Part) -> None:
+        self._parts.append(part)
+        self._patched |= self._saves.branch_targets(part)
+
+    def _is_inside(self, target: int) -> bool:
+        """Whether a jump stays in the function; one that leads into a part split off adds that."""
+        if any(part.ran.holds(target) for part in self._parts):
             return True
-        before = len(self._parts)
-        if not self._saves.add_part(self._parts, target):
+        part = self._saves.split_off(self._parts[0].ran.start, target) if len(self._parts) <= MAX_PARTS else None
+        if part is None:
             return False
-        start, end, _, _ = self._parts[before]
-        self._patched |= self._saves.branch_targets(start, end)
+        self._add(part)
         return True
 
 
-def _row(state: _State) -> Row:
+def _row(known: CallerRegisters) -> Row:
     """A state in the terms of call frame information. A slot is named before the register: it stays as it is."""
     row = Row()
-    for register, held in zip(CALLEE_SAVED, state.places, strict=True):
+    for register, held in zip(CALLEE_SAVED, known.places, strict=True):
         slots = held - {IN_REGISTER}
         if slots:
             row.saved[register] = Place("cfa", max(slots))

@@ -17,7 +17,8 @@ from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import AsBuilt, Effective, Unknown
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister
 from orcdbg.orc.table import OrcEntry
-from orcdbg.unwind.registers.saves import CALLEE_SAVED, FunctionSaves
+from orcdbg.unwind.registers.saves import FunctionSaves
+from orcdbg.x86.registers import CALLEE_SAVED
 
 CODE, STACK, SIZE = 0x100000, 0x200000, 0x10000
 _NUMBER = {"rbx": 3, "rbp": 5, "r12": 12, "r13": 13, "r14": 14, "r15": 15}
