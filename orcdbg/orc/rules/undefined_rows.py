@@ -185,7 +185,8 @@ class _HeldFlow:
             self.calls[insn.end] = address
 
         after = _State(None if state.held is None else self._after(insn, state.held))
-        for target in self._text.successors(insn):
+        # The last is gone first, and the way by which a boundary is first reached is the one that is shown: here by the jump.
+        for target in reversed([*self._text.successors(insn)]):
             if self._text.holds(target):
                 yield target, after
 

@@ -249,6 +249,22 @@ def test_a_boundary_whose_orc_row_contradicts_is_not_passed() -> None:
     assert saves_of(made).row(CODE + 5, True) is None
 
 
+def test_a_path_that_a_row_contradicts_takes_nothing_from_the_others() -> None:
+    """Behind a call that does not return, code begins that a jump leads to before anything was pushed: rbx is as it was."""
+    made = Made()
+    made.add(b"\x74\x0b")  # je over all of this
+    made.add(push("rbx"), 8)
+    made.add(set_to("rbx", 1))
+    made.add(b"\xe8\0\0\0\0", -8)  # by its row, what stands behind has nothing on the stack
+    made.add(b"\x90")
+    made.add(b"\xc3")
+    saves = saves_of(made)
+    assert saves.row(CODE + len(made.text) - 2, True) == Row()
+    inside = saves.row(CODE + len(made.text) - 7, True)
+    assert inside is not None
+    assert inside.saved == {"rbx": Place("cfa", -16)}
+
+
 def test_text_that_is_missing_gives_no_row() -> None:
     """And no error."""
     made = Made()
