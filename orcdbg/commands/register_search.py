@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.kernel.stacks import PT_REGS_SIZE, cpu_stacks, task_stack
+from orcdbg.kernel.stacks import cpu_stacks, task_stack
 from orcdbg.kernel.tasks import Task, online_cpus
 from orcdbg.unwind.frame import FrameKind, StackTrace
 from orcdbg.unwind.register_search import SavedSet, hunt
-from orcdbg.unwind.saved_registers import PT_REGS, implausible, saved_registers
+from orcdbg.unwind.saved_registers import implausible, saved_registers
 from orcdbg.unwind.walker import State
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 MAX_SETS = 10_000
 

@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.kernel.linux import Linux
+from orcdbg.x86.registers import PT_REGS_SIZE
 
 DEFAULT_TASK_STACK = 16384
 DEFAULT_IRQ_STACK = 16384
-PT_REGS_SIZE = 168
-IRET_SIZE = 40  # the last five words of a pt_regs, which the CPU itself saves
 GUARD = 4096  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
 
 

@@ -12,19 +12,17 @@ import numpy.typing as npt
 from orcdbg.base.errors import BadAddress, NotInSnapshot
 from orcdbg.base.reading import AddressSpace, I64Array, PieceReader, U64Array
 from orcdbg.base.sizes import PAGE
+from orcdbg.x86.paging import CR3_USER_HALF, NX, PHYSICAL, PRESENT, PSE, RW
 
-_PRESENT, _WRITABLE, _LARGE, _NO_EXECUTE = 1, 1 << 1, 1 << 7, 1 << 63
-_PHYSICAL = 0x000F_FFFF_FFFF_F000
 MAX_CACHED_TABLES = 4096
 MAX_CACHED_PAGES = 1 << 18
 _LEAF_SHIFT = 21  # addresses that agree above it share their last page table, or their large page
-_USER_HALF = 1 << 12  # of CR3 under page table isolation; without that it is a bit of the address like any other
 
 
 def roots_of(cr3: int) -> list[int]:
     """The physical addresses of the top page table that CR3 can mean: the kernel's half of two comes before the user's."""
-    given = cr3 & _PHYSICAL
-    return list(dict.fromkeys((given & ~_USER_HALF, given)))
+    given = cr3 & PHYSICAL
+    return list(dict.fromkeys((given & ~CR3_USER_HALF, given)))
 
 
 class PageLevel(enum.Enum):
@@ -65,12 +63,12 @@ class Translation(NamedTuple):
     @property
     def is_writable(self) -> bool:
         """Whether all entries on the way let the page be written."""
-        return all(entry.value & _WRITABLE for entry in self.entries)
+        return all(entry.value & RW for entry in self.entries)
 
     @property
     def is_executable(self) -> bool:
         """Whether no entry on the way forbids to run what is there."""
-        return not any(entry.value & _NO_EXECUTE for entry in self.entries)
+        return not any(entry.value & NX for entry in self.entries)
 
 
 class KernelMemory:
@@ -87,7 +85,7 @@ class KernelMemory:
         self._physical = physical
         self.root = root
         self.levels = levels
-        self._mask = _PHYSICAL & ~sme_mask
+        self._mask = PHYSICAL & ~sme_mask
         self._tables: dict[int, memoryview] = {}
         self._pages: dict[int, int] = {}
         # What the walk for an address came to, for all addresses that share its upper bits: see `_leaf`.
@@ -122,7 +120,7 @@ class KernelMemory:
         table, shift, entry = leaf
         if shift == 12:
             entry = table[address >> 12 & 511]
-            if not entry & _PRESENT:
+            if not entry & PRESENT:
                 raise BadAddress("virtual", address, 1)
         low = (1 << shift) - 1
         return (entry & self._mask & ~low) | (address & low)
@@ -139,9 +137,9 @@ class KernelMemory:
             except NotInSnapshot as error:
                 raise NotInSnapshot("page table, physical", error.address, error.size, error.state) from error
             entry: int = table[address >> shift & 511]
-            if shift == 12 or (entry & _PRESENT and entry & _LARGE and shift in (21, 30)):
+            if shift == 12 or (entry & PRESENT and entry & PSE and shift in (21, 30)):
                 return table, shift, entry
-            if not entry & _PRESENT:
+            if not entry & PRESENT:
                 break
             where = entry & self._mask
         raise BadAddress("virtual", address, 1)
@@ -164,7 +162,7 @@ class KernelMemory:
             if shift == 12:
                 entries = np.frombuffer(table, dtype="<u8")[(pages[rows] & np.uint64(511)).astype(np.intp)]
             physical[rows] = entries & np.uint64(self._mask & ~((1 << shift) - 1)) | inside
-            known[rows] = entries & np.uint64(_PRESENT) != 0
+            known[rows] = entries & np.uint64(PRESENT) != 0
         return physical, known
 
     def read_pieces(self, addresses: U64Array, sizes: I64Array) -> list[bytes | None]:
@@ -212,9 +210,9 @@ class KernelMemory:
                     tuple(found), None, 0, f"the table with the {level.value} entry is not in the snapshot"
                 )
             found.append(TableEntry(level, table + 8 * index, entry))
-            if not entry & _PRESENT:
+            if not entry & PRESENT:
                 return Translation(tuple(found), None, 0, f"the {level.value} entry is not present")
-            if shift == 12 or (entry & _LARGE and shift in (21, 30)):
+            if shift == 12 or (entry & PSE and shift in (21, 30)):
                 low = (1 << shift) - 1
                 return Translation(tuple(found), (entry & self._mask & ~low) | (address & low), low + 1, None)
             table = entry & self._mask
@@ -223,7 +221,7 @@ class KernelMemory:
     @property
     def encryption_mask(self) -> int:
         """The memory-encryption bit of page table entries, 0 without."""
-        return _PHYSICAL & ~self._mask
+        return PHYSICAL & ~self._mask
 
     def _physical_page(self, page: int) -> int:
         found = self._pages.get(page)

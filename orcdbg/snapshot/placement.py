@@ -19,9 +19,9 @@ from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory, roots_of
 from orcdbg.snapshot.search import NOTE, find_marks, read_note, roots_by_banner
 from orcdbg.snapshot.vmcoreinfo import number
+from orcdbg.x86.paging import CR4_LA57
 
 IMAGE_SPAN = 1 << 30  # the image area of a kernel with KASLR
-_LA57 = 1 << 12
 # Where the kernel maps its interrupt table on every CPU (CPU_ENTRY_AREA_RO_IDT, arch/x86/include/asm/pgtable_areas.h).
 MAPPED_IDT = 0xFFFF_FE00_0000_0000
 LINKED_AT = KERNEL_BASE + (16 << 20)  # CONFIG_PHYSICAL_START as every distribution has it
@@ -138,7 +138,7 @@ def _handlers(snapshot: Snapshot) -> Iterator[_Handler]:
         if cpu.cr3 is None or cpu.idt is None:
             continue
         for root in roots_of(cpu.cr3):
-            memory = KernelMemory(snapshot.physical, root, 5 if (cpu.cr4 or 0) & _LA57 else 4)
+            memory = KernelMemory(snapshot.physical, root, 5 if (cpu.cr4 or 0) & CR4_LA57 else 4)
             try:
                 address = _idt_handler(memory, cpu.idt)
                 source = PlacementSource(PlacedBy.CPU_REGISTERS, cpu.cpu)
@@ -178,7 +178,7 @@ def _from_options(snapshot: Snapshot, find_address: FindAddress, slide: int, phy
     link = find_address("init_top_pgt")
     if link is None:
         raise OrcdbgError("--kaslr and --phys-base are of no use: the image has no symbol init_top_pgt")
-    levels = 5 if any((cpu.cr4 or 0) & _LA57 for cpu in snapshot.cpus) else 4
+    levels = 5 if any((cpu.cr4 or 0) & CR4_LA57 for cpu in snapshot.cpus) else 4
     text = find_address("_text")
     if text is not None and _kernel_root(snapshot, find_address, slide, phys_base, 9 - levels, text + slide):
         levels = 9 - levels  # no register tells, and the tables are of the other kind

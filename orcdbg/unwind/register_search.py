@@ -14,10 +14,10 @@ import numpy as np
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack
+from orcdbg.kernel.stacks import Stack
 from orcdbg.unwind.frame import Registers
-from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.scan import Scan
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 _PAGE = 4096
 _CS, _FLAGS = PT_REGS["cs"] // 8, PT_REGS["rflags"] // 8

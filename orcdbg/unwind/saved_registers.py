@@ -7,15 +7,6 @@ from collections.abc import Mapping
 from orcdbg.unwind.frame import Registers, RegisterValue
 from orcdbg.unwind.reasons import Implausible, RegisterImplausible, UserCodeOnKernelStack
 
-# struct pt_regs, arch/x86/include/asm/ptrace.h.
-PT_REGS = {
-    "r15": 0, "r14": 8, "r13": 16, "r12": 24, "rbp": 32, "rbx": 40, "r11": 48, "r10": 56, "r9": 64, "r8": 72, "rax": 80,
-    "rcx": 88, "rdx": 96, "rsi": 104, "rdi": 112, "orig_rax": 120, "rip": 128, "cs": 136, "rflags": 144, "rsp": 152,
-    "ss": 160,
-}  # fmt: skip
-IRET_FRAME = {"rip": 0, "cs": 8, "rflags": 16, "rsp": 24, "ss": 32}
-"""The last five words of a pt_regs, which the CPU itself saves."""
-
 _SELECTORS = ("cs", "ss")
 # Selectors of the code segments that a kernel and its programs run with, bare and under Xen.
 _KERNEL_CS, USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)

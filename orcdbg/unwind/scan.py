@@ -15,13 +15,14 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, StackKind
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.effective import Source
 from orcdbg.unwind.frame import Frame, FrameKind, RegisterValue
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.reasons import MaybeOfEarlierCall, ReachedThroughGuess, ResumedByGuess, TextOnStack
-from orcdbg.unwind.saved_registers import PT_REGS, implausible, is_user, saved_registers
+from orcdbg.unwind.saved_registers import implausible, is_user, saved_registers
 from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 MAX_LINES = 24  # guessed frames that are no part of a chain
 MAX_ATTEMPTS = 96  # walks that are tried

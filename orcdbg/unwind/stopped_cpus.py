@@ -10,10 +10,11 @@ from orcdbg.base.errors import MemoryFault, NotFound, UnsupportedFormat
 from orcdbg.base.reading import read_u32, read_u64
 from orcdbg.formats.elf import Note
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import PT_REGS_SIZE, StackKind, cpu_stacks, task_registers, task_stack
+from orcdbg.kernel.stacks import StackKind, cpu_stacks, task_registers, task_stack
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.snapshot.notes import NT_PRSTATUS, cpu_states
-from orcdbg.unwind.saved_registers import PT_REGS, implausible, saved_registers
+from orcdbg.unwind.saved_registers import implausible, saved_registers
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 _NOTE_HEADER, _NAME, _PRSTATUS_SIZE = 12, b"CORE\0\0\0\0", 336
 # asm_exc_nmi, arch/x86/entry/entry_64.S: from the top of the NMI stack down, the CPU's frame (5 words), rdx, the word

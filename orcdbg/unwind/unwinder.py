@@ -11,7 +11,7 @@ from orcdbg.base.reading import U64, read_memory_pieces
 from orcdbg.base.reasons import Reason
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import PT_REGS_SIZE, Stack, StackKind, task_registers, task_stack, task_stack_size
+from orcdbg.kernel.stacks import Stack, StackKind, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import MAX_TASKS, Task, all_task_addresses
 from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
@@ -26,7 +26,7 @@ from orcdbg.unwind.reasons import (
     StackPointerElsewhere,
     StartUnreadable,
 )
-from orcdbg.unwind.saved_registers import PT_REGS, is_user, saved_registers
+from orcdbg.unwind.saved_registers import is_user, saved_registers
 from orcdbg.unwind.scan import Scan
 from orcdbg.unwind.starts import (
     inactive_frame,
@@ -46,6 +46,7 @@ from orcdbg.unwind.walker import (
     WalkEnd,
     Walker,
 )
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
 

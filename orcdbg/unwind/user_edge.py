@@ -16,22 +16,16 @@ from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.base.reasons import Reason
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack, StackKind, task_registers
+from orcdbg.kernel.stacks import Stack, StackKind, task_registers
 from orcdbg.orc.effective import Source
 from orcdbg.orc.rows import RowType
 from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue
 from orcdbg.unwind.reasons import IretWordsPushed, ReachedThroughDoubt, UserIpInRcx, UserRegistersRestored
-from orcdbg.unwind.saved_registers import (
-    IRET_FRAME,
-    PT_REGS,
-    USER_CS,
-    implausible,
-    is_user,
-    saved_registers,
-)
+from orcdbg.unwind.saved_registers import USER_CS, implausible, is_user, saved_registers
 from orcdbg.unwind.walker import Walk, WalkEnd
 from orcdbg.x86.decode import Instruction
 from orcdbg.x86.follow import straight
+from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 
 _ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"
 _LEFT = "entry_SYSRETQ_unsafe_stack"  # to 5.19 part of the next one

@@ -14,7 +14,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64, AddressSpace
 from orcdbg.base.reasons import Reason
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import IRET_SIZE, PT_REGS_SIZE, Stack, StackKind
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.cfa import CfaRule, Indirection, bp_rule, sp_rule
 from orcdbg.orc.effective import Derived, Effective, Source, Unknown
 from orcdbg.orc.overlay import OrcOverlay
@@ -55,8 +55,9 @@ from orcdbg.unwind.reasons import (
     Unreadable,
     Wanted,
 )
-from orcdbg.unwind.saved_registers import IRET_FRAME, PT_REGS, implausible, is_user, saved_registers
+from orcdbg.unwind.saved_registers import implausible, is_user, saved_registers
 from orcdbg.unwind.true_returns import TrueReturn, TrueReturns
+from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 
 MAX_FRAMES = 1024
 OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its stack

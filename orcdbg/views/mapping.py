@@ -8,19 +8,27 @@ from typing import Any
 from orcdbg.commands.mapping import AddressMapping
 from orcdbg.snapshot.pagetables import PageLevel, TableEntry
 from orcdbg.views.page import Line, line
+from orcdbg.x86 import paging
 
-# arch/x86/include/asm/pgtable_types.h; bit 7 is PAT in the last level.
-_FLAGS = ((0, "PRESENT"), (1, "RW"), (2, "USER"), (3, "PWT"), (4, "PCD"), (5, "ACCESSED"), (6, "DIRTY"), (8, "GLOBAL"))
-_LARGE, _NO_EXECUTE = 7, 63
+_FLAGS = (
+    (paging.PRESENT, "PRESENT"),
+    (paging.RW, "RW"),
+    (paging.USER, "USER"),
+    (paging.PWT, "PWT"),
+    (paging.PCD, "PCD"),
+    (paging.ACCESSED, "ACCESSED"),
+    (paging.DIRTY, "DIRTY"),
+    (paging.GLOBAL, "GLOBAL"),
+)
 
 
 def _flags(entry: TableEntry, encryption: int) -> list[str]:
-    found = [name for bit, name in _FLAGS if entry.value >> bit & 1]
-    if entry.value >> _LARGE & 1:
+    found = [name for bit, name in _FLAGS if entry.value & bit]
+    if entry.value & paging.PSE:
         found.append("PAT" if entry.level is PageLevel.PTE else "PSE")
     if entry.value & encryption:
         found.append("ENCRYPTED")
-    return [*found, "NX"] if entry.value >> _NO_EXECUTE & 1 else found
+    return [*found, "NX"] if entry.value & paging.NX else found
 
 
 def mapping_lines(result: AddressMapping) -> Iterator[Line]:

@@ -270,19 +270,20 @@ def _brief() -> Any:
     return engine
 
 
-def outline(raw: bytes, address: int) -> Iterator[Outlined]:
-    """The instructions in `raw`, up to the first that capstone does not know, without what they do.
+def outline(raw: bytes, address: int) -> Iterator[tuple[int, int, str, str]]:
+    """The instructions in `raw`, up to the first that capstone does not know, without what they do: see `Outlined`.
 
-    Many times quicker than `decode`: for looking through whole functions.
+    Many times quicker than `decode`: for looking through whole functions. That is also why they are plain tuples: a named one
+    for each took 11 ms instead of 8 for 64 KiB of text.
     """
     offset: int | None = 0
     while offset is not None:
         begin, offset = offset, None
-        for insn in map(Outlined._make, _brief().disasm_lite(raw[begin:], address + begin)):
-            place = insn.address - address
-            size = _ud1_size(raw[place : place + 15]) if insn.mnemonic.startswith("ud1") else None
-            if size is not None and size != insn.size:
-                yield insn._replace(size=size, operands="")
+        for insn in _brief().disasm_lite(raw[begin:], address + begin):
+            place = insn[0] - address
+            size = _ud1_size(raw[place : place + 15]) if insn[2].startswith("ud1") else None
+            if size is not None and size != insn[1]:
+                yield insn[0], size, insn[2], ""
                 offset = place + size
                 break
             yield insn

@@ -87,7 +87,7 @@ class Followed(Generic[State]):
     """What a walk found.
 
     Args:
-        states: by the address of each boundary that was reached.
+        states: by the address of each boundary that was reached, in the order in which they were first reached.
         came_from: for each of those the boundary that it was first reached from; those that the walk began with have none.
         is_complete: False where the budget ran out. Then a path may be missing, and no state is sure.
     """

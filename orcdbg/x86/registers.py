@@ -14,6 +14,7 @@ PT_REGS = {
 }  # fmt: skip
 PT_REGS_SIZE = 168
 
-# The five words that the CPU itself pushes for an interrupt or exception, and that `iret` takes: a pt_regs ends with them.
-IRET = ("rip", "cs", "rflags", "rsp", "ss")
+IRET_FRAME = {"rip": 0, "cs": 8, "rflags": 16, "rsp": 24, "ss": 32}
+"""What the CPU itself pushes for an interrupt or exception, and `iret` takes: byte offsets. A pt_regs ends with these words."""
+
 IRET_SIZE = 40

@@ -89,9 +89,16 @@ def stack_boundaries(text: bytes, address: int) -> dict[int, Boundary]:
 
     boundaries: dict[int, Boundary] = {}
     for place, state in found.states.items():
-        way = [insn for before in found.way(place) if (insn := site.instruction(before)) is not None]
-        path = tuple(insn for insn in way if flow.change(insn) != 0)
-        boundaries[place] = Boundary(place, state.pushed, way[-1] if way else None, path, state.after_call)
+        before: Instruction | None = None
+        path: tuple[Instruction, ...] = ()
+        came_from = found.came_from.get(place)
+        if came_from is not None:
+            # States stand in the order in which they were first reached: what this one was reached from has its path.
+            path = boundaries[came_from].path
+            before = site.instruction(came_from)
+            if before is not None and flow.change(before) != 0:
+                path = (*path, before)
+        boundaries[place] = Boundary(place, state.pushed, before, path, state.after_call)
     return boundaries
 
 

@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.kernel.stacks import PT_REGS_SIZE, task_registers, task_stack
+from orcdbg.kernel.stacks import task_registers, task_stack
 from orcdbg.kernel.tasks import current_task
 from orcdbg.unwind.frame import End, Frame
-from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.walker import NEW_TASK
 from orcdbg.views.reasons import words_or_none
 from orcdbg.x86.decode import Instruction, decode_one
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 from tests.lab.gdbstub import StubError
 from tests.lab.live import LiveKernel
 

@@ -9,8 +9,8 @@ from orcdbg.orc.effective import Source
 from orcdbg.orc.rows import RowType
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind, Mark, RegisterValue, StackTrace
-from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.walker import State
+from orcdbg.x86.registers import PT_REGS
 from tests.unwind.test_stopped_cpus import without_notes
 
 USER_IP, USER_SP = 0x401234, 0x7FFD00001000

@@ -18,9 +18,9 @@ from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.site import Applied, Spans, WorkingText, make_spans
 from orcdbg.unwind.frame import FrameKind, Mark, RegisterValue
 from orcdbg.unwind.reasons import InterruptedPointerOffStacks, StackEnteredTwice, Unreadable
-from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd, Walker
 from orcdbg.views.reasons import words, words_or_none
+from orcdbg.x86.registers import PT_REGS
 from tests.build.memory import SparseMemory
 
 TEXT = 0xFFFFFFFF81000000

@@ -14,8 +14,8 @@ from typing import overload
 from orcdbg.base.reading import U64, U64Array
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue
-from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.starts import switched_out_registers
+from orcdbg.x86.registers import PT_REGS
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,14 +15,15 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.reading import U64, AddressSpace, U64Array, read_memory_pieces
-from orcdbg.kernel.stacks import PT_REGS_SIZE, StackKind
+from orcdbg.kernel.stacks import StackKind
 from orcdbg.orc.effective import AsBuilt
 from orcdbg.orc.rows import OrcRegister, RowType
 from orcdbg.unwind.batch.equal_stacks import Batch, EqualStacks, Level, SharedFrames
 from orcdbg.unwind.frame import End, Frame, FrameKind
 from orcdbg.unwind.judge.evidence import Witness
-from orcdbg.unwind.saved_registers import PT_REGS, USER_CS
+from orcdbg.unwind.saved_registers import USER_CS
 from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, Terrain, explained
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 Indices = npt.NDArray[np.intp]
 Mask = npt.NDArray[np.bool_]

@@ -15,7 +15,7 @@ from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.names import Location
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
-from orcdbg.x86.decode import Outlined, outline
+from orcdbg.x86.decode import outline
 
 MAX_FUNCTIONS = 64  # that jumps lead through, and
 MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open
@@ -105,8 +105,8 @@ class Calls:
             except MemoryFault:
                 continue
             end, is_found = place.start, False
-            for insn in outline(code, place.start):
-                end, is_found = insn.end, wanted in insn.mnemonic
+            for start, size, mnemonic, _ in outline(code, place.start):
+                end, is_found = start + size, wanted in mnemonic
                 if end >= address:
                     break
             if end == address and is_found:
@@ -220,24 +220,23 @@ class Calls:
         """The same of one version of the function's text; `built` for comparison where it is the one that runs."""
         found: set[int] = set()
         end, has_ended, is_first = function.start, False, True
-        for insn in outline(code, function.start):
-            end = insn.end
-            if insn.mnemonic.startswith("endbr"):
+        for address, size, mnemonic, operands in outline(code, function.start):
+            offset, end = address - function.start, address + size
+            if mnemonic.startswith("endbr"):
                 continue
-            if insn.mnemonic.startswith("int3") and not has_ended:
-                if self._may_be_probe(insn.address - function.start, built):
+            if mnemonic.startswith("int3") and not has_ended:
+                if self._may_be_probe(offset, built):
                     return None
                 has_ended = True  # padding, behind a call that does not return
                 continue
-            if is_first and self._may_be_traced(
-                insn, slice(insn.address - function.start, end - function.start), code, built
-            ):
+            is_call = mnemonic.startswith("call")
+            if is_first and is_call and self._may_be_traced(operands, slice(offset, offset + size), code, built):
                 return None
 
             is_first = False
-            has_ended = insn.mnemonic.startswith(_ENDS) or (has_ended and insn.mnemonic.startswith(_PADDING))
-            if _is_jump(insn.mnemonic):
-                start = self._jump(insn.operands, function)
+            has_ended = mnemonic.startswith(_ENDS) or (has_ended and mnemonic.startswith(_PADDING))
+            if _is_jump(mnemonic):
+                start = self._jump(operands, function)
                 if start is None:
                     return None
                 found |= {start} - {function.start}
@@ -250,11 +249,18 @@ class Calls:
         """Whether the int3 at an offset is, or may be, a probe that can send the CPU anywhere; `built` as in `_exits_in`."""
         return self._memory is self._built or (built is not None and built[offset] != _INT3)
 
-    def _may_be_traced(self, insn: Outlined, place: slice, code: bytes, built: bytes | None) -> bool:
-        """Whether a function's first instruction calls ftrace, whose handler may send the CPU into another function."""
-        if built is None or not insn.mnemonic.startswith("call"):
+    def _may_be_traced(self, operands: str, place: slice, code: bytes, built: bytes | None) -> bool:
+        """Whether a function's first call is ftrace's, whose handler may send the CPU into another function.
+
+        Args:
+            operands: the call's.
+            place: where in the function it is.
+            code: the function's text.
+            built: as in `_exits_in`.
+        """
+        if built is None:
             return False
-        return code[place] != built[place] or self._is_patched_in(target_of(insn.operands) or 0)
+        return code[place] != built[place] or self._is_patched_in(target_of(operands) or 0)
 
     def _with_next(self, found: set[int], end: int) -> set[int] | None:
         following = self._locate(end)

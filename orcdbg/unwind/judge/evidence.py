@@ -16,7 +16,7 @@ from typing import NamedTuple
 from orcdbg.base.reading import U64
 from orcdbg.base.reasons import Reason
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import IRET_SIZE, Stack, StackKind
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.unwind.frame import Frame, FrameKind
@@ -35,6 +35,7 @@ from orcdbg.unwind.reasons import (
     UserRegistersNotAtTop,
 )
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
+from orcdbg.x86.registers import IRET_SIZE
 
 # The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
 # of #BP moves the registers 48 bytes down, to have room for a call that it emulates.

@@ -139,7 +139,7 @@ def _instructions(text: AddressSpace, place: Location) -> list[Outlined]:
         code = text.read(place.start, min(place.size, MAX_FUNCTION))
     except MemoryFault:
         return []
-    return list(outline(code, place.start))
+    return [Outlined(*insn) for insn in outline(code, place.start)]
 
 
 def _read(memory: BasedMemory | None) -> PointerRead | None:

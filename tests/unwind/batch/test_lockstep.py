@@ -13,9 +13,9 @@ from orcdbg.target.session import Session
 from orcdbg.unwind.batch.equal_stacks import SharedFrames
 from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
 from orcdbg.unwind.frame import End, FrameKind
-from orcdbg.unwind.saved_registers import PT_REGS
 from orcdbg.unwind.starts import switched_out_registers
 from orcdbg.unwind.walker import State, Walk, WalkEnd, Walker
+from orcdbg.x86.registers import PT_REGS
 from tests.unwind.test_walker import END, FUNCTION, TEXT, World, call
 
 LAYOUT = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "rbx": 32, "rbp": 40, "rip": 48}
