@@ -87,17 +87,22 @@ class UnstatedFunctions:
 
     def rule(self, ip: int, exact: bool) -> UnstatedRule | None:
         """The rule at an interrupted address, or where `ip` is a return address, at the call before it."""
-        place = self._locate(ip if exact else ip - 1)
+        inside = ip if exact else ip - 1
+        place = self._locate(inside)
         if place is None or not place.is_text or place.size > MAX_SIZE or ".cold" in place.symbol:
             return None  # a part that was split off is entered by a jump
+
         if place.start not in self._known:
             self._known[place.start] = self._follow(place)
         followed = self._known[place.start]
-        at = None if followed is None else ip if exact else followed.calls.get(ip)
-        held = None if followed is None or at is None else followed.held.get(at)
-        if followed is None or at is None or held is None or held.rbp == _LOST:
+        if followed is None:
             return None
-        return self._judged(held, followed.pushes(at), place.start, ip if exact else ip - 1)
+
+        boundary = ip if exact else followed.calls.get(ip)
+        held = None if boundary is None else followed.held.get(boundary)
+        if boundary is None or held is None or held.rbp == _LOST:
+            return None
+        return self._judged(held, followed.pushes(boundary), place.start, inside)
 
     def _follow(self, place: Location) -> _Followed | None:
         entry = self._find_entry(place.start)
