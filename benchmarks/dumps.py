@@ -6,12 +6,13 @@ import sys
 from pathlib import Path
 
 from orcdbg.base.reading import FileSource
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.elf import PT_LOAD, ElfFile, parse_notes
 from orcdbg.snapshot.opening import open_paths
 from tests.build.elf import note
 from tests.build.kdump import Kdump
 
-PAGE, PIECE = 4096, 1 << 20
+PIECE = 1 << 20
 
 
 def write_kdump(core: Path, target: Path) -> int:

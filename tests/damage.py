@@ -25,6 +25,7 @@ from dataclasses import dataclass, field
 import orcdbg
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.cli.main import sample_files
 from orcdbg.kernel.stacks import Stack
 from orcdbg.kernel.tasks import Task
@@ -33,7 +34,6 @@ from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.starts import stacks_of
 
-PAGE = 4096
 SECONDS = 1.0
 
 

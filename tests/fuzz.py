@@ -18,6 +18,7 @@ from collections.abc import Callable, Sequence
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import BytesSource
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.flattened import FlattenedSource
 from orcdbg.image.vmlinux import Image
 from orcdbg.snapshot.machine import Snapshot
@@ -32,7 +33,6 @@ from tests.build.kdump import LZO, SNAPPY, ZLIB, ZSTD, Kdump, flattened
 from tests.build.memory_files import avml, lime, vmss
 from tests.fuzz_case import MEMORY, NUMBERS, Format, try_cases
 
-PAGE = 4096
 INFO = b"OSRELEASE=6.1.0\nKERNELOFFSET=1000000\nNUMBER(phys_base)=0\n"
 FRAMES = (0, 1, 2, 5, 80)
 ADDRESSES = (*(frame * PAGE for frame in FRAMES), 81 * PAGE, 0x9000, 0x19000, 1 << 40, (1 << 64) - PAGE)

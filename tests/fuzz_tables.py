@@ -16,7 +16,8 @@ from functools import partial
 import numpy as np
 
 from orcdbg.base.errors import RemoteError
-from orcdbg.base.reading import U64, signed
+from orcdbg.base.reading import signed
+from orcdbg.base.sizes import U64
 from orcdbg.formats.callframe import CallFrames
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.gdb.client import parse_stop

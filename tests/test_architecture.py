@@ -99,7 +99,7 @@ def test_what_is_public_says_what_it_is_for(path: Path) -> None:
 SHARED_NAMES = {
     "Batch",  # the command line's batch mode, and stacks walked together: one of cli/ and unwind/batch/ finds a word
     "Boundary",  # commands/stepped.py, orc/check.py, x86/stack_effects.py: what follow() puts in their place
-    "Instruction",  # commands/results.py, x86/decode.py
+    "Instruction",  # commands/results.py, x86/instructions.py
     "Parser",  # cli/options.py, repl/cmd2_words.py
     "Place",  # commands/stepped.py, formats/callframe.py, orc/rules/return_trampolines.py
     "Stack",  # commands/stepped.py, kernel/stacks.py

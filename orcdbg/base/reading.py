@@ -17,8 +17,8 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.inputs import remember
+from orcdbg.base.sizes import PAGE, U64
 
-U64 = (1 << 64) - 1
 U64Array = npt.NDArray[np.uint64]
 I64Array = npt.NDArray[np.int64]
 
@@ -83,7 +83,7 @@ def read_cstring(space: AddressSpace, address: int, limit: int = 256) -> bytes:
     """The bytes at `address` up to a NUL, a page that cannot be read, or `limit` bytes."""
     out = b""
     while len(out) < limit:
-        step = min(limit - len(out), 4096 - ((address + len(out)) & 4095), 64)
+        step = min(limit - len(out), PAGE - (address + len(out)) % PAGE, 64)
         chunk = space.read(address + len(out), step)
         end = chunk.find(b"\0")
         if end >= 0:

@@ -21,7 +21,7 @@ from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.site import PatchSite
 from orcdbg.patches.sweep import FromMemory
 from orcdbg.target.session import Session
-from orcdbg.x86.decode import decode_one
+from orcdbg.x86.instructions import decode_one
 
 
 def _dis_arguments(parser: argparse.ArgumentParser) -> None:

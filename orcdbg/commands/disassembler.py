@@ -4,22 +4,24 @@ from __future__ import annotations
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.commands.results import Instruction
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 from orcdbg.target.session import Session
-from orcdbg.x86 import decode
+from orcdbg.x86.instructions import Instruction as Decoded
+from orcdbg.x86.instructions import decode, decode_one
 
 MAX_LENGTH = 1 << 20
 
 
 def _image_text(site: PatchSite) -> str:
     """What the build had at a site, as instructions."""
-    return "; ".join(insn.text for insn in decode.decode(site.image, site.address))
+    return "; ".join(insn.text for insn in decode(site.image, site.address))
 
 
-def _named_target(session: Session, insn: decode.Instruction) -> str:
+def _named_target(session: Session, insn: Decoded) -> str:
     """The operands, a direct target followed by its symbol."""
     if insn.target is None:
         return insn.operands
@@ -33,7 +35,7 @@ def _site(cluster: Cluster | None, address: int) -> PatchSite | None:
     return covering[-1] if covering else None
 
 
-def _line(session: Session, insn: decode.Instruction, overlay: OrcOverlay) -> Instruction:
+def _line(session: Session, insn: Decoded, overlay: OrcOverlay) -> Instruction:
     location = session.names.at(insn.address)
     try:
         built: bytes | None = session.built.read(insn.address, insn.size)
@@ -76,7 +78,7 @@ def disassemble(session: Session, start: int, end: int, count: int | None) -> li
 def line_at(session: Session, text: AddressSpace, address: int, overlay: OrcOverlay) -> Instruction:
     """The instruction at an address of `text`, with the rule that `overlay` has for it."""
     raw = _bytes_at(text, address)
-    return _line(session, decode.decode_one(raw, address) or _bad(raw, address), overlay)
+    return _line(session, decode_one(raw, address) or _bad(raw, address), overlay)
 
 
 def _bytes_at(text: AddressSpace, address: int) -> bytes:
@@ -84,8 +86,8 @@ def _bytes_at(text: AddressSpace, address: int) -> bytes:
     try:
         return text.read(address, 15)
     except MemoryFault:
-        return text.read(address, min(15, -address % 4096 or 1))
+        return text.read(address, min(15, -address % PAGE or 1))
 
 
-def _bad(raw: bytes, address: int) -> decode.Instruction:
-    return decode.Instruction(address, 1, raw[:1], "(bad)", "", None, None, False, False, False)
+def _bad(raw: bytes, address: int) -> Decoded:
+    return Decoded(address, 1, raw[:1], "(bad)", "", None, None, False, False, False)

@@ -6,12 +6,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.sizes import PAGE
 from orcdbg.commands.disassembler import line_at
 from orcdbg.commands.results import Instruction
 from orcdbg.commands.stepped import Place
 from orcdbg.emulation.emulator import Emulator, Limits
 from orcdbg.emulation.motions import Motions
-from orcdbg.emulation.pages import PAGE, Page, PageSource
+from orcdbg.emulation.pages import Page, PageSource
 from orcdbg.emulation.start import Start, gs_base
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.site_versions import Version

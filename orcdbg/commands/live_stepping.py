@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
-from orcdbg.base.reading import U64
+from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.disassembler import line_at
 from orcdbg.commands.live import guest_of

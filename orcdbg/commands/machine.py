@@ -8,6 +8,7 @@ from collections.abc import Callable
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.reading import read_cstring, read_u64
+from orcdbg.base.sizes import PAGE
 from orcdbg.commands.backtrace import parse_number
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command
@@ -100,7 +101,7 @@ def _panic(debugger: Debugger) -> str | None:
 
 def _memory_size(debugger: Debugger) -> int:
     linux = debugger.session.linux
-    return read_u64(linux.memory, linux.address("_totalram_pages")) * 4096
+    return read_u64(linux.memory, linux.address("_totalram_pages")) * PAGE
 
 
 def _sys(debugger: Debugger, arguments: argparse.Namespace) -> Result:

@@ -9,7 +9,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulation import Emulation, with_version
 from orcdbg.commands.stepped import Boundary, Comparison, VersionRun
 from orcdbg.orc.site_versions import Version, alternatives, choose, version
-from orcdbg.x86.decode import decode
+from orcdbg.x86.instructions import decode
 
 if TYPE_CHECKING:
     from orcdbg.patches.ledger import Cluster

@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
-from orcdbg.base.reading import U64
+from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command
 from orcdbg.commands.results import Result

@@ -11,11 +11,12 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.sizes import PAGE
 from orcdbg.emulation.engine import DEFAULT_PAGES, Engine, Fault, OutOfFrames
 from orcdbg.emulation.pages import Page
 from orcdbg.emulation.refusals import refusal
 from orcdbg.emulation.stops import COUNT, Stop, StoppedBy
-from orcdbg.x86.decode import Instruction, decode_one
+from orcdbg.x86.instructions import Instruction, decode_one
 
 CHECKPOINT_EVERY = 10_000
 MAX_CHECKPOINTS = 64
@@ -96,7 +97,7 @@ class Emulator:
 
     def _decoded(self, address: int) -> Instruction | None:
         raw = b""
-        for size in (15, -address % 4096):
+        for size in (15, -address % PAGE):
             try:
                 raw = self.memory.read(address, size)
                 break

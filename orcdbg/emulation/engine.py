@@ -13,8 +13,8 @@ import unicorn
 from unicorn import x86_const
 
 from orcdbg.base.errors import MemoryFault, NotInSnapshot, OrcdbgError
-from orcdbg.base.reading import U64
-from orcdbg.emulation.pages import PAGE, Page
+from orcdbg.base.sizes import PAGE, U64
+from orcdbg.emulation.pages import Page
 
 REGISTERS = (
     *("rip", "rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),

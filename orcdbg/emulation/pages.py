@@ -11,9 +11,8 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, NotInSnapshot
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.snapshot.pagetables import KernelMemory
-
-PAGE = 4096
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 
-from orcdbg.x86.decode import Instruction
+from orcdbg.x86.instructions import Instruction
 
 _PRIVILEGED = "privileged: it changes or reads a state of the CPU that is not emulated"
 _PORTS = "I/O: no device answers"

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.base.reading import U64
+from orcdbg.base.sizes import U64
 from orcdbg.emulation.engine import REGISTERS
 from orcdbg.kernel.linux import Linux
 from orcdbg.snapshot.machine import CpuState

@@ -15,7 +15,7 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64
+from orcdbg.base.sizes import U64
 from orcdbg.formats.dwarf_cursor import Cursor
 
 # System V psABI for x86-64, figure 3.36.

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64, signed
+from orcdbg.base.reading import signed
+from orcdbg.base.sizes import U64
 
 
 class Cursor:

@@ -22,7 +22,7 @@ from elftools.dwarf.ranges import BaseAddressEntry
 from elftools.dwarf.structs import DWARFStructs
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64
+from orcdbg.base.sizes import U64
 from orcdbg.formats.dwarf_sections import DebugSection, DebugSections, Work
 
 Range = tuple[int, int]

@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError, RemoteError
+from orcdbg.base.sizes import PAGE
 from orcdbg.gdb.endpoint import Endpoint
 from orcdbg.gdb.packets import Arrived, Kind, PacketReader, encode_packet, number
 
@@ -192,7 +193,7 @@ class Served:
         try:
             return self._target.read(address, size).hex().encode()
         except MemoryFault:
-            rest = -address % 4096
+            rest = -address % PAGE
             if not 0 < rest < size:
                 raise
             return self._target.read(address, rest).hex().encode()

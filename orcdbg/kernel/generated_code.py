@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u64
+from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget, Chain
 from orcdbg.kernel.linux import Linux
 
@@ -21,7 +22,6 @@ from orcdbg.kernel.linux import Linux
 # 60 us, and the first address that is no other text pays for all.
 MAX_ITEMS = 1 << 15
 MAX_SIZE = 1 << 20
-PAGE = 4096
 _BUCKETS = 64
 _SAVE_REGS, _ALLOC_TRAMP = 1 << 2, 1 << 11
 

@@ -6,7 +6,8 @@ import functools
 from collections.abc import Container, Iterator
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
-from orcdbg.base.reading import U64, AddressSpace, read_cstring, read_u64
+from orcdbg.base.reading import AddressSpace, read_cstring, read_u64
+from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget, Chain, WalkOutcome, rest_of_list
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.table import Symbol, SymbolTable

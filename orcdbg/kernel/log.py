@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
-from orcdbg.base.reading import U64, read_u64
+from orcdbg.base.reading import read_u64
+from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.symbols.btf import Member

@@ -9,6 +9,7 @@ import numpy as np
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32
+from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.kernel.linux import Linux
@@ -154,7 +155,7 @@ class ModuleSymbols:
         try:
             return head + self._linux.memory.read(strtab + last, 256)
         except MemoryFault:
-            return head + self._linux.memory.read(strtab + last, -(strtab + last) % 4096)
+            return head + self._linux.memory.read(strtab + last, -(strtab + last) % PAGE)
 
     def at(self, address: int) -> tuple[Symbol, int] | None:
         """The symbol that holds `address` and its size, as the kernel's find_kallsyms_symbol counts it."""

@@ -7,8 +7,8 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.intervals import Pieces
-from orcdbg.base.reading import U64
-from orcdbg.kernel.generated_code import PAGE, CodeKind, MadeCodes
+from orcdbg.base.sizes import PAGE, U64
+from orcdbg.kernel.generated_code import CodeKind, MadeCodes
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules, symbols_budget
 

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
+from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.linux import Linux
 from orcdbg.x86.registers import PT_REGS_SIZE
 
 DEFAULT_TASK_STACK = 16384
 DEFAULT_IRQ_STACK = 16384
-GUARD = 4096  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
+GUARD = PAGE  # bytes below a stack that nothing is mapped in, so that an overflow is a double fault
 
 
 class StackKind(enum.Enum):
@@ -109,7 +110,7 @@ def exception_stacks(linux: Linux, cpu: int) -> list[Stack]:
     if linux.types.has("cpu_entry_area", "entry_stack_page"):
         start = area - linux.types.offset("cpu_entry_area", "estacks")
         begin = start + linux.types.offset("cpu_entry_area", "entry_stack_page")
-        found.append(Stack(StackKind.ENTRY, begin, begin + 4096, cpu))
+        found.append(Stack(StackKind.ENTRY, begin, begin + PAGE, cpu))
     return found
 
 

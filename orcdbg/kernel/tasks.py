@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
-from orcdbg.base.reading import U64, read_memory_pieces, read_u64
+from orcdbg.base.reading import read_memory_pieces, read_u64
+from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 

@@ -10,7 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from orcdbg.base.reading import U64, AddressSpace
+from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.generated_code import MadeCode
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule, cfa_rule

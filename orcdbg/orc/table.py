@@ -8,7 +8,8 @@ import numpy as np
 import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64, signed
+from orcdbg.base.reading import signed
+from orcdbg.base.sizes import U64
 from orcdbg.orc.rows import ENTRY, OrcLayout, OrcRow
 
 MAX_ENTRIES = 1 << 24

@@ -14,6 +14,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module
@@ -77,7 +78,7 @@ class ModuleSites:
         try:
             return self._linux.memory.read(start, size)
         except MemoryFault:
-            return self._linux.memory.read(start, -start % 4096)
+            return self._linux.memory.read(start, -start % PAGE)
 
     @staticmethod
     def _paravirt(table: bytes) -> Iterator[tuple[int, int]]:

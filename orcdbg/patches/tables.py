@@ -7,6 +7,7 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, self_relative
+from orcdbg.base.sizes import U64
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.site import U8Array, U64Array, windows
 
@@ -66,7 +67,7 @@ def built_bytes(space: AddressSpace, starts: U64Array, size: int) -> U8Array:
     at = 0
     while at < len(ordered):
         first = int(ordered[at])
-        end = int(np.searchsorted(ordered, np.uint64(min(first + _CHUNK, (1 << 64) - 1)), side="left"))
+        end = int(np.searchsorted(ordered, np.uint64(min(first + _CHUNK, U64)), side="left"))
         end = max(end, at + 1)  # the last address of all is below none
         last = int(ordered[end - 1]) + size
         rows = order[at:end]

@@ -7,9 +7,8 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.patches.site import U8Array, U64Array, Undecidable, windows
-
-_PAGE = 4096
 
 
 def read_words(memory: AddressSpace, addresses: U64Array, size: int) -> U8Array:
@@ -22,7 +21,7 @@ def read_words(memory: AddressSpace, addresses: U64Array, size: int) -> U8Array:
         return np.zeros((0, size), dtype=np.uint8)
     unique, which = np.unique(addresses, return_inverse=True)
     out = np.zeros((len(unique), size), dtype=np.uint8)
-    pages = unique // np.uint64(_PAGE)
+    pages = unique // np.uint64(PAGE)
     starts = np.flatnonzero(np.concatenate(([True], pages[1:] != pages[:-1])))
     for first, last in zip(starts, np.append(starts[1:], len(unique)), strict=True):
         low, high = int(unique[first]), int(unique[last - 1]) + size

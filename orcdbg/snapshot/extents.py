@@ -10,7 +10,8 @@ import numpy as np
 
 from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.intervals import Pieces
-from orcdbg.base.reading import U64, ByteSource, I64Array, U64Array
+from orcdbg.base.reading import ByteSource, I64Array, U64Array
+from orcdbg.base.sizes import U64
 
 
 class Extent(NamedTuple):

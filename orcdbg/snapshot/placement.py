@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_u64
+from orcdbg.base.sizes import PAGE
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory, roots_of
@@ -112,7 +113,7 @@ def find_slide(memory: AddressSpace, find_address: FindAddress) -> int | None:
         slide = _idt_handler(memory, MAPPED_IDT) - link
     except MemoryFault:
         return None
-    return slide if 0 <= slide < IMAGE_SPAN and not slide & 0xFFF else None
+    return slide if 0 <= slide < IMAGE_SPAN and not slide % PAGE else None
 
 
 def _first_handler(find_address: FindAddress) -> int | None:
@@ -153,7 +154,7 @@ def _from_cpus(snapshot: Snapshot, find_address: FindAddress) -> Placement | Non
         return None
     for found in _handlers(snapshot):
         slide, base, memory = found.address - link, found.phys_base, found.memory
-        if 0 <= slide < IMAGE_SPAN and not slide & 0xFFF:
+        if 0 <= slide < IMAGE_SPAN and not slide % PAGE:
             root = _kernel_root(snapshot, find_address, slide, base, memory.levels, found.address) or memory.root
             return Placement(slide, base, root, memory.levels, 0, found.source)
     return None

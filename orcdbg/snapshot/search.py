@@ -11,6 +11,7 @@ import struct
 from collections.abc import Iterator, Mapping
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.sizes import PAGE
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
@@ -19,7 +20,7 @@ from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 NOTE = b"VMCOREINFO\0\0OSRELEASE="  # the note's name, padded, and what its text begins with
 MAX_FOUND = 64
 _HEADER = struct.Struct("<III")
-_PIECE, _PAGE, _LARGE_PAGE, _SPAN = 1 << 22, 4096, 1 << 21, 1 << 30
+_PIECE, _LARGE_PAGE, _SPAN = 1 << 22, 1 << 21, 1 << 30
 MAX_NOTE = 1 << 16
 
 
@@ -34,9 +35,9 @@ def _pieces(snapshot: Snapshot, overlap: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _pages(snapshot: Snapshot, start: int, end: int) -> Iterator[tuple[int, bytes]]:
-    for at in range(start, end, _PAGE):
+    for at in range(start, end, PAGE):
         try:
-            yield at, snapshot.physical.read(at, min(_PAGE, end - at))
+            yield at, snapshot.physical.read(at, min(PAGE, end - at))
         except MemoryFault:
             continue
 

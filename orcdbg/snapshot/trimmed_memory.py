@@ -8,8 +8,8 @@ import numpy as np
 
 from orcdbg.base.errors import Absence, NotInSnapshot
 from orcdbg.base.intervals import pages_of
-from orcdbg.base.reading import U64, AddressSpace, U64Array
-from orcdbg.base.sizes import PAGE
+from orcdbg.base.reading import AddressSpace, U64Array
+from orcdbg.base.sizes import PAGE, U64
 
 
 class TrimmedMemory:

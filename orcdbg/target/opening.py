@@ -8,6 +8,7 @@ from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import AddressSpace, FileSource
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
@@ -95,7 +96,7 @@ def image_in_memory(snapshot: Snapshot) -> Image:
     memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
     # Since 6.0 VMCOREINFO says where the tables are.
     named = [at for name in _TABLES if (at := number(info, f"SYMBOL(kallsyms_{name})", 16)) is not None]
-    near = (max(min(named) & -4096, found.start), min(max(named) + _TABLE_SPAN, found.end)) if named else None
+    near = (max(min(named) & -PAGE, found.start), min(max(named) + _TABLE_SPAN, found.end)) if named else None
     area = found.start, found.end
     return MemoryImage(memory, place.slide, area, near if near and near[0] < near[1] else None, snapshot.path)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32, read_u64
-from orcdbg.base.sizes import PAGE
+from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget, Tree
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.log import find_log_buffer
@@ -83,7 +83,7 @@ def cpu_ranges(linux: Linux) -> Iterator[Range]:
         base, at = linux.per_cpu_offset(cpu), start
         for low, high in [*holes, (end, end)]:
             if low > at:
-                yield base + at & (1 << 64) - 1, low - at
+                yield base + at & U64, low - at
             at = max(at, high)
 
 

@@ -13,13 +13,13 @@ import numpy as np
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack
 from orcdbg.unwind.frame import Registers
 from orcdbg.unwind.scan import Scan
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
-_PAGE = 4096
 _CS, _FLAGS = PT_REGS["cs"] // 8, PT_REGS["rflags"] // 8
 _SELECTORS = (0x10, 0x23, 0x33)
 
@@ -57,12 +57,12 @@ def hunt(memory: AddressSpace, scan: Scan, stack: Stack) -> Iterator[SavedSet]:
 def _pieces(memory: AddressSpace, stack: Stack) -> Iterator[tuple[int, bytes]]:
     """The stretches of a stack that are in the snapshot."""
     begin, data = stack.begin, b""
-    for at in range(stack.begin, stack.end, _PAGE):
+    for at in range(stack.begin, stack.end, PAGE):
         try:
-            data += memory.read(at, min(_PAGE, stack.end - at))
+            data += memory.read(at, min(PAGE, stack.end - at))
         except MemoryFault:
             if data:
                 yield begin, data
-            begin, data = at + _PAGE, b""
+            begin, data = at + PAGE, b""
     if data:
         yield begin, data

@@ -14,6 +14,7 @@ from dataclasses import replace
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
+from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.effective import Source
@@ -28,7 +29,6 @@ MAX_LINES = 24  # guessed frames that are no part of a chain
 MAX_ATTEMPTS = 96  # walks that are tried
 MAX_FRAMES = 256
 PROVED = 2  # calls that a chain without an end must have proved
-_PAGE = 4096
 
 
 class Words:
@@ -42,7 +42,7 @@ class Words:
     def __iter__(self) -> Iterator[tuple[int, int]]:
         at = self.begin
         while at < self._end:
-            until = min((at // _PAGE + 1) * _PAGE, self._end)
+            until = min((at // PAGE + 1) * PAGE, self._end)
             try:
                 data = self.memory.read(at, until - at)
             except MemoryFault:

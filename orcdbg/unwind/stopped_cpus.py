@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from orcdbg.base.errors import MemoryFault, NotFound, UnsupportedFormat
 from orcdbg.base.reading import read_u32, read_u64
+from orcdbg.base.sizes import U64
 from orcdbg.formats.elf import Note
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import StackKind, cpu_stacks, task_registers, task_stack
@@ -43,7 +44,7 @@ def _crash_note(linux: Linux, cpu: int, _task: int) -> CpuState | None:
     notes = read_u64(linux.memory, pointer)
     if notes == 0:
         return None
-    at = notes + linux.per_cpu_offset(cpu) & (1 << 64) - 1
+    at = notes + linux.per_cpu_offset(cpu) & U64
     header = tuple(read_u32(linux.memory, at + 4 * i) for i in range(3))
     if header != (5, _PRSTATUS_SIZE, NT_PRSTATUS) or linux.memory.read(at + _NOTE_HEADER, len(_NAME)) != _NAME:
         return None

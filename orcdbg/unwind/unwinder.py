@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
-from orcdbg.base.reading import U64, read_memory_pieces
+from orcdbg.base.reading import read_memory_pieces
 from orcdbg.base.reasons import Reason
+from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, StackKind, task_registers, task_stack, task_stack_size

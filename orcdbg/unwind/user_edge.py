@@ -23,8 +23,8 @@ from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue
 from orcdbg.unwind.reasons import IretWordsPushed, ReachedThroughDoubt, UserIpInRcx, UserRegistersRestored
 from orcdbg.unwind.saved_registers import USER_CS, implausible, is_user, saved_registers
 from orcdbg.unwind.walker import Walk, WalkEnd
-from orcdbg.x86.decode import Instruction
 from orcdbg.x86.follow import straight
+from orcdbg.x86.instructions import Instruction
 from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 
 _ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"

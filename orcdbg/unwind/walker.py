@@ -11,8 +11,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import U64, AddressSpace
+from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.cfa import CfaRule, Indirection, bp_rule, sp_rule

@@ -10,7 +10,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import U64, AddressSpace, signed
+from orcdbg.base.reading import AddressSpace, signed
+from orcdbg.base.sizes import U64
 from orcdbg.x86.operands import BasedMemory, memory_in, register_in
 
 CALL_SIZE = 5

@@ -14,7 +14,7 @@ from collections.abc import Callable, Container, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Generic, Protocol, TypeVar
 
-from orcdbg.x86.decode import Instruction, decode, decode_one
+from orcdbg.x86.instructions import Instruction, decode, decode_one
 
 State = TypeVar("State")
 

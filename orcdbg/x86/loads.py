@@ -6,7 +6,7 @@ import re
 from collections.abc import Container, Sequence
 
 from orcdbg.base.reading import AddressSpace
-from orcdbg.x86.decode import Outlined, written_registers
+from orcdbg.x86.instructions import Outlined, written_registers
 from orcdbg.x86.operands import BasedMemory, memory_in, register_in, split_operands
 
 # What other code runs behind, before the next instruction does, if that ever does.

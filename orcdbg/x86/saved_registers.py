@@ -11,7 +11,7 @@ import re
 from collections.abc import Callable
 from typing import NamedTuple
 
-from orcdbg.x86.decode import Instruction, written_registers
+from orcdbg.x86.instructions import Instruction, written_registers
 from orcdbg.x86.operands import memory_in, register_in, split_operands
 from orcdbg.x86.registers import CALLEE_SAVED
 

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orcdbg.x86.decode import Instruction
 from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.instructions import Instruction
 
 _WORD = 8
 

@@ -6,11 +6,12 @@ import struct
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from orcdbg.base.sizes import PAGE
+
 EHDR = struct.Struct("<16sHHIQQQIHHHHHH")
 PHDR = struct.Struct("<IIQQQQQQ")
 SHDR = struct.Struct("<IIQQQQIIQQ")
 IDENT = b"\x7fELF\x02\x01\x01".ljust(16, b"\0")
-PAGE = 4096
 
 
 class Load(NamedTuple):

@@ -7,7 +7,8 @@ import zlib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 
-PAGE = 4096
+from orcdbg.base.sizes import PAGE
+
 ZLIB, LZO, SNAPPY, ZSTD = 1, 2, 4, 0x20
 _SIZES = {1: 12, 2: 32, 3: 48, 4: 64, 5: 80, 6: 104}
 

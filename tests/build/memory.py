@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from orcdbg.base.errors import NotInSnapshot
-
-PAGE = 4096
+from orcdbg.base.sizes import PAGE
 
 
 class SparseMemory:

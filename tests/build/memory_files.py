@@ -5,8 +5,6 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
-PAGE = 4096
-
 
 def lime(ranges: Mapping[int, bytes]) -> bytes:
     """A LiME file: contents by physical address."""

@@ -6,11 +6,10 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from orcdbg.base.reading import FileSource
+from orcdbg.base.sizes import PAGE
 from orcdbg.cli.main import sample_files
 from orcdbg.formats.elf import PT_LOAD, ElfFile
 from tests.build import elf
-
-PAGE = 4096
 
 
 def changed_core(

@@ -7,12 +7,13 @@ from collections.abc import Mapping
 import pytest
 
 from orcdbg.base.errors import BadAddress
+from orcdbg.base.sizes import PAGE
 from orcdbg.emulation.emulator import CHECKPOINT_EVERY, Emulator, Limits
 from orcdbg.emulation.engine import REGISTERS
-from orcdbg.emulation.pages import PAGE, Page
+from orcdbg.emulation.pages import Page
 from orcdbg.emulation.refusals import refusal
 from orcdbg.emulation.stops import StoppedBy
-from orcdbg.x86.decode import Instruction, decode_one
+from orcdbg.x86.instructions import Instruction, decode_one
 
 TEXT, DATA = 0xFFFFFFFF81000000, 0xFFFF888000100000
 # inc %rax; add %rax,(%rdi); cmp %rsi,%rax; jne TEXT; ret

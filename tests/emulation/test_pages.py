@@ -8,8 +8,9 @@ import pytest
 
 import orcdbg
 from orcdbg.base.errors import NotInSnapshot
+from orcdbg.base.sizes import PAGE
 from orcdbg.cli.main import sample_files
-from orcdbg.emulation.pages import PAGE, PageSource
+from orcdbg.emulation.pages import PageSource
 from orcdbg.target.session import Session
 from tests.build.sample import changed_core
 

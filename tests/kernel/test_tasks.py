@@ -9,7 +9,8 @@ import numpy as np
 
 import orcdbg
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import U64, read_memory_pieces
+from orcdbg.base.reading import read_memory_pieces
+from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.cli.main import sample_files
 from orcdbg.kernel.tasks import MAX_TASKS, Task, TaskReader, all_task_addresses, list_tasks, read_task

@@ -15,7 +15,7 @@ from orcdbg.kernel.tasks import current_task
 from orcdbg.unwind.frame import End, Frame
 from orcdbg.unwind.walker import NEW_TASK
 from orcdbg.views.reasons import words_or_none
-from orcdbg.x86.decode import Instruction, decode_one
+from orcdbg.x86.instructions import Instruction, decode_one
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 from tests.lab.gdbstub import StubError
 from tests.lab.live import LiveKernel

@@ -9,6 +9,7 @@ import pytest
 
 from orcdbg.base.errors import Absence, NotInSnapshot
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.journal import export_patches
@@ -22,7 +23,6 @@ from orcdbg.views.as_json import encode
 from tests.lab.conftest import KERNELS, OpenScene
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
-PAGE = 4096
 
 
 def answer(session: Session, command: str) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from orcdbg.orc.rows import OrcRegister
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind
 from orcdbg.unwind.registers.finder import RegisterFinder
-from orcdbg.x86.decode import decode
+from orcdbg.x86.instructions import decode
 from orcdbg.x86.registers import CALLEE_SAVED
 from tests.lab import scripts
 from tests.lab.busy import busy_guest, on_a_living_guest

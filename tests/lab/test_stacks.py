@@ -14,7 +14,7 @@ from orcdbg.orc.effective import Source
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
 from orcdbg.unwind.reasons import StackGone
-from orcdbg.x86.decode import decode_one
+from orcdbg.x86.instructions import decode_one
 from tests.lab.conftest import KERNELS, OpenScene
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]

@@ -85,7 +85,7 @@ def test_an_empty_ledger_covers_nothing() -> None:
 @pytest.mark.parametrize("size", range(1, 40))
 def test_nops_fill_exactly_and_decode_as_nops(table: nops.NopTable, size: int) -> None:
     """Every length is filled, by instructions that do nothing."""
-    from orcdbg.x86.decode import decode
+    from orcdbg.x86.instructions import decode
 
     code = table.fill(size)
     found = list(decode(code, 0))

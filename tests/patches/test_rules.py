@@ -18,7 +18,7 @@ from orcdbg.patches.mechanisms.return_thunks import ReturnsPass
 from orcdbg.patches.mechanisms.smp_locks import SmpLocksPass
 from orcdbg.patches.mechanisms.static_calls import StaticCalls, StaticCallTrampolines, trampolines_and_keys
 from orcdbg.patches.site import Undecidable, WorkingText
-from orcdbg.x86.decode import decode
+from orcdbg.x86.instructions import decode
 from tests.patches.world import DATA, RETURN_THUNK, TEXT, THUNKS, MiniFeatures, MiniLinux, branch, rows, text_of
 
 NAMES = {

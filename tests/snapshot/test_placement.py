@@ -8,11 +8,11 @@ import pytest
 
 from orcdbg.base.errors import Absence, MemoryFault, NotInSnapshot, OrcdbgError
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.placement import find_kernel, find_placement
 from orcdbg.target.session import Session
 
-PAGE = 4096
 EVEN = 0x4000_0000  # above all memory of the sample
 
 

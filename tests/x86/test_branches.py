@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.x86.branches import calls_before, direct_call_target, ends_with_call, indirect_target
-from orcdbg.x86.decode import decode_one
+from orcdbg.x86.instructions import decode_one
 from orcdbg.x86.operands import BasedMemory
 from tests.build.memory import SparseMemory
 

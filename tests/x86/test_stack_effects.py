@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.x86.decode import decode, decode_one, outline
+from orcdbg.x86.instructions import decode, decode_one, outline
 from orcdbg.x86.stack_effects import call_before, stack_boundaries
 
 BASE = 0xFFFFFFFF81000000

@@ -27,8 +27,8 @@ from orcdbg.orc.reasons import (
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.x86.branches import direct_call_target
-from orcdbg.x86.decode import Instruction
 from orcdbg.x86.follow import straight
+from orcdbg.x86.instructions import Instruction
 
 _NAMES = ("error_entry", "paranoid_entry")
 _REGISTERS_AT_SP = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True)

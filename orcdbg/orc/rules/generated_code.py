@@ -21,8 +21,8 @@ from orcdbg.orc.effective import AsBuilt, Derived, Effective, Source, Unknown
 from orcdbg.orc.reasons import BehindFtraceCopy, BpfFrame, CopiedCode, KprobeDetour, Original
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup, Stated
-from orcdbg.x86.decode import Instruction
 from orcdbg.x86.follow import straight
+from orcdbg.x86.instructions import Instruction
 from orcdbg.x86.stack_effects import stack_boundaries
 
 FRAME_ROW = OrcRow(OrcRegister.BP, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False)

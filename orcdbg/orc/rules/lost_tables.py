@@ -27,8 +27,8 @@ from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.site import PatchSite
-from orcdbg.x86.decode import Instruction
 from orcdbg.x86.follow import straight
+from orcdbg.x86.instructions import Instruction
 
 MAX_STRETCH = 1 << 14
 MECHANISM = "unlisted"

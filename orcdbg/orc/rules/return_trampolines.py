@@ -19,8 +19,8 @@ from orcdbg.orc.effective import Derived
 from orcdbg.orc.reasons import Holder, StandsForReturnAddress
 from orcdbg.orc.rows import FUNCTION_ENTRY
 from orcdbg.orc.rules.source import Lookup
-from orcdbg.x86.decode import Instruction, decode
 from orcdbg.x86.follow import straight
+from orcdbg.x86.instructions import Instruction, decode
 from orcdbg.x86.operands import BasedMemory, memory_in
 from orcdbg.x86.stack_effects import Boundary, stack_boundaries
 

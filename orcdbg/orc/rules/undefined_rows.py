@@ -22,8 +22,8 @@ from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target
-from orcdbg.x86.decode import Instruction, written_registers
 from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.instructions import Instruction, written_registers
 
 MAX_SIZE = 1 << 14
 _ENDBR64 = b"\xf3\x0f\x1e\xfa"

@@ -14,10 +14,10 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
 from orcdbg.patches.site import PatchPass, U8Array
 from orcdbg.patches.sweep import UNKNOWN, WholeText, replay_pass
 
-PAGE = 4096
 RELOCATION = "relocation"
 MAX_RANGES = 10_000
 

@@ -7,9 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.elf import SHF_ALLOC
 from orcdbg.image.vmlinux import KERNEL_BASE, Image
-from orcdbg.patches.audit.account import PAGE, AuditReport, MechanismCount, MemoryText, Replayed, compare
+from orcdbg.patches.audit.account import AuditReport, MechanismCount, MemoryText, Replayed, compare
 from orcdbg.patches.audit.code_without_file import freed_sites, notes
 from orcdbg.patches.audit.relocated_text import RelocationsPass, relocated_by_difference
 from orcdbg.patches.mechanisms.kprobes import ProbePass

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from orcdbg.base.reading import U64
+from orcdbg.base.sizes import U64
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.patches.mechanisms.relocation import RelocationList
 from orcdbg.patches.site import Applied, U8Array, U64Array, WorkingText, make_spans

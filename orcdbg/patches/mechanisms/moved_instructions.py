@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 from orcdbg.base.reading import signed
 from orcdbg.patches.mechanisms.nops import NopTable
-from orcdbg.x86.decode import Instruction, Operand, decode_one, wide_operands
+from orcdbg.x86.instructions import Instruction, Operand, decode_one, wide_operands
 
 _CACHED = 8192
 _LONGEST = 15

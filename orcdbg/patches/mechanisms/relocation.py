@@ -16,11 +16,12 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import clamped, signed
+from orcdbg.base.sizes import U64
 from orcdbg.formats.bzimage import BootRelocations
 from orcdbg.formats.elf import Section
 from orcdbg.image.vmlinux import KERNEL_BASE, Image
 from orcdbg.symbols.table import ENTRY, PER_CPU_SECTION, symbol_data
-from orcdbg.x86.decode import decode, wide_operands
+from orcdbg.x86.instructions import decode, wide_operands
 
 _RELA = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
 _R_64, _R_PC32, _R_PLT32, _R_32, _R_32S = 1, 2, 4, 10, 11
@@ -174,7 +175,7 @@ class BuiltText:
                 if operand.relative:
                     if 0 <= insn.end + value - (1 << 64) < self._per_cpu_size and insn.target is None:
                         yield at, -1
-                elif self._image.section_at(value & (1 << 64) - 1) is not None:
+                elif self._image.section_at(value & U64) is not None:
                     yield at, 1
 
     def fields(self, start: int, end: int, boundary: int) -> list[tuple[int, bytes, bytes]]:

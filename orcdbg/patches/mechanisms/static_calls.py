@@ -10,7 +10,8 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 
-from orcdbg.base.reading import U64, self_relative
+from orcdbg.base.reading import self_relative
+from orcdbg.base.sizes import U64
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.mechanisms.call_depth import Pads

@@ -10,7 +10,8 @@ import os
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import U64, ByteSource
+from orcdbg.base.reading import ByteSource
+from orcdbg.base.sizes import U64
 from orcdbg.formats.elf import PT_LOAD, ElfFile, Note, is_core
 from orcdbg.formats.trim_note import is_trim_note, parse_trim_note
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings

@@ -11,7 +11,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import overload
 
-from orcdbg.base.reading import U64, U64Array
+from orcdbg.base.reading import U64Array
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue
 from orcdbg.unwind.starts import switched_out_registers

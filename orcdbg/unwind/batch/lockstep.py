@@ -14,7 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from orcdbg.base.reading import U64, AddressSpace, U64Array, read_memory_pieces
+from orcdbg.base.reading import AddressSpace, U64Array, read_memory_pieces
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.orc.effective import AsBuilt
 from orcdbg.orc.rows import OrcRegister, RowType

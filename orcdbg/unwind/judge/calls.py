@@ -15,7 +15,7 @@ from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.names import Location
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
-from orcdbg.x86.decode import outline
+from orcdbg.x86.instructions import outline
 
 MAX_FUNCTIONS = 64  # that jumps lead through, and
 MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open

@@ -13,8 +13,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import NamedTuple
 
-from orcdbg.base.reading import U64
 from orcdbg.base.reasons import Reason
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.rows import RowType

@@ -12,11 +12,12 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import U64, AddressSpace, read_u64
+from orcdbg.base.reading import AddressSpace, read_u64
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location
 from orcdbg.x86.branches import indirect_target, target_of
-from orcdbg.x86.decode import Outlined, outline
+from orcdbg.x86.instructions import Outlined, outline
 from orcdbg.x86.loads import load_before
 from orcdbg.x86.operands import BasedMemory
 from orcdbg.x86.registers import CALLEE_SAVED

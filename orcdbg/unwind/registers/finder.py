@@ -12,7 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.base.reading import U64, AddressSpace, read_u64
+from orcdbg.base.reading import AddressSpace, read_u64
+from orcdbg.base.sizes import U64
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.orc.effective import Source
 from orcdbg.orc.rules.thunks import is_thunk

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.base.reading import U64
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.generated_code import CodeKind, MadeCode
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import Derived, Source

@@ -13,12 +13,13 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import BytesSource, FileSource
+from orcdbg.base.sizes import PAGE
 from orcdbg.formats.flattened import FlattenedSource
 from orcdbg.snapshot.bitmap import PageBitmap
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.readers.kdump import open_kdump
 from tests.build.elf import note, prstatus
-from tests.build.kdump import LZO, PAGE, SNAPPY, ZLIB, ZSTD, Kdump, flattened
+from tests.build.kdump import LZO, SNAPPY, ZLIB, ZSTD, Kdump, flattened
 
 INFO = b"OSRELEASE=6.1.0\nPAGESIZE=4096\n"
 

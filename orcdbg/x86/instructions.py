@@ -10,6 +10,8 @@ import functools
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from orcdbg.base.sizes import U64
+
 if TYPE_CHECKING:
     import capstone
 
@@ -130,7 +132,7 @@ class _Decoder:
         if not set(insn.groups) & self.branches:
             return None
         first = insn.operands[0] if insn.operands else None
-        return int(first.imm) & (1 << 64) - 1 if first is not None and first.type == self.x86.X86_OP_IMM else None
+        return int(first.imm) & U64 if first is not None and first.type == self.x86.X86_OP_IMM else None
 
     def convert(self, insn: capstone.CsInsn) -> Instruction:
         """An instruction in the terms of this module."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.x86.decode import Operand, wide_operands
+from orcdbg.x86.instructions import Operand, wide_operands
 
 
 @pytest.mark.parametrize(
