@@ -2,6 +2,7 @@
 
 The instruction before a return address cannot be found by decoding forwards without a boundary to begin at. But a call has
 few encodings, and all of them can be told from their last bytes: e8 with a distance, or ff /2 with a register or memory.
+Whoever knows the function decodes from its start, and may be stricter (`unwind/judge/calls.py`).
 """
 
 from __future__ import annotations
