@@ -19,10 +19,10 @@ from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule, sp_rule
 from orcdbg.orc.effective import Effective
 from orcdbg.orc.rows import RowType
+from orcdbg.x86.caller_registers import AT_ENTRY, IN_REGISTER, CallerRegisters
 from orcdbg.x86.follow import Text, follow
 from orcdbg.x86.instructions import Instruction
 from orcdbg.x86.registers import CALLEE_SAVED
-from orcdbg.x86.saved_registers import AT_ENTRY, IN_REGISTER, CallerRegisters
 
 MAX_FUNCTION = 1 << 16
 """Bytes of text."""
