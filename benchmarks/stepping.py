@@ -9,7 +9,7 @@ import orcdbg
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.standard import standard_commands
-from orcdbg.commands.stepped import Steps
+from orcdbg.commands.steps import Steps
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 from tests.lab.scenes import Scene

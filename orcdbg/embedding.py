@@ -12,8 +12,9 @@ from dataclasses import dataclass
 from orcdbg.base.errors import BadAddress, OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.frames import detail
+from orcdbg.commands.frame import detail
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.result import Result
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.stacks import Stack, StackKind
@@ -257,7 +258,7 @@ class EmbeddedKernel:
         return self._text(registry.run(Debugger(self._session), line))
 
     @staticmethod
-    def _text(result: object) -> str:
+    def _text(result: Result) -> str:
         return plain(lines_of(result, None))
 
 

@@ -7,20 +7,23 @@ orcdbg but this module. `API_VERSION` grows when something is added; a change th
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from argparse import Namespace
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace, ByteSource
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import Command, Registry
+from orcdbg.commands.registry import Command, Registry, command
+from orcdbg.commands.result import PluginResult, Result
 from orcdbg.patches.replay import Build
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.target.session import MakePasses
 
-API_VERSION = (1, 0)
+API_VERSION = (1, 1)
 
 
 @dataclass(slots=True)
@@ -34,7 +37,7 @@ class PluginApi:
 
     def add_command(self, command: Command) -> None:
         """Adds a command; UsageError when its word is taken."""
-        self.registry.add(command)
+        self.registry.add(replace(command, run=_shown(command.run)))
 
     def add_snapshot_reader(self, reader: SnapshotReader) -> None:
         """Adds a kind of snapshot file, asked before the built-in kinds."""
@@ -50,8 +53,20 @@ class PluginApi:
             raise UsageError(f"the plug-in wants API {major}.{minor}, this is {self.version[0]}.{self.version[1]}")
 
 
+def _shown(run: Callable[[Debugger, Namespace], Any]) -> Callable[[Debugger, Namespace], Result]:
+    """A command whose answer, if it is of a class of its own with `to_text` and `to_json`, becomes an `Answer`."""
+
+    def answer(debugger: Debugger, arguments: Namespace) -> Result:
+        result = run(debugger, arguments)
+        if isinstance(result, Result):
+            return result
+        return Answer(tuple(result.to_text()), result.to_json())
+
+    return answer
+
+
 @dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(PluginResult):
     """A plug-in command's result: lines of text for people, a JSON value for programs."""
 
     lines: tuple[str, ...]
@@ -86,5 +101,6 @@ __all__ = [
     "Undecidable",
     "UsageError",
     "WorkingText",
+    "command",
     "make_spans",
 ]

@@ -65,10 +65,10 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/unwind/scan.py:Words.__iter__": "a stack, whose size is the build's",
     "orcdbg/unwind/starts.py:tasks_on_cpus": "8192 CPUs",
     # By bounds of their own, beside the loop.
-    "orcdbg/commands/disassembler.py:disassemble": "MAX_LENGTH bytes of text",
+    "orcdbg/commands/instructions.py:disassemble": "MAX_LENGTH bytes of text",
     "orcdbg/commands/emulation.py:Emulation.around": "MAX_FUNCTION bytes before, `after` instructions behind",
-    "orcdbg/commands/live_stepping.py:_next": "the user's count",
-    "orcdbg/commands/stepping.py:_context": "_STACK_WORDS words",
+    "orcdbg/commands/live_steps.py:_next": "the user's count",
+    "orcdbg/commands/context.py:context": "_STACK_WORDS words",
     "orcdbg/trim/selection.py:Keeper.keep": "a budget of pages",
     "orcdbg/emulation/emulator.py:Emulator._look_over": "a block's bytes, as the emulator ran it",
     "orcdbg/emulation/emulator.py:Emulator._run": "the limits of the emulation: instructions and seconds",

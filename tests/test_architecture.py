@@ -98,12 +98,9 @@ def test_what_is_public_says_what_it_is_for(path: Path) -> None:
 # Names that two classes still share. Each goes when the files around it are put in order; none may come.
 SHARED_NAMES = {
     "Batch",  # the command line's batch mode, and stacks walked together: one of cli/ and unwind/batch/ finds a word
-    "Boundary",  # commands/stepped.py, orc/check.py, x86/stack_effects.py: what follow() puts in their place
-    "Instruction",  # commands/results.py, x86/instructions.py
+    "Boundary",  # orc/check.py, x86/stack_effects.py: what follow() puts in their place
     "Parser",  # cli/options.py, repl/cmd2_words.py
-    "Place",  # commands/stepped.py, formats/callframe.py, orc/rules/return_trampolines.py
-    "Stack",  # commands/stepped.py, kernel/stacks.py
-    "Words",  # commands/results.py, unwind/scan.py
+    "Place",  # formats/callframe.py, orc/rules/return_trampolines.py
 }
 
 

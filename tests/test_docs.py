@@ -1,7 +1,7 @@
 """Do the documents say what the program does?
 
-Every `console` block that begins with `$ orcdbg demo` is run and compared. `python -m tests.test_docs` writes the blocks
-anew after a change of the program that is meant.
+Every `console` block that begins with `$ orcdbg demo` is run and compared. `python -m tests.test_docs` writes the blocks,
+and the man page's list of commands, anew after a change of the program that is meant.
 """
 
 from __future__ import annotations
@@ -25,10 +25,12 @@ import pytest
 from orcdbg import __version__
 from orcdbg.base import errors
 from orcdbg.cli.options import parser as program_parser
-from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.live import Stopped
-from orcdbg.commands.registry import Command, Registry
-from orcdbg.commands.results import Audit, Modules, Nothing, Text
+from orcdbg.commands.mod import Modules
+from orcdbg.commands.patch_audit import Audit
+from orcdbg.commands.registry import Registry
+from orcdbg.commands.result import Nothing, TextLines
+from orcdbg.commands.standard import standard_commands
 from orcdbg.formats.dwarf_lines import SourceLine
 from orcdbg.gdb.stops import GuestStop, StopReason
 from orcdbg.image.source_position import Inlined, Position
@@ -40,9 +42,7 @@ from orcdbg.plugin import API_VERSION
 from orcdbg.snapshot.opening import open_snapshot, recognise
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
-from orcdbg.views.as_text import lines_of
 from orcdbg.views.lines import position_json
-from orcdbg.views.page import plain
 from tests.conftest import RunProgram
 
 ROOT = Path(__file__).parents[1]
@@ -200,12 +200,20 @@ def test_the_man_page_has_exactly_the_programs_options() -> None:
     assert found - {"-h", "--help"} == options_of(program_parser())
 
 
-def test_the_man_page_names_every_command(registry: Registry) -> None:
-    """One line each, in the words of `help`."""
+_COMMANDS_OF_MAN = re.compile(r"(?s)(?<=\n## Commands\n\n).*?(?=`help COMMAND` explains one)")
+
+
+def with_commands(text: str, registry: Registry) -> str:
+    """The man page with the commands as they are declared: a line each, in the words and the order of `help`."""
+    listed = (f"`{name}`\n: {command.summary}\n\n" for name, command in registry.commands.items())
+    return _COMMANDS_OF_MAN.sub(lambda _: "".join(listed), text)
+
+
+def test_the_man_page_lists_the_commands_as_they_are_declared(registry: Registry) -> None:
+    """Its list is made from the declarations, by `python -m tests.test_docs`."""
     text = read("docs/man.md")
-    for name, command in registry.commands.items():
-        assert f"`{name}`" in text, name
-        assert command.summary in text, name
+    assert "`quit`\n: leave\n" in text
+    assert with_commands(text, registry) == text
 
 
 # The contract
@@ -243,63 +251,18 @@ def _sample_difference() -> Json:
     return dict(found["mismatched"][0])
 
 
-_START = "--frame 6 --args rip-=1 rsp+=8"
-# The objects that docs/contract.md describes: the commands over the sample, of which the last answers, and the way to it.
-_DESCRIBED: dict[str, tuple[str, tuple[str | int, ...]]] = {
-    "ANSWER": ("bt", ()),
-    "STACKS": ("bt", ("result",)),
-    "STACK": ("bt", ("result", "stacks", 0)),
-    "FRAME": ("bt", ("result", "stacks", 0, "frames", 1)),
-    "ORC": ("bt", ("result", "stacks", 0, "frames", 1, "orc")),
-    "PATCH": ("bt", ("result", "stacks", 0, "frames", 6, "patch")),
-    "FAILURE": ("bt 99999", ()),
-    "ERROR": ("bt 99999", ("error",)),
-    "STACKGROUPS": ("foreach bt --group", ("result",)),
-    "GROUP": ("foreach bt --group", ("result", "groups", 0)),
-    "DETAIL": ("frame 6", ("result",)),
-    "BASE": ("frame 6", ("result", "base_register")),
-    "REGISTERS": ("regs 6", ("result",)),
-    "REGISTER": ("regs 6", ("result", "registers", "rip")),
-    "ROW": ("orc lock_is_held_type+0x52", ("result",)),
-    "EFFECTIVE": ("orc lock_is_held_type+0x52", ("result", "effective")),
-    "SITES": ("patch at lock_is_held_type+0x52", ("result",)),
-    "SITE": ("patch at lock_is_held_type+0x52", ("result", "sites", 0)),
-    "CHECK": ("patch check", ("result",)),
-    "HAZARD": ("patch check", ("result", "hazards", 0)),
-    "CODE": ("dis lock_is_held_type+0x52 1", ("result",)),
-    "INSTRUCTION": ("dis lock_is_held_type+0x52 1", ("result", "instructions", 0)),
-    "CHANGE": ("dis lock_is_held_type+0x52 1", ("result", "instructions", 0, "patch")),
-    "SYMBOLS": ("sym schedule", ("result",)),
-    "SYMBOL": ("sym schedule", ("result", "symbols", 0)),
-    "WORDS": ("rd linux_banner", ("result",)),
-    "WORD": ("rd linux_banner", ("result", "words", 0)),
-    "TASKS": ("ps", ("result",)),
-    "TASK": ("ps", ("result", "tasks", 0)),
-    "STRUCTURE": ("struct list_head init_task", ("result",)),
-    "MEMBER": ("struct list_head init_task", ("result", "members", 0)),
-    "TRANSLATION": ("vtop schedule", ("result",)),
-    "ENTRY": ("vtop schedule", ("result", "mapping", 0)),
-    "MACHINE": ("sys", ("result",)),
-    "FACTS": ("sys", ("result", "system")),
-    "LOGCHECKS": ("bt --check", ("result",)),
-    "LOGCHECK": ("bt --check", ("result", "checks", 0)),
-    "CHECKROW": ("bt --check", ("result", "checks", 0, "rows", 0)),
-    "SAVED": ("bt -e", ("result",)),
-    "REGISTERSET": ("bt -e", ("result", "saved", 0)),
-    "LOG": ("log", ("result",)),
-    "RECORD": ("log", ("result", "records", 0)),
-    "SETTINGS": ("set", ("result",)),
-    "STEPS": (f"step 2 {_START} --trace", ("result",)),
-    "STEP": (f"step 2 {_START} --trace", ("result", "trace", 0)),
-    "SKIPPED": ("step 2 --frame 6 --at native_read_cr0 --skip", ("result", "skipped", 0)),
-    "WHATIF": (f"step {_START} --text image", ("result", "what_if")),
-    "VERSION": (f"step {_START} --text image", ("result", "what_if", "other")),
-    "BOUNDARY": (f"step {_START} --text image", ("result", "what_if", "other", "boundaries", 0)),
-    "CONTEXT": (f"step 0 {_START}; context", ("result",)),
-    "STACKWORD": (f"step 0 {_START}; context", ("result", "stack", 0)),
-    "STOPS": (f"step 0 {_START}; break schedule", ("result",)),
-    "STOP": (f"step 0 {_START}; break schedule", ("result", "stops", 0)),
-}
+# Beside an object in docs/contract.md: the commands over the sample, of which the last answers, and the way to the object.
+_FROM = re.compile(r"<!-- from: ([^>]*?)(?: -> ([\w.]+))? -->")
+
+
+def _ways() -> dict[str, tuple[str, list[str | int]]]:
+    """The objects whose sections say how to get one."""
+    found = {}
+    for name, section in sections(read("docs/contract.md"), "####").items():
+        if (match := _FROM.search(section)) is not None:
+            commands, way = match.groups()
+            found[name] = commands, [int(key) if key.isdigit() else key for key in (way or "").split(".") if key]
+    return found
 
 
 def _answer(run: RunProgram, commands: str) -> Json:
@@ -321,9 +284,10 @@ def _follow(answer: Json, way: Iterable[str | int]) -> Json:
 def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
     """A real object for each that docs/contract.md describes, by the name it has there."""
     audit_command, replay_command = "patch audit", f"patch replay -o {tmp_path}/text.elf"
-    wanted = dict.fromkeys([audit_command, replay_command, *(commands for commands, _ in _DESCRIBED.values())])
+    ways = _ways()
+    wanted = dict.fromkeys([audit_command, replay_command, *(commands for commands, _ in ways.values())])
     answers = {commands: _answer(orcdbg_run, commands) for commands in wanted}
-    found = {name: _follow(answers[commands], way) for name, (commands, way) in _DESCRIBED.items()}
+    found = {name: _follow(answers[commands], way) for name, (commands, way) in ways.items()}
     audit, modules = answers[audit_command]["result"], encode(_sample_module())
     account = _sample_account(audit)
     return found | {
@@ -337,7 +301,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         "MODULE": modules["modules"][0],
         "RANGE": modules["modules"][0]["ranges"][0],
         "STOPPED": encode(Stopped(GuestStop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
-        "LINES": encode(Text(["a line"])),
+        "LINES": encode(TextLines(["a line"])),
     }
 
 
@@ -387,18 +351,12 @@ def test_the_pages_name_every_mechanism(orcdbg_run: RunProgram) -> None:
 # Examples for contributors and authors of plug-ins
 
 
-def test_the_contributors_examples_work(sample: Session, registry: Registry, tmp_path: Path) -> None:
-    """The command and the mechanism of CONTRIBUTING.md, run on the sample, and the snapshot format, on a file."""
+def test_the_contributors_examples_work(sample: Session, tmp_path: Path) -> None:
+    """The mechanism of CONTRIBUTING.md, on the sample, and its snapshot format, on a file; its command is quoted from files."""
     names: dict[str, Any] = {"__name__": "contributing"}
     for block in blocks(read("CONTRIBUTING.md"), "python"):
         if not block.startswith("# "):
             run_block(block, "CONTRIBUTING.md", names)
-    for command in names["COMMANDS"]:
-        assert isinstance(command, Command)
-        registry.add(command)
-    found = registry.run(Debugger(sample), "ancestors")
-    assert plain(lines_of(found, None)).splitlines()[-1].endswith("[swapper/0]")
-    assert encode(found)["ancestors"][0]["comm"] == "cat"
     site = int(sample.linux.address("schedule"))
     build = Build(sample.image, sample.linux, sample.built, sample.features)
     ledger = PatchLedger(names["marked_passes"](build, [site]), sample.built)
@@ -481,6 +439,8 @@ def main() -> None:
         made = rewritten(text, _program)
         if path == ROOT / "docs" / "library.md":
             made = with_answers(made)
+        if path == ROOT / "docs" / "man.md":
+            made = with_commands(made, standard_commands())
         if made != text:
             path.write_text(made, encoding="utf-8")
             print(path.relative_to(ROOT))

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import enum
 
+from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.reasons import Reason
 
 
@@ -16,7 +17,7 @@ class OrcdbgError(Exception):
     """Root of all errors that orcdbg raises on purpose."""
 
     kind = "error"
-    exit_status = 1
+    exit_status = ExitStatus.FAILED
 
     def __init__(self, message: str, hint: str | None = None, reason: Reason | None = None) -> None:
         super().__init__(message)
@@ -29,14 +30,14 @@ class UsageError(OrcdbgError):
     """The user's words do not form a command."""
 
     kind = "usage"
-    exit_status = 2
+    exit_status = ExitStatus.USAGE
 
 
 class UnsupportedFormat(OrcdbgError):
     """A file, or a table inside it, is not what its place says it is."""
 
     kind = "unsupported-format"
-    exit_status = 3
+    exit_status = ExitStatus.UNSUPPORTED
 
     def __init__(self, path: str, what: str, hint: str | None = None) -> None:
         super().__init__(f"{path}: {what}", hint)
@@ -48,7 +49,7 @@ class Mismatch(OrcdbgError):
     """The image and the snapshot are of different kernels."""
 
     kind = "mismatch"
-    exit_status = 4
+    exit_status = ExitStatus.MISMATCH
 
     def __init__(self, what: str, image_id: str, snapshot_id: str, hint: str | None = None) -> None:
         super().__init__(

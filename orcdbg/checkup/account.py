@@ -21,11 +21,6 @@ class Checkup:
     warnings: Sequence[str]
     error: OrcdbgError | None = None
 
-    @property
-    def exit_status(self) -> int:
-        """0 where orcdbg can work with these files, else what opening them would end with."""
-        return 0 if self.error is None else self.error.exit_status
-
 
 def take_account(opened: OpenedFiles) -> Checkup:
     """The account of what was opened; whatever cannot be read of it becomes a line of the account."""

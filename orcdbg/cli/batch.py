@@ -12,9 +12,10 @@ from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.inputs import remember
 from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
-from orcdbg.commands.control import Quit
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.quit import Quit
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.result import Result
 from orcdbg.commands.writing import open_output, refuse_inputs
 from orcdbg.views.waiting import Waiting
 
@@ -96,9 +97,9 @@ class Batch:
         finally:
             self.show_warnings()
             sys.stdout.flush()
-        return int(getattr(result, "exit_status", 0))
+        return result.exit_status
 
-    def _deliver(self, command: str, result: object, operator: str, target: str) -> None:
+    def _deliver(self, command: str, result: Result, operator: str, target: str) -> None:
         if not operator:
             self._output.answer(command, result, sys.stdout)
             return
@@ -124,7 +125,7 @@ class Batch:
         self._warned = len(warnings)
 
 
-def _answer_into(output: Output, command: str, result: object, pipe: IO[str]) -> None:
+def _answer_into(output: Output, command: str, result: Result, pipe: IO[str]) -> None:
     """Writes to a program that may close its end early, as `head` does."""
     try:
         with pipe:

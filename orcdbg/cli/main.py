@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
+from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.inputs import remember, remembering
 from orcdbg.cli.options import Step, parser
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from orcdbg.commands.debugger import Debugger
     from orcdbg.commands.registry import Registry
 
-INTERRUPTED, BROKEN_PIPE = 130, 141
 SAMPLE = "lock_is_held_type"
 GDB_PLUGIN = "gdb-plugin"  # `orcdbg gdb-plugin`
 SERVE = "serve"  # `orcdbg serve VMLINUX SNAPSHOT`
@@ -37,25 +37,25 @@ def sample_files() -> list[str]:
 
 def _show_gdb_plugin(options: Namespace) -> int:
     """Where gdb's extension is: beside the package when installed, else in the source tree."""
-    from orcdbg.commands.results import Text
+    from orcdbg.commands.result import TextLines
 
     package = Path(__file__).resolve().parent.parent
     places = (package / "gdb_plugin" / "orcdbg_gdb.py", package.parent / "plugins" / "gdb" / "orcdbg_gdb.py")
     found = next((place for place in places if place.is_file()), None)
     if found is None:
         raise UnsupportedFormat(str(places[0]), "gdb's extension is not there")
-    Output(options.format, False, None).answer(GDB_PLUGIN, Text([str(found)]), sys.stdout)
+    Output(options.format, False, None).answer(GDB_PLUGIN, TextLines([str(found)]), sys.stdout)
     return 0
 
 
 def _run_static(options: Namespace) -> int:
     """A question to a vmlinux alone."""
-    from orcdbg.commands.static import run_static
+    from orcdbg.commands.vmlinux_alone import ask_vmlinux_alone
 
     color, width = wants_color(options.color, sys.stdout), options.width or terminal_width(sys.stdout)
-    result = run_static(options.files)
+    result = ask_vmlinux_alone(options.files)
     Output(options.format, color, width).answer(" ".join(options.files[:2]), result, sys.stdout)
-    return int(getattr(result, "exit_status", 0))
+    return result.exit_status
 
 
 def _run(options: Namespace) -> int:
@@ -134,11 +134,11 @@ def run(arguments: list[str] | None = None) -> int:
         return error.exit_status
     except KeyboardInterrupt:
         print("orcdbg: interrupted", file=sys.stderr)
-        return INTERRUPTED
+        return ExitStatus.INTERRUPTED
     except BrokenPipeError:
         # Nobody reads on: what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return BROKEN_PIPE
+        return ExitStatus.BROKEN_PIPE
 
 
 def main() -> NoReturn:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import IO, TextIO
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.commands.results import Result
+from orcdbg.commands.result import Result
 from orcdbg.views.page import paint, safe
 from orcdbg.views.reasons import message_of
 
@@ -31,7 +31,7 @@ class Output:
     def answer(self, command: str, result: Result, out: IO[str]) -> None:
         """Prints a command's result."""
         if self.is_json:
-            from orcdbg.views.streams import json_pieces
+            from orcdbg.views.as_json import json_pieces
 
             out.writelines(json_pieces(command, result))
         elif self.color:
@@ -39,7 +39,7 @@ class Output:
 
             paint(lines_of(result, self.width), out, self.width)
         else:
-            from orcdbg.views.streams import text_pieces
+            from orcdbg.views.as_text import text_pieces
 
             out.writelines(text_pieces(result, self.width))
 

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from orcdbg.base.errors import UsageError
 from orcdbg.cli.options import Parser
 from orcdbg.cli.output import Output, terminal_width, wants_color, warn
-from orcdbg.commands.results import Result
+from orcdbg.commands.result import Result
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trim import Trimmed, TrimRequest, trim_image, trim_snapshot
 

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
+from orcdbg.base.exit_status import ExitStatus
 from orcdbg.checkup.account import Checkup, take_account
 from orcdbg.checkup.given_files import open_files
+from orcdbg.commands.result import Result
 from orcdbg.target.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedFiles(Result):
+    """The account of some files."""
+
+    account: Checkup
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """0 where orcdbg can work with these files, else what opening them would end with."""
+        error = self.account.error
+        return ExitStatus.DONE if error is None else error.exit_status
 
 
 def checkup(
     paths: Sequence[str], debug_folders: Sequence[str] = (), prepare: Callable[[Session], None] | None = None
-) -> Checkup:
+) -> CheckedFiles:
     """The account of these files; arguments as of `open_files`. Nothing is raised: a file that cannot be read is a line."""
-    return take_account(open_files(paths, debug_folders, prepare))
+    return CheckedFiles(take_account(open_files(paths, debug_folders, prepare)))

@@ -7,9 +7,8 @@ from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.sizes import PAGE
-from orcdbg.commands.disassembler import line_at
-from orcdbg.commands.results import Instruction
-from orcdbg.commands.stepped import Place
+from orcdbg.commands.instructions import ListedInstruction, line_at
+from orcdbg.commands.steps import SteppedPlace
 from orcdbg.emulation.emulator import Emulator, Limits
 from orcdbg.emulation.motions import Motions
 from orcdbg.emulation.pages import Page, PageSource
@@ -63,7 +62,7 @@ class Emulation:
         self._pages = PageSource(session.memory, session.text, session.is_text, self._start_of)
         self.emulator = Emulator(self._page, session.is_text, start.registers, base, bounds, start.words)
         self.motions = Motions(self.emulator)
-        self._instructions: dict[int, Instruction] = {}
+        self._instructions: dict[int, ListedInstruction] = {}
         self._terrain = session.terrain_over(self.emulator.memory)
         self._unwinder = session.unwinder_over(self.emulator.memory, self._terrain)
         self.shown: Mapping[str, int] = self.emulator.registers()
@@ -92,12 +91,14 @@ class Emulation:
         state = State(self.emulator.ip, True, values, FrameKind.INTERRUPT, None)
         return self._unwinder.from_state(self.task, state, "emulated", most)
 
-    def place(self, changed: Mapping[str, int], trace: StackTrace | None = None) -> Place:
-        """Where the CPU stands; `changed` as in Place."""
+    def place(self, changed: Mapping[str, int], trace: StackTrace | None = None) -> SteppedPlace:
+        """Where the CPU stands; `changed` as in SteppedPlace."""
         frames = (trace or self.trace(_IN_A_LINE)).frames
-        return Place(self.instruction(self.emulator.ip), frames[0], frames[1] if len(frames) > 1 else None, changed)
+        return SteppedPlace(
+            self.instruction(self.emulator.ip), frames[0], frames[1] if len(frames) > 1 else None, changed
+        )
 
-    def instruction(self, address: int) -> Instruction:
+    def instruction(self, address: int) -> ListedInstruction:
         """The instruction at an address, with what is behind it; text does not change while it is run."""
         found = self._instructions.get(address)
         if found is None:
@@ -116,7 +117,7 @@ class Emulation:
         return {name: value for name, value in now.items() if value != before.get(name) and name != "rip"}
 
     def site(self, address: int) -> Cluster:
-        """The patch site that covers an address or, without, the next one of the function whose stack effect may differ."""
+        """The patch site that covers an address, else the function's next one whose stack effect may differ."""
         session = self.session
         found = session.stack_ledger.find(address)
         if found is None:
@@ -127,14 +128,14 @@ class Emulation:
             raise OrcdbgError(f"no patch site from {address:#x} to its function's end", "--site ADDR names one")
         return found
 
-    def around(self, before: int, after: int) -> list[Instruction]:
+    def around(self, before: int, after: int) -> list[ListedInstruction]:
         """The instructions next to where the CPU stands."""
         ip = self.emulator.ip
         location = self.session.names.at(ip)
         # A false module may have one symbol, a gigabyte before.
         at = location.start if location and ip - location.start <= MAX_FUNCTION else ip
-        earlier: list[Instruction] = []
-        later: list[Instruction] = []
+        earlier: list[ListedInstruction] = []
+        later: list[ListedInstruction] = []
         try:
             while len(later) < after:
                 line = self.instruction(at)

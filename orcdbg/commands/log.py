@@ -8,12 +8,13 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import Command
+from orcdbg.commands.registry import command
+from orcdbg.commands.result import Result
 from orcdbg.kernel.log import LogRecord, read_log
 
 
 @dataclass(frozen=True, slots=True)
-class Log:
+class Log(Result):
     """Records of the kernel's log, oldest first."""
 
     records: Sequence[LogRecord]
@@ -27,22 +28,18 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _run(debugger: Debugger, arguments: argparse.Namespace) -> Log:
+@command(
+    "log",
+    summary="show what the kernel printed",
+    group="machine",
+    arguments=_arguments,
+    aliases=("dmesg",),
+    examples=(("log -n 20", "the last 20 records"), ("log -l 3", "errors and worse")),
+)
+def log(debugger: Debugger, arguments: argparse.Namespace) -> Log:
+    """Answers with the records that the options leave."""
     if arguments.last is not None and arguments.last <= 0:
         raise UsageError(f"not a number of records: {arguments.last}", "for example: log -n 20")
     records, problems = read_log(debugger.session.linux)
-    chosen = [one for one in records if arguments.level is None or one.level <= arguments.level]
+    chosen = [record for record in records if arguments.level is None or record.level <= arguments.level]
     return Log(chosen[-arguments.last :] if arguments.last else chosen, problems)
-
-
-COMMANDS = (
-    Command(
-        "log",
-        "show what the kernel printed",
-        "machine",
-        _run,
-        _arguments,
-        aliases=("dmesg",),
-        examples=(("log -n 20", "the last 20 records"), ("log -l 3", "errors and worse")),
-    ),
-)

@@ -1,4 +1,4 @@
-"""bt --check: do our frames agree with the trace that the kernel itself printed?"""
+"""Do our frames agree with the trace that the kernel itself printed? `bt --check` asks."""
 
 from __future__ import annotations
 
@@ -7,7 +7,9 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound
+from orcdbg.base.exit_status import ExitStatus
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.result import Result
 from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, printed_traces
 from orcdbg.kernel.tasks import Task
@@ -61,13 +63,18 @@ class LogCheck:
 
 
 @dataclass(frozen=True, slots=True)
-class LogChecks:
-    """Stacks beside their traces; `without` are the tasks of which the log has none."""
+class LogChecks(Result):
+    """Stacks beside their traces; `without` are the tasks that the log has no trace of."""
 
     checks: Sequence[LogCheck]
     without: Sequence[Task]
     problems: Sequence[str]
-    exit_status: int
+
+    @property
+    def exit_status(self) -> ExitStatus:
+        """5 where a frame and the log contradict each other."""
+        contradicted = any(check.contradictions for check in self.checks)
+        return ExitStatus.FOUND_SOMETHING if contradicted else ExitStatus.DONE
 
 
 def compare(
@@ -185,4 +192,4 @@ def check(debugger: Debugger, tasks: Sequence[Task]) -> LogChecks:
         known = ", ".join(f"{one.pid} {one.comm}" for one in traces[-5:])
         hint = f"the last traces are of {known}" if known else "the log has no traces at all"
         raise NotFound("trace in the log of task", ", ".join(str(task.pid) for task in tasks), hint)
-    return LogChecks(checks, without, problems, 5 if any(one.contradictions for one in checks) else 0)
+    return LogChecks(checks, without, problems)

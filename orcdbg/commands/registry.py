@@ -6,12 +6,15 @@ import argparse
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.results import Result, Text
+from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.usage import PlainParser, usage
+
+Run = Callable[[Debugger, argparse.Namespace], Result]
+AddArguments = Callable[[argparse.ArgumentParser], None]
 
 
 class _HelpRequested(Exception):
@@ -39,14 +42,14 @@ class Command:
     """A command: its words, where it stands in `help`, and the function that answers.
 
     `examples` are (line, what it shows) pairs. `operands` says what completion offers for words that are not options:
-    any of "symbol", "task", "setting", "command", "frame", "mechanism".
+    any of "symbol", "task", "setting", "command", "frame", "mechanism", "structure".
     """
 
     name: str
     summary: str
     group: str
-    run: Callable[[Debugger, argparse.Namespace], Result]
-    arguments: Callable[[argparse.ArgumentParser], None] = lambda parser: None
+    run: Run
+    arguments: AddArguments = lambda parser: None
     aliases: tuple[str, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
     operands: tuple[str, ...] = ()
@@ -68,31 +71,86 @@ class Command:
         return lines
 
 
-class Registry:
-    """The commands by name and alias."""
+def command(
+    name: str,
+    *,
+    summary: str,
+    group: str,
+    arguments: AddArguments = lambda parser: None,
+    aliases: Sequence[str] = (),
+    operands: Sequence[str] = (),
+    examples: Sequence[tuple[str, str]] = (),
+) -> Callable[[Run], Command]:
+    """Makes a command of the function below it, which answers with a result and prints nothing.
 
-    def __init__(self, commands: Iterable[Command] = ()) -> None:
-        self.commands: dict[str, Command] = {}
+    Args:
+        name: the word that the user types.
+        summary: what it does, in a few words without a full stop; for `help`, completion and the man page.
+        group: the heading of `help` that it stands under.
+        arguments: adds the command's options and operands to its parser.
+        aliases: further words for it.
+        operands: what completion offers for words that are not options, as in `Command`.
+        examples: lines, and what each of them shows.
+    """
+
+    def declare(run: Run) -> Command:
+        return Command(name, summary, group, run, arguments, tuple(aliases), tuple(examples), tuple(operands))
+
+    return declare
+
+
+class Library(Protocol):
+    """Commands that are loaded when they are asked for."""
+
+    def find(self, word: str) -> Command | None:
+        """The command with that name or alias."""
+        ...
+
+    def all(self) -> Iterable[Command]:
+        """All of them, in the order of `help`."""
+        ...
+
+
+class Registry:
+    """The commands by name and alias.
+
+    Args:
+        commands: those to begin with.
+        library: further ones, of which only those that are asked for are loaded.
+    """
+
+    def __init__(self, commands: Iterable[Command] = (), library: Library | None = None) -> None:
+        self._library = library
+        self._added: dict[str, Command] = {}
         self._words: dict[str, Command] = {}
-        for command in commands:
-            self.add(command)
+        for added in commands:
+            self.add(added)
 
     def add(self, command: Command) -> None:
         """Adds a command; UsageError when one of its words is taken."""
         for word in (command.name, *command.aliases):
-            if word in self._words:
-                raise UsageError(f"the command word {word} is taken by {self._words[word].name}")
+            taken = self.find(word)
+            if taken is not None:
+                raise UsageError(f"the command word {word} is taken by {taken.name}")
             self._words[word] = command
-        self.commands[command.name] = command
+        self._added[command.name] = command
+
+    @property
+    def commands(self) -> dict[str, Command]:
+        """All commands by name: the library's in its order, then those that were added."""
+        own = self._library.all() if self._library is not None else ()
+        return {command.name: command for command in own} | self._added
 
     @property
     def words(self) -> list[str]:
         """Every word that begins a command, sorted."""
-        return sorted(self._words)
+        return sorted(word for command in self.commands.values() for word in (command.name, *command.aliases))
 
     def find(self, word: str) -> Command | None:
         """The command that a first word names."""
-        return self._words.get(word)
+        if word in self._words or self._library is None:
+            return self._words.get(word)
+        return self._library.find(word)
 
     def run(self, debugger: Debugger, line: str) -> Result:
         """Runs one line.
@@ -104,16 +162,19 @@ class Registry:
         return self.run_words(debugger, split(line))
 
     def run_words(self, debugger: Debugger, words: Sequence[str]) -> Result:
-        """Runs a line that is already split into words."""
+        """Runs a line that is already split into words.
+
+        The function that answers gets this registry as `arguments.registry`, which is what `help` speaks of.
+        """
         if not words:
             raise UsageError("no command")
         command = self.find(words[0])
         if command is None:
             raise UsageError(f"no such command: {words[0]}", "`help` lists the commands")
         try:
-            arguments = command.parser().parse_args(words[1:])
+            arguments = command.parser().parse_args(words[1:], argparse.Namespace(registry=self))
         except _HelpRequested as asked:
-            return Text(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
+            return TextLines(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
         return command.run(debugger, arguments)
 
 

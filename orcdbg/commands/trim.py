@@ -9,7 +9,7 @@ from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
-from orcdbg.commands.results import Result
+from orcdbg.commands.result import Result
 from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.tasks import Task
@@ -43,7 +43,7 @@ class TrimRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Trimmed:
+class Trimmed(Result):
     """A trimmed snapshot: bytes of its file, of memory in it, stacks, and pages that could not be had."""
 
     path: str
@@ -54,7 +54,7 @@ class Trimmed:
 
 
 @dataclass(frozen=True, slots=True)
-class TrimmedImage:
+class TrimmedImage(Result):
     """A trimmed vmlinux, and the bytes of its file."""
 
     path: str

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TextIO
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.commands.results import Result
+from orcdbg.commands.result import Result
 from orcdbg.repl import pager
 
 

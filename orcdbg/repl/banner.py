@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orcdbg.commands.results import System
+from orcdbg.commands.sys import System
 from orcdbg.views.page import safe
 
 # crash's labels, in its order. What cannot be told is left out here: `sys` says why it is absent.

@@ -25,10 +25,11 @@ from prompt_toolkit.shortcuts import CompleteStyle
 
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.inputs import remember
-from orcdbg.commands.control import Quit
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.quit import Quit
 from orcdbg.commands.registry import Registry
-from orcdbg.commands.results import System, Text
+from orcdbg.commands.result import TextLines
+from orcdbg.commands.sys import System
 from orcdbg.commands.writing import refuse_inputs
 from orcdbg.repl import pager, redirection
 from orcdbg.repl.answers import Answerer, Answers
@@ -250,7 +251,7 @@ class Shell(cmd2.Cmd):
         self._release = find_fact(system, "release")
         if not self._answers.output.is_json:
             self._answers.write("sys", known_facts(system), self.stdout, None)
-            self._answers.write("sys", Text(closing_lines(system)), self.stdout, None)
+            self._answers.write("sys", TextLines(closing_lines(system)), self.stdout, None)
 
     # What the user sees besides answers
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry
-from orcdbg.commands.results import Result
+from orcdbg.commands.result import Result
 
 GROUP = "shell"
 

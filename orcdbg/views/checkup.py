@@ -9,7 +9,9 @@ from typing import Any, NamedTuple
 from orcdbg.checkup.account import Checkup
 from orcdbg.checkup.facts import Facts, ImageFacts, KernelFacts, SnapshotFacts
 from orcdbg.checkup.missing import Lack, Missing
+from orcdbg.commands.checkup import CheckedFiles
 from orcdbg.views.page import Line, line
+from orcdbg.views.view import view
 
 Shown = dict[str, str | int | None]
 
@@ -159,3 +161,10 @@ def checkup_json(result: Checkup) -> dict[str, Any]:
 def _missing_json(missing: Missing, facts: Facts) -> dict[str, Any]:
     words = _words(missing, facts)
     return {"what": words.what, "cost": words.cost, "command": missing.command}
+
+
+view(
+    CheckedFiles,
+    text=lambda result, width: checkup_lines(result.account),
+    json=lambda result: checkup_json(result.account),
+)

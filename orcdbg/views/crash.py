@@ -6,13 +6,17 @@ others. A guess, and where a walk stopped, are said at the end of a line.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
+from orcdbg.commands.crash import CrashStacks
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.unwind.frame import End, Frame, FrameKind, Registers, StackTrace
 from orcdbg.unwind.starts import INACTIVE
-from orcdbg.views.page import Line, line
+from orcdbg.views.as_json import encode
+from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.reasons import words_or_none
+from orcdbg.views.stack_pieces import TextWriter, json_pieces, text_pieces
+from orcdbg.views.view import Width, view
 
 _STACKS = {
     StackKind.IRQ: "IRQ stack",
@@ -93,3 +97,42 @@ def crash_stacks_lines(traces: Sequence[StackTrace]) -> Iterator[Line]:
         if index:
             yield line("")
         yield from crash_lines(trace)
+
+
+class CrashWriter(TextWriter):
+    """Stacks as crash prints them."""
+
+    def lines(self, trace: StackTrace, syscall: str | None) -> Iterator[Line]:
+        """All lines of a stack."""
+        return crash_lines(trace)
+
+    def header(self, trace: StackTrace) -> Line:
+        """The first of them."""
+        return crash_header(trace)
+
+    def user_lines(self, frame: Frame, syscall: str | None) -> Iterable[Line]:
+        """Those of the user's frame."""
+        return register_lines(frame.registers)
+
+
+def _all_lines(result: CrashStacks, width: Width) -> Iterator[Line]:
+    yield from crash_stacks_lines(result.stacks.stacks)
+    yield from problem_lines(result.stacks.problems)
+
+
+def _text_pieces(result: CrashStacks, width: Width) -> Iterator[str]:
+    return text_pieces(CrashWriter(result.stacks), result.stacks)
+
+
+def _json_pieces(result: CrashStacks) -> Iterator[str]:
+    return json_pieces(result.stacks)
+
+
+# Programs get what they would get without `--crash`.
+view(
+    CrashStacks,
+    text=_all_lines,
+    json=lambda result: encode(result.stacks),
+    text_pieces=_text_pieces,
+    json_pieces=_json_pieces,
+)

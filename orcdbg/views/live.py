@@ -8,6 +8,7 @@ from typing import Any
 from orcdbg.commands.live import Stopped
 from orcdbg.gdb.stops import GuestStop
 from orcdbg.views.page import Line, line
+from orcdbg.views.view import Width, view
 
 
 def _why(stop: GuestStop) -> str:
@@ -15,7 +16,7 @@ def _why(stop: GuestStop) -> str:
     return stop.reason.value if stop.signal is None else f"{stop.reason.value} {stop.signal}"
 
 
-def stopped_lines(result: Stopped) -> Iterator[Line]:
+def stopped_lines(result: Stopped, width: Width) -> Iterator[Line]:
     """Why, where, and in which task."""
     stop, place = result.stop, result.location
     where = "no kernel text" if place is None else f"{place.symbol}+{stop.ip - place.start:#x}/{place.size:#x}"
@@ -38,3 +39,6 @@ def stopped_json(result: Stopped) -> dict[str, Any]:
         "task": None if task is None else f"{task.address:#x}",
         "pid": None if task is None else task.pid,
     }
+
+
+view(Stopped, text=stopped_lines, json=stopped_json)

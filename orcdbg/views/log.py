@@ -7,20 +7,20 @@ from typing import Any
 
 from orcdbg.commands.log import Log
 from orcdbg.kernel.log import LogRecord
-from orcdbg.views.page import Line, line
+from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.view import Width, view
 
 _WARNING = 4
 
 
-def log_lines(result: Log) -> Iterator[Line]:
+def log_lines(result: Log, width: Width) -> Iterator[Line]:
     """A line of text each, in front of it the time since the boot began, in seconds."""
     for record in result.records:
         seconds, rest = divmod(record.time, 1_000_000_000)
         for text in record.text.split("\n"):
             style = "doubt" if record.level < _WARNING else ""
             yield line((f"[{seconds:>5}.{rest // 1000:06}] ", "label"), (text, style))
-    for problem in result.problems:
-        yield line(("! ", "doubt"), problem)
+    yield from problem_lines(result.problems)
 
 
 def log_json(result: Log) -> dict[str, Any]:
@@ -37,3 +37,6 @@ def _record(record: LogRecord) -> dict[str, Any]:
         "caller": record.caller,
         "text": record.text,
     }
+
+
+view(Log, text=log_lines, json=log_json)

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcdbg.commands.log_check import ComparedLine, LogCheck, LogChecks, RowStatus
-from orcdbg.views.page import Line, line
+from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.view import Width, view
 
 _WORDS = {
     RowStatus.SAME: "",
@@ -21,14 +22,13 @@ _WORDS = {
 }
 
 
-def checks_lines(result: LogChecks) -> Iterator[Line]:
+def checks_lines(result: LogChecks, width: Width) -> Iterator[Line]:
     """Two columns a stack, and what it comes to."""
     for check in result.checks:
         yield from _check_lines(check)
     for task in result.without:
         yield line((f'PID {task.pid} "{task.comm}": the log has no trace of it', "note"))
-    for problem in result.problems:
-        yield line(("! ", "doubt"), problem)
+    yield from problem_lines(result.problems)
 
 
 def _check_lines(check: LogCheck) -> Iterator[Line]:
@@ -92,3 +92,6 @@ def _row(row: ComparedLine) -> dict[str, Any]:
         "index": row.frame.index if row.frame else None,
         "ours": row.name,
     }
+
+
+view(LogChecks, text=checks_lines, json=checks_json)

@@ -7,7 +7,7 @@ Whatever a snapshot put into a piece, no control byte leaves this module.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple
 
 
@@ -87,3 +87,9 @@ def paint(lines: Iterable[Line], out: IO[str], width: int | None = None) -> None
             text.append(safe(piece.text), STYLES.get(piece.style, piece.style) or None)
         text.rstrip()
         console.print(text)
+
+
+def problem_lines(problems: Iterable[str]) -> Iterator[Line]:
+    """What could not be read, one line each."""
+    for problem in problems:
+        yield line(("! ", "doubt"), problem)

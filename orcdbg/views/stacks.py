@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 from orcdbg.commands.lines import lookup
-from orcdbg.commands.stack_choice import StackGroups
+from orcdbg.commands.stacks import StackGroups, Stacks
 from orcdbg.image.source_position import Position
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.orc.effective import Source, TextFrom
@@ -14,9 +15,11 @@ from orcdbg.orc.rows import RowType
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
 from orcdbg.unwind.reasons import Overflowed
-from orcdbg.views.lines import position_lines
-from orcdbg.views.page import Line, Piece, fold, line
+from orcdbg.views.lines import position_json, position_lines
+from orcdbg.views.page import Line, Piece, fold, line, plain, problem_lines
 from orcdbg.views.reasons import words, words_or_none
+from orcdbg.views.rows import orc_json, patch_json
+from orcdbg.views.view import Json, Width, hexadecimal, view
 
 NARROW = 100  # columns below which the return slot is left to `frame N`
 REASON_INDENT = 10
@@ -238,3 +241,99 @@ def group_lines(result: StackGroups, width: int | None) -> Iterator[Line]:
         yield from trace_lines(group.trace, syscall, width, result.stacks.positions)
     tasks = sum(len(group.pids) for group in result.groups)
     yield line((f"{tasks} tasks, {len(result.groups)} different stacks", "note"))
+
+
+def frame_json(found: Frame, position: Position | None = None) -> Json:
+    """FRAME of the contract."""
+    place = found.location
+    recovered = found.recovered
+    return {
+        "index": found.index,
+        "kind": found.kind.value,
+        "stack": found.stack.value,
+        "ip": hexadecimal(found.ip),
+        "symbol": place.symbol if place else None,
+        "offset": found.ip - place.start if place else None,
+        "size": place.size if place else None,
+        "module": place.module if place else None,
+        "sp": hexadecimal(found.sp),
+        "bp": hexadecimal(found.bp),
+        "cfa": hexadecimal(found.cfa),
+        "rule": found.rule,
+        "source": found.source.value,
+        "orc": orc_json(found.entry),
+        "patch": patch_json(found.patch),
+        "return_slot": hexadecimal(found.return_slot),
+        "recovered": {"by": recovered.by.value, "trampoline": hexadecimal(recovered.trampoline)} if recovered else None,
+        "reliable": found.is_trusted,
+        "doubt": words_or_none(found.doubt),
+        "notes": [words(note) for note in found.notes],
+        **position_json(position),
+    }
+
+
+def stack_json(
+    trace: StackTrace, syscall: str | None, positions: Mapping[int, Position], frames: Sequence[Any] | None = None
+) -> Json:
+    """STACK of the contract, with other values for its frames where they are given."""
+    if frames is None:
+        frames = [frame_json(found, positions.get(lookup(found))) for found in trace.frames]
+    return {
+        "task": hexadecimal(trace.task),
+        "pid": trace.pid,
+        "comm": trace.comm,
+        "cpu": trace.cpu,
+        "running": trace.running,
+        "registers_from": trace.registers_from,
+        "syscall": syscall,
+        "frames": frames,
+        "end": trace.end.value,
+        "end_reason": words_or_none(trace.end_reason),
+    }
+
+
+def _all_lines(result: Stacks, width: Width) -> Iterator[Line]:
+    yield from stacks_lines(list(result.stacks), result.syscalls, width, result.positions)
+    yield from problem_lines(result.problems)
+
+
+def _all_json(result: Stacks) -> Json:
+    stacks = [stack_json(trace, result.syscalls.get(trace.task), result.positions) for trace in result.stacks]
+    return {"stacks": stacks, "problems": list(result.problems)}
+
+
+def _text_pieces(result: Stacks, width: Width) -> Iterator[str]:
+    from orcdbg.views.stack_pieces import TextWriter, text_pieces
+
+    if width is None:
+        yield from text_pieces(TextWriter(result), result)
+    else:
+        yield plain(_all_lines(result, width))
+
+
+def _json_pieces(result: Stacks) -> Iterator[str]:
+    from orcdbg.views.stack_pieces import json_pieces
+
+    return json_pieces(result)
+
+
+def _groups_lines(result: StackGroups, width: Width) -> Iterator[Line]:
+    yield from group_lines(result, width)
+    yield from problem_lines(result.stacks.problems)
+
+
+def _groups_json(result: StackGroups) -> Json:
+    shared = result.stacks
+    groups = [
+        {
+            "count": len(group.pids),
+            "pids": list(group.pids),
+            "stack": stack_json(group.trace, shared.syscalls.get(group.trace.task), shared.positions),
+        }
+        for group in result.groups
+    ]
+    return {"groups": groups, "problems": list(shared.problems)}
+
+
+view(Stacks, text=_all_lines, json=_all_json, text_pieces=_text_pieces, json_pieces=_json_pieces)
+view(StackGroups, text=_groups_lines, json=_groups_json)

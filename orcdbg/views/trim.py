@@ -7,9 +7,10 @@ from typing import Any
 
 from orcdbg.commands.trim import Trimmed, TrimmedImage
 from orcdbg.views.page import Line, line
+from orcdbg.views.view import Width, view
 
 
-def trimmed_lines(result: Trimmed) -> Iterator[Line]:
+def trimmed_lines(result: Trimmed, width: Width) -> Iterator[Line]:
     """What was kept, and how large the file is."""
     yield line(f"{result.path}: {result.size} bytes, {result.kept} of memory, {result.stacks} stacks")
     if result.missing:
@@ -27,6 +28,15 @@ def trimmed_json(result: Trimmed) -> dict[str, Any]:
     }
 
 
+def image_lines(result: TrimmedImage, width: Width) -> Iterator[Line]:
+    """How large the file of a trimmed vmlinux is."""
+    yield line(f"{result.path}: {result.size} bytes")
+
+
 def image_json(result: TrimmedImage) -> dict[str, Any]:
     """A trimmed vmlinux for programs."""
     return {"path": result.path, "size": result.size}
+
+
+view(Trimmed, text=trimmed_lines, json=trimmed_json)
+view(TrimmedImage, text=image_lines, json=image_json)

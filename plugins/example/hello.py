@@ -18,7 +18,6 @@ from orcdbg.plugin import (
     Applied,
     Build,
     ByteSource,
-    Command,
     Debugger,
     NotInSnapshot,
     PatchPass,
@@ -28,6 +27,7 @@ from orcdbg.plugin import (
     Spans,
     UsageError,
     WorkingText,
+    command,
     make_spans,
 )
 
@@ -35,6 +35,7 @@ RAW_MAGIC = b"RAWMEM1\n"
 RAW_HEADER = 4096
 
 
+@command("kthreads", summary="list the kernel threads", group="example")
 def kthreads(debugger: Debugger, arguments: argparse.Namespace) -> Answer:
     """The kernel threads, by name."""
     threads = [task for task in debugger.session.tasks if task.is_kernel_thread and task.pid]
@@ -91,7 +92,7 @@ def open_raw(source: ByteSource) -> Snapshot:
 
 def register(api: PluginApi) -> None:
     """What orcdbg calls."""
-    api.require(1, 0)
-    api.add_command(Command("kthreads", "list the kernel threads", "example", kthreads))
+    api.require(1, 1)
+    api.add_command(kthreads)
     api.add_patch_mechanism(int3_passes)
     api.add_snapshot_reader(SnapshotReader("raw memory", lambda head: head.startswith(RAW_MAGIC), open_raw))

@@ -130,13 +130,13 @@ def test_a_debug_file_is_an_input_before_it_is_read(
 READER = """
 from orcdbg.base.reading import FileSource
 from orcdbg.commands.registry import Command
-from orcdbg.commands.results import Text
+from orcdbg.commands.result import TextLines
 
 def run(debugger, arguments):
     source = FileSource(arguments.path)
     size = source.size
     source.close()
-    return Text([str(size)])
+    return TextLines([str(size)])
 
 def register(api):
     arguments = lambda parser: parser.add_argument("path")

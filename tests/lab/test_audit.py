@@ -10,7 +10,7 @@ import pytest
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
-from orcdbg.commands.results import Sites
+from orcdbg.commands.patch_sites import Sites
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.features import Features

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 import orcdbg
+from orcdbg.commands.crash import CrashStacks
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.stack_choice import CrashStacks, StackGroups
+from orcdbg.commands.stacks import StackGroups
 from orcdbg.commands.standard import standard_commands
 from orcdbg.target.session import Session
 from orcdbg.unwind.batch.equal_stacks import SharedFrames

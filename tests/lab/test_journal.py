@@ -12,7 +12,7 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE
 from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.journal import export_patches
+from orcdbg.commands.patch_export import export_patches
 from orcdbg.commands.standard import standard_commands
 from orcdbg.orc.effective import TextFrom
 from orcdbg.patches.text import TextSource

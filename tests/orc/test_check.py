@@ -17,7 +17,7 @@ from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 from orcdbg.target.session import Session
 from orcdbg.target.vmlinux_alone import UnbootedKernel
-from orcdbg.views.static import objtool_row
+from orcdbg.views.vmlinux_alone import objtool_row
 from tests.build.emulate import pushed_at
 from tests.build.memory import SparseMemory
 from tests.conftest import RunProgram

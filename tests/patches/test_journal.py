@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import Mismatch, NotInSnapshot, OrcdbgError, UnsupportedFormat
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.journal import Exported, export_patches
+from orcdbg.commands.patch_export import Exported, export_patches
 from orcdbg.patches.journal import (
     MAX_LINE,
     Journal,

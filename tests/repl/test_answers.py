@@ -8,7 +8,7 @@ from typing import IO, TextIO
 import pytest
 
 from orcdbg.cli.output import Output
-from orcdbg.commands.results import Fact, System
+from orcdbg.commands.sys import Fact, System
 from orcdbg.repl.answers import Answers
 
 ANSWER = System([Fact("kernel", "KERNEL", "vmlinux")])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
-from orcdbg.commands.results import Fact, System
+from orcdbg.commands.sys import Fact, System
 from orcdbg.repl.banner import HELP_LINE, KEYS, closing_lines, find_fact, known_facts
 
 

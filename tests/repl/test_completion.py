@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcdbg.commands.registry import Command, Registry
-from orcdbg.commands.results import Nothing
+from orcdbg.commands.result import Nothing
 from orcdbg.commands.standard import standard_commands
 from orcdbg.repl.completion import LIMIT, Completer, Offer, Source, matches
 

@@ -17,19 +17,19 @@ REFUSED = "is one of the files that are read"
 READER = """
 from orcdbg.base.reading import FileSource
 from orcdbg.commands.registry import Command
-from orcdbg.commands.results import Text
+from orcdbg.commands.result import TextLines
 import time
 
 def size(debugger, arguments):
     source = FileSource(arguments.path)
     size = source.size
     source.close()
-    return Text([str(size)])
+    return TextLines([str(size)])
 
 def wait(debugger, arguments):
     print("waiting", flush=True)
     time.sleep(3)
-    return Text(["done"])
+    return TextLines(["done"])
 
 def register(api):
     arguments = lambda parser: parser.add_argument("path")

@@ -14,7 +14,7 @@ from orcdbg.base.errors import Corrupt
 from orcdbg.cli.output import Output
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry
-from orcdbg.commands.results import Nothing, Result, Text
+from orcdbg.commands.result import Nothing, Result, TextLines
 from orcdbg.repl.completion import Completer
 from orcdbg.repl.shell import Shell
 from orcdbg.repl.shellwords import WORDS, add_shell_words
@@ -33,7 +33,7 @@ def shell(debugger: Debugger, registry: Registry, monkeypatch: pytest.MonkeyPatc
 
     registry.add(Command("buggy", "fails", "test", fail))
     registry.add(Command("warning", "warns", "test", warn))
-    registry.add(Command("two.words", "has a name of its own", "test", lambda d, a: Text(["of its own"])))
+    registry.add(Command("two.words", "has a name of its own", "test", lambda d, a: TextLines(["of its own"])))
     add_shell_words(registry)
     before = list(debugger.session.warnings)
     out = io.StringIO()

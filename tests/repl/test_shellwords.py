@@ -5,10 +5,10 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.base.errors import UsageError
-from orcdbg.commands.control import overview
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.help import overview
 from orcdbg.commands.registry import Command, Registry
-from orcdbg.commands.results import Nothing
+from orcdbg.commands.result import Nothing
 from orcdbg.repl.shellwords import WORDS, ShellWord, add_shell_words
 
 

@@ -12,7 +12,7 @@ import pytest
 from orcdbg.base.errors import MemoryFault
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
-from orcdbg.commands.results import Stacks
+from orcdbg.commands.stacks import Stacks
 from orcdbg.kernel.tasks import Task
 from orcdbg.orc.layout import choose_layout
 from orcdbg.orc.rows import FUNCTION_ENTRY, LAYOUTS, OrcLayout, OrcRegister, OrcRow, RowType

@@ -6,16 +6,15 @@ import json
 import re
 from dataclasses import replace
 
+from orcdbg.commands.crash import CrashStacks
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
-from orcdbg.commands.results import Stacks
-from orcdbg.commands.stack_choice import CrashStacks
+from orcdbg.commands.stacks import Stacks
 from orcdbg.unwind.frame import End
 from orcdbg.unwind.reasons import StackGone
 from orcdbg.views.as_json import encode
-from orcdbg.views.as_text import lines_of
+from orcdbg.views.as_text import lines_of, text_pieces
 from orcdbg.views.page import plain
-from orcdbg.views.streams import text_pieces
 
 # What crash 8.0.2 prints of the sample's NMI, as far as it finds the frames: an exception on another stack.
 EXCEPTION = """\

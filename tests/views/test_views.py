@@ -10,9 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from syrupy.assertion import SnapshotAssertion
 
-from orcdbg.commands import results
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.ps import Tasks
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.stacks import Stacks
 from orcdbg.kernel.ret_stack import Tracer
 from orcdbg.orc.effective import Source
 from orcdbg.unwind.frame import FrameKind, Mark, Recovered
@@ -73,10 +74,10 @@ def test_a_tasks_name_with_control_bytes_is_escaped_everywhere(registry: Registr
     """ps and bt show the name, and the terminal is safe."""
     evil = "\x1b]0;owned\x07\x1b[31m"
     tasks = registry.run(debugger, "ps")
-    assert isinstance(tasks, results.Tasks)
+    assert isinstance(tasks, Tasks)
     shown = plain(lines_of(replace(tasks, tasks=[replace(tasks.tasks[3], comm=evil)]), None))
     stacks = registry.run(debugger, "bt")
-    assert isinstance(stacks, results.Stacks)
+    assert isinstance(stacks, Stacks)
     shown += plain(lines_of(replace(stacks, stacks=[replace(stacks.stacks[0], comm=evil)]), None))
     assert shown.count("\\x1b]0;owned\\x07\\x1b[31m") == 2
     assert "\x1b" not in shown
@@ -96,7 +97,7 @@ def test_colour_changes_nothing_but_colour(registry: Registry, debugger: Debugge
 def test_the_last_line_counts_each_frame_once_by_its_reason(registry: Registry, debugger: Debugger) -> None:
     """A frame that is not as built was corrected for a patch, recovered, or derived."""
     result = registry.run(debugger, "bt")
-    assert isinstance(result, results.Stacks)
+    assert isinstance(result, Stacks)
     frames = list(result.stacks[0].frames)
     plainly = [
         number for number, frame in enumerate(frames) if frame.mark == Mark.AS_BUILT and frame.kind != FrameKind.USER

@@ -1,0 +1,140 @@
+"""bt: the stacks of tasks and of CPUs."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from dataclasses import replace
+
+from orcdbg.base.errors import UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.lines import positions_in
+from orcdbg.commands.registry import command
+from orcdbg.commands.result import Result
+from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result
+from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on
+from orcdbg.kernel.tasks import Task
+from orcdbg.unwind.frame import FrameKind, RegisterValue
+from orcdbg.unwind.walker import State
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("tasks", nargs="*", metavar="PID|TASK", help="whose stacks (default: the selected task's)")
+    parser.add_argument("-a", "--all-cpus", action="store_true", help="the task that each CPU runs")
+    parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4")
+    parser.add_argument("--why", type=int, metavar="N", help="everything behind frame N of one stack")
+    parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
+    add_arguments(parser)
+    parser.add_argument("-I", "--ip", help="walk from this ip instead (with -S, over the selected task's stacks)")
+    parser.add_argument("-S", "--sp", help="the stack pointer for -I")
+    parser.add_argument("-B", "--bp", help="the frame pointer for -I")
+    parser.add_argument("--regs", metavar="ADDR", help="walk from the pt_regs at this address")
+    parser.add_argument("-e", "--saved", action="store_true", help="whatever looks like saved registers on its stacks")
+    parser.add_argument("-E", "--saved-all", action="store_true", help="likewise on the stacks of all CPUs and tasks")
+    parser.add_argument("-t", "--text", action="store_true", help="every text address from the stack pointer up")
+    parser.add_argument("-T", "--text-all", action="store_true", help="every text address on its stacks")
+    parser.add_argument("--check", action="store_true", help="compare with the trace that the kernel printed")
+
+
+def _chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Task]:
+    """The tasks that the words name."""
+    if arguments.all_cpus:
+        return tasks_of_cpus(debugger, None)
+    if arguments.cpu is not None:
+        return tasks_on(debugger, arguments.cpu)
+    return [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
+
+
+def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks:
+    """The walk from registers that the user gives."""
+    if arguments.ip is None or arguments.sp is None:
+        raise UsageError("-I and -S go together", "for example: bt -I schedule+0x46 -S ffffc90000013e80")
+    values = {"rip": arguments.ip, "rsp": arguments.sp} | ({"rbp": arguments.bp} if arguments.bp else {})
+    registers = {name: RegisterValue(debugger.address(word), "given") for name, word in values.items()}
+    state = State(registers["rip"].value, True, registers, FrameKind.INTERRUPT, None)
+    task = find_task(debugger, arguments.tasks[0]) if arguments.tasks else debugger.task
+    return stacks_result(debugger, [debugger.session.unwinder.from_state(task, state, "given")])
+
+
+@command(
+    "bt",
+    summary="show the stack of a task, and for every frame where its CFA came from",
+    group="stacks",
+    arguments=_arguments,
+    operands=("task",),
+    examples=(
+        ("bt", "the selected task (at first the one that panicked)"),
+        ("bt 94 95", "two tasks by pid"),
+        ("bt -a", "the task that each CPU runs"),
+        ("bt -l", "with source lines and inlined functions, where the vmlinux has DWARF"),
+        ("bt --check", "our frames beside the panic's own trace"),
+        ("bt -e", "what looks like saved registers on the task's stacks"),
+        ("bt -a --crash", "in the lines that crash prints"),
+        ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
+    ),
+)
+def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with the stacks that the words ask for, or with what else they ask about the same tasks."""
+    if arguments.ip is not None or arguments.sp is not None:
+        return in_chosen_form(_from_registers(debugger, arguments), arguments)
+
+    tasks = _chosen_tasks(debugger, arguments)
+    for is_asked, answer in _OTHER_QUESTIONS:
+        if is_asked(arguments):
+            return answer(debugger, tasks, arguments)
+
+    result = stacks_result(debugger, [debugger.trace(task) for task in tasks])
+    # Where lists of code break off, addresses in that code are text to nobody, and frames are missing.
+    result = replace(result, problems=debugger.session.names.problems)
+    if arguments.lines:
+        positions, problems = positions_in(debugger.session, result.stacks)
+        result = replace(result, positions=positions, problems=[*result.problems, *problems])
+    return in_chosen_form(result, arguments)
+
+
+# Each of these imports what it needs when it is asked: a plain `bt` needs none of it.
+
+
+def _check(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
+    from orcdbg.commands.log_check import check
+
+    return check(debugger, tasks)
+
+
+def _saved(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
+    from orcdbg.commands.saved_registers import saved_sets
+
+    return saved_sets(debugger, tasks, arguments.saved_all)
+
+
+def _text(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
+    traces = [debugger.session.unwinder.text_on_stack(task, arguments.text_all) for task in tasks]
+    return in_chosen_form(stacks_result(debugger, traces), arguments)
+
+
+def _from_saved(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
+    from orcdbg.commands.saved_registers import from_saved
+
+    trace = from_saved(debugger, arguments.regs, tasks[0])
+    return in_chosen_form(stacks_result(debugger, [trace]), arguments)
+
+
+def _why(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
+    from orcdbg.commands.frame import detail
+
+    if len(tasks) != 1:
+        raise UsageError("--why is about a frame of one stack", "for example: bt --why 6 94")
+    debugger.select(tasks[0])
+    return detail(debugger, arguments.why)
+
+
+Question = Callable[[argparse.Namespace], bool]
+Answer = Callable[[Debugger, list[Task], argparse.Namespace], Result]
+# The first whose option is given is answered; `--check` before all that is a guess.
+_OTHER_QUESTIONS: tuple[tuple[Question, Answer], ...] = (
+    (lambda given: given.check, _check),
+    (lambda given: given.saved or given.saved_all, _saved),
+    (lambda given: given.text or given.text_all, _text),
+    (lambda given: given.regs is not None, _from_saved),
+    (lambda given: given.why is not None, _why),
+)

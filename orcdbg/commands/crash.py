@@ -1,0 +1,15 @@
+"""Stacks in the form in which crash prints them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orcdbg.commands.result import Result
+from orcdbg.commands.stacks import Stacks
+
+
+@dataclass(frozen=True, slots=True)
+class CrashStacks(Result):
+    """Stacks to be printed as crash prints them."""
+
+    stacks: Stacks

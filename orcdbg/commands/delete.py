@@ -1,0 +1,40 @@
+"""delete: a breakpoint or watched memory is forgotten."""
+
+from __future__ import annotations
+
+import argparse
+
+from orcdbg.base.errors import NotFound
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.emulated_steps import current, stops
+from orcdbg.commands.registry import command
+from orcdbg.commands.steps import moves_guest
+from orcdbg.commands.stops import Stops
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("number", nargs="?", type=int, help="which one, as `break` numbers them (default: all)")
+
+
+@command("delete", summary="forget a breakpoint or watched memory", group="stepping", arguments=_arguments)
+def delete(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
+    """Answers with what is left."""
+    if moves_guest(debugger, arguments):
+        from orcdbg.commands import live_steps
+
+        return live_steps.delete(debugger, arguments)
+
+    motions = current(debugger).motions
+    if arguments.number is None:
+        motions.breakpoints, motions.watches = set(), []
+        return stops(debugger)
+
+    chosen = next((stop for stop in stops(debugger).stops if stop[0] == arguments.number), None)
+    if chosen is None:
+        raise NotFound("breakpoint", str(arguments.number), "`break` lists them")
+    _, address, size, _ = chosen
+    if size:
+        motions.watches.remove((address, size))
+    else:
+        motions.breakpoints.discard(address)
+    return stops(debugger)

@@ -1,0 +1,100 @@
+"""dis: text as it ran, with the CFA rule at every instruction."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.instructions import ListedInstruction, disassemble
+from orcdbg.commands.lines import positions_of
+from orcdbg.commands.registry import command
+from orcdbg.commands.result import Result
+from orcdbg.image.source_position import Position
+from orcdbg.kernel.names import Location
+from orcdbg.patches.text import TextSource
+
+_LONGEST = 15  # bytes of an instruction
+
+
+@dataclass(frozen=True, slots=True)
+class Disassembly(Result):
+    """Instructions in order of address; `source` says whether they are from memory or replayed.
+
+    `positions` are places in the source by address; empty where none were asked for.
+    """
+
+    instructions: Sequence[ListedInstruction]
+    source: TextSource
+    show_image: bool
+    positions: Mapping[int, Position] = field(default_factory=dict)
+    problems: Sequence[str] = ()
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("where", nargs="?", metavar="ADDR|SYMBOL", help="from where (default: the selected frame's ip)")
+    parser.add_argument("count", nargs="?", type=int, help="how many instructions")
+    parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
+    parser.add_argument("-f", "--forward", action="store_true", help="from the address to the function's end")
+    parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
+    parser.add_argument("--diff", action="store_true", help="show what the image had where text was changed")
+
+
+def _default_count(arguments: argparse.Namespace, address: int, location: Location | None) -> int | None:
+    """How many instructions are meant where no number is given; None for all up to the function's end."""
+    is_whole_function = location is not None and location.start == address
+    if is_whole_function or arguments.reverse or arguments.forward:
+        return None
+    return 1 if arguments.where else 8
+
+
+def _lines(debugger: Debugger, arguments: argparse.Namespace, address: int) -> list[ListedInstruction]:
+    """The instructions that are asked for."""
+    session = debugger.session
+    location = session.names.at(address)
+    count = arguments.count
+
+    if arguments.reverse:
+        if location is None:
+            raise NotFound("function", f"{address:#x}", "-r needs an address inside a function")
+        lines = disassemble(session, location.start, _end(address + 1, location.start, count), None)
+        return lines[-count:] if count else lines
+
+    if count is None:
+        count = _default_count(arguments, address, location)
+    end = location.start + location.size if location else address + 16
+    return disassemble(session, address, _end(end, address, count), count)
+
+
+def _end(end: int, start: int, count: int | None) -> int:
+    """Where the listing ends at the latest: the function's end does not cut off instructions that were asked for."""
+    return end if count is None else max(end, start + _LONGEST * count)
+
+
+@command(
+    "dis",
+    summary="disassemble text as it ran, with the CFA rule at every instruction",
+    group="code",
+    arguments=_arguments,
+    operands=("symbol",),
+    examples=(
+        ("dis schedule", "a whole function"),
+        ("dis --diff _raw_spin_lock_irqsave 5", "with what the image had where text was changed"),
+        ("dis -r ffffffff818b5e08", "from the function's start up to an address"),
+    ),
+)
+def dis(debugger: Debugger, arguments: argparse.Namespace) -> Disassembly:
+    """Answers with the instructions at an address, or up to it."""
+    session = debugger.session
+    if arguments.count is not None and arguments.count <= 0:
+        raise UsageError(f"not a number of instructions: {arguments.count}")
+
+    address = debugger.address(arguments.where) if arguments.where else debugger.frame().ip
+    lines = _lines(debugger, arguments, address)
+    positions, problems = positions_of(session, [line.address for line in lines]) if arguments.lines else ({}, [])
+
+    location = session.names.at(address) if arguments.reverse else None
+    start = location.start if location else address
+    return Disassembly(lines, session.text.read_from(start, 1)[1], arguments.diff, positions, problems)

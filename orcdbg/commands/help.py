@@ -1,0 +1,50 @@
+"""help: the commands in groups, or one of them with all its words."""
+
+from __future__ import annotations
+
+import argparse
+
+from orcdbg.base.errors import UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Command, Registry, command
+from orcdbg.commands.result import TextLines
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("command", nargs="?", help="the command to explain (default: all of them in short)")
+
+
+@command(
+    "help",
+    summary="explain the commands",
+    group="session",
+    arguments=_arguments,
+    aliases=("?", "man"),
+    operands=("command",),
+)
+def help_(debugger: Debugger, arguments: argparse.Namespace) -> TextLines:
+    """Answers with what the registry, which runs this, says of its commands."""
+    registry: Registry = arguments.registry
+    if arguments.command is None:
+        return TextLines(overview(registry))
+    explained = registry.find(arguments.command)
+    if explained is None:
+        raise UsageError(f"no such command: {arguments.command}", "`help` lists the commands")
+    return TextLines(explained.help_lines())
+
+
+def overview(registry: Registry) -> list[str]:
+    """The commands in groups, a line each, with one example each."""
+    groups: dict[str, list[Command]] = {}
+    for listed in registry.commands.values():
+        groups.setdefault(listed.group, []).append(listed)
+    width = max(len(name) for name in registry.commands)
+
+    lines: list[str] = []
+    for group, members in groups.items():
+        lines.append(group.upper())
+        for member in members:
+            lines.append(f"  {member.name:<{width}}  {member.summary}")
+            lines += [f"  {'':<{width}}    {line}" for line, _ in member.examples[:1]]
+        lines.append("")
+    return [*lines, "`help COMMAND` shows a command's words and examples. `cmd | grep x`, `cmd > file` work too."]

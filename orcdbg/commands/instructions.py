@@ -1,0 +1,113 @@
+"""Which instructions ran here, which of them did the build not put here, and what CFA rule holds at each?"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
+from orcdbg.base.sizes import PAGE
+from orcdbg.orc.overlay import OrcOverlay
+from orcdbg.patches.ledger import Cluster
+from orcdbg.patches.site import PatchSite
+from orcdbg.target.session import Session
+from orcdbg.x86.instructions import Instruction as Decoded
+from orcdbg.x86.instructions import decode, decode_one
+
+MAX_LENGTH = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class ListedInstruction:
+    """One line of a disassembly. `image` is what the build had there, None where it is the same."""
+
+    address: int
+    raw: bytes
+    mnemonic: str
+    operands: str
+    location: str | None
+    symbol: str | None
+    offset: int | None
+    image: bytes | None
+    rule: str | None
+    stated_rule: str | None
+    site: PatchSite | None
+    adjust: int
+    site_image: str | None
+
+
+def _image_text(site: PatchSite) -> str:
+    """What the build had at a site, as instructions."""
+    return "; ".join(insn.text for insn in decode(site.image, site.address))
+
+
+def _named_target(session: Session, insn: Decoded) -> str:
+    """The operands, a direct target followed by its symbol."""
+    if insn.target is None:
+        return insn.operands
+    name = session.names.describe(insn.target)
+    return f"{insn.operands} <{name}>" if name else insn.operands
+
+
+def _site(cluster: Cluster | None, address: int) -> PatchSite | None:
+    """The last pass that wrote the byte at an address."""
+    covering = [s for s in cluster.sites if s.address <= address < s.end] if cluster else []
+    return covering[-1] if covering else None
+
+
+def _line(session: Session, insn: Decoded, overlay: OrcOverlay) -> ListedInstruction:
+    location = session.names.at(insn.address)
+    try:
+        built: bytes | None = session.built.read(insn.address, insn.size)
+    except MemoryFault:
+        built = None
+    site = _site(session.ledger.find(insn.address), insn.address)
+    changed = built is not None and built != insn.raw
+    effective = overlay.at(insn.address, True)
+    patch = effective.patch
+    return ListedInstruction(
+        address=insn.address,
+        raw=insn.raw,
+        mnemonic=insn.mnemonic,
+        operands=_named_target(session, insn),
+        location=session.names.describe(insn.address),
+        symbol=location.symbol if location else None,
+        offset=insn.address - location.start if location else None,
+        image=built if changed else None,
+        rule=str(effective.rule) if effective.rule else None,
+        stated_rule=patch.stated_rule if patch else None,
+        site=site,
+        adjust=patch.adjust if patch else 0,
+        site_image=_image_text(site) if site and site.address == insn.address and changed else None,
+    )
+
+
+def disassemble(session: Session, start: int, end: int, count: int | None) -> list[ListedInstruction]:
+    """Instructions from `start` up to `end`, at most `count`.
+
+    Bytes that no decoder knows come as `(bad)` lines of one byte, so that a listing never ends early in silence.
+    """
+    lines: list[ListedInstruction] = []
+    at = start
+    while at < min(end, start + MAX_LENGTH) and (count is None or len(lines) < count):
+        lines.append(line_at(session, session.text, at, session.overlay))
+        at += len(lines[-1].raw)
+    return lines
+
+
+def line_at(session: Session, text: AddressSpace, address: int, overlay: OrcOverlay) -> ListedInstruction:
+    """The instruction at an address of `text`, with the rule that `overlay` has for it."""
+    raw = _bytes_at(text, address)
+    return _line(session, decode_one(raw, address) or _bad(raw, address), overlay)
+
+
+def _bytes_at(text: AddressSpace, address: int) -> bytes:
+    """Up to fifteen bytes of text, fewer before a page that cannot be had."""
+    try:
+        return text.read(address, 15)
+    except MemoryFault:
+        return text.read(address, min(15, -address % PAGE or 1))
+
+
+def _bad(raw: bytes, address: int) -> Decoded:
+    return Decoded(address, 1, raw[:1], "(bad)", "", None, None, False, False, False)

@@ -1,0 +1,57 @@
+"""patch replay: what must all text be, as a file for objdump?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.result import Result
+from orcdbg.commands.writing import refuse_inputs, replacing
+from orcdbg.formats.elf_writing import CodeStretch, Label, encode_elf
+from orcdbg.target.session import Session
+
+
+@dataclass(frozen=True, slots=True)
+class Replay(Result):
+    """A replayed text that was written to a file, and the places in it whose bytes are not known."""
+
+    path: str
+    address: int
+    size: int
+    symbols: int
+    problems: Sequence[str]
+
+
+def add_replay(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    """`patch replay`."""
+    parser = actions.add_parser("replay", help="write the text as the passes leave it", allow_abbrev=False)
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="an ELF file that objdump opens")
+    parser.set_defaults(answer=replay_text)
+
+
+def _labels(session: Session, start: int, end: int) -> list[Label]:
+    """The symbols in a stretch of the kernel's text, at run-time addresses."""
+    table, slide = session.symbols, session.slide
+    values = table.entries["value"] + np.uint64(slide)
+    inside = (values >= np.uint64(start)) & (values < np.uint64(end)) & ((table.entries["info"] & 15) <= 2)
+    inside &= table.entries["name"] != 0
+    rows = np.flatnonzero(inside)
+    sizes = table.entries["size"]
+    return [Label(table.name_of(row), int(values[row]), int(sizes[row]), 0) for row in rows.tolist()]
+
+
+def replay_text(debugger: Debugger, arguments: argparse.Namespace) -> Replay:
+    """Writes the replayed text and its symbols."""
+    session = debugger.session
+    refuse_inputs(arguments.output, session.files)  # before the work, which takes its time
+    replayed = session.replayed()
+    text = replayed.text
+    labels = _labels(session, text.address, text.end)
+    data = encode_elf([CodeStretch(".text", text.address, bytes(text.data))], labels)
+    with replacing(arguments.output, session.files) as file:
+        file.write(data)
+    return Replay(arguments.output, text.address, len(text.data), len(labels), replayed.problems)

@@ -1,0 +1,136 @@
+"""Which stacks does a command answer with: all of them, those with a function in them, or equal ones once?"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orcdbg.base.errors import NotFound
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.result import Result
+from orcdbg.image.source_position import Position
+from orcdbg.kernel.syscalls import syscall_name
+from orcdbg.unwind.batch.equal_stacks import EqualStacks, SharedFrames
+from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
+
+Key = tuple[object, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Stacks(Result):
+    """Stack traces, in the order asked for; `syscalls` names the system call a task is in, by task address.
+
+    `positions` are places in the source by the address that a frame is looked up at; empty where none were asked for.
+    """
+
+    stacks: Sequence[StackTrace]
+    syscalls: Mapping[int, str] = field(default_factory=dict)
+    problems: Sequence[str] = ()
+    positions: Mapping[int, Position] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """Tasks with the same stack: `trace` is that of the first of `pids`."""
+
+    trace: StackTrace
+    pids: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class StackGroups(Result):
+    """Equal stacks once, those of most tasks first; `stacks` holds one trace a group, with all that views need of it."""
+
+    groups: Sequence[Group]
+    stacks: Stacks
+
+
+def _call_number(trace: StackTrace) -> int | None:
+    """What the task had in orig_rax when it came from user mode."""
+    frames = trace.frames
+    if isinstance(frames, SharedFrames):
+        return frames.user_value("orig_rax")
+    found = frames[-1].registers.get("orig_rax") if frames else None
+    return None if found is None else found.value
+
+
+def stacks_result(debugger: Debugger, traces: list[StackTrace]) -> Stacks:
+    """The traces, with the names of the system calls their tasks are in."""
+    name_of = functools.cache(functools.partial(syscall_name, debugger.session.linux))
+    calls = {}
+    for trace in traces:
+        number = _call_number(trace) if trace.end is End.USER else None
+        name = None if number is None else name_of(number)
+        if name:
+            calls[trace.task] = name
+    return Stacks(traces, calls)
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The options that bt and foreach share."""
+    parser.add_argument(
+        "--group", action="store_true", help="show equal stacks once, with the number of tasks and their pids"
+    )
+    parser.add_argument("--has", metavar="SYMBOL", help="only stacks with this function on them")
+    parser.add_argument(
+        "--crash", action="store_true", help="print the lines that crash prints, for scripts that read them"
+    )
+
+
+def in_chosen_form(result: Stacks, arguments: argparse.Namespace) -> Result:
+    """The result in the form that the options ask for; NotFound where no stack has the symbol."""
+    if arguments.has is not None:
+        result = with_symbol(result, arguments.has)
+    if arguments.group:
+        return grouped(result)
+    if arguments.crash:
+        from orcdbg.commands.crash import CrashStacks  # only where it is asked for
+
+        return CrashStacks(result)
+    return result
+
+
+def with_symbol(result: Stacks, symbol: str) -> Stacks:
+    """The stacks in which some frame is of this function; NotFound where there is none."""
+    known: dict[EqualStacks, bool] = {}
+
+    def has(frames: Sequence[Frame]) -> bool:
+        return any(frame.location is not None and frame.location.symbol == symbol for frame in frames)
+
+    def is_wanted(trace: StackTrace) -> bool:
+        frames = trace.frames
+        if not isinstance(frames, SharedFrames):
+            return has(frames)
+        if frames.shape not in known:
+            known[frames.shape] = has([level.prototype for level in frames.shape.levels])
+        return known[frames.shape]
+
+    found = [trace for trace in result.stacks if is_wanted(trace)]
+    if not found:
+        raise NotFound("stack with", symbol, "`sym` shows whether the kernel has such a function")
+    return Stacks(found, result.syscalls, result.problems, result.positions)
+
+
+def grouped(result: Stacks) -> StackGroups:
+    """Stacks that have the same return addresses in the same order, whatever their distances; how they end counts too."""
+    members: dict[Key, list[StackTrace]] = {}
+    known: dict[EqualStacks, Key] = {}
+    for trace in result.stacks:
+        frames = trace.frames
+        if isinstance(frames, SharedFrames):
+            if frames.shape not in known:
+                known[frames.shape] = _key([level.prototype for level in frames.shape.levels])
+            key = known[frames.shape]
+        else:
+            key = _key(frames)
+        members.setdefault((key, trace.end, trace.end_reason), []).append(trace)
+    groups = [Group(traces[0], [trace.pid for trace in traces]) for traces in members.values()]
+    groups.sort(key=lambda group: -len(group.pids))
+    first = Stacks([group.trace for group in groups], result.syscalls, result.problems, result.positions)
+    return StackGroups(groups, first)
+
+
+def _key(frames: Sequence[Frame]) -> Key:
+    return tuple((frame.ip, frame.kind, frame.mark) for frame in frames if frame.kind is not FrameKind.USER)

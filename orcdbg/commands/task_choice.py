@@ -1,0 +1,50 @@
+"""Which tasks do the words of a command mean?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.kernel.tasks import Task, read_task
+
+
+def parse_number(text: str) -> int:
+    """A decimal or 0x number, or 16 hexadecimal digits as addresses are printed."""
+    try:
+        return int(text, 16) if len(text) == 16 else int(text, 0)
+    except ValueError as error:
+        raise UsageError(f"not a number: {text}") from error
+
+
+def find_task(debugger: Debugger, word: str) -> Task:
+    """The task that a word names: a pid, or the address of a task_struct."""
+    return debugger.find_task(parse_number(word))
+
+
+def cpu_list(text: str, limit: int) -> list[int]:
+    """The CPUs in a list such as `0,2-4`; NotFound for one that cannot exist."""
+    found: list[int] = []
+    for part in text.split(","):
+        first, dash, last = part.partition("-")
+        if not first.isdigit() or (dash and not last.isdigit()):
+            raise UsageError(f"not a list of CPUs: {text}", "for example 0,2-4")
+        if int(last or first) >= limit:
+            raise NotFound("CPU", last or first, f"this kernel has CPUs 0 to {limit - 1}")
+        found += range(int(first), int(last or first) + 1)
+    return found
+
+
+def tasks_of_cpus(debugger: Debugger, wanted: Iterable[int] | None) -> list[Task]:
+    """The tasks that these CPUs run, all CPUs for None, in order; NotFound where they run none."""
+    running = debugger.session.unwinder.running
+    by_cpu = {cpu: task for task, (cpu, _) in sorted(running.items(), key=lambda item: item[1][0])}
+    chosen = by_cpu if wanted is None else {cpu: by_cpu[cpu] for cpu in wanted if cpu in by_cpu}
+    if not chosen:
+        raise NotFound("task", "on the CPUs asked for", "`ps -A` lists the tasks that CPUs run")
+    return [read_task(debugger.session.linux, task) for task in chosen.values()]
+
+
+def tasks_on(debugger: Debugger, cpus: str) -> list[Task]:
+    """The tasks that the CPUs in a list such as `0,2-4` run."""
+    return tasks_of_cpus(debugger, cpu_list(cpus, debugger.session.linux.cpu_limit()))

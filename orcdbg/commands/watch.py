@@ -1,0 +1,33 @@
+"""watch: memory whose changes stop runs."""
+
+from __future__ import annotations
+
+import argparse
+
+from orcdbg.base.errors import UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.emulated_steps import current, stops
+from orcdbg.commands.registry import command
+from orcdbg.commands.steps import moves_guest
+from orcdbg.commands.stops import Stops
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("where", metavar="ADDR|SYMBOL", help="the memory to watch")
+    parser.add_argument("size", nargs="?", type=int, default=8, help="how many bytes (default: 8)")
+
+
+@command("watch", summary="stop runs when memory changes", group="stepping", arguments=_arguments, operands=("symbol",))
+def watch(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
+    """Answers with all breakpoints and watched memory."""
+    if moves_guest(debugger, arguments):
+        from orcdbg.commands import live_steps
+
+        return live_steps.watch(debugger, arguments)
+    address = debugger.address(arguments.where)
+    if not 0 < arguments.size <= 4096:
+        raise UsageError(f"cannot watch {arguments.size} bytes", "1 to 4096 bytes")
+    emulation = current(debugger)
+    emulation.emulator.memory.read(address, arguments.size)
+    emulation.motions.watches.append((address, arguments.size))
+    return stops(debugger)

@@ -1,0 +1,31 @@
+"""How does a disassembly look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orcdbg.commands.dis import Disassembly
+from orcdbg.patches.text import TextSource
+from orcdbg.views.instructions import instruction_json, instruction_lines
+from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.view import Json, Width, view
+
+
+def _lines(result: Disassembly, width: Width) -> Iterator[Line]:
+    yield from instruction_lines(result.instructions, result.show_image, None, width, result.positions)
+    yield from problem_lines(result.problems)
+    if result.source is not TextSource.MEMORY:
+        yield line(
+            (
+                "the text is not in the snapshot: these are the image's bytes with the recorded patches replayed",
+                "reason",
+            )
+        )
+
+
+def _json(result: Disassembly) -> Json:
+    instructions = [instruction_json(line, result.positions.get(line.address)) for line in result.instructions]
+    return {"instructions": instructions, "source": result.source.value, "problems": list(result.problems)}
+
+
+view(Disassembly, text=_lines, json=_json)

@@ -1,0 +1,105 @@
+"""How do instructions, with what was patched among them, look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from orcdbg.commands.instructions import ListedInstruction
+from orcdbg.image.source_position import Position
+from orcdbg.views.lines import position_json, position_lines
+from orcdbg.views.page import Line, Piece, fold
+from orcdbg.views.view import Json, hexadecimal
+
+NOTE_INDENT = 6
+
+
+def _column(texts: Sequence[str], least: int, most: int) -> int:
+    return min(max([len(text) for text in texts] + [least]), most)
+
+
+def _note(found: ListedInstruction, previous: ListedInstruction | None, show_image: bool) -> str:
+    """What the last column says: the patch on the first line of a site, then only what differs."""
+    parts = []
+    site = found.site if found.image is not None or found.adjust else None
+    if site is not None:
+        first = previous is None or previous.site != site
+        parts.append(f"{site.mechanism} {site.name}" if first else "same site")
+        if show_image and first:
+            text = f"  {found.site_image}" if found.site_image else ""
+            parts.append(f"image {site.image.hex(' ')}{text}")
+    elif found.image is not None:
+        parts.append(f"image {found.image.hex(' ')}" if show_image else "not as built")
+    if found.adjust:
+        parts.append(f"here ORC says {found.stated_rule}, true {found.rule}")
+    return "; ".join(parts)
+
+
+def instruction_lines(
+    lines: Sequence[ListedInstruction],
+    show_image: bool,
+    current: int | None,
+    width: int | None,
+    positions: Mapping[int, Position] | None = None,
+) -> Iterator[Line]:
+    """Instructions: mark, address, offset, bytes, text, rule, and what was patched.
+
+    Args:
+        lines: the instructions.
+        show_image: also what the build had there.
+        current: the address that gets an arrow.
+        width: of the terminal, None for no limit.
+        positions: places in the source by address; each is shown where it is another than the one before.
+    """
+    places = positions or {}
+    offsets = [f"<+{found.offset:#x}>" if found.offset is not None else "" for found in lines]
+    raw = [found.raw.hex(" ") for found in lines]
+    texts = [f"{found.mnemonic} {found.operands}".strip() for found in lines]
+    wide_offset, wide_raw, wide_text = _column(offsets, 4, 10), _column(raw, 8, 23), _column(texts, 8, 44)
+    narrow = width is not None and width < 100
+    for index, found in enumerate(lines):
+        mark = "~" if found.site is not None and (found.image is not None or found.adjust) else " "
+        arrow = ">" if found.address == current else " "
+        note = _note(found, lines[index - 1] if index else None, show_image)
+        pieces = [
+            Piece(mark, "mark"),
+            Piece(arrow),
+            Piece(f"{found.address:016x} {offsets[index]:<{wide_offset}}  ", "address"),
+        ]
+        if not narrow:
+            pieces.append(Piece(f"{raw[index]:<{wide_raw}}  ", "changed" if found.image is not None else "note"))
+        pieces.append(Piece(f"{texts[index]:<{wide_text}}  ", "symbol"))
+        pieces.append(Piece(f"{found.rule or '-':<10}", "rule"))
+        before = places.get(lines[index - 1].address) if index else None
+        if places.get(found.address) != before:
+            yield from position_lines(places.get(found.address), NOTE_INDENT)
+        together = sum(len(piece.text) for piece in pieces) + 2 + len(note)
+        if note and width is not None and together > width:
+            yield pieces
+            yield from fold([Piece(" " * NOTE_INDENT), Piece(note, "reason")], width, NOTE_INDENT)
+        else:
+            yield [*pieces, Piece(f"  {note}" if note else "", "reason")]
+
+
+def instruction_json(line: ListedInstruction, position: Position | None = None) -> Json:
+    """INSTRUCTION of the contract."""
+    patch = None
+    if line.site is not None and line.image is not None:
+        patch = {
+            "mechanism": line.site.mechanism,
+            "site": hexadecimal(line.site.address),
+            "name": line.site.name,
+            "adjust": line.adjust,
+            "stated_rule": line.stated_rule,
+        }
+    return {
+        "address": hexadecimal(line.address),
+        "bytes": line.raw.hex(),
+        "mnemonic": line.mnemonic,
+        "operands": line.operands,
+        "symbol": line.symbol,
+        "offset": line.offset,
+        "image_bytes": line.image.hex() if line.image is not None else None,
+        "patch": patch,
+        "rule": line.rule,
+        **position_json(position),
+    }

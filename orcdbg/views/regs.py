@@ -1,0 +1,47 @@
+"""How do the registers of a frame look, each with where its value was saved?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+
+from orcdbg.commands.regs import FrameRegisters
+from orcdbg.unwind.frame import Registers
+from orcdbg.views.page import Line, line
+from orcdbg.views.stacks import name_of
+from orcdbg.views.view import Json, Width, hexadecimal, view
+
+_ORDER = (
+    *("rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15", "rax", "rcx", "rdx", "rsi", "rdi"),
+    *("r8", "r9", "r10", "r11", "rflags", "orig_rax", "cs", "ss"),
+)
+
+
+def _lines(result: FrameRegisters, width: Width) -> Iterator[Line]:
+    yield line((f"registers of frame #{result.frame.index}  {name_of(result.frame)}", "header"))
+    yield from _register_lines(result.registers, result.unknown)
+
+
+def _register_lines(registers: Registers, unknown: Mapping[str, str]) -> Iterator[Line]:
+    """Registers, each with where its value was found or why it is not known."""
+    names = set(registers) | set(unknown)
+    for name in [name for name in _ORDER if name in names] + sorted(names - set(_ORDER)):
+        if name in unknown:
+            yield line((f"{name:>9}  ", "label"), f"{'-':<16}  ", (f"not known: {unknown[name]}", "note"))
+            continue
+        yield line((f"{name:>9}  ", "label"), f"{registers[name].value:016x}  ", (registers[name].source, "note"))
+
+
+def _registers_json(values: Registers) -> Json:
+    """Register values by name, each with its source."""
+    return {name: {"value": hexadecimal(found.value), "source": found.source} for name, found in values.items()}
+
+
+def _json(result: FrameRegisters) -> Json:
+    return {
+        "frame": result.frame.index,
+        "registers": _registers_json(result.registers),
+        "unknown": dict(result.unknown),
+    }
+
+
+view(FrameRegisters, text=_lines, json=_json)

@@ -1,0 +1,76 @@
+"""How does the translation of an address look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from orcdbg.commands.vtop import AddressMapping
+from orcdbg.snapshot.pagetables import PageLevel, TableEntry
+from orcdbg.views.page import Line, line
+from orcdbg.views.view import Width, view
+from orcdbg.x86 import paging
+
+_FLAGS = (
+    (paging.PRESENT, "PRESENT"),
+    (paging.RW, "RW"),
+    (paging.USER, "USER"),
+    (paging.PWT, "PWT"),
+    (paging.PCD, "PCD"),
+    (paging.ACCESSED, "ACCESSED"),
+    (paging.DIRTY, "DIRTY"),
+    (paging.GLOBAL, "GLOBAL"),
+)
+
+
+def _flags(entry: TableEntry, encryption: int) -> list[str]:
+    found = [name for bit, name in _FLAGS if entry.value & bit]
+    if entry.value & paging.PSE:
+        found.append("PAT" if entry.level is PageLevel.PTE else "PSE")
+    if entry.value & encryption:
+        found.append("ENCRYPTED")
+    return [*found, "NX"] if entry.value & paging.NX else found
+
+
+def mapping_lines(result: AddressMapping, width: Width) -> Iterator[Line]:
+    """Both addresses, then a line for each entry on the way."""
+    found = result.translation
+    yield line(("VIRTUAL           PHYSICAL", "label"))
+    physical = "(not mapped)" if found.physical is None else f"{found.physical:016x}"
+    yield line((f"{result.address:016x}", "address"), f"  {physical}")
+    yield line("")
+    whose = "the kernel's" if result.pid is None else f"of the task with pid {result.pid}"
+    yield line((f"  LEVEL  ENTRY AT          ENTRY             FLAGS   (page tables: {whose})", "label"))
+    for entry in found.entries:
+        flags = " ".join(_flags(entry, result.encryption_mask)) or "-"
+        yield line(f"  {entry.level.value:<5}  {entry.address:016x}  {entry.value:016x}  ", (flags, "note"))
+    if found.why is not None:
+        yield line(f"  {found.why}")
+    else:
+        saved = "" if result.in_snapshot else ", which is not in the snapshot"
+        yield line(f"  a page of {found.size // 1024} KiB{saved}")
+
+
+def mapping_json(result: AddressMapping) -> dict[str, Any]:
+    """TRANSLATION of the contract."""
+    found = result.translation
+    return {
+        "address": f"{result.address:#x}",
+        "physical": None if found.physical is None else f"{found.physical:#x}",
+        "page_size": found.size or None,
+        "in_snapshot": result.in_snapshot,
+        "pid": result.pid,
+        "why": found.why,
+        "mapping": [
+            {
+                "level": entry.level.value,
+                "address": f"{entry.address:#x}",
+                "value": f"{entry.value:#x}",
+                "flags": _flags(entry, result.encryption_mask),
+            }
+            for entry in found.entries
+        ],
+    }
+
+
+view(AddressMapping, text=mapping_lines, json=mapping_json)

@@ -1,0 +1,118 @@
+"""Every command is one stem: file, declaration, view."""
+
+from __future__ import annotations
+
+import importlib
+import json
+import pkgutil
+import subprocess
+import sys
+
+import pytest
+
+import orcdbg.commands
+import orcdbg.views
+from orcdbg.base.errors import UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Command, Registry, split
+from orcdbg.commands.result import PluginResult, Result
+from orcdbg.commands.standard import HELP_ORDER, standard_commands
+from orcdbg.views import view as views
+
+STEMS = [module.name for module in pkgutil.iter_modules(orcdbg.commands.__path__)]
+VIEWS = [module.name for module in pkgutil.iter_modules(orcdbg.views.__path__)]
+COMMANDS = list(standard_commands().commands.values())
+
+
+def declared_in(stem: str) -> list[Command]:
+    """The commands among a file's names."""
+    module = importlib.import_module(f"orcdbg.commands.{stem}")
+    return [value for value in vars(module).values() if isinstance(value, Command)]
+
+
+def results_in(stem: str) -> list[type[Result]]:
+    """The results that a file defines."""
+    module = importlib.import_module(f"orcdbg.commands.{stem}")
+    values = (value for value in vars(module).values() if isinstance(value, type) and issubclass(value, Result))
+    return [value for value in values if value.__module__ == module.__name__ and value not in (Result, PluginResult)]
+
+
+@pytest.mark.parametrize("stem", STEMS)
+def test_a_file_declares_the_command_of_its_name_and_no_other(stem: str, registry: Registry) -> None:
+    """One that declares another would not be found by that one's word."""
+    assert [command.name for command in declared_in(stem)] in ([], [stem.rstrip("_")])
+    for command in declared_in(stem):
+        assert registry.find(command.name) is command
+        assert all(registry.find(alias) is command for alias in command.aliases)
+
+
+@pytest.mark.parametrize("stem", [stem for stem in STEMS if results_in(stem)])
+def test_results_have_their_views_in_the_file_of_the_same_name(stem: str) -> None:
+    """Text and JSON both."""
+    importlib.import_module(f"orcdbg.views.{stem}")
+    assert [result for result in results_in(stem) if result not in views._VIEWS] == []
+
+
+def test_help_orders_only_commands_that_there_are(registry: Registry) -> None:
+    """Each in the group that it declares; every group is one of those."""
+    listed = {name: group for group, names in HELP_ORDER.items() for name in names}
+    assert {name: registry.commands[name].group for name in listed} == listed
+    assert {command.group for command in COMMANDS} == set(HELP_ORDER)
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_examples_are_lines_that_the_command_takes(command: Command) -> None:
+    """They begin with its name, and its parser reads the rest."""
+    for line, shows in command.examples:
+        name, *words = split(line)
+        assert name == command.name
+        command.parser().parse_args(words)
+        assert shows
+    assert not command.summary.endswith(".")
+
+
+def test_no_word_of_two_commands() -> None:
+    """Whichever were loaded first would hide the other."""
+    words = [word for command in COMMANDS for word in (command.name, *command.aliases)]
+    assert sorted(words) == sorted(set(words))
+
+
+@pytest.mark.parametrize("word", ["registry", "stacks", "../cli/main", "bt.py", "__init__", ""])
+def test_names_of_other_files_are_no_commands(word: str, registry: Registry, debugger: Debugger) -> None:
+    """Neither the package's other files nor a path."""
+    assert registry.find(word) is None
+    with pytest.raises(UsageError):
+        registry.run_words(debugger, [word])
+
+
+LOADED = """
+import contextlib, io, json, sys
+from orcdbg.cli.main import run
+with contextlib.redirect_stdout(io.StringIO()):
+    assert run(["demo", "--no-plugins", "-e", "bt"]) == 0
+print(json.dumps([name for name in sys.modules if name.startswith(("orcdbg.commands.", "orcdbg.views."))]))
+"""
+
+
+def test_one_stack_loads_what_it_needs_and_no_other_command() -> None:
+    """`bt` of one task: half of its time is loading modules, so what it does not show is not loaded."""
+    done = subprocess.run([sys.executable, "-c", LOADED], capture_output=True, text=True, check=True)
+    loaded = {name.removeprefix("orcdbg.") for name in json.loads(done.stdout)}
+    commands = {name.removeprefix("commands.") for name in loaded if name.startswith("commands.")}
+    shown = {name.removeprefix("views.") for name in loaded if name.startswith("views.")}
+    assert commands == {
+        *(
+            "bt",
+            "debugger",
+            "lines",
+            "quit",
+            "registry",
+            "result",
+            "stacks",
+            "standard",
+            "task_choice",
+            "usage",
+            "writing",
+        )
+    }
+    assert shown == {*("as_text", "lines", "page", "reasons", "rows", "stack_pieces", "stacks", "view", "waiting")}
