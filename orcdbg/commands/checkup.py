@@ -180,8 +180,8 @@ def _of_image(image: Image) -> dict[str, str | int | None]:
 def _of_session(session: Session) -> dict[str, str | int | None]:
     place = session.placement
     found: dict[str, str | int | None] = {"kaslr": f"{place.slide:#x}", "placement": place.source}
-    if session.journal is not None:
-        found["journal"] = session.journal.path
+    if session.patches.journal is not None:
+        found["journal"] = session.patches.journal.path
     if not session.snapshot.vmcoreinfo and place.by_found_note:
         found["vmcoreinfo"] = "found by search"
     pages, lost = _text_pages(session)

@@ -13,6 +13,8 @@ from orcdbg.formats.core_writing import PAGE, write_core
 from orcdbg.formats.elf import Note
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.check import check_kernel
+from orcdbg.patches.audit.core_text import audit_kernel
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_placement
 from orcdbg.snapshot.readers.kept import NOTE_OWNER, Recorder, cut_out, encode_kept, runs_of
@@ -125,7 +127,8 @@ def _asked(session: Session) -> None:
     """What commands may ask that the caller did not: asked once, for the sake of what that reads."""
     for module in session.names.modules:
         session.find_orc(module.text[0])
-        session.module_sites.of(module)
+        session.patches.module_sites.of(module)
+    _tried(lambda: session.patches.passes)
     _tried(lambda: find_placement(replace(session.snapshot, vmcoreinfo={}), session.link_address))
 
 
@@ -195,9 +198,9 @@ def select(session: Session, recorder: Recorder, choice: TrimChoice) -> tuple[in
     start, end = session.build.text
     physical = start - KERNEL_BASE + session.placement.phys_base
     with recorder.ignoring(physical, physical + end - start):
-        _tried(session.check)
+        _tried(lambda: check_kernel(session.code, session.overlay))
         if choice.text:
-            _tried(session.audit)
+            _tried(lambda: audit_kernel(session.patches))
     if choice.text:
         keeper.keep(_text_ranges(session))
     return len([one for one in stacks if one is not None]), keeper

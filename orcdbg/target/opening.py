@@ -11,13 +11,14 @@ from orcdbg.base.reading import AddressSpace, ByteSource, FileSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
+from orcdbg.patches.kernel_patches import MakePasses
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_kernel
 from orcdbg.snapshot.readers.choice import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
-from orcdbg.target.session import MakePasses, Session
+from orcdbg.target.session import Session
 
 _IMAGES = {FileKind.ELF_IMAGE, FileKind.COMPRESSED}
 RAW_HINT = "a plain image of memory is given with its physical address: ram.img@0x100000"

@@ -8,11 +8,9 @@ information says otherwise.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule, sp_rule
@@ -20,7 +18,8 @@ from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.reasons import LeftOutOfOrc
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
-from orcdbg.orc.table import OrcEntry
+from orcdbg.orc.tables import Rows
+from orcdbg.patches.code import Code
 from orcdbg.x86.decode import Instruction, decode_one, written_registers
 
 MAX_SIZE = 1 << 14
@@ -56,31 +55,20 @@ class UnstatedFunctions:
     """Functions without ORC rows.
 
     Args:
-        text: code as it ran.
-        built: code as built, at run-time addresses.
-        locate: the symbol that holds an address.
-        find_entry: the kernel's own look-up of ORC rows.
-        fentry: what compiled functions call first; None where the kernel has no such function.
-        call_frame: call frame information for an address; None where there is none.
+        code: the kernel.
+        rows: its own look-up of ORC rows.
     """
 
-    def __init__(
-        self,
-        text: AddressSpace,
-        built: AddressSpace,
-        locate: Callable[[int], Location | None],
-        find_entry: Callable[[int], OrcEntry | None],
-        fentry: int | None,
-        call_frame: Callable[[int], Row | None],
-    ) -> None:
-        self._text, self._built = text, built
-        self._locate, self._find_entry = locate, find_entry
-        self._fentry, self._call_frame = fentry, call_frame
+    def __init__(self, code: Code, rows: Rows) -> None:
+        self._code = code
+        self._rows = rows
+        # What compiled functions call first; None where the kernel has no such function.
+        self._fentry = code.linux.find_address("__fentry__")
         self._known: dict[int, _Followed | None] = {}
 
     def rule(self, ip: int, exact: bool) -> UnstatedRule | None:
         """The rule at an interrupted address, or where `ip` is a return address, at the call before it."""
-        place = self._locate(ip if exact else ip - 1)
+        place = self._code.locate(ip if exact else ip - 1)
         if place is None or not place.is_text or place.size > MAX_SIZE or ".cold" in place.symbol:
             return None  # a part that was split off is entered by a jump
         if place.start not in self._known:
@@ -91,11 +79,11 @@ class UnstatedFunctions:
         return None if held is None or held.rbp == _LOST else self._judged(held, place.start, ip if exact else ip - 1)
 
     def _follow(self, place: Location) -> _Followed | None:
-        entry = self._find_entry(place.start)
+        entry = self._rows.find(place.start)
         if entry is None or entry.row.type is not RowType.UNDEFINED or not self._is_compiled(place.start):
             return None
         try:
-            return _follow(self._text.read(place.start, place.size), place.start)
+            return _follow(self._code.memory.read(place.start, place.size), place.start)
         except MemoryFault:
             return None
 
@@ -105,7 +93,7 @@ class UnstatedFunctions:
         if row is not None:
             return row.cfa == Place("rsp", 8, False)
         try:
-            head = self._built.read(start, 9)
+            head = self._code.built.read(start, 9)
         except MemoryFault:
             return False
         at = 4 if head.startswith(_ENDBR64) else 0
@@ -114,7 +102,7 @@ class UnstatedFunctions:
 
     def _described(self, address: int) -> Row | None:
         try:
-            return self._call_frame(address)
+            return self._code.call_frame(address)
         except UnsupportedFormat:
             return None
 

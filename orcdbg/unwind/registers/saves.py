@@ -13,12 +13,11 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Place, Row
-from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import sp_rule
-from orcdbg.orc.effective import Effective
 from orcdbg.orc.rows import RowType
+from orcdbg.orc.rules.source import Rules
+from orcdbg.patches.code import Code
 from orcdbg.x86.decode import Instruction, decode_one, written_registers
 
 CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
@@ -206,25 +205,13 @@ class FunctionSaves:
     """Functions of one kernel and its modules.
 
     Args:
-        text: code as it ran.
-        built: code as built, at run-time addresses; where it differs, both are followed.
-        effective: the rule at a boundary, patches counted.
-        locate: the symbol that holds an address.
-        named: start addresses of all functions of a name.
-        branches: places in [start, end) from which a patched-in jump may go, with its target.
+        code: the kernel; where its text as built differs from the text as it ran, both are followed.
+        rules: the rule at each boundary, patches counted.
     """
 
-    def __init__(
-        self,
-        text: AddressSpace,
-        built: AddressSpace,
-        effective: Callable[[int], Effective],
-        locate: Callable[[int], Location | None],
-        named: Callable[[str], list[int]],
-        branches: Callable[[int, int], dict[int, int]],
-    ) -> None:
-        self._text, self._built = text, built
-        self._effective, self._locate, self._named, self._branches = effective, locate, named, branches
+    def __init__(self, code: Code, rules: Rules) -> None:
+        self._code = code
+        self._rules = rules
         self._followed: dict[int, _Followed | None] = {}
 
     def row(self, ip: int, exact: bool) -> Row | None:
@@ -244,30 +231,30 @@ class FunctionSaves:
 
     def _starts(self, address: int) -> list[int]:
         """Entries from which an address may be reached: its symbol's, or for a part split off (`.cold`) the whole's."""
-        place = self._locate(address)
+        place = self._code.locate(address)
         if place is None or not place.is_text:
             return []
         name, cold, _ = place.symbol.partition(".cold")
-        return self._named(name)[:MAX_PARTS] if cold else [place.start]
+        return self._code.starts_of(name)[:MAX_PARTS] if cold else [place.start]
 
     def _parts(self, start: int) -> list[tuple[int, int, bytes, bytes]]:
         """[start, end), text and built text of a function, more of which comes with jumps into its `.cold`."""
-        place = self._locate(start)
+        place = self._code.locate(start)
         if place is None or place.start != start or place.size > MAX_FUNCTION:
             return []
         try:
-            text = self._text.read(start, place.size)
+            text = self._code.text.read(start, place.size)
         except MemoryFault:
             return []
         try:
-            built = self._built.read(start, place.size)
+            built = self._code.built.read(start, place.size)
         except MemoryFault:
             built = text
         return [(start, start + place.size, text, built)]
 
     def _follow(self, start: int) -> _Followed | None:
         parts = self._parts(start)
-        effective = self._effective(start)
+        effective = self._rules.at(start, True)
         if not parts or effective.rule != sp_rule(8):
             return None
         walk = _Walk(self, parts)
@@ -276,7 +263,7 @@ class FunctionSaves:
 
     def add_part(self, parts: list[tuple[int, int, bytes, bytes]], target: int) -> bool:
         """Adds the split-off part that a jump goes to; False where the target is not one."""
-        place, whole = self._locate(target), self._locate(parts[0][0])
+        place, whole = self._code.locate(target), self._code.locate(parts[0][0])
         if place is None or whole is None or len(parts) > MAX_PARTS:
             return False
         if place.symbol.partition(".cold")[0] != whole.symbol or ".cold" not in place.symbol:
@@ -287,7 +274,7 @@ class FunctionSaves:
 
     def arrival(self, state: _State, address: int) -> _State | None:
         """The state where it arrives at a boundary; None where the ORC row there contradicts it."""
-        found = self._effective(address)
+        found = self._rules.at(address, True)
         rule = found.rule
         if rule is None or found.entry is None or found.entry.row.type is not RowType.CALL:
             return None
@@ -303,7 +290,7 @@ class FunctionSaves:
 
     def branch_targets(self, start: int, end: int) -> dict[int, int]:
         """Jumps that may be patched in."""
-        return self._branches(start, end)
+        return self._code.jumps_between(start, end)
 
 
 class _Walk:
