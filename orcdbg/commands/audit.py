@@ -12,6 +12,8 @@ from orcdbg.commands.results import Audit, Check, Replay, Result
 from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.formats.elf_writing import CodeStretch, Label, encode_elf
 from orcdbg.kernel.names import Names
+from orcdbg.orc.check import check_kernel
+from orcdbg.patches.audit.core_text import audit_kernel, replayed_kernel
 from orcdbg.target.session import Session
 
 FOUND_SOMETHING = 5
@@ -30,7 +32,7 @@ def add_arguments(actions: argparse._SubParsersAction[argparse.ArgumentParser]) 
 def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """`patch audit`."""
     session = debugger.session
-    kernel = session.audit()
+    kernel = audit_kernel(session.patches)
     kernel.problems += session.names.problems  # modules that are not known have no account
     modules, unaudited = audit_modules(session, arguments.modules)
     reports = [kernel, *modules.values()]
@@ -42,8 +44,9 @@ def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 
 def check_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """`patch check`."""
-    report = debugger.session.check()
-    symbols = {h.boundary.address: short_name(debugger.session.names, h.boundary.address) for h in report.hazards}
+    session = debugger.session
+    report = check_kernel(session.code, session.overlay)
+    symbols = {h.boundary.address: short_name(session.names, h.boundary.address) for h in report.hazards}
     return Check(report, symbols, FOUND_SOMETHING if report.hazards else 0)
 
 
@@ -68,7 +71,7 @@ def replay_text(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """`patch replay`."""
     session = debugger.session
     refuse_inputs(arguments.output, session.files)  # before the work, which takes its time
-    replayed = session.replayed()
+    replayed = replayed_kernel(session.patches)
     text = replayed.text
     labels = _labels(session, text.address, text.end)
     data = encode_elf([CodeStretch(".text", text.address, bytes(text.data))], labels)

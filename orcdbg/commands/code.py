@@ -100,7 +100,7 @@ def _state(debugger: Debugger, site: PatchSite) -> SiteState:
 
 def _patch_at(debugger: Debugger, where: str) -> Result:
     session, address = debugger.session, debugger.address(where)
-    session.need_patches()
+    session.patches.need_listed()
     cluster = session.ledger.find(address)
     if cluster is None:
         moved = list(_relocations(session, address, address + _size_at(session, address)))
@@ -131,7 +131,7 @@ def _relocations(session: Session, start: int, end: int) -> Iterator[PatchSite]:
 
 def _patch_list(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     session = debugger.session
-    session.need_patches()
+    session.patches.need_listed()
     known = session.ledger.mechanisms
     if arguments.mechanism not in (None, *known):
         raise NotFound("mechanism", arguments.mechanism, "this kernel's are " + ", ".join(known))
