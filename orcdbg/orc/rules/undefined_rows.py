@@ -22,7 +22,7 @@ from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target
-from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.follow import DecodedText, follow
 from orcdbg.x86.instructions import Instruction, written_registers
 
 MAX_SIZE = 1 << 14
@@ -162,7 +162,7 @@ class _Followed(NamedTuple):
 
 def _follow(body: bytes, start: int) -> _Followed:
     """A function from its entry on, as far as its own instructions lead."""
-    text = Text(body, start)
+    text = DecodedText(body, start)
     flow = _HeldFlow(text)
     # A boundary can learn one thing: that what is held there is in dispute, and that stays so.
     found = follow({start: _State(_Held(8, 0))}, flow, 2 * (len(body) + 1))
@@ -177,7 +177,7 @@ def _follow(body: bytes, start: int) -> _Followed:
 class _HeldFlow:
     """Follows the stack's depth and the caller's rbp through a function, all branches inside it."""
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: DecodedText) -> None:
         self._text = text
         self.calls: dict[int, int] = {}
 

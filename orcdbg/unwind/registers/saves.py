@@ -20,7 +20,7 @@ from orcdbg.orc.cfa import CfaRule, sp_rule
 from orcdbg.orc.effective import Effective
 from orcdbg.orc.rows import RowType
 from orcdbg.x86.caller_registers import AT_ENTRY, IN_REGISTER, CallerRegisters
-from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.follow import DecodedText, follow
 from orcdbg.x86.instructions import Instruction
 from orcdbg.x86.registers import CALLEE_SAVED
 
@@ -48,8 +48,8 @@ class _State(NamedTuple):
 class _Part(NamedTuple):
     """One stretch of a function: its text as it ran and as built."""
 
-    ran: Text
-    built: Text
+    ran: DecodedText
+    built: DecodedText
 
     def instructions(self, address: int) -> dict[Instruction, frozenset[int]]:
         """The instructions at an address, each with the texts that have it."""
@@ -131,7 +131,7 @@ class FunctionSaves:
             built = self._built.read(start, place.size)
         except MemoryFault:
             built = ran
-        return _Part(Text(ran, start), Text(built, start))
+        return _Part(DecodedText(ran, start), DecodedText(built, start))
 
     def split_off(self, whole: int, target: int) -> _Part | None:
         """The part split off the function at `whole` that a jump to `target` goes to; None where that is something else."""
