@@ -179,7 +179,7 @@ class EmbeddedKernel:
         known = {name: RegisterValue(value, "the debugger") for name, value in values.items()}
         state = State(registers["rip"], True, known, FrameKind.INTERRUPT, None)
         session = self._session
-        unwinder = Unwinder(session.linux, session.terrain, (), session.return_trampolines)
+        unwinder = Unwinder(session.kernel.terrain, ())
         task, self._stacks = self._owner(unwinder, registers["rsp"])
         self._trace = unwinder.from_state(task, state, "the debugger")
         for frame in self._sure_frames(self._trace):

@@ -14,7 +14,6 @@ The values of registers, the user's among them, are data and no frames.
 from __future__ import annotations
 
 import argparse
-import copy
 import random
 import sys
 import time
@@ -31,8 +30,8 @@ from orcdbg.kernel.stacks import Stack
 from orcdbg.kernel.tasks import Task
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
-from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.starts import stacks_of
+from orcdbg.unwind.unwinder import Unwinder
 
 SECONDS = 1.0
 
@@ -72,7 +71,7 @@ class Ground:
 
     def __init__(self, session: Session) -> None:
         self.session = session
-        self.calls = Calls(session.memory, session.built, session.names.at)
+        self.calls = session.kernel.terrain.evidence.calls
         self.traces: list[tuple[Task, StackTrace, list[Stack]]] = []
         for task in session.tasks:
             trace = session.unwinder.trace(task)
@@ -81,13 +80,9 @@ class Ground:
             if trace.frames and stacks:
                 self.traces.append((task, trace, stacks))
 
-    def damaged(self, memory: DamagedStacks) -> Session:
-        """The session over damaged stacks; what is known of text and tables is shared."""
-        other = copy.copy(self.session)
-        for name in ("linux", "terrain", "unwinder", "_task_list"):
-            other.__dict__.pop(name, None)
-        other.memory = memory  # type: ignore[assignment]
-        return other
+    def damaged(self, memory: DamagedStacks) -> Unwinder:
+        """Walks over damaged stacks; names and tables are those of the whole snapshot."""
+        return self.session.kernel.unwinder_over(memory)
 
 
 def _used(trace: StackTrace, stack: Stack) -> bool:
@@ -160,7 +155,7 @@ def run(ground: Ground, copies: int, seed: int) -> Report:
         task, whole, stacks = chance.choice(ground.traces)
         memory = damage(ground, whole, stacks, chance)
         start = time.process_time()
-        trace = ground.damaged(memory).unwinder.trace(task)
+        trace = ground.damaged(memory).trace(task)
         took = time.process_time() - start
         report.slowest = max(report.slowest, took)
         report.ends[trace.end.value if trace == whole else f"{trace.end.value}, changed"] += 1

@@ -27,8 +27,9 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.audit.core_text import audit_kernel
+from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.mechanisms.relocation import BuiltText
-from orcdbg.patches.replay import Build, all_passes
+from orcdbg.patches.replay import Build
 from orcdbg.symbols.table import ENTRY
 from orcdbg.target.vmlinux_alone import UnbootedKernel
 from orcdbg.trim.image_sections import is_essential
@@ -136,7 +137,7 @@ def audit_of(kernel: UnbootedKernel) -> AuditReport:
     built = BuiltText(kernel.image, SLIDE)
     linux = Linux(built, kernel.symbols, kernel.types, SLIDE)
     build = Build(kernel.image, linux, built, Features(linux))
-    return audit_kernel(build, built, all_passes(build))
+    return audit_kernel(KernelPatches(build))
 
 
 def _answer_of_vmlinux(image: Image) -> None:

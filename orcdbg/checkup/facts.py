@@ -211,7 +211,7 @@ def _of_session(session: Session) -> KernelFacts:
     return KernelFacts(
         slide=session.placement.slide,
         placement=session.placement.source,
-        journal=None if session.journal is None else session.journal.path,
+        journal=None if session.patches.journal is None else session.patches.journal.path,
         cpus=_told(lambda: len(online_cpus(session.linux))),
         tasks=_told(lambda: len(session.tasks)),
         has_task_problems=bool(_told(lambda: session.task_problems)),

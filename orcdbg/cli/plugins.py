@@ -17,9 +17,9 @@ from orcdbg.cli.output import warn
 from orcdbg.commands.registry import Registry
 
 if TYPE_CHECKING:
+    from orcdbg.patches.kernel_patches import MakePasses
     from orcdbg.plugin import PluginApi
     from orcdbg.snapshot.readers.reader import SnapshotReader
-    from orcdbg.target.session import MakePasses
 
 GROUP = "orcdbg.plugins"
 

@@ -12,7 +12,7 @@ from types import FrameType
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.opening import open_guest
-from orcdbg.target.session import MakePasses
+from orcdbg.patches.kernel_patches import MakePasses
 
 
 def _leave(number: int, frame: FrameType | None) -> None:

@@ -63,8 +63,8 @@ class Emulation:
         self.emulator = Emulator(self._page, session.is_text, start.registers, base, bounds, start.words)
         self.motions = Motions(self.emulator)
         self._instructions: dict[int, ListedInstruction] = {}
-        self._terrain = session.terrain_over(self.emulator.memory)
-        self._unwinder = session.unwinder_over(self.emulator.memory, self._terrain)
+        self._unwinder = session.kernel.unwinder_over(self.emulator.memory)
+        self._overlay = self._unwinder.terrain.overlay
         self.shown: Mapping[str, int] = self.emulator.registers()
 
     def _start_of(self, address: int) -> int:
@@ -102,13 +102,13 @@ class Emulation:
         """The instruction at an address, with what is behind it; text does not change while it is run."""
         found = self._instructions.get(address)
         if found is None:
-            found = line_at(self.session, self.emulator.memory, address, self._terrain.overlay)
+            found = line_at(self.session, self.emulator.memory, address, self._overlay)
             self._instructions[address] = found
         return found
 
     def rules(self, addresses: Iterable[int]) -> dict[int, str | None]:
         """The CFA rules that hold at addresses, in the text of this emulation."""
-        found = {address: self._terrain.overlay.at(address, True).rule for address in addresses}
+        found = {address: self._overlay.at(address, True).rule for address in addresses}
         return {address: str(rule) if rule else None for address, rule in found.items()}
 
     def changes(self, before: Mapping[str, int]) -> dict[str, int]:

@@ -12,6 +12,7 @@ from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.patch_check import short_name
 from orcdbg.commands.result import Result
 from orcdbg.patches.audit.account import AuditReport
+from orcdbg.patches.audit.core_text import audit_kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +46,7 @@ def add_audit(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Audit:
     """The account of the kernel's text and, where their files are given, of its modules'."""
     session = debugger.session
-    kernel = session.audit()
+    kernel = audit_kernel(session.patches)
     kernel.problems += session.names.problems  # modules that are not known have no account
     modules, unaudited = audit_modules(session, arguments.modules)
     reports = [kernel, *modules.values()]

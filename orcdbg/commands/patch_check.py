@@ -10,7 +10,7 @@ from orcdbg.base.exit_status import ExitStatus
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
 from orcdbg.kernel.names import Names
-from orcdbg.orc.check import CheckReport
+from orcdbg.orc.check import CheckReport, check_kernel
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,8 +36,9 @@ def add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
 
 def check_text(debugger: Debugger, arguments: argparse.Namespace) -> Check:
     """Every boundary where row and instructions disagree."""
-    report = debugger.session.check()
-    symbols = {h.boundary.address: short_name(debugger.session.names, h.boundary.address) for h in report.hazards}
+    session = debugger.session
+    report = check_kernel(session.code, session.overlay)
+    symbols = {h.boundary.address: short_name(session.names, h.boundary.address) for h in report.hazards}
     return Check(report, symbols)
 
 

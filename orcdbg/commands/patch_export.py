@@ -12,6 +12,7 @@ from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
 from orcdbg.commands.writing import replacing
+from orcdbg.orc.check import check_kernel
 from orcdbg.patches.journal import JournalLedger, Rule, cluster_json, write_journal
 from orcdbg.patches.ledger import Cluster, PatchLedger
 from orcdbg.target.session import Session
@@ -44,7 +45,7 @@ def _memory(session: Session, cluster: Cluster) -> bytes | None:
 def _rules(session: Session) -> dict[int, list[Rule]]:
     """The boundaries where rows do not hold, by the place they are in."""
     found: dict[int, list[Rule]] = {}
-    for hazard in session.check().hazards:
+    for hazard in check_kernel(session.code, session.overlay).hazards:
         boundary = hazard.boundary
         cluster = session.stack_ledger.find(boundary.address - 1)
         if cluster is not None:
@@ -69,7 +70,7 @@ def export_patches(debugger: Debugger, path: str) -> Exported:
         UsageError: the kernel has no build-id, or the file cannot be written.
     """
     session = debugger.session
-    session.need_image("what was patched")
+    session.patches.need_image("what was patched")
     build_id = session.image.build_id
     if build_id is None:
         raise UsageError("this kernel has no build-id, so nobody could tell whose patches these are")

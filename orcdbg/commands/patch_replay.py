@@ -12,6 +12,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
 from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.formats.elf_writing import CodeStretch, Label, encode_elf
+from orcdbg.patches.audit.core_text import replayed_kernel
 from orcdbg.target.session import Session
 
 
@@ -48,7 +49,7 @@ def replay_text(debugger: Debugger, arguments: argparse.Namespace) -> Replay:
     """Writes the replayed text and its symbols."""
     session = debugger.session
     refuse_inputs(arguments.output, session.files)  # before the work, which takes its time
-    replayed = session.replayed()
+    replayed = replayed_kernel(session.patches)
     text = replayed.text
     labels = _labels(session, text.address, text.end)
     data = encode_elf([CodeStretch(".text", text.address, bytes(text.data))], labels)

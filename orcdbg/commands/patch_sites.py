@@ -64,7 +64,7 @@ def _state(debugger: Debugger, site: PatchSite) -> SiteState:
 def sites_at(debugger: Debugger, arguments: argparse.Namespace) -> Sites:
     """Every pass that wrote at an address, in the order in which the kernel ran them."""
     session, address = debugger.session, debugger.address(arguments.where)
-    session.need_patches()
+    session.patches.need_listed()
     cluster = session.ledger.find(address)
     if cluster is None:
         moved = list(_relocations(session, address, address + _size_at(session, address)))
@@ -96,7 +96,7 @@ def _relocations(session: Session, start: int, end: int) -> Iterator[PatchSite]:
 def list_sites(debugger: Debugger, arguments: argparse.Namespace) -> Sites:
     """The sites that the image's tables and the kernel's state record."""
     session = debugger.session
-    session.need_patches()
+    session.patches.need_listed()
     known = session.ledger.mechanisms
     if arguments.mechanism not in (None, *known):
         raise NotFound("mechanism", arguments.mechanism, "this kernel's are " + ", ".join(known))

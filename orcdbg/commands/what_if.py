@@ -88,7 +88,7 @@ def compare(emulation: Emulation, debugger: Debugger, text: str, site: str | Non
     session, cluster = debugger.session, _site(emulation, debugger, site)
     size = cluster.end - cluster.address
     ran = session.text.read(cluster.address, size)
-    known = alternatives(session.passes, session.built, cluster.address, size)
+    known = alternatives(session.patches.passes, session.built, cluster.address, size)
     patched, other = version("patched", cluster.address, ran), choose(text, ran, cluster.address, known)
     runs = [_run_to_end(with_version(emulation, one), one, cluster.end) for one in (patched, other)]
     first, second = (run.registers for run in runs)

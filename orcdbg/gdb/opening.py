@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from orcdbg.gdb.endpoint import parse_endpoint
 from orcdbg.gdb.guest import Guest
 from orcdbg.image.vmlinux import open_image
-from orcdbg.target.session import MakePasses, Session
+from orcdbg.patches.kernel_patches import MakePasses
+from orcdbg.target.session import Session
 
 
 def open_guest(

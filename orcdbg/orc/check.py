@@ -8,7 +8,9 @@ from dataclasses import dataclass
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 from orcdbg.x86.stack_effects import stack_boundaries
@@ -61,6 +63,23 @@ class CheckReport:
                 self.boundaries += 1
                 if not found.agrees:
                     self.hazards.append(Hazard(found, cluster.covering(found.address)))
+
+
+def check_kernel(code: KernelCode, overlay: OrcOverlay) -> CheckReport:
+    """Compares, at every boundary inside patched sites, the kernel's rows with the instructions; modules too.
+
+    Raises:
+        NotFound: there is no image, so nobody knows which places were patched.
+    """
+    patches = code.patches
+    patches.need_image("which places were patched")
+    report = CheckReport([])
+    start, end = patches.build.text
+    core = (one for one in patches.stack_ledger.clusters() if start <= one.address < end and one.sites)
+    report.look_at(core, code.text, overlay.stated)
+    for module in code.names.modules:
+        report.look_at(patches.module_sites.of(module), code.text, overlay.stated)
+    return report
 
 
 def compare(text: bytes, address: int, stated: Stated) -> Iterator[Boundary]:

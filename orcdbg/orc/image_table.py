@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
@@ -51,6 +53,36 @@ def image_table(image: Image, layout: OrcLayout, slide: int) -> OrcTable:
         raise UnsupportedFormat(image.path, "no ORC tables (.orc_unwind_ip)")
     data, addresses = image.section_data(".orc_unwind"), image.section_data(".orc_unwind_ip")
     return OrcTable("vmlinux", addresses, ips.address + slide, data, rows.address + slide, layout)
+
+
+class ImageOrc:
+    """An image's ORC table, read on first use.
+
+    Args:
+        image: the vmlinux.
+        types: its structures, which may tell the layout.
+        slide: run-time minus link addresses.
+        warnings: is told of a layout that is not known for certain.
+    """
+
+    def __init__(self, image: Image, types: StructIndex, slide: int, warnings: list[str]) -> None:
+        self._image = image
+        self._types = types
+        self._slide = slide
+        self._warnings = warnings
+
+    @functools.cached_property
+    def choice(self) -> LayoutChoice:
+        """The layout, and what decided it; raises what `image_layout` does."""
+        choice = image_layout(self._image, self._types)
+        if choice.warning:
+            self._warnings.append(choice.warning)
+        return choice
+
+    @functools.cached_property
+    def table(self) -> OrcTable:
+        """The rows, at run-time addresses; raises what `choice` and `image_table` do."""
+        return image_table(self._image, self.choice.layout, self._slide)
 
 
 def sp_indirect_adds_last(linux: Linux) -> bool:

@@ -286,10 +286,7 @@ def state_passes(build: Build) -> list[PatchPass]:
     """Text that follows variables at any time: constants, static branches and calls, tracing, probes."""
     image, linux = build.image, build.linux
     passes = as_far_as_they_came(constant_passes(image, linux), linux)
-    labels, at = build.table("__start___jump_table", "__stop___jump_table")
-    if labels:
-        passes.append(JumpLabelsPass(labels, at, image, linux, build.nops))
-    passes += [*_static_call_sites(build)]
+    passes += [*lasting_passes(build), *_static_call_sites(build)]
     if build.linux.symbols.find("__start_static_call_sites") is not None:
         passes.append(StaticCallTrampolines(image, _static_calls(build), build.static_calls))
     passes += [
@@ -299,9 +296,10 @@ def state_passes(build: Build) -> list[PatchPass]:
     return passes + probe_passes(build.probes)
 
 
-def lasting_passes(build: Build) -> list[PatchPass]:
+def lasting_passes(build: Build) -> list[JumpLabelsPass]:
     """The passes whose tables the kernel keeps and whose places need no text as built: static branches."""
-    return [one for one in state_passes(build) if isinstance(one, JumpLabelsPass)]
+    labels, at = build.table("__start___jump_table", "__stop___jump_table")
+    return [JumpLabelsPass(labels, at, build.image, build.linux, build.nops)] if labels else []
 
 
 def all_passes(build: Build) -> list[PatchPass]:

@@ -12,6 +12,7 @@ from orcdbg.base.sizes import PAGE
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
+from orcdbg.patches.kernel_patches import MakePasses
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.pagetables import KernelMemory
@@ -19,7 +20,7 @@ from orcdbg.snapshot.placement import find_kernel
 from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
-from orcdbg.target.session import MakePasses, Session
+from orcdbg.target.session import Session
 
 _IMAGES = {FileKind.ELF, FileKind.COMPRESSED}
 RAW_HINT = "a plain image of memory is given with its physical address: ram.img@0x100000"

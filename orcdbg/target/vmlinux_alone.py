@@ -9,16 +9,16 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Names
 from orcdbg.orc.cfa import CfaRule, cfa_rule
-from orcdbg.orc.image_table import image_layout, image_table, sp_indirect_adds_last
+from orcdbg.orc.image_table import sp_indirect_adds_last
 from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable, union_of
-from orcdbg.patches.mechanisms.relocation import BuiltText
 from orcdbg.patches.replay import Build, stack_passes
 from orcdbg.patches.site import WorkingText
-from orcdbg.symbols.btf import Btf, StructIndex
+from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
+from orcdbg.target.built_kernel import BuiltKernel
 
 
 class UnbootedKernel:
@@ -31,11 +31,13 @@ class UnbootedKernel:
     def __init__(self, image: Image) -> None:
         self.image = image
         self.symbols: SymbolTable = vmlinux_symbols(image)
+        self.warnings: list[str] = []
+        self._built = BuiltKernel(image, self.symbols, 0, self.warnings)
 
-    @functools.cached_property
+    @property
     def types(self) -> StructIndex:
         """The kernel's structures."""
-        return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+        return self._built.types
 
     @functools.cached_property
     def linux(self) -> Linux:
@@ -47,15 +49,15 @@ class UnbootedKernel:
         """Names of addresses."""
         return Names(self.linux)
 
-    @functools.cached_property
+    @property
     def layout(self) -> LayoutChoice:
         """The ORC layout, and what decided it."""
-        return image_layout(self.image, self.types)
+        return self._built.orc.choice
 
-    @functools.cached_property
+    @property
     def orc_table(self) -> OrcTable:
         """The image's ORC table."""
-        return image_table(self.image, self.layout.layout, 0)
+        return self._built.orc.table
 
     def stated(self, address: int) -> tuple[OrcEntry | None, CfaRule | None]:
         """The entry for an address, and its rule."""
@@ -65,7 +67,7 @@ class UnbootedKernel:
     @functools.cached_property
     def union(self) -> UnionTable:
         """The rows of all alternatives of each site of core text."""
-        built = BuiltText(self.image, 0)
+        built = self._built.code.built
         build = Build(self.image, self.linux, built, Features(self.linux))
         start, end = self.linux.address("_text"), self.linux.address("_etext")
 

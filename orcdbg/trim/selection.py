@@ -11,6 +11,8 @@ from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget
 from orcdbg.image.vmlinux import KERNEL_BASE
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.check import check_kernel
+from orcdbg.patches.audit.core_text import audit_kernel
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_placement
 from orcdbg.target.session import Session
@@ -146,7 +148,9 @@ def _ask_for_more(session: Session) -> None:
     """Asks what commands may ask that the caller did not, for the sake of what that reads."""
     for module in session.names.modules:
         session.find_orc(module.text[0])
-        session.module_sites.of(module)
+        session.patches.module_sites.of(module)
+
+    _try_asking(lambda: session.patches.passes)
 
     # A trimmed snapshot whose VMCOREINFO somebody strips is to be found by the registers as the whole one was.
     without_notes = replace(session.snapshot, vmcoreinfo={})
@@ -228,9 +232,9 @@ def _check_text(session: Session, recorder: Recorder, is_audit: bool) -> None:
     start, end = session.build.text
     physical = start - KERNEL_BASE + session.placement.phys_base
     with recorder.ignoring(physical, physical + end - start):
-        _try_asking(session.check)
+        _try_asking(lambda: check_kernel(session.code, session.overlay))
         if is_audit:
-            _try_asking(session.audit)
+            _try_asking(lambda: audit_kernel(session.patches))
 
 
 def _text_ranges(session: Session) -> Iterator[Range]:

@@ -257,13 +257,6 @@ class RegisterHoldsNoReturn(Reason):
 
 
 @dataclass(frozen=True, slots=True)
-class ReturnAddressReplaced(Reason):
-    """A trampoline stands in for the return address, and nothing is known of who keeps the true one."""
-
-    slot: int
-
-
-@dataclass(frozen=True, slots=True)
 class TrueReturnLost(Reason):
     """A named trampoline stands in for the return address, and the true one is not found, `why`."""
 

@@ -18,11 +18,12 @@ from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.effective import Source
+from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, RegisterValue
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.reasons import MaybeOfEarlierCall, ReachedThroughGuess, ResumedByGuess, TextOnStack
 from orcdbg.unwind.saved_registers import implausible, is_user, saved_registers
-from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd
+from orcdbg.unwind.walker import State, Walk, WalkEnd
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 MAX_LINES = 24  # guessed frames that are no part of a chain
@@ -56,16 +57,14 @@ class Scan:
     """Looks for the rest of one walk.
 
     Args:
-        terrain: the kernel.
+        code: the kernel.
         calls: what is known of its calls.
         stacks: those that the walk may touch.
         walk_on: walks from a state, and judges what it found.
     """
 
-    def __init__(
-        self, terrain: Terrain, calls: Calls, stacks: Sequence[Stack], walk_on: Callable[[State], Walk]
-    ) -> None:
-        self._terrain = terrain
+    def __init__(self, code: Code, calls: Calls, stacks: Sequence[Stack], walk_on: Callable[[State], Walk]) -> None:
+        self._code = code
         self._calls = calls
         self._stacks = stacks
         self._walk_on = walk_on
@@ -76,7 +75,7 @@ class Scan:
         lines, attempts, position = 0, 0, sp
         while (stack := self._stack_of(position)) is not None:
             chain: Walk | None = None
-            for at, word in Words(self._terrain.memory, position, stack.end):
+            for at, word in Words(self._code.memory, position, stack.end):
                 state = self._candidate(at, word, stack)
                 if state is None:
                     continue
@@ -99,13 +98,13 @@ class Scan:
 
     def locate(self, address: int) -> Location | None:
         """The symbol that holds an address."""
-        return self._terrain.locate(address)
+        return self._code.locate(address)
 
     def text(self, stack: Stack, begin: int) -> Iterator[Frame]:
         """Every address of text on a stack from `begin` up, as a guess."""
         index = 0
-        for at, word in Words(self._terrain.memory, max(begin, stack.begin), stack.end):
-            if word >> 63 and (self._terrain.is_text(word) or self._terrain.is_text(word - 1)):
+        for at, word in Words(self._code.memory, max(begin, stack.begin), stack.end):
+            if word >> 63 and (self._code.is_text(word) or self._code.is_text(word - 1)):
                 is_return = self.is_return(word)
                 yield self.line(at, word, index, TextOnStack(is_return), not is_return)
                 index += 1
@@ -120,7 +119,7 @@ class Scan:
             stack=StackKind.UNKNOWN if stack is None else stack.kind,
             ip=word,
             exact=exact,
-            location=self._terrain.locate(word if exact else word - 1),
+            location=self._code.locate(word if exact else word - 1),
             registers=registers,
             came_from=at,
             source=Source.SCAN,
@@ -140,7 +139,7 @@ class Scan:
 
     def is_return(self, word: int) -> bool:
         """True for an address of text behind a call."""
-        if not word >> 63 or not self._terrain.is_text(word - 1) or self._terrain.follows_call(word) is not True:
+        if not word >> 63 or not self._code.is_text(word - 1) or self._code.follows_call(word) is not True:
             return False
         return self._calls.ends_call(word) is not False
 
@@ -149,7 +148,7 @@ class Scan:
         if not stack.holds(at, PT_REGS_SIZE):
             return None
         try:
-            data = self._terrain.memory.read(at, PT_REGS_SIZE)
+            data = self._code.memory.read(at, PT_REGS_SIZE)
         except MemoryFault:
             return None
         registers = saved_registers(data, PT_REGS, f"pt_regs {at:#x}")
@@ -159,7 +158,7 @@ class Scan:
         if is_user(registers):
             at_top = stack.kind is StackKind.TASK and stack.end - at - PT_REGS_SIZE in (0, 16) and not ip >> 47
             return State(ip, True, registers, FrameKind.INTERRUPT, at + PT_REGS["rip"]) if at_top else None
-        if not self._terrain.is_text(ip) or self._calls.is_boundary(ip) is False:
+        if not self._code.is_text(ip) or self._calls.is_boundary(ip) is False:
             return None
         return State(ip, True, registers, FrameKind.INTERRUPT, at + PT_REGS["rip"])
 

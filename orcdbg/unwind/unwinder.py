@@ -11,14 +11,11 @@ from orcdbg.base.reading import read_memory_pieces
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
-from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, StackKind, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import MAX_TASKS, Task, all_task_addresses
-from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
 from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
-from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.reasons import (
     CpuNotSaved,
     NotBehindSwitch,
@@ -53,15 +50,18 @@ _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
 
 
 class Unwinder:
-    """Walks tasks of one snapshot."""
+    """Walks tasks of one snapshot.
 
-    def __init__(
-        self, linux: Linux, terrain: Terrain, cpus: Sequence[CpuState], trampolines: ReturnTrampolines
-    ) -> None:
-        self._linux = linux
-        self._terrain = terrain
+    Args:
+        terrain: the kernel.
+        cpus: the recorded CPUs that run it.
+    """
+
+    def __init__(self, terrain: Terrain, cpus: Sequence[CpuState]) -> None:
+        self.terrain = terrain
+        self._code = terrain.code
+        self._linux = terrain.code.linux
         self._cpus = cpus
-        self._trampolines = trampolines
 
     @functools.cached_property
     def running(self) -> dict[int, tuple[int, CpuState | None]]:
@@ -103,7 +103,7 @@ class Unwinder:
 
     @functools.cached_property
     def _lockstep(self) -> Lockstep:
-        return Lockstep(self._terrain, *inactive_frame(self._linux), self._is_plain_start)
+        return Lockstep(self.terrain, *inactive_frame(self._linux), self._is_plain_start)
 
     def _is_plain_start(self, ip: int) -> bool:
         return (
@@ -150,31 +150,25 @@ class Unwinder:
 
     def _judged(self, task: Task, stacks: Sequence[Stack], start: State, most: int = MAX_FRAMES) -> Walk:
         """A walk whose frames were held against each other."""
-        returns = TrueReturns(self._linux, self._trampolines, task.address)
-        walk = Walker(self._terrain, stacks, task.pid == 0, returns).walk(start, most)
+        returns = TrueReturns(self._linux, self.terrain.overlay.returns, task.address)
+        walk = Walker(self.terrain, stacks, returns, task.pid == 0).walk(start, most)
         if len(walk.frames) < most:
             add_user(self._linux, walk, stacks)
-        if self._terrain.evidence is not None:
-            broke_off = walk.end is WalkEnd.STOPPED and not walk.is_missing and len(walk.frames) < most
-            walk.frames = self._terrain.evidence.judge(walk.frames, stacks, broke_off)
+        broke_off = walk.end is WalkEnd.STOPPED and not walk.is_missing and len(walk.frames) < most
+        walk.frames = self.terrain.evidence.judge(walk.frames, stacks, broke_off)
         return walk
 
     def _beyond(self, task: Task, stacks: Sequence[Stack], sp: int, index: int) -> list[Frame]:
         """Guessed frames above the place where a walk stopped."""
-        if self._terrain.evidence is None:
-            return []
         return self.scan_of(stacks, task).above(sp, index)
 
     def scan_of(self, stacks: Sequence[Stack], task: Task | None = None) -> Scan:
         """What looks over these stacks, and walks on for `task` where there is one."""
-        calls = Calls(self._terrain.memory, self._terrain.memory, self._terrain.locate)
-        if self._terrain.evidence is not None:
-            calls = self._terrain.evidence.calls
 
         def walk_on(state: State) -> Walk:
             return Walk() if task is None else self._judged(task, stacks, state)
 
-        return Scan(self._terrain, calls, stacks, walk_on)
+        return Scan(self._code, self.terrain.evidence.calls, stacks, walk_on)
 
     def stacks(self, task: Task) -> list[Stack]:
         """The stacks of a task, and those of its CPU when it is running."""
@@ -214,7 +208,7 @@ class Unwinder:
             return Walk(end_reason=StackPointerElsewhere(stack.begin))
         start = sleeping_start(self._linux, task.address)
         problem = self._start_problem(start)
-        if problem is not None and not self._terrain.is_text(start.ip):
+        if problem is not None and not self._code.is_text(start.ip):
             return Walk(self._beyond(task, [stack], start.registers["rsp"].value, 0), end_reason=problem)
         start.doubt = problem
         return self._walk(task, None, start)
@@ -227,8 +221,8 @@ class Unwinder:
         if start.exact:
             return None
         switch = self._linux.find_address("__switch_to_asm")
-        target = self._terrain.call_target(start.ip) if self._terrain.is_text(start.ip) else None
-        if target is None and self._terrain.follows_call(start.ip) is None and self._terrain.is_text(start.ip):
+        target = self._code.call_target(start.ip) if self._code.is_text(start.ip) else None
+        if target is None and self._code.follows_call(start.ip) is None and self._code.is_text(start.ip):
             return None  # the text is not in the snapshot, and there is nothing to check against
         if switch is None or target == switch:
             return None

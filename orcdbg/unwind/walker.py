@@ -7,14 +7,12 @@ only on a known stack, upwards, to kernel text. Every walk ends with a reason.
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
-from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.cfa import CfaRule, Indirection, bp_rule, sp_rule
 from orcdbg.orc.effective import Derived, Effective, Source, Unknown
@@ -23,6 +21,7 @@ from orcdbg.orc.reasons import ReturnAddressInRegister
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import after_saving
 from orcdbg.orc.rules.generated_code import FRAME_ROW, FRAME_RULE
+from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, Recovered, Registers, RegisterValue
 from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.reasons import (
@@ -40,7 +39,6 @@ from orcdbg.unwind.reasons import (
     ReachedThroughDoubt,
     RegisterHoldsNoReturn,
     RegisterUnknown,
-    ReturnAddressReplaced,
     ReturnNotText,
     ReturnRegisterUnknown,
     RowUndefined,
@@ -80,21 +78,17 @@ REGISTER_OF = {
 
 @dataclass(frozen=True, slots=True)
 class Terrain:
-    """What a walk goes over: memory, rules, names, and which code addresses may be returned to.
+    """What a walk goes over.
 
-    `follows_call` says whether a call ends at an address, `call_target` where a direct one goes; both None where the
-    text is not to be had. `rewritten` are the trampolines whose address in a return slot means that the kernel keeps the
-    true one elsewhere. `evidence` judges walks when they are finished.
+    Attributes:
+        code: the kernel: memory, names, and which code addresses may be returned to.
+        overlay: the rule that holds at each address.
+        evidence: judges walks when they are finished.
     """
 
-    memory: AddressSpace
+    code: Code
     overlay: OrcOverlay
-    locate: Callable[[int], Location | None]
-    is_text: Callable[[int], bool]
-    follows_call: Callable[[int], bool | None]
-    call_target: Callable[[int], int | None]
-    rewritten: Collection[int]
-    evidence: Evidence | None = None
+    evidence: Evidence
 
 
 @dataclass(slots=True)
@@ -155,17 +149,16 @@ class Walker:
     Args:
         terrain: the kernel.
         stacks: the stacks the walk may touch, the task's own first.
-        is_idle: True for a swapper task, whose first frame is start-up code.
         returns: where the kernel keeps return addresses of this task that it replaced.
+        is_idle: True for a swapper task, whose first frame is start-up code.
     """
 
-    def __init__(
-        self, terrain: Terrain, stacks: Sequence[Stack], is_idle: bool = False, returns: TrueReturns | None = None
-    ) -> None:
+    def __init__(self, terrain: Terrain, stacks: Sequence[Stack], returns: TrueReturns, is_idle: bool = False) -> None:
         self._is_idle = is_idle
         self._returns = returns
         self._frames: list[Frame] = []
-        self._terrain = terrain
+        self._code = terrain.code
+        self._overlay = terrain.overlay
         self._stacks = stacks
         self._left: set[tuple[StackKind, int]] = set()
         self._is_nested = False
@@ -199,7 +192,7 @@ class Walker:
             stack=StackKind.UNKNOWN if stack is None else stack.kind,
             ip=state.ip,
             exact=state.exact,
-            location=self._terrain.locate(state.ip if state.exact else state.ip - 1),
+            location=self._code.locate(state.ip if state.exact else state.ip - 1),
             registers=state.registers,
             came_from=state.came_from,
             reliable=state.reliable,
@@ -209,7 +202,7 @@ class Walker:
 
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
         """The caller's state, and the frame completed with how it was found."""
-        effective = self._terrain.overlay.at(frame.ip, frame.exact)
+        effective = self._overlay.at(frame.ip, frame.exact)
 
         has_no_row = isinstance(effective, Unknown) and effective.entry is None
         is_unlisted = has_no_row and self._is_unlisted(frame.ip, frame.exact)
@@ -246,14 +239,14 @@ class Walker:
 
         The kernel's unwinder believes any such ip and goes on by frame pointer (orc_fp_entry), no longer reliable.
         """
-        terrain, inside = self._terrain, ip if exact else ip - 1
-        if inside < _LISTED_ABOVE or terrain.is_text(inside) or terrain.locate(inside) is not None:
+        inside = ip if exact else ip - 1
+        if inside < _LISTED_ABOVE or self._code.is_text(inside) or self._code.locate(inside) is not None:
             return False
         try:
-            terrain.memory.read(inside, 1)
+            self._code.memory.read(inside, 1)
         except MemoryFault:
             return False
-        return exact or terrain.follows_call(ip) is True
+        return exact or self._code.follows_call(ip) is True
 
     def _outermost(self, frame: Frame) -> Frame:
         """Judges a frame whose row says end of stack: it is a first frame only where first frames are.
@@ -288,7 +281,7 @@ class Walker:
             if self._stack_of(address) is None:
                 continue
             value = self._word(address, Sought.RETURN_SLOT)
-            is_call = self._terrain.is_text(value) and self._terrain.follows_call(value) is True
+            is_call = self._code.is_text(value) and self._code.follows_call(value) is True
             compared.append((address, is_call))
         return (SlotsCompared(tuple(compared)),)
 
@@ -307,7 +300,7 @@ class Walker:
         if self._stack_of(address, size) is None:
             raise _Stop(NotOnStacks(wanted, address))
         try:
-            return self._terrain.memory.read(address, size)
+            return self._code.memory.read(address, size)
         except MemoryFault as error:
             raise _Stop(Unreadable(wanted, str(error))) from error
 
@@ -341,7 +334,7 @@ class Walker:
         ip = word if true_return is None else true_return.ip
         ip_source = f"return slot {slot:#x} of frame #{frame.index}" if true_return is None else true_return.source
 
-        is_unlisted = not self._terrain.is_text(ip) and not self._terrain.is_text(ip - 1)
+        is_unlisted = not self._code.is_text(ip) and not self._code.is_text(ip - 1)
         if is_unlisted and not self._is_unlisted(ip, exact=False):
             raise _Stop(ReturnNotText(slot, ip))
 
@@ -364,18 +357,16 @@ class Walker:
 
     def _true_return(self, slot: int, word: int) -> TrueReturn | None:
         """What a tracer's trampoline in a return slot stands for; None where the slot has the true address itself."""
-        answer = None if self._returns is None else self._returns.of(self._frames, slot, word)
+        answer = self._returns.of(self._frames, slot, word)
         if isinstance(answer, Reason):
             raise _Stop(answer)
-        if answer is None and word in self._terrain.rewritten:
-            raise _Stop(ReturnAddressReplaced(slot))
         return answer
 
     def _doubt_of_return(
         self, frame: Frame, ip: int, is_unlisted: bool, true_return: TrueReturn | None
     ) -> Reason | None:
         """What speaks against a caller, the strongest first."""
-        if self._terrain.follows_call(ip) is False:
+        if self._code.follows_call(ip) is False:
             return NoCallBefore(ip)
         if not frame.is_trusted:
             return ReachedThroughDoubt(frame.index)
@@ -390,7 +381,7 @@ class Walker:
         if held is None:
             raise _Stop(ReturnRegisterUnknown(name))
 
-        callee = self._terrain.overlay.saving.called_before(held.value)
+        callee = self._overlay.saving.called_before(held.value)
         if callee is None or frame.location is None or callee.start != frame.location.start:
             raise _Stop(RegisterHoldsNoReturn(name, held.value))
         self._check_progress(frame.sp, cfa, cfa - 8, may_stay=True)
@@ -433,7 +424,7 @@ class Walker:
         if not is_user(registers):
             if not has_users_sp:
                 self._check_switch(registers["rsp"].value, slot)
-            if ip and not self._terrain.is_text(ip) and not self._is_unlisted(ip, row.signal):
+            if ip and not self._code.is_text(ip) and not self._is_unlisted(ip, row.signal):
                 raise _Stop(InterruptedNotText(slot, ip))
 
         return State(
@@ -450,13 +441,13 @@ class Walker:
 
     def _has_saved(self, frame: Frame, return_address: int) -> bool:
         """Whether the caller called error_entry or its like, which has saved all registers by now."""
-        saving = self._terrain.overlay.saving
+        saving = self._overlay.saving
         is_called = saving.called_before(return_address) is not None
         return is_called and not (frame.exact and saving.is_early(frame.ip))
 
     def _kept_while_saving(self, frame: Frame, cfa: int, return_address: int, state: State) -> Registers | None:
         """The caller's registers while error_entry or its like is saving them: from the stack, or still in place."""
-        saving = self._terrain.overlay.saving
+        saving = self._overlay.saving
         is_saving = frame.exact and saving.is_early(frame.ip) and saving.called_before(return_address) is not None
         if not is_saving:
             return None
@@ -470,7 +461,7 @@ class Walker:
 
     def _has_users_sp(self, registers: Registers) -> bool:
         """Whether kernel code runs with a stack pointer that is none: the walk goes no further from there."""
-        place = self._terrain.locate(registers["rip"].value)
+        place = self._code.locate(registers["rip"].value)
         return place is not None and place.symbol in USERS_SP and not self._stack_of_pointer(registers["rsp"].value)
 
     def _rbp_of_caller(self, frame: Frame, cfa: int, row: OrcRow, own: RegisterValue | None) -> RegisterValue | None:

@@ -146,9 +146,6 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.RegisterHoldsNoReturn: (
         "{r.register}, {r.value:#x}, should hold the address behind a call of this function"
     ),
-    unwind.ReturnAddressReplaced: (
-        "the return address in {r.slot:#x} was replaced by a trampoline; the true one is kept elsewhere"
-    ),
     unwind.TrueReturnLost: lambda r: (
         f"the return address in {r.slot:#x} was replaced by {r.trampoline}, and {words(r.why)}"
     ),

@@ -22,7 +22,7 @@ LONGEST = 15
 """Bytes of the longest instruction (Intel SDM volume 2, 2.3.11)."""
 
 
-class Text:
+class DecodedText:
     """Instructions of one stretch of text, each decoded once.
 
     Args:

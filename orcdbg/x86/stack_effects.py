@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.follow import DecodedText, follow
 from orcdbg.x86.instructions import Instruction
 
 _WORD = 8
@@ -42,7 +42,7 @@ class _Depth(NamedTuple):
 class _DepthFlow:
     """Follows the stack's depth through a site."""
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: DecodedText) -> None:
         self._text = text
 
     def is_call_inside(self, insn: Instruction) -> bool:
@@ -81,7 +81,7 @@ class _DepthFlow:
 
 def stack_boundaries(text: bytes, address: int) -> dict[int, Boundary]:
     """The boundaries inside `text`, which lies at `address`, by address; its end counts, its start is depth 0."""
-    site = Text(text, address)
+    site = DecodedText(text, address)
     flow = _DepthFlow(site)
     # A boundary can learn one thing: that its depth is in dispute.
     budget = 2 * (len(text) + 1)
@@ -104,7 +104,7 @@ def stack_boundaries(text: bytes, address: int) -> dict[int, Boundary]:
 
 def call_before(text: bytes, address: int, return_address: int) -> Boundary | None:
     """The boundary at the call in `text` that returns to `return_address`; None where no reachable call does."""
-    site = Text(text, address)
+    site = DecodedText(text, address)
     for boundary in stack_boundaries(text, address).values():
         insn = site.instruction(boundary.address)
         if insn is not None and insn.is_call and insn.end == return_address:

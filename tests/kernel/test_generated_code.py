@@ -7,6 +7,7 @@ from orcdbg.cli.main import sample_files
 from orcdbg.kernel.generated_code import MAX_SIZE, CodeKind, MadeCode, MadeCodes
 from orcdbg.kernel.linux import Linux
 from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.target.session import Session
 from tests.build.kernel import U8, U32, U64, Structure, made_linux
 from tests.build.memory import SparseMemory
 
@@ -156,8 +157,9 @@ class Running(KernelMemory):
 
 def test_what_a_guest_made_since_the_last_stop_is_seen_at_the_next() -> None:
     """A trampoline that appears, and one that is gone again: names, rules, what counts as text."""
-    session = orcdbg.open(*sample_files())
-    memory = session.memory = Running(session.memory)
+    sample = orcdbg.open(*sample_files())
+    memory = Running(sample.memory)
+    session = Session(sample.image, sample.snapshot, mapped=(sample.placement, memory))
     operations, code, name = session.linux.address("ftrace_ops_list"), 0xFFFFFFFFA0000000, "ftrace_trampoline"
     end, types = session.linux.address("ftrace_list_end"), session.types
     new = {"next": end, "flags": 1 << 11, "trampoline": code, "trampoline_size": 80}
@@ -169,4 +171,4 @@ def test_what_a_guest_made_since_the_last_stop_is_seen_at_the_next() -> None:
         assert session.names.describe(code + 8) == (f"{name}+0x8/0x50 [__builtin__ftrace]" if is_there else None)
         assert session.is_text(code + 8) is is_there
         assert (session.overlay.at(code, True).rule is not None) is is_there
-        assert (session.terrain.locate(code) is not None) is is_there
+        assert (session.code.locate(code) is not None) is is_there

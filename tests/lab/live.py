@@ -61,7 +61,7 @@ class LiveKernel:
         state = cpu_state(self.stub.read_registers())
         task = current_task(linux, 0)
         assert task is not None
-        unwinder = Unwinder(linux, self.session.terrain, [state], self.session.return_trampolines)
+        unwinder = Unwinder(self.session.kernel.terrain, [state])
         return unwinder.trace(read_task(linux, task))
 
 

@@ -16,7 +16,8 @@ from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.core_text import audit_kernel, replayed_kernel
-from orcdbg.patches.replay import Build, all_passes
+from orcdbg.patches.kernel_patches import KernelPatches
+from orcdbg.patches.replay import Build
 from orcdbg.patches.sweep import UNKNOWN
 from orcdbg.symbols.table import image_symbols
 from orcdbg.target.opening import open_session
@@ -51,7 +52,7 @@ def assert_modules_clean(session: Session, modules: Path) -> None:
 
 def assert_clean(scene: Scene, session: Session) -> None:
     """Nothing is unexplained, nothing contradicts the replay, nothing is left open."""
-    report = session.audit()
+    report = audit_kernel(session.patches)
     wrong = [*report.unexplained_ranges, *report.mismatched_ranges]
     assert [(session.names.describe(one.address), one.mechanism, one.memory.hex()) for one in wrong] == []
     assert report.problems == []
@@ -106,7 +107,7 @@ def test_one_changed_byte_anywhere_in_the_text_is_found(kernel: str, seed: int, 
     for at in Random(f"{kernel} {seed}").sample(range(start, end), 5):
         linux = Linux(Planted(session.memory, at), session.symbols, session.types, session.slide)
         build = Build(session.image, linux, session.built, Features(linux))
-        report = audit_kernel(build, session.built, all_passes(build))
+        report = audit_kernel(KernelPatches(build))
         wrong = [*report.unexplained_ranges, *report.mismatched_ranges]
         # Of an operand that no longer differs by the slide all bytes that were moved are told, in one piece or two.
         assert any(one.address <= at < one.address + len(one.memory) for one in wrong)
@@ -117,7 +118,7 @@ def test_one_changed_byte_anywhere_in_the_text_is_found(kernel: str, seed: int, 
 def test_single_sites_and_the_whole_text_agree(kernel: str, seed: int, open_scene: OpenScene) -> None:
     """All sites of a stretch somewhere in the text."""
     _, session = open_scene(kernel, "idle")
-    text = replayed_kernel(session.build, session.built, session.passes).text
+    text = replayed_kernel(session.patches).text
     start = Random(f"{kernel} {seed}").randrange(text.address, text.end - (1 << 20))
     for cluster in session.ledger.between(start, start + (1 << 14)):
         owners = text.owners[cluster.address - text.address : cluster.end - text.address]
@@ -166,7 +167,7 @@ def test_a_boot_stopped_while_it_patches_contradicts_nothing(kernel: str, seed: 
         assert stub.resume(BOOT_SECONDS)
         guest.qmp("dump-guest-memory", paging=False, protocol=f"file:{core}")
     session = open_session(found.vmlinux, core)
-    report = session.audit()
+    report = audit_kernel(session.patches)
     print(f"{kernel} {chosen.name}: {report.explained} explained, {report.undecided} undecided of {report.differing}")
     assert (report.unexplained, report.mismatched) == (0, 0)
     assert report.explained > 0

@@ -7,7 +7,7 @@ import struct
 import pytest
 
 from orcdbg.image.vmlinux import Image, open_source
-from orcdbg.orc.check import Hazard
+from orcdbg.orc.check import Hazard, check_kernel
 from orcdbg.orc.rows import OrcRegister
 from orcdbg.target.session import Session
 from orcdbg.target.vmlinux_alone import UnbootedKernel
@@ -61,7 +61,7 @@ def is_of_loop(session: Session, hazard: Hazard) -> bool:
 def test_the_hazards_are_the_pairs_and_the_loops(kernel: str, open_scene: OpenScene) -> None:
     """All of them and nothing else; none where one section of the image already holds every alternative's rows."""
     _, session = open_scene(kernel, "idle")
-    report = session.check()
+    report = check_kernel(session.code, session.overlay)
     assert report.unread == 0
     assert report.boundaries > 1000
     loops = {h.boundary.address for h in report.hazards if is_of_loop(session, h)}
@@ -83,7 +83,7 @@ def test_every_hazard_is_confirmed_by_an_emulator(kernel: str, open_scene: OpenS
     """Each distinct text: the bytes pushed when the boundary is reached are the difference of the two rules."""
     _, session = open_scene(kernel, "idle")
     checked: set[tuple[bytes, int]] = set()
-    for hazard in session.check().hazards:
+    for hazard in check_kernel(session.code, session.overlay).hazards:
         text = session.memory.read(hazard.site.address, hazard.site.size)
         offset = hazard.boundary.address - hazard.site.address
         start = session.overlay.stated(hazard.site.address)[1]
@@ -98,7 +98,7 @@ def test_every_hazard_is_confirmed_by_an_emulator(kernel: str, open_scene: OpenS
 def test_a_walk_from_every_hazard_finds_the_true_rule(kernel: str, open_scene: OpenScene) -> None:
     """The overlay that walks use gives what the check derived."""
     _, session = open_scene(kernel, "idle")
-    for hazard in session.check().hazards:
+    for hazard in check_kernel(session.code, session.overlay).hazards:
         effective = session.overlay.at(hazard.boundary.address, True)
         assert effective.rule == hazard.boundary.true
         assert effective.doubt is None

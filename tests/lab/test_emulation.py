@@ -86,7 +86,7 @@ class Emulated:
         self._pages = PageSource(session.memory, session.memory, session.is_text, lambda at: at)
         self.machine = Emulator(self._pages.page, session.is_text, same(registers), registers["gs_base"])
         memory = self.machine.memory
-        self._unwinder: Unwinder = session.unwinder_over(memory, session.terrain_over(memory))
+        self._unwinder: Unwinder = session.kernel.unwinder_over(memory)
 
     def trace(self) -> StackTrace:
         """The stack of the emulated CPU."""

@@ -12,7 +12,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.patches.audit.account import MemoryText
-from orcdbg.patches.audit.core_text import relocations_by_difference, text_as_built
+from orcdbg.patches.audit.core_text import audit_kernel, relocations_by_difference, text_as_built
 from orcdbg.patches.mechanisms.relocation import BuiltText
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.target.opening import image_in_memory, open_session
@@ -64,9 +64,9 @@ def test_stacks_are_the_same_from_the_snapshot_alone(kernel: str, name: str, ope
 def test_the_audit_by_vmlinuz_is_the_one_by_vmlinux(kernel: str, name: str, open_scene: OpenScene) -> None:
     """Nothing unexplained, nothing mismatched, and each mechanism explains the same bytes; so do both files together."""
     scene, session = open_scene(kernel, name)
-    expected = session.audit()
+    expected = audit_kernel(session.patches)
     for files in ((ensure(kernel).vmlinuz,), (scene.vmlinux, ensure(kernel).vmlinuz)):
-        report = open_session(*files, scene.snapshot).audit()
+        report = audit_kernel(open_session(*files, scene.snapshot).patches)
         assert (report.unexplained, report.mismatched, report.problems) == (0, 0, [])
         assert report.differing == report.explained == expected.explained
         moved = {name: one.bytes for name, one in report.mechanisms.items()}
@@ -91,7 +91,7 @@ def test_all_sources_name_the_same_relocated_places(kernel: str, open_scene: Ope
         return
     start, data = text_as_built(session.build)
     memory = MemoryText(session.memory, start, start + len(data))
-    shown = relocations_by_difference(session.build, session.built, session.passes, data, memory)
+    shown = relocations_by_difference(session.build, session.built, session.patches.passes, data, memory)
     low, high = (address - session.slide for address in session.build.text)
     inside = (mine.places >= np.uint64(low)) & (mine.places < np.uint64(high))
     told = dict(zip(shown.places.tolist(), shown.signs.tolist(), strict=True))

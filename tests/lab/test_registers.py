@@ -9,8 +9,9 @@ from random import Random
 
 import pytest
 
-from orcdbg.formats.callframe import Place
+from orcdbg.formats.callframe import Place, Row
 from orcdbg.orc.rows import OrcRegister
+from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind
 from orcdbg.unwind.registers.finder import RegisterFinder
@@ -34,7 +35,7 @@ def compare_rows(session: Session, ip: int) -> Counter[str]:
     """How the two accounts of one instruction agree, register by register."""
     table = session.debug.call_frames
     assert table is not None
-    theirs, mine = table.row(ip - session.slide), session.function_saves.row(ip, True)
+    theirs, mine = table.row(ip - session.slide), session.kernel.function_saves.row(ip, True)
     _, rule = session.overlay.stated(ip)
     found: Counter[str] = Counter()
     if theirs is None or theirs.cfa is None or rule is None or mine is None:
@@ -109,6 +110,19 @@ def wrong_values(
     return [*wrong, *(f"known: {name}" for name in shown)]
 
 
+class _WithoutCallFrames(KernelCode):
+    """Code of an image that was built without `.debug_frame`."""
+
+    def call_frame(self, address: int) -> Row | None:
+        """There is none."""
+        return None
+
+
+def without_call_frames(code: KernelCode) -> KernelCode:
+    """The same code, as far as its instructions tell."""
+    return _WithoutCallFrames(code.image, code.linux, code.names, code.patches)
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @on_a_living_guest
 def test_registers_of_callers_are_those_they_had_at_the_call(kernel: str, seed: int, tmp_path: Path) -> None:
@@ -120,7 +134,7 @@ def test_registers_of_callers_are_those_they_had_at_the_call(kernel: str, seed: 
         session = live.session
         finders = {
             ".debug_frame": session.register_finder,
-            "instructions": RegisterFinder(session.memory, None, session.function_saves.row),
+            "instructions": RegisterFinder(without_call_frames(session.code), session.kernel.function_saves),
         }
         for _ in stops_at_entries(live, random):
             counts["functions"] += 1

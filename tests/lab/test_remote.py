@@ -15,6 +15,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.guest import Guest as LiveGuest
 from orcdbg.gdb.opening import open_guest
 from orcdbg.gdb.stops import StopReason
+from orcdbg.patches.audit.core_text import audit_kernel
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, StackTrace
@@ -53,7 +54,7 @@ def assert_same(live: Session, dump: Session) -> None:
     assert {t.address: said(live.unwinder.trace(t)) for t in live.tasks} == {
         t.address: said(dump.unwinder.trace(t)) for t in dump.tasks
     }
-    one, other = live.audit(), dump.audit()
+    one, other = audit_kernel(live.patches), audit_kernel(dump.patches)
     assert (one.unexplained, one.mismatched, one.missing_pages) == (0, 0, 0)
     assert (one.differing, one.explained, one.mechanisms) == (other.differing, other.explained, other.mechanisms)
 

@@ -68,7 +68,7 @@ def check_against_guest(session: Session, console: str) -> int:
     before, *rounds = scripts.parse_rounds(console)
     still, _ = scripts.still_and_moved(rounds, scripts.stays_while_idle)
     chains, recovered = known_chains(before), 0
-    lost = [session.names.describe(start, False) for start in session.return_trampolines.by_start]
+    lost = [session.names.describe(start, False) for start in session.overlay.returns.by_start]
     tasks = blocked_tasks(session, {tid: list(trace.frames) for tid, trace in still.items()})
     assert len(tasks) > 40
     for task in tasks:
@@ -89,7 +89,7 @@ def check_against_guest(session: Session, console: str) -> int:
 
 def check_marks(session: Session, trace: StackTrace) -> None:
     """Every frame is sure; those and only those are marked whose return address was replaced, by a trampoline with a name."""
-    trampolines = session.return_trampolines.by_start
+    trampolines = session.overlay.returns.by_start
     assert trace.end in (End.USER, End.KTHREAD, End.IDLE), (trace, trace.end_reason)
     for frame in trace.frames:
         assert frame.mark == (Mark.AS_BUILT if frame.recovered is None else Mark.CHANGED), (trace.pid, frame)
@@ -169,7 +169,7 @@ def check_classic_filter(live: LiveKernel) -> None:
 def is_interesting(live: LiveKernel, ip: int, entry: int) -> bool:
     """True in the function itself, in return trampolines, and in code that the kernel made."""
     session = live.session
-    if session.return_trampolines.at(ip) is not None or not session.is_image_text(ip):
+    if session.overlay.returns.at(ip) is not None or not session.is_image_text(ip):
         return True
     place = session.names.at(ip)
     return place is not None and (place.start == entry or place.symbol.startswith("ftrace_"))

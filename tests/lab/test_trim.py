@@ -8,6 +8,7 @@ import pytest
 
 import orcdbg
 from orcdbg.cli.main import run
+from orcdbg.patches.audit.core_text import audit_kernel
 from orcdbg.target.session import Session
 from orcdbg.trim.essential_memory import module_ranges
 from orcdbg.unwind.frame import StackTrace
@@ -73,8 +74,8 @@ def test_a_trimmed_snapshot_is_walked_alike(kernel: str, open_scene: OpenScene, 
 def test_patched_text_is_accounted_for_where_it_was_kept(kernel: str, open_scene: OpenScene, tmp_path: Path) -> None:
     """--text keeps the text and all state that decides what it must be."""
     scene, session = open_scene(kernel, "nmi")
-    report = orcdbg.open(scene.vmlinux, trimmed(session, tmp_path / "small", "--text")).audit()
-    whole = session.audit()
+    report = audit_kernel(orcdbg.open(scene.vmlinux, trimmed(session, tmp_path / "small", "--text")).patches)
+    whole = audit_kernel(session.patches)
     assert (report.differing, report.unexplained, report.mismatched) == (whole.differing, 0, 0)
     assert report.missing_pages == 0
 

@@ -19,6 +19,7 @@ from orcdbg.orc.rows import FUNCTION_ENTRY
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
+from tests.build.code import MadeKernelCode, MadeRows
 from tests.build.memory import SparseMemory
 
 SITE = 0xFFFF_FFFF_8100_0010
@@ -49,13 +50,12 @@ def overlay(
     site = PatchSite("test", SITE, len(IMAGE), "x", IMAGE, expected, "a test", 0)
     cluster = Cluster(SITE, IMAGE, expected, (site,))
     place = Location(symbol, SITE, len(IMAGE), None, True)
-    return OrcOverlay(
-        lambda address: entry,
-        lambda address: cluster if SITE <= address < cluster.end else None,
+    code = MadeKernelCode(
         memory,
-        True,
         lambda address: place,
+        find_cluster=lambda address: cluster if SITE <= address < cluster.end else None,
     )
+    return OrcOverlay(code, MadeRows(lambda address: entry))
 
 
 @pytest.mark.parametrize("source", sources(), ids=lambda source: source.__name__)

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import Mismatch, NotInSnapshot, OrcdbgError, UnsupportedFormat
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.patch_export import Exported, export_patches
+from orcdbg.orc.check import check_kernel
 from orcdbg.patches.journal import (
     MAX_LINE,
     Journal,
@@ -191,8 +192,16 @@ def test_text_that_memory_lacks_comes_from_the_journal() -> None:
                 return b"\xee" * size
             raise NotInSnapshot("made", address, size)
 
-    ledger = JournalLedger(PLACES)
-    text = PatchedText(Nothing(), (ledger, ledger), Nothing(), lambda address: True)
+    class Recorded:
+        """The places, which are all there is."""
+
+        ledger = stack_ledger = JournalLedger(PLACES)
+
+        def holds(self, address: int) -> bool:
+            """All is code."""
+            return True
+
+    text = PatchedText(Nothing(), Recorded(), Nothing(), Recorded())
     assert text.read_from(0x1001, 3) == (b"\x90" * 3, TextSource.REPLAY)
     assert text.read_from(0x1004, 2) == (b"\xcc\xc3", TextSource.REPLAY)
     assert text.read_from(0x2000, 7) == (b"\xee" * 7, TextSource.MEMORY)
@@ -225,7 +234,7 @@ def test_a_real_kernels_patches_come_back(sample: Session, journal_file: Path) -
         assert [replace(one, expected=None) for one in found] == [replace(one, expected=None) for one in expected]
         assert all(a.expected == b.expected for a, b in zip(found, expected, strict=True) if b.expected is not None)
     rows = [row for one in json.loads(journal_file.read_bytes())["stack"] for row in one["rows"]]
-    hazards = [one.boundary for one in sample.check().hazards]
+    hazards = [one.boundary for one in check_kernel(sample.code, sample.overlay).hazards]
     assert {(row["address"], row["stated_rule"], row["true_rule"]) for row in rows} == {
         (f"{one.address:#x}", str(one.stated), str(one.true)) for one in hazards
     }

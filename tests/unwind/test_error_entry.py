@@ -40,7 +40,7 @@ class InErrorEntry(World):
             }
         )
         self.late = late
-        self.saving = [ENTRY]
+        self.symbols["error_entry"] = ENTRY
         self.memory.put(TEXT + 3, b"\xe8" + (ENTRY - BACK).to_bytes(4, "little"))
         self.memory.put(ENTRY, code.ljust(3 * FUNCTION, b"\x90"))
         iret = (TEXT + 2 * FUNCTION + 4, 0x10, 0x202, TASK, 0x18)

@@ -7,8 +7,7 @@ import pytest
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.unwind.frame import Mark
-from orcdbg.unwind.judge.calls import Calls
-from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
+from orcdbg.unwind.judge.evidence import is_nested_nmi
 from orcdbg.unwind.reasons import InterruptedPointerNotUp, Overflowed
 from orcdbg.unwind.walker import Walk, WalkEnd
 from orcdbg.views.reasons import words
@@ -82,7 +81,7 @@ def test_a_stack_pointer_in_the_guard_page_is_said_to_be() -> None:
         saved = (TEXT + FUNCTION + 4, 0x10, 0x202, sp, 0x18)
         world.words |= {NMI_TOP - 40 + 8 * number: word for number, word in enumerate(saved)}
         found = world.walk(TEXT + 4, NMI_TOP - 40)
-        evidence = Evidence(Calls(world.memory, world.memory, world.locate))
+        evidence = world.terrain().evidence
         frames = evidence.judge(found.frames, (STACK, df), False)
         assert (Overflowed() in frames[1].notes) == is_over
         assert (words(Overflowed()) in reasons(frames[1])) == is_over

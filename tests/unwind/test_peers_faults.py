@@ -41,7 +41,7 @@ def user_task(ground: Ground) -> tuple[Task, StackTrace]:
 def changed(ground: Ground, task: Task, words: dict[int, int]) -> StackTrace:
     """The walk where these words of the stack are others."""
     data = {at + i: value >> 8 * i & 0xFF for at, value in words.items() for i in range(8)}
-    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).unwinder.trace(task)
+    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).trace(task)
 
 
 def test_r1_nothing_follows_the_users_registers(ground: Ground) -> None:

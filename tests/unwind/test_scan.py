@@ -27,7 +27,7 @@ def deepest(ground: Ground) -> tuple[Task, StackTrace]:
 def changed(ground: Ground, task: Task, words: dict[int, int]) -> StackTrace:
     """The walk where these words of the stack are others."""
     data = {at + i: value >> 8 * i & 0xFF for at, value in words.items() for i in range(8)}
-    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).unwinder.trace(task)
+    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).trace(task)
 
 
 def slot(trace: StackTrace, index: int) -> int:
@@ -72,7 +72,7 @@ def test_a_missing_page_leaves_the_frames_before_and_guesses_behind_it(ground: G
     """Nothing is read twice, and nothing raises."""
     task, whole = deepest(ground)
     page = slot(whole, len(whole.frames) - 1) >> 12
-    trace = ground.damaged(DamagedStacks(ground.session.memory, {}, {page})).unwinder.trace(task)
+    trace = ground.damaged(DamagedStacks(ground.session.memory, {}, {page})).trace(task)
     assert (trace.end, "not in the snapshot" in (words_or_none(trace.end_reason) or "")) == (End.STOPPED, True)
 
 

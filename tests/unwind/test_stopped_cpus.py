@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import struct
 from dataclasses import replace
+from typing import cast
 
 import pytest
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.snapshot.machine import CpuState
+from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind, StackTrace
 from orcdbg.views.reasons import words_or_none
@@ -33,12 +35,12 @@ class Overlaid:
 
 def without_notes(sample: Session, **pieces: bytes) -> Session:
     """The sample without register notes, and with these bytes at these symbols' addresses."""
-    session = Session(sample.image, replace(sample.snapshot, cpus=()))
     overlay = SparseMemory()
     for name, data in pieces.items():
         overlay.put(sample.linux.address(name) if not name.startswith("at_") else int(name[3:], 16), data)
-    session.memory = Overlaid(session.memory, overlay)  # type: ignore[assignment]
-    return session
+    snapshot = replace(sample.snapshot, cpus=())
+    memory = cast(KernelMemory, Overlaid(sample.memory, overlay))  # of which walks only read
+    return Session(sample.image, snapshot, mapped=(sample.placement, memory))
 
 
 def nmi_state(sample: Session) -> str:

@@ -9,15 +9,14 @@ import pytest
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.ret_stack import Tracer
 from orcdbg.kernel.stacks import Stack, StackKind
-from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
-from orcdbg.orc.rules.return_trampolines import ReturnTrampolines
 from orcdbg.orc.table import OrcEntry
 from orcdbg.unwind.frame import FrameKind, Mark, Recovered, RegisterValue
 from orcdbg.unwind.reasons import ReturnRegisterUnknown
 from orcdbg.unwind.true_returns import TrueReturns
-from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd, Walker
+from orcdbg.unwind.walker import State, Walk, WalkEnd, Walker
 from orcdbg.views.reasons import words_or_none
+from tests.build.code import SINCE_5_12, MadeKernelCode, MadeRows, made_terrain
 from tests.build.kernel import POINTER, U32, U64, WORD_POINTER, Structure, made_linux
 from tests.build.memory import SparseMemory
 
@@ -52,6 +51,14 @@ AFTER_HANDLER = 9
 RETHOOK_CODE = b"\x68" + RETHOOK.to_bytes(8, "little")[:4] + b"\x55" + call(RETHOOK + 6, HANDLER) + b"\x5d\xc3"
 
 
+class _Code(MadeKernelCode):
+    """Code without a symbol for every place."""
+
+    def is_text(self, address: int) -> bool:
+        """True in the first pages."""
+        return TEXT <= address < TEXT + 0x10000
+
+
 @dataclass
 class Kernel:
     """Three functions with frames of 16 bytes, A's return slot at SP + 8, and what tracers keep of the task."""
@@ -69,20 +76,20 @@ class Kernel:
         """The walk from an interrupted ip."""
         memory = SparseMemory()
         self._put(memory)
-        symbols = {
-            "return_to_handler": (GRAPH, len(GRAPH_CODE)),
-            "arch_rethook_trampoline": (RETHOOK, len(RETHOOK_CODE)),
-            "kretprobe_rethook_handler": (PROBE_HANDLER, 16),
-        } | ({"ftrace_graph_func": (HANDLER, 16)} if self.is_new else {})
-        linux = made_linux(memory, TYPES, symbols)
-        trampolines = ReturnTrampolines(linux, memory)
-        overlay = OrcOverlay(self._find, lambda address: None, memory, True, self._locate, (), trampolines)
-        terrain = Terrain(
-            memory, overlay, self._locate, lambda a: TEXT <= a < TEXT + 0x10000, lambda a: True, lambda a: None, ()
+        symbols = (
+            {
+                "return_to_handler": (GRAPH, len(GRAPH_CODE)),
+                "arch_rethook_trampoline": (RETHOOK, len(RETHOOK_CODE)),
+                "kretprobe_rethook_handler": (PROBE_HANDLER, 16),
+            }
+            | SINCE_5_12
+            | ({"ftrace_graph_func": (HANDLER, 16)} if self.is_new else {})
         )
+        linux = made_linux(memory, TYPES, symbols)
+        terrain = made_terrain(_Code(memory, self._locate, known_linux=linux), MadeRows(self._find))
         values = {"rip": ip, "rsp": sp, **registers}
         start = State(ip, True, {n: RegisterValue(v, "given") for n, v in values.items()}, FrameKind.INTERRUPT, None)
-        return Walker(terrain, [STACK], False, TrueReturns(linux, trampolines, TASK)).walk(start)
+        return Walker(terrain, [STACK], TrueReturns(linux, terrain.overlay.returns, TASK)).walk(start)
 
     def _put(self, memory: SparseMemory) -> None:
         words = [word for ret, slot in self.graph for word in (ret, 0x1111, slot, 3 | 1 << 10)]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -11,16 +13,17 @@ from orcdbg.base.reading import BytesSpace
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.effective import Source, TextFrom
-from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.site import Applied, Spans, WorkingText, make_spans
 from orcdbg.unwind.frame import FrameKind, Mark, RegisterValue
 from orcdbg.unwind.reasons import InterruptedPointerOffStacks, StackEnteredTwice, Unreadable
+from orcdbg.unwind.true_returns import TrueReturns
 from orcdbg.unwind.walker import State, Terrain, Walk, WalkEnd, Walker
 from orcdbg.views.reasons import words, words_or_none
 from orcdbg.x86.registers import PT_REGS
+from tests.build.code import MadeKernelCode, made_terrain, nothing
 from tests.build.memory import SparseMemory
 
 TEXT = 0xFFFFFFFF81000000
@@ -40,7 +43,7 @@ class World:
         self.words: dict[int, int] = {}
         self.stacks = stacks
         self.follows_call: bool | None = True
-        self.saving: list[int] = []
+        self.symbols = {"return_to_handler": TEXT + 0xF000}
         self.ledger = PatchLedger([], BytesSpace(TEXT, bytes(0x10000), lambda a, s: BadAddress("text", a, s)))
 
     def find(self, address: int) -> OrcEntry | None:
@@ -62,17 +65,11 @@ class World:
 
     def terrain(self) -> Terrain:
         """What walks of this world go over."""
-        return Terrain(
-            self.memory,
-            OrcOverlay(
-                self.find, lambda address: self.ledger.find(address), self.memory, True, self.locate, self.saving
-            ),
-            self.locate,
-            lambda address: self.locate(address) is not None,
-            lambda address: self.follows_call,
-            lambda address: None,
-            {TEXT + 0xF000: "a trampoline"},
+        symbols = {name: (address, 16) for name, address in self.symbols.items()}
+        code = MadeKernelCode(
+            self.memory, self.locate, symbols, nothing(), calls=self.follows_call, find_cluster=self.ledger.find
         )
+        return made_terrain(code, self)
 
     def walk(self, ip: int, sp: int, **others: int) -> Walk:
         """The walk from given registers."""
@@ -80,7 +77,12 @@ class World:
             size = (stack.end - stack.begin) // 8
             self.memory.put_words(stack.begin, *(self.words.get(stack.begin + 8 * i, 0) for i in range(size)))
         registers = {name: RegisterValue(value, "given") for name, value in {"rip": ip, "rsp": sp, **others}.items()}
-        return Walker(self.terrain(), self.stacks).walk(State(ip, True, registers, FrameKind.INTERRUPT, None))
+        return self.walker(self.stacks).walk(State(ip, True, registers, FrameKind.INTERRUPT, None))
+
+    def walker(self, stacks: Sequence[Stack]) -> Walker:
+        """What walks over these stacks; the task that they are of has traced nothing."""
+        terrain = self.terrain()
+        return Walker(terrain, stacks, TrueReturns(terrain.code.linux, terrain.overlay.returns, 0))
 
 
 def call(
@@ -275,7 +277,7 @@ def test_a_rewritten_return_address_stops_the_walk_by_name() -> None:
     """The kernel keeps the true one elsewhere; the trampoline's own row would lead astray."""
     world = World({0: call(16), 0xF0: call(8)})
     world.words[TOP - 0x100 + 8] = TEXT + 0xF000
-    assert "replaced by a trampoline" in stopped(world)
+    assert "was replaced by return_to_handler" in stopped(world)
 
 
 @pytest.mark.parametrize(("name", "value"), [("cs", 0x1234), ("rflags", 0), ("rsp", 0x1000)])
@@ -319,19 +321,9 @@ def test_a_stack_page_that_is_missing_keeps_the_frames_before_it() -> None:
     world.walk(TEXT, sp)  # builds the stack's memory
     data = bytes(world.memory.pieces.pop(STACK.begin))
     world.memory.put(STACK.begin, data[:0x1000])
-    terrain_stacks = (STACK,)
-    world.stacks = ()
     registers = {"rip": RegisterValue(TEXT, "given"), "rsp": RegisterValue(sp, "given")}
-    terrain = Terrain(
-        world.memory,
-        OrcOverlay(world.find, world.ledger.find, world.memory, True, world.locate),
-        world.locate,
-        lambda address: True,
-        lambda address: None,
-        lambda address: None,
-        {},
-    )
-    walk = Walker(terrain, terrain_stacks).walk(State(TEXT, True, registers, FrameKind.INTERRUPT, None))
+    world.follows_call = None
+    walk = world.walker((STACK,)).walk(State(TEXT, True, registers, FrameKind.INTERRUPT, None))
     assert len(walk.frames) == 2
     assert walk.end_reason is not None
     assert isinstance(walk.end_reason, Unreadable)
@@ -403,7 +395,7 @@ def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, en
     values = {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 0x202, "rsp": task_sp, "ss": 0x18}
     world.words |= {at + PT_REGS[name]: value for name, value in values.items()} | {task_sp: TEXT + 2 * FUNCTION + 1}
     world.memory.put(TEXT + 0x10, b"\xe8" + (0x100).to_bytes(4, "little") + (b"\x48\x89\xc4" if moves else b"\x90" * 3))
-    world.saving = [TEXT + 0x15 + 0x100]
+    world.symbols["error_entry"] = TEXT + 0x15 + 0x100
     walk = world.walk(TEXT + 0x15, at, rax=at)
     assert walk.end == end
     assert (walk.frames[0].mark == Mark.CHANGED) == moves

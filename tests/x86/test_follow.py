@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from orcdbg.x86.follow import Text, follow, straight
+from orcdbg.x86.follow import DecodedText, follow, straight
 
 BASE = 0xFFFFFFFF81000000
 NOP, RET, JMP_SELF = b"\x90", b"\xc3", b"\xeb\xfe"
@@ -16,7 +16,7 @@ class Colours:
     """Follows a set of words: each boundary adds nothing, and where paths meet only common words stay."""
 
     def __init__(self, code: bytes, refused: frozenset[int] = frozenset()) -> None:
-        self.text = Text(code, BASE)
+        self.text = DecodedText(code, BASE)
         self.refused = refused
         self.visits: list[int] = []
 
@@ -106,7 +106,7 @@ def test_the_way_to_a_boundary_is_the_one_by_which_it_was_first_reached() -> Non
 
 def test_text_has_no_instruction_outside_and_none_that_is_cut_off() -> None:
     """A call of which one byte is missing."""
-    text = Text(NOP + b"\xe8\0\0\0", BASE)
+    text = DecodedText(NOP + b"\xe8\0\0\0", BASE)
     assert text.instruction(BASE - 1) is None
     assert text.instruction(BASE + 1) is None
     assert text.instruction(BASE + 5) is None

@@ -9,12 +9,12 @@ it.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.kernel.names import Location
+from orcdbg.kernel.linux import Linux
 from orcdbg.orc.cfa import sp_rule
 from orcdbg.orc.effective import AsBuilt, Derived, Effective
 from orcdbg.orc.reasons import (
@@ -41,9 +41,9 @@ _WINDOW = 64  # bytes from error_entry on in which both stand
 _MOVE = b"\x48\x89\xc4"  # mov %rax,%rsp
 
 
-def saving_functions(find_address: Callable[[str], int | None]) -> list[int]:
+def saving_functions(linux: Linux) -> list[int]:
     """Where the functions are that save all registers around their own return address."""
-    return [address for name in _NAMES if (address := find_address(name)) is not None]
+    return [address for name in _NAMES if (address := linux.find_address(name)) is not None]
 
 
 class SavingFunctions:
@@ -174,12 +174,10 @@ class CallersOfSavingFunctions:
 
     Args:
         saving: these functions.
-        locate: the symbol that holds an address.
     """
 
-    def __init__(self, saving: SavingFunctions, locate: Callable[[int], Location | None]) -> None:
+    def __init__(self, saving: SavingFunctions) -> None:
         self._saving = saving
-        self._locate = locate
 
     def at(self, lookup: Lookup) -> Effective | None:
         """The caller's place: a register, right below the saved registers, or not known."""
@@ -199,7 +197,7 @@ class CallersOfSavingFunctions:
             return None
 
         # The function's end was not looked for: what is behind it has rules of its own.
-        place = self._locate(address)
+        place = lookup.location
         if place is None or place.start != function.start:
             return None
 

@@ -20,7 +20,8 @@ from orcdbg.orc.cfa import CfaRule, sp_rule
 from orcdbg.orc.effective import AsBuilt, Derived, Effective, Source, Unknown
 from orcdbg.orc.reasons import BehindFtraceCopy, BpfFrame, CopiedCode, KprobeDetour, Original
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
-from orcdbg.orc.rules.source import Lookup, Stated
+from orcdbg.orc.rules.source import Lookup, Rules, StatedRows
+from orcdbg.patches.code import Code
 from orcdbg.x86.follow import straight
 from orcdbg.x86.instructions import Instruction
 from orcdbg.x86.stack_effects import stack_boundaries
@@ -156,31 +157,23 @@ class GeneratedCode:
     """Code that the kernel made, by what it was made from.
 
     Args:
-        find: the code that the kernel made at an address.
-        text: text as it was in memory.
-        stated: the entry as built for an address, and its rule.
-        effective: what holds at another ip: the whole answer, patches there counted.
+        code: the kernel.
+        stated: the rows as built.
+        rules: what holds at the place that a copy was made from: the whole answer, patches there counted.
     """
 
-    def __init__(
-        self,
-        find: Callable[[int], MadeCode | None],
-        text: AddressSpace,
-        stated: Stated,
-        effective: Callable[[int, bool], Effective],
-    ) -> None:
-        self._find = find
-        self._text = text
+    def __init__(self, code: Code, stated: StatedRows, rules: Rules) -> None:
+        self._code = code
         self._stated = stated
-        self._effective = effective
+        self._rules = rules
 
     def at(self, lookup: Lookup) -> Effective | None:
         """The rule in made code, which no table covers; unknown where nothing tells."""
-        code = self._find(lookup.address) if lookup.entry is None else None
+        code = self._code.made_at(lookup.address) if lookup.entry is None else None
         if code is None:
             return None
 
-        found = made_rule(code, lookup.ip, lookup.exact, self._text)
+        found = made_rule(code, lookup.ip, lookup.exact, self._code.memory)
         if found is None:
             return Unknown()
         if isinstance(found, OwnRule):
@@ -189,11 +182,11 @@ class GeneratedCode:
 
     def _as_original(self, found: Alike) -> Effective:
         """The rule of the text that made code stands for, moved by what was pushed since."""
-        entry, _ = self._stated(found.ip if found.exact else found.ip - 1)
+        entry, _ = self._stated.at(found.ip if found.exact else found.ip - 1)
         if entry is None:
             return Unknown()  # no made code was copied from other made code
 
-        base = self._effective(found.ip, found.exact)
+        base = self._rules.at(found.ip, found.exact)
         if isinstance(base, Unknown):
             return base
         if base.entry is None or base.rule is None or (found.pushed and not base.rule.is_direct):

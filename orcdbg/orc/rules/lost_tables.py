@@ -7,12 +7,10 @@ since the beginning of the row, they were patched in, and the rule moves with th
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import AsBuilt, Corrected, PatchEffect, TextFrom
@@ -26,6 +24,7 @@ from orcdbg.orc.reasons import (
 from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.code import Code
 from orcdbg.patches.site import PatchSite
 from orcdbg.x86.follow import straight
 from orcdbg.x86.instructions import Instruction
@@ -53,20 +52,19 @@ class UnlistedPatches:
     """Looks for stack movement inside single rows.
 
     Args:
-        memory: text as it ran.
-        holds_code: whether memory at an address still holds the kernel's code.
+        code: the kernel, whose text is looked for in memory where the boot has not given that back.
     """
 
-    def __init__(self, memory: AddressSpace, holds_code: Callable[[int], bool]) -> None:
-        self._memory = memory
-        self._holds_code = holds_code
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._memory = code.memory
         self._known: dict[tuple[int, int], Moved | Reason | None] = {}
 
     def before(self, ip: int, entry: OrcEntry, rule: CfaRule | None) -> Moved | Reason | None:
         """What moved the stack pointer between the beginning of a row and `ip`; None for nothing, a reason for doubt."""
         if rule is None or not rule.counts_from_sp or entry.row.type is not RowType.CALL:
             return None
-        if ip == entry.entry_ip or not self._holds_code(ip - 1):
+        if ip == entry.entry_ip or not self._code.is_lasting(ip - 1):
             return None
         key = ip, entry.entry_ip
         if key not in self._known:

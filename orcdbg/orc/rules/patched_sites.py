@@ -18,7 +18,7 @@ from orcdbg.orc.reasons import (
     PatchedTextMissing,
     StackPointerNotFollowed,
 )
-from orcdbg.orc.rules.source import Lookup, Stated
+from orcdbg.orc.rules.source import Lookup, StatedRows
 from orcdbg.orc.table import OrcEntry
 from orcdbg.patches.ledger import Cluster
 from orcdbg.x86.stack_effects import Boundary, call_before, stack_boundaries
@@ -37,10 +37,10 @@ class PatchedSites:
 
     Args:
         memory: text as it was in memory.
-        stated: the entry as built for an address, and its rule.
+        stated: the rows as built.
     """
 
-    def __init__(self, memory: AddressSpace, stated: Stated) -> None:
+    def __init__(self, memory: AddressSpace, stated: StatedRows) -> None:
         self._memory = memory
         self._stated = stated
 
@@ -95,7 +95,7 @@ class PatchedSites:
             return AsBuilt(entry, rule, followed, StackPointerNotFollowed())
 
         # A row of another type than the first one's, and what other code left behind, have nothing to do with it.
-        first_entry, first_rule = self._stated(cluster.address)
+        first_entry, first_rule = self._stated.at(cluster.address)
         is_comparable = first_entry is not None and first_entry.row.type is entry.row.type and not boundary.after_call
         if first_rule is None or not first_rule.counts_from_sp or not is_comparable:
             return AsBuilt(entry, rule, followed)

@@ -114,18 +114,17 @@ class ReturnTrampolines:
     """The trampolines of one kernel.
 
     Args:
-        linux: the kernel.
-        text: code as it ran.
+        linux: the kernel; its memory holds the trampolines' code.
     """
 
-    def __init__(self, linux: Linux, text: AddressSpace) -> None:
+    def __init__(self, linux: Linux) -> None:
         found = []
         for name, by in _NAMES:
             symbol = linux.symbols.find(name)
             at = linux.symbols.at(symbol.address) if symbol is not None else None
             if symbol is not None and at is not None:
                 start = linux.run_time(symbol)
-                found.append(ReturnTrampoline(name, by, start, start + min(at[1], MAX_SIZE), text))
+                found.append(ReturnTrampoline(name, by, start, start + min(at[1], MAX_SIZE), linux.memory))
         self._all = found
         self.by_start = {one.start: one for one in found}
 

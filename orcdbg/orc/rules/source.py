@@ -3,18 +3,42 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
 from orcdbg.kernel.names import Location
-from orcdbg.orc.cfa import CfaRule
+from orcdbg.orc.cfa import CfaRule, cfa_rule
 from orcdbg.orc.effective import Effective
 from orcdbg.orc.rows import RowType
 from orcdbg.orc.table import OrcEntry
+from orcdbg.orc.tables import Rows
+from orcdbg.patches.code import Code
 from orcdbg.patches.ledger import Cluster
 
-Stated = Callable[[int], tuple[OrcEntry | None, CfaRule | None]]
+
+class StatedRows:
+    """What the rows as built state.
+
+    Args:
+        rows: the kernel's own look-up.
+        adds_last: what SP_INDIRECT means, see `cfa_rule`.
+    """
+
+    def __init__(self, rows: Rows, adds_last: bool) -> None:
+        self._rows = rows
+        self._adds_last = adds_last
+
+    def at(self, address: int) -> tuple[OrcEntry | None, CfaRule | None]:
+        """The entry for an address, and its rule; None for what there is not."""
+        entry = self._rows.find(address)
+        return entry, None if entry is None else cfa_rule(entry.row, self._adds_last)
+
+
+class Rules(Protocol):
+    """Which rule holds where, all sources counted: the overlay."""
+
+    def at(self, ip: int, exact: bool) -> Effective:
+        """The rule for a frame, see `OrcOverlay.at`."""
 
 
 @dataclass(frozen=True)
@@ -27,6 +51,7 @@ class Lookup:
         address: what is looked up: `ip`, or for a return address `ip - 1`.
         entry: the entry as built there, None where no table covers it.
         rule: that entry's rule, None where it states none.
+        code: the kernel.
     """
 
     ip: int
@@ -34,18 +59,17 @@ class Lookup:
     address: int
     entry: OrcEntry | None
     rule: CfaRule | None
-    locate: Callable[[int], Location | None]
-    find_cluster: Callable[[int], Cluster | None]
+    code: Code
 
     @functools.cached_property
     def location(self) -> Location | None:
         """The symbol that holds `address`."""
-        return self.locate(self.address)
+        return self.code.locate(self.address)
 
     @functools.cached_property
     def cluster(self) -> Cluster | None:
         """The patch sites that cover `address`."""
-        return self.find_cluster(self.address)
+        return self.code.cluster(self.address)
 
     def has_type(self, row_type: RowType) -> bool:
         """True where the entry as built is of that type."""

@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule, sp_rule
@@ -20,9 +19,10 @@ from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.reasons import LeftOutOfOrc
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
-from orcdbg.orc.table import OrcEntry
+from orcdbg.orc.tables import Rows
+from orcdbg.patches.code import Code
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target
-from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.follow import DecodedText, follow
 from orcdbg.x86.instructions import Instruction, written_registers
 
 MAX_SIZE = 1 << 14
@@ -63,32 +63,21 @@ class UnstatedFunctions:
     """Functions without ORC rows.
 
     Args:
-        text: code as it ran.
-        built: code as built, at run-time addresses.
-        locate: the symbol that holds an address.
-        find_entry: the kernel's own look-up of ORC rows.
-        fentry: what compiled functions call first; None where the kernel has no such function.
-        call_frame: call frame information for an address; None where there is none.
+        code: the kernel.
+        rows: its own look-up of ORC rows.
     """
 
-    def __init__(
-        self,
-        text: AddressSpace,
-        built: AddressSpace,
-        locate: Callable[[int], Location | None],
-        find_entry: Callable[[int], OrcEntry | None],
-        fentry: int | None,
-        call_frame: Callable[[int], Row | None],
-    ) -> None:
-        self._text, self._built = text, built
-        self._locate, self._find_entry = locate, find_entry
-        self._fentry, self._call_frame = fentry, call_frame
+    def __init__(self, code: Code, rows: Rows) -> None:
+        self._code = code
+        self._rows = rows
+        # What compiled functions call first; None where the kernel has no such function.
+        self._fentry = code.linux.find_address("__fentry__")
         self._known: dict[int, _Followed | None] = {}
 
     def rule(self, ip: int, exact: bool) -> UnstatedRule | None:
         """The rule at an interrupted address, or where `ip` is a return address, at the call before it."""
         inside = ip if exact else ip - 1
-        place = self._locate(inside)
+        place = self._code.locate(inside)
         if place is None or not place.is_text or place.size > MAX_SIZE or ".cold" in place.symbol:
             return None  # a part that was split off is entered by a jump
 
@@ -105,11 +94,11 @@ class UnstatedFunctions:
         return self._judged(held, followed.pushes(boundary), place.start, inside)
 
     def _follow(self, place: Location) -> _Followed | None:
-        entry = self._find_entry(place.start)
+        entry = self._rows.find(place.start)
         if entry is None or entry.row.type is not RowType.UNDEFINED or not self._is_compiled(place.start):
             return None
         try:
-            return _follow(self._text.read(place.start, place.size), place.start)
+            return _follow(self._code.memory.read(place.start, place.size), place.start)
         except MemoryFault:
             return None
 
@@ -119,15 +108,15 @@ class UnstatedFunctions:
         if row is not None:
             return row.cfa == Place("rsp", 8, False)
         try:
-            is_marked = self._built.read(start, len(_ENDBR64)) == _ENDBR64
+            is_marked = self._code.built.read(start, len(_ENDBR64)) == _ENDBR64
         except MemoryFault:
             return False
         first = start + len(_ENDBR64) if is_marked else start
-        return self._fentry is not None and direct_call_target(self._built, first + CALL_SIZE) == self._fentry
+        return self._fentry is not None and direct_call_target(self._code.built, first + CALL_SIZE) == self._fentry
 
     def _described(self, address: int) -> Row | None:
         try:
-            return self._call_frame(address)
+            return self._code.call_frame(address)
         except UnsupportedFormat:
             return None
 
@@ -162,7 +151,7 @@ class _Followed(NamedTuple):
 
 def _follow(body: bytes, start: int) -> _Followed:
     """A function from its entry on, as far as its own instructions lead."""
-    text = Text(body, start)
+    text = DecodedText(body, start)
     flow = _HeldFlow(text)
     # A boundary can learn one thing: that what is held there is in dispute, and that stays so.
     found = follow({start: _State(_Held(8, 0))}, flow, 2 * (len(body) + 1))
@@ -177,7 +166,7 @@ def _follow(body: bytes, start: int) -> _Followed:
 class _HeldFlow:
     """Follows the stack's depth and the caller's rbp through a function, all branches inside it."""
 
-    def __init__(self, text: Text) -> None:
+    def __init__(self, text: DecodedText) -> None:
         self._text = text
         self.calls: dict[int, int] = {}
 

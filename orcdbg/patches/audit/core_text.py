@@ -13,6 +13,7 @@ from orcdbg.image.vmlinux import KERNEL_BASE, Image
 from orcdbg.patches.audit.account import AuditReport, MechanismCount, MemoryText, Replayed, compare
 from orcdbg.patches.audit.code_without_file import freed_sites, notes
 from orcdbg.patches.audit.relocated_text import RelocationsPass, relocated_by_difference
+from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.mechanisms.kprobes import ProbePass
 from orcdbg.patches.mechanisms.relocation import BuiltText, RelocationList
 from orcdbg.patches.replay import Build, table_problems
@@ -105,11 +106,16 @@ def replay_text(
     return replayed
 
 
-def replayed_kernel(build: Build, built: BuiltText, passes: Sequence[PatchPass]) -> Replayed:
+def replayed_kernel(patches: KernelPatches) -> Replayed:
     """The kernel's text as all passes leave it, whether or not the snapshot has it.
 
     Memory helps only where the image lists no relocations; where that is missing too, instructions are decoded instead.
+
+    Raises:
+        NotFound: there is no image.
     """
+    patches.need_image("what its text must be")
+    build, built, passes = patches.build, patches.build.built, patches.passes
     start, data = text_as_built(build)
     memory = MemoryText(build.linux.memory, start, start + len(data))
     section = build.image.section_at(start - build.linux.slide)
@@ -142,8 +148,14 @@ def _copy_absent(out: bytearray, moved: bytes, offset: int, memory: MemoryText) 
     array[absent] = np.frombuffer(moved, dtype=np.uint8)[absent]
 
 
-def audit_kernel(build: Build, built: BuiltText, passes: Sequence[PatchPass]) -> AuditReport:
-    """Compares the kernel's text in memory with what it must be."""
+def audit_kernel(patches: KernelPatches) -> AuditReport:
+    """Compares the kernel's text in memory with what it must be.
+
+    Raises:
+        NotFound: there is no image.
+    """
+    patches.need_image("what its text must be")
+    build, built, passes = patches.build, patches.build.built, patches.passes
     start, data = text_as_built(build)
     memory = MemoryText(build.linux.memory, start, start + len(data))
     replayed = replay_text(build, built, passes, data, memory)

@@ -7,7 +7,8 @@ shown to them as an image of its own, whose link addresses are its run-time addr
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -84,15 +85,30 @@ class LinkedText(BuiltText):
         return self._image.read(address - self._runs_at, size)
 
 
+@dataclass(frozen=True, kw_only=True)
 class ModuleBuild(Build):
-    """What the passes draw on for one section of a module's text."""
+    """What the passes draw on for one section of a module's text.
+
+    Attributes:
+        kernel: what those over the kernel's own text draw on.
+        module: the module.
+        area: run-time [start, end) of the section under replay.
+        trampolines: of each static call that the kernel or a module defines, the key by the trampoline.
+        defined_calls: trampoline and key of each static call that the module defines, in any of its sections.
+    """
 
     is_module = True
     kernel: Build
     module: Module
     area: tuple[int, int]
     trampolines: Mapping[int, int]
-    static_calls: list[tuple[int, int]]
+    defined_calls: Sequence[tuple[int, int]]
+
+    @functools.cached_property
+    def static_calls(self) -> list[tuple[int, int]]:
+        """Trampoline and key of each static call that is defined in the section."""
+        start, end = self.area
+        return [(trampoline, key) for trampoline, key in self.defined_calls if start <= trampoline < end]
 
     @property
     def text(self) -> tuple[int, int]:
@@ -218,13 +234,19 @@ def audit_module(
     linked = file.linked(addresses, resolve)
     image = ModuleImage(file, linked, linux.slide)
     total = AuditReport(module.text[0], module.text[0])
-    own = trampolines_and_keys(loaded.table, 0)
+    defined_calls = trampolines_and_keys(loaded.table, 0)
     for address, data in _code(file, module, linked):
-        build = ModuleBuild(image, linux, LinkedText(image, linux.slide), kernel.features)
-        area = (address, address + len(data))
-        parts = {"kernel": kernel, "module": module, "area": area, "trampolines": trampolines}
-        parts["static_calls"] = [pair for pair in own if area[0] <= pair[0] < area[1]]
-        build.__dict__.update(parts)
+        build = ModuleBuild(
+            image,
+            linux,
+            LinkedText(image, linux.slide),
+            kernel.features,
+            kernel=kernel,
+            module=module,
+            area=(address, address + len(data)),
+            trampolines=trampolines,
+            defined_calls=defined_calls,
+        )
         _add(total, _audit_section(build, data))
     return total
 

@@ -176,7 +176,7 @@ class Lockstep:
         return found
 
     def _walk_batch(self, sleepers: Sequence[Sleeper]) -> list[Found | None]:
-        stacks, walk = _Stacks(self._terrain.memory, sleepers), _Walk(len(sleepers))
+        stacks, walk = _Stacks(self._terrain.code.memory, sleepers), _Walk(len(sleepers))
         everyone = np.arange(len(sleepers))
         walk.alive = everyone[stacks.holds(everyone, stacks.sp, self._size)]
         saved = {name: self._saved(stacks, walk.alive, offset) for name, offset in self._layout.items()}
@@ -234,10 +234,10 @@ class Lockstep:
 
     def _can_return_to(self, ip: int) -> bool:
         """Whether the careful walk takes this return address, and sees nothing to doubt in it."""
-        terrain = self._terrain
-        if ip in terrain.rewritten or not (terrain.is_text(ip) or terrain.is_text(ip - 1)):
+        code = self._terrain.code
+        if ip in self._terrain.overlay.returns.by_start or not (code.is_text(ip) or code.is_text(ip - 1)):
             return False
-        return terrain.follows_call(ip) is not False
+        return code.follows_call(ip) is not False
 
     def _step(self, ip: int) -> _Step:
         if ip not in self._steps:
@@ -246,7 +246,7 @@ class Lockstep:
 
     def _new_step(self, ip: int) -> _Step:
         effective = self._terrain.overlay.at(ip, False)
-        bare = Frame(0, FrameKind.CALL, StackKind.TASK, ip, False, self._terrain.locate(ip - 1), {})
+        bare = Frame(0, FrameKind.CALL, StackKind.TASK, ip, False, self._terrain.code.locate(ip - 1), {})
         frame = explained(bare, effective)
         care = _Step(_CARE, False, 0, _KEPT, 0, frame)
         if not isinstance(effective, AsBuilt) or frame.doubt is not None:
@@ -291,8 +291,8 @@ class Lockstep:
         """Where stacks of one shape keep the registers that their indirect calls went through."""
         evidence, shape = self._terrain.evidence, frames.shape
         calls = [level.prototype for level in shape.levels]
-        witnesses = [] if evidence is None else evidence.witnesses(calls)
-        if evidence is None or not witnesses:
+        witnesses = evidence.witnesses(calls)
+        if not witnesses:
             return []
         whole, found = frames[: len(calls)], list[_SavedPointer]()
         for witness in witnesses:
@@ -305,8 +305,6 @@ class Lockstep:
     def _unrefuted(self, shape: EqualStacks, members: Indices, stacks: _Stacks, walk: _Walk) -> Indices:
         """Those of the members whose indirect calls went where their frames say, as far as what they saved tells."""
         evidence = self._terrain.evidence
-        if evidence is None:
-            return members
         for witness, offset in self._witnesses[shape]:
             slots = stacks.end[members] + np.uint64(offset & U64)
             is_held = stacks.holds(members, slots, 8)
@@ -318,12 +316,9 @@ class Lockstep:
         return members
 
     def _is_borne_out(self, shape: EqualStacks) -> bool:
-        evidence = self._terrain.evidence
-        if evidence is None:
-            return True
         frames, last = [level.prototype for level in shape.levels], shape.levels[-1]
         gap = None if last.cfa is None or not shape.ends_in_user else -last.cfa - PT_REGS_SIZE
-        return evidence.is_plain(frames, gap)
+        return self._terrain.evidence.is_plain(frames, gap)
 
     def _new_shape(self, member: int, length: int, walk: _Walk, stacks: _Stacks) -> EqualStacks:
         """What `member` has in common with every stack of the same key."""

@@ -7,13 +7,11 @@ leads there. What an indirect call or jump, or a place that is patched while the
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
-from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.names import Location
 from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.patches.code import Code
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
 from orcdbg.x86.instructions import outline
 
@@ -32,39 +30,18 @@ _PADDING = ("nop", "int3", "xchgw", "data16")
 _ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "eret")
 
 
-class AsLinked:
-    """An image's text at run-time addresses, not relocated: direct calls and jumps are the same either way."""
-
-    def __init__(self, image: AddressSpace, slide: int) -> None:
-        self._image = image
-        self._slide = slide
-
-    def read(self, address: int, size: int) -> bytes:
-        """The bytes as linked; BadAddress where the image has none."""
-        return self._image.read(address - self._slide, size)
-
-
 class Calls:
     """Answers from the text of one kernel, kept for the next time.
 
     Args:
-        memory: text as it is.
-        built: text as built, at run-time addresses; modules have none here.
-        locate: the symbol that holds an address.
-        faults: where expected faults are continued: another way out of a function.
+        code: the kernel: its text as run and as built, and where expected faults are continued, which is another way
+            out of a function.
     """
 
-    def __init__(
-        self,
-        memory: AddressSpace,
-        built: AddressSpace,
-        locate: Callable[[int], Location | None],
-        faults: ExceptionTable | None = None,
-    ) -> None:
-        self._faults = faults
-        self._memory = memory
-        self._built = built
-        self._locate = locate
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._memory = code.as_run
+        self._built = code.as_linked
         self._verdicts: dict[tuple[int, int], bool | None] = {}
         self._exits: dict[int, frozenset[int] | None] = {}
         self._boundaries: dict[tuple[int, str], bool | None] = {}
@@ -82,14 +59,14 @@ class Calls:
 
         That is a function's start, or what start-up code makes its own far return to.
         """
-        place = self._locate(ip)
+        place = self._code.locate(ip)
         return place is None or place.start == ip or self.ends_call(ip, "lret") is not False
 
     def _ask(self, address: int, inside: int, word: str) -> bool | None:
         """Whether an instruction with `word` in its name, of the function that holds `inside`, ends at `address`."""
         key = (address, word)
         if key not in self._boundaries:
-            place = self._locate(inside)
+            place = self._code.locate(inside)
             known = place is not None and place.is_text and 0 < place.size <= MAX_FUNCTION_SIZE
             answer = self._search(place, address, word) if place and known else None
             self._boundaries[key] = None if answer is False and place and self._is_landed_in(place) else answer
@@ -123,7 +100,7 @@ class Calls:
 
     def _is_landed_in(self, place: Location) -> bool:
         """Whether other functions' faults are continued there: the place has more than one beginning."""
-        return self._faults is not None and self._faults.lands_from_outside(place.start, place.start + place.size)
+        return self._code.faults.lands_from_outside(place.start, place.start + place.size)
 
     def _judge(self, return_address: int, callee: Location) -> bool | None:
         now, built = (direct_call_target(space, return_address) for space in (self._memory, self._built))
@@ -143,7 +120,7 @@ class Calls:
 
     def _is_patched_in(self, built: int) -> bool:
         """True where a call as built goes to what stands in for a call that is patched in."""
-        place = self._locate(built)
+        place = self._code.locate(built)
         return place is not None and place.symbol.startswith(_STANDS_IN)
 
     def _is_gone(self, return_address: int, built: int | None, callee: Location) -> bool | None:
@@ -163,7 +140,7 @@ class Calls:
 
     def is_reached(self, target: int, callee: Location) -> bool | None:
         """Whether code that is called at `target` may come into `callee` without another call; None where that is open."""
-        first = self._locate(target)
+        first = self._code.locate(target)
         if first is None:
             return None
         whole = callee.symbol.partition(".cold")[0]
@@ -178,7 +155,7 @@ class Calls:
                 return True
             if exits is None or len(found) > MAX_FUNCTIONS or size > MAX_TEXT:
                 return None
-            places = [self._locate(start) for start in exits - found]
+            places = [self._code.locate(start) for start in exits - found]
             todo += [place for place in places if place is not None]
             if None in places:
                 return None
@@ -209,8 +186,8 @@ class Calls:
                 return None
             found |= exits
         end = function.start + function.size
-        for landing in () if self._faults is None else self._faults.landings_of(function.start, end):
-            place = self._locate(landing)
+        for landing in self._code.faults.landings_of(function.start, end):
+            place = self._code.locate(landing)
             if place is None:
                 return None
             found.add(place.start)
@@ -263,7 +240,7 @@ class Calls:
         return code[place] != built[place] or self._is_patched_in(target_of(operands) or 0)
 
     def _with_next(self, found: set[int], end: int) -> set[int] | None:
-        following = self._locate(end)
+        following = self._code.locate(end)
         return None if following is None else found | {following.start}
 
     def _jump(self, operands: str, function: Location) -> int | None:
@@ -273,7 +250,7 @@ class Calls:
             return None
         if function.start <= target < function.start + function.size:
             return function.start
-        place = self._locate(target)
+        place = self._code.locate(target)
         if place is None:
             return None
         if is_thunk(place):

@@ -19,6 +19,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
@@ -35,6 +36,7 @@ from orcdbg.unwind.reasons import (
     UserRegistersNotAtTop,
 )
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
+from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.x86.registers import IRET_SIZE
 
 # The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
@@ -57,14 +59,17 @@ class Evidence:
     """Judges walks of one kernel.
 
     Args:
+        code: the kernel.
+        saves: where functions keep registers: indirect calls go through them.
+
+    Attributes:
         calls: where direct calls lead.
-        indirect: where indirect calls have their targets from, and the registers in the frames that they are called from.
     """
 
-    def __init__(self, calls: Calls, indirect: tuple[Pointers, RegisterFinder] | None = None) -> None:
-        self.calls = calls
-        self._pointers = None if indirect is None else indirect[0]
-        self._finder = None if indirect is None else indirect[1]
+    def __init__(self, code: Code, saves: FunctionSaves) -> None:
+        self.calls = Calls(code)
+        self._pointers = Pointers(code)
+        self._finder = RegisterFinder(code, saves)
 
     def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
         """The frames with their doubts.
@@ -127,7 +132,7 @@ class Evidence:
         """The same of the frame at `depth` alone."""
         below, frame = frames[depth - 1], frames[depth]
         is_asked = frame.kind is FrameKind.CALL and frame.recovered is None and frame.doubt is None
-        if self._pointers is None or not is_asked or below.location is None:
+        if not is_asked or below.location is None:
             return None
         if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
             return None
@@ -136,11 +141,11 @@ class Evidence:
 
     def saved(self, witness: Witness, frames: Sequence[Frame]) -> Saved | None:
         """The register that the call went by, in its frame; None where that is not known."""
-        return None if self._finder is None else self._finder.saved(frames[: witness.depth + 1], witness.read.register)
+        return self._finder.saved(frames[: witness.depth + 1], witness.read.register)
 
     def refuted(self, witness: Witness, value: int) -> Reason | None:
         """Why the call cannot have led where it is said to, if `value` is in the register; None where it can."""
-        target = None if self._pointers is None else self._pointers.target(witness.read, value)
+        target = self._pointers.target(witness.read, value)
         if target is None or (target and self.calls.is_reached(target, witness.callee) is not False):
             return None
         read = witness.read

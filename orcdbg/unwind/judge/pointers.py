@@ -8,7 +8,6 @@ and an object in read-only data still holds the pointer that it held at the call
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
@@ -16,6 +15,7 @@ from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location
+from orcdbg.patches.code import Code
 from orcdbg.x86.branches import indirect_target, target_of
 from orcdbg.x86.instructions import Outlined, outline
 from orcdbg.x86.loads import load_before
@@ -41,18 +41,13 @@ class Pointers:
     """Answers from the text of one kernel, kept for the next time.
 
     Args:
-        texts: text as it ran and as built, at run-time addresses, whichever tells.
-        constant: the pointer at an address of the image's read-only data; None where that is elsewhere, or not to be had.
-        locate: the symbol that holds an address.
+        code: the kernel: its text as run and as built, whichever tells, and its read-only data.
     """
 
-    def __init__(
-        self,
-        texts: Sequence[AddressSpace],
-        constant: Callable[[int], int | None],
-        locate: Callable[[int], Location | None],
-    ) -> None:
-        self._texts, self._constant, self._locate = texts, constant, locate
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._texts = (code.as_run, code.as_linked)
+        self._constants = Constants(code)
         self._reads: dict[int, PointerRead | None] = {}
         self._jumps: dict[int, set[int] | None] = {}
 
@@ -68,10 +63,10 @@ class Pointers:
         0 where it went nowhere: no object of the kernel is in the other half of the address space.
         """
         address = value + read.offset & U64
-        return self._constant(address) if address >= _KERNEL_HALF else 0
+        return self._constants.read(address) if address >= _KERNEL_HALF else 0
 
     def _find(self, return_address: int) -> PointerRead | None:
-        place = self._locate(return_address - 1)
+        place = self._code.locate(return_address - 1)
         if place is None or not place.is_text or not 0 < place.size <= MAX_FUNCTION or ".cold" in place.symbol:
             return None  # into a part that was split off the whole function may jump
         found = (self._found_in(text, place, return_address) for text in self._texts)
@@ -99,7 +94,7 @@ class Pointers:
     def _register_of_thunk(self, operands: str) -> str | None:
         """The register whose value a direct call goes to by way of a thunk; None where it calls something else."""
         target = target_of(operands)
-        place = None if target is None else self._locate(target)
+        place = None if target is None else self._code.locate(target)
         if place is None:
             return None
         if (place.symbol, place.start) == (_FIRST_THUNK, target):
@@ -127,7 +122,7 @@ class Pointers:
                     continue
                 target = target_of(insn.operands)
                 found.add(target)
-                other = None if target is None else self._locate(target)
+                other = None if target is None else self._code.locate(target)
                 if other is None or other.start in parts or not other.symbol.startswith(f"{place.symbol}.cold"):
                     continue
                 parts.add(other.start)
@@ -151,30 +146,26 @@ class Constants:
     """Pointers in the image's read-only data: as they are in memory, or where that is missing, as linked and moved.
 
     Args:
-        memory: kernel memory.
-        image: the image, at link addresses.
-        bounds: run-time addresses [first, last) of the read-only data, in one or more pieces.
-        slide: run-time minus link addresses.
+        code: the kernel.
     """
 
-    def __init__(
-        self, memory: AddressSpace, image: AddressSpace, bounds: Sequence[tuple[int, int]], slide: int
-    ) -> None:
-        self._memory, self._image, self._bounds, self._slide = memory, image, bounds, slide
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._bounds = constant_bounds(code.linux)
 
     def read(self, address: int) -> int | None:
         """The pointer at a run-time address; None where that is no read-only data, or not to be had."""
         if not any(first <= address <= last - 8 for first, last in self._bounds):
             return None
         try:
-            return read_u64(self._memory, address)
+            return read_u64(self._code.memory, address)
         except MemoryFault:
             pass
         try:
-            linked = read_u64(self._image, address - self._slide)
+            linked = read_u64(self._code.as_linked, address)
         except MemoryFault:
             return None
-        return linked + self._slide & U64 if linked >= _KERNEL_HALF else linked
+        return linked + self._code.slide & U64 if linked >= _KERNEL_HALF else linked
 
 
 def constant_bounds(linux: Linux) -> list[tuple[int, int]]:

@@ -7,20 +7,21 @@ touched it. A value that this does not prove is absent, with the reason.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.base.reading import AddressSpace, read_u64
+from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.formats.callframe import Place, Row
 from orcdbg.orc.effective import Source
 from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue, StackTrace
+from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.x86.registers import CALLEE_SAVED
 
-FindRow = Callable[[int, bool], Row | None]
 _CALL_FRAMES = ".debug_frame"
 
 
@@ -51,15 +52,14 @@ class RegisterFinder:
     """Restores callee-saved registers.
 
     Args:
-        memory: kernel memory, for the slots.
-        call_frames: rows of the image's call frame information, None where it has none.
-        own_text: rows from a function's instructions.
+        code: the kernel: its memory, for the slots, and the image's call frame information.
+        saves: where functions keep registers, by their instructions.
     """
 
-    def __init__(self, memory: AddressSpace, call_frames: FindRow | None, own_text: FindRow) -> None:
-        self._memory = memory
-        self._call_frames = call_frames
-        self._own_text = own_text
+    def __init__(self, code: Code, saves: FunctionSaves) -> None:
+        self._code = code
+        self._memory = code.memory
+        self._saves = saves
 
     def all(self, trace: StackTrace, last: int | None = None) -> list[KnownRegisters]:
         """The registers of each frame, from the innermost to frame `last`."""
@@ -79,7 +79,7 @@ class RegisterFinder:
             frame, callee = frames[index], frames[index - 1]
             if frame.kind is not FrameKind.CALL or callee.cfa is None or _is_guess(callee):
                 break
-            row = self._own_text(callee.ip, callee.exact)
+            row = self._saves.row(callee.ip, callee.exact)
             row = Row() if is_thunk(callee.location) else row
             if row is None:
                 return None if own is None else Saved(own.value, None)
@@ -135,14 +135,13 @@ class RegisterFinder:
         """Where a frame's function keeps its caller's registers."""
         if is_thunk(frame.location):
             return _Found(Row(), "the thunk's instructions")
-        if self._call_frames is not None:
-            try:
-                row = self._call_frames(frame.ip, frame.exact)
-            except UnsupportedFormat:
-                row = None
-            if row is not None and self._agrees(row, frame, inner) and self._is_fresh(row, frame, inner):
-                return _Found(row, _CALL_FRAMES)
-        row = self._own_text(frame.ip, frame.exact)
+        try:
+            row = self._code.call_frame(frame.ip if frame.exact else frame.ip - 1)
+        except UnsupportedFormat:
+            row = None
+        if row is not None and self._agrees(row, frame, inner) and self._is_fresh(row, frame, inner):
+            return _Found(row, _CALL_FRAMES)
+        row = self._saves.row(frame.ip, frame.exact)
         return _Found(row, "the function's instructions")
 
     def _agrees(self, row: Row, frame: Frame, inner: KnownRegisters) -> bool:

@@ -8,19 +8,18 @@ at every boundary. What a path that is not seen would add (a jump through a tabl
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Place, Row
-from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule, sp_rule
-from orcdbg.orc.effective import Effective
 from orcdbg.orc.rows import RowType
+from orcdbg.orc.rules.source import Rules
+from orcdbg.patches.code import Code
 from orcdbg.x86.caller_registers import AT_ENTRY, IN_REGISTER, CallerRegisters
-from orcdbg.x86.follow import Text, follow
+from orcdbg.x86.follow import DecodedText, follow
 from orcdbg.x86.instructions import Instruction
 from orcdbg.x86.registers import CALLEE_SAVED
 
@@ -48,8 +47,8 @@ class _State(NamedTuple):
 class _Part(NamedTuple):
     """One stretch of a function: its text as it ran and as built."""
 
-    ran: Text
-    built: Text
+    ran: DecodedText
+    built: DecodedText
 
     def instructions(self, address: int) -> dict[Instruction, frozenset[int]]:
         """The instructions at an address, each with the texts that have it."""
@@ -74,25 +73,13 @@ class FunctionSaves:
     """Functions of one kernel and its modules.
 
     Args:
-        text: code as it ran.
-        built: code as built, at run-time addresses; where it differs, both are followed.
-        effective: the rule at a boundary, patches counted.
-        locate: the symbol that holds an address.
-        named: start addresses of all functions of a name.
-        branches: places in [start, end) from which a patched-in jump may go, with its target.
+        code: the kernel; where its text as built differs from the text as it ran, both are followed.
+        rules: the rule at each boundary, patches counted.
     """
 
-    def __init__(
-        self,
-        text: AddressSpace,
-        built: AddressSpace,
-        effective: Callable[[int], Effective],
-        locate: Callable[[int], Location | None],
-        named: Callable[[str], list[int]],
-        branches: Callable[[int, int], dict[int, int]],
-    ) -> None:
-        self._text, self._built = text, built
-        self._effective, self._locate, self._named, self._branches = effective, locate, named, branches
+    def __init__(self, code: Code, rules: Rules) -> None:
+        self._code = code
+        self._rules = rules
         self._followed: dict[int, _Followed | None] = {}
 
     def row(self, ip: int, exact: bool) -> Row | None:
@@ -112,30 +99,30 @@ class FunctionSaves:
 
     def _starts(self, address: int) -> list[int]:
         """Entries from which an address may be reached: its symbol's, or for a part split off (`.cold`) the whole's."""
-        place = self._locate(address)
+        place = self._code.locate(address)
         if place is None or not place.is_text:
             return []
         name, cold, _ = place.symbol.partition(".cold")
-        return self._named(name)[:MAX_PARTS] if cold else [place.start]
+        return self._code.starts_of(name)[:MAX_PARTS] if cold else [place.start]
 
     def part(self, start: int) -> _Part | None:
         """The text of the function, or of the part split off one, that begins at `start`."""
-        place = self._locate(start)
+        place = self._code.locate(start)
         if place is None or place.start != start or place.size > MAX_FUNCTION:
             return None
         try:
-            ran = self._text.read(start, place.size)
+            ran = self._code.text.read(start, place.size)
         except MemoryFault:
             return None
         try:
-            built = self._built.read(start, place.size)
+            built = self._code.built.read(start, place.size)
         except MemoryFault:
             built = ran
-        return _Part(Text(ran, start), Text(built, start))
+        return _Part(DecodedText(ran, start), DecodedText(built, start))
 
     def split_off(self, whole: int, target: int) -> _Part | None:
         """The part split off the function at `whole` that a jump to `target` goes to; None where that is something else."""
-        place, function = self._locate(target), self._locate(whole)
+        place, function = self._code.locate(target), self._code.locate(whole)
         if place is None or function is None:
             return None
         name, cold, _ = place.symbol.partition(".cold")
@@ -143,18 +130,18 @@ class FunctionSaves:
 
     def _follow(self, start: int) -> _Followed | None:
         part = self.part(start)
-        if part is None or self._effective(start).rule != sp_rule(8):
+        if part is None or self._rules.at(start, True).rule != sp_rule(8):
             return None
         return _follow(_SavesFlow(self, part), start)
 
     def row_rule(self, address: int) -> CfaRule | None:
         """The rule at a boundary inside a function; None where there is no ORC row, or one of saved registers or the like."""
-        found = self._effective(address)
+        found = self._rules.at(address, True)
         return found.rule if found.entry is not None and found.entry.row.type is RowType.CALL else None
 
     def branch_targets(self, part: _Part) -> dict[int, int]:
         """Jumps that may be patched in."""
-        return self._branches(part.ran.start, part.ran.end)
+        return self._code.jumps_between(part.ran.start, part.ran.end)
 
 
 def _follow(flow: _SavesFlow, start: int) -> _Followed:

@@ -12,6 +12,7 @@ from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.generated_code import Alike, made_rule
 from orcdbg.orc.table import OrcEntry
+from tests.build.code import MadeKernelCode, MadeRows
 from tests.build.memory import SparseMemory
 
 ORIGIN, START = 0xFFFFFFFF81000000, 0xFFFFFFFFC0000000
@@ -33,10 +34,8 @@ def overlay(code: MadeCode | None, body: bytes, row: OrcRow) -> OrcOverlay:
         inside = ORIGIN <= address < ORIGIN + 0x100
         return OrcEntry("test", 0, ORIGIN, None, bytes(6), row) if inside else None
 
-    def made(address: int) -> MadeCode | None:
-        return code if code is not None and code.start <= address < code.end else None
-
-    return OrcOverlay(find, lambda address: None, memory, True, lambda address: None, (), None, made)
+    made = MadeKernelCode(memory, lambda address: None, made=() if code is None else (code,))
+    return OrcOverlay(made, MadeRows(find))
 
 
 ROW = OrcRow(OrcRegister.SP, 40, OrcRegister.PREV_SP, -24, RowType.CALL, False)

@@ -10,8 +10,8 @@ from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
-from orcdbg.orc.rules.undefined_rows import UnstatedFunctions
 from orcdbg.orc.table import OrcEntry
+from tests.build.code import MadeKernelCode, MadeRows
 from tests.build.memory import SparseMemory
 
 START, FENTRY, SIZE = 0xFFFFFFFF81000100, 0xFFFFFFFF81000000, 0x80
@@ -42,11 +42,9 @@ def overlay(body: bytes, row: OrcRow = UNDEFINED, described: dict[int, Row] | No
     def find(address: int) -> OrcEntry | None:
         return OrcEntry("test", 0, START, None, bytes(6), row) if START <= address < START + SIZE else None
 
-    def call_frame(address: int) -> Row | None:
-        return (described or {}).get(address - START)
-
-    unstated = UnstatedFunctions(memory, memory, lambda address: place, find, FENTRY, call_frame)
-    return OrcOverlay(find, lambda address: None, memory, True, lambda address: place, unstated=unstated)
+    rows = {START + offset: row for offset, row in (described or {}).items()}
+    code = MadeKernelCode(memory, lambda address: place, {"__fentry__": (FENTRY, 16)}, described=rows)
+    return OrcOverlay(code, MadeRows(find))
 
 
 def test_the_rule_follows_at_every_instruction() -> None:

@@ -17,9 +17,10 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.audit.core_text import audit_kernel, replayed_kernel, text_as_built
+from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.mechanisms.alternatives import AlternativeTable
 from orcdbg.patches.mechanisms.relocation import BuiltText
-from orcdbg.patches.replay import Build, all_passes
+from orcdbg.patches.replay import Build
 from orcdbg.patches.sweep import UNKNOWN, WholeText, replay_pass
 from orcdbg.target.session import Session
 
@@ -67,12 +68,12 @@ def build_with(sample: Session, memory: AddressSpace | None = None, image: Image
 
 def audit(build: Build) -> AuditReport:
     """The account."""
-    return audit_kernel(build, build.built, all_passes(build))
+    return audit_kernel(KernelPatches(build))
 
 
 def test_every_differing_byte_of_the_sample_has_one_account(sample: Session) -> None:
     """differing = explained + unexplained + mismatched + undecided, and mechanisms add up to the explained ones."""
-    report = sample.audit()
+    report = audit_kernel(sample.patches)
     assert report.clean
     assert report.differing == report.explained + report.undecided
     assert report.explained == sum(count.bytes for count in report.mechanisms.values())
@@ -83,7 +84,7 @@ def test_every_differing_byte_of_the_sample_has_one_account(sample: Session) -> 
 def test_a_planted_byte_is_found_and_located(sample: Session, where: str) -> None:
     """Outside all sites it is unexplained, and the report names its address."""
     build = build_with(sample)
-    owners = replayed_kernel(build, build.built, all_passes(build)).text
+    owners = replayed_kernel(KernelPatches(build)).text
     start = sample.linux.address(where)
     at = next(a for a in range(start + 8, start + 4096) if not owners.owners[a - owners.address])
     value = sample.memory.read(at, 1)[0] ^ 0x5A
@@ -107,14 +108,14 @@ def test_missing_text_pages_are_counted_and_nothing_is_said_of_them(sample: Sess
     """They are no differences."""
     page = sample.linux.address("schedule") // 4096
     report = audit(build_with(sample, Planted(sample.memory, {}, frozenset({page}))))
-    assert report.missing_pages == sample.audit().missing_pages + 1
+    assert report.missing_pages == audit_kernel(sample.patches).missing_pages + 1
     assert report.clean
 
 
 def test_replay_of_single_sites_agrees_with_replay_of_the_whole_text(sample: Session) -> None:
     """Both follow the same rules; a random choice of sites of all passes."""
     build = build_with(sample)
-    text = replayed_kernel(build, build.built, all_passes(build)).text
+    text = replayed_kernel(KernelPatches(build)).text
     clusters = sample.ledger.between(text.address, text.end)
     for cluster in random.Random(3).sample(clusters, 500):
         owners = text.owners[cluster.address - text.address : cluster.end - text.address]
@@ -124,11 +125,10 @@ def test_replay_of_single_sites_agrees_with_replay_of_the_whole_text(sample: Ses
 
 def test_replaying_replayed_text_changes_nothing(sample: Session) -> None:
     """The passes leave alone what they have done."""
-    build = build_with(sample)
-    passes = all_passes(build)
-    first = replayed_kernel(build, build.built, passes).text
+    patches = KernelPatches(build_with(sample))
+    first = replayed_kernel(patches).text
     again = WholeText(first.address, bytearray(first.data))
-    for the_pass in passes:
+    for the_pass in patches.passes:
         replay_pass(the_pass, again)
     assert again.data == first.data
 
@@ -200,7 +200,7 @@ def test_the_replayed_text_is_an_elf_file_with_its_symbols(sample: Session, tmp_
     text = elf.by_name[".text"]
     build = sample.build
     assert text.address == build.text[0]
-    expected = replayed_kernel(build, build.built, all_passes(build)).text
+    expected = replayed_kernel(KernelPatches(build)).text
     assert elf.data(text) == bytes(expected.data)
     assert elf.by_name[".symtab"].size > 24 * 1000
 
@@ -217,7 +217,7 @@ def test_strict_has_its_own_exit_status(sample: Session) -> None:
 def test_owners_follow_the_order_of_passes(sample: Session) -> None:
     """No byte of the replayed text differs from the image without a pass that is answerable for it."""
     build = build_with(sample)
-    replayed = replayed_kernel(build, build.built, all_passes(build))
+    replayed = replayed_kernel(KernelPatches(build))
     built = np.frombuffer(text_as_built(build)[1], dtype=np.uint8)
     changed = replayed.text.array != built
     assert bool((replayed.text.owners[changed] != 0).all())

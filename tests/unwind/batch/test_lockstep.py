@@ -14,7 +14,7 @@ from orcdbg.unwind.batch.equal_stacks import SharedFrames
 from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
 from orcdbg.unwind.frame import End, FrameKind
 from orcdbg.unwind.starts import switched_out_registers
-from orcdbg.unwind.walker import State, Walk, WalkEnd, Walker
+from orcdbg.unwind.walker import State, Walk, WalkEnd
 from orcdbg.x86.registers import PT_REGS
 from tests.unwind.test_walker import END, FUNCTION, TEXT, World, call
 
@@ -88,7 +88,7 @@ def alone(world: World, made: Made) -> Walk:
     values = {name: made.words.get(made.sp + at, 0) for name, at in LAYOUT.items()}
     registers = switched_out_registers(values, made.sp, LAYOUT, made.sp + SIZE)
     state = State(values["rip"], False, registers, FrameKind.CALL, made.sp + SIZE - 8)
-    return Walker(world.terrain(), [made.stack]).walk(state)
+    return world.walker([made.stack]).walk(state)
 
 
 CHAINS = st.lists(st.sampled_from(sorted(set(ROWS) - {NEW, ENTRY, MOVES_BP})), min_size=1, max_size=12)
@@ -146,7 +146,7 @@ def test_equal_stacks_share_what_is_equal() -> None:
 def test_what_needs_care_is_left_to_the_careful_walk() -> None:
     """A missing page, a rewritten return address, a stack pointer elsewhere, a deep sleeper; and a call that is none."""
     stacks = [make_stack(number, [6, 7], False) for number in range(5)]
-    stacks[1].words[stacks[1].sp + SIZE] = next(iter(world_of([]).terrain().rewritten))
+    stacks[1].words[stacks[1].sp + SIZE] = world_of([]).symbols["return_to_handler"]
     stacks[2].sp = 8
     stacks[3] = make_stack(3, [6, 7], False, 700)
     world = world_of(stacks)

@@ -14,6 +14,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import FrameKind
 from orcdbg.unwind.judge.calls import Calls
+from tests.build.code import MadeKernelCode, nothing
 
 TEXT = 0xFFFFFFFF81000000
 SIZE = 0x40  # bytes that each made-up function has
@@ -36,7 +37,9 @@ def to(name: str, place: str, offset: int = 0, opcode: bytes = b"\xe9") -> bytes
     return branch(opcode, start_of(place) + offset, start_of(name))
 
 
-def make(bodies: dict[str, bytes], built: dict[str, bytes] | None = None) -> Calls:
+def make(
+    bodies: dict[str, bytes], built: dict[str, bytes] | None = None, faults: ExceptionTable | None = None
+) -> Calls:
     """The answers of text in which the caller begins with a call of `f`, at `caller`."""
     first = {"caller": to("f", "caller", 0, b"\xe8") + RET}
 
@@ -44,7 +47,9 @@ def make(bodies: dict[str, bytes], built: dict[str, bytes] | None = None) -> Cal
         parts = [(first | own).get(name, RET).ljust(SIZE, b"\x90") for name in NAMES]
         return BytesSpace(TEXT, b"".join(parts), lambda a, s: BadAddress("text", a, s))
 
-    return Calls(text(bodies), text(bodies if built is None else built), locate)
+    return Calls(
+        MadeKernelCode(text(bodies), locate, was=text(bodies if built is None else built), known_faults=faults)
+    )
 
 
 def locate(address: int) -> Location | None:
@@ -143,7 +148,7 @@ def test_a_fault_that_is_continued_elsewhere_is_a_way_out() -> None:
     bodies = {"caller": to("f", "caller", 0, b"\xe8") + RET, "g": RET + INT3 * 3 + to("h", "g", 4)}
     whole = make(bodies)
     faults = Faults((start_of("f"), start_of("g") + 4), (start_of("f") + 1, start_of("f") + 2))
-    landed = Calls(whole._memory, whole._built, locate, faults)
+    landed = make(bodies, faults=faults)
     names = ("f", "g", "h", "caller")
     assert [verdict(whole, name) for name in names] == [True, False, False, False]
     assert [verdict(landed, name) for name in names] == [True, True, True, False]
@@ -168,8 +173,7 @@ def test_a_call_into_the_padding_before_a_function_is_a_call_of_it() -> None:
 
 def test_text_that_is_missing_leaves_the_question_open() -> None:
     """Nothing is concluded from what is not there."""
-    gone = BytesSpace(TEXT, b"", lambda a, s: BadAddress("text", a, s))
-    calls = Calls(gone, gone, locate)
+    calls = Calls(MadeKernelCode(nothing(TEXT), locate))
     assert verdict(calls, "f") is None
     assert calls.ends_call(TEXT + 5) is None
     assert calls.is_boundary(TEXT + 5) is None
@@ -184,7 +188,7 @@ def test_instructions_have_boundaries() -> None:
 
 def test_no_call_of_the_sample_is_doubted(sample: Session) -> None:
     """And most are proved to lead where they do."""
-    calls = Calls(sample.memory, sample.built, sample.names.at)
+    calls = Calls(sample.code)
     found = []
     for task in sample.tasks:
         frames = sample.unwinder.trace(task).frames

@@ -12,7 +12,6 @@ from orcdbg.kernel.tasks import Task
 from orcdbg.orc.rows import RowType
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, RegisterValue, StackTrace
-from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.evidence import Evidence
 from orcdbg.unwind.reasons import CallLeadsElsewhere
 from orcdbg.unwind.starts import stacks_of
@@ -46,7 +45,7 @@ def deep(ground: Ground) -> tuple[Task, StackTrace]:
 def changed(ground: Ground, task: Task, words: dict[int, int]) -> StackTrace:
     """The walk where these words of the stack are others."""
     data = {at + i: value >> 8 * i & 0xFF for at, value in words.items() for i in range(8)}
-    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).unwinder.trace(task)
+    return ground.damaged(DamagedStacks(ground.session.memory, data, set())).trace(task)
 
 
 def test_a_return_address_behind_a_call_of_another_function_is_marked(ground: Ground) -> None:
@@ -72,7 +71,7 @@ def test_a_walk_that_breaks_off_doubts_its_last_frame(ground: Ground) -> None:
         [Mark.AS_BUILT, Mark.AS_BUILT, Mark.CONTRADICTION],
     )
     missing = DamagedStacks(ground.session.memory, {}, {whole.frames[-1].came_from or 0 >> 12})
-    assert Mark.CONTRADICTION not in {frame.mark for frame in ground.damaged(missing).unwinder.trace(task).frames}
+    assert Mark.CONTRADICTION not in {frame.mark for frame in ground.damaged(missing).trace(task).frames}
 
 
 def interrupted(ground: Ground) -> tuple[Evidence, list[Frame], list[Stack], int]:
@@ -81,7 +80,7 @@ def interrupted(ground: Ground) -> tuple[Evidence, list[Frame], list[Stack], int
     (task,) = [t for t in session.tasks if t.address in session.unwinder.running]
     frames = list(session.unwinder.trace(task).frames)
     number = next(f.index for f in frames[1:] if f.kind == FrameKind.INTERRUPT)
-    evidence = Evidence(Calls(session.memory, session.built, session.names.at))
+    evidence = session.kernel.terrain.evidence
     return evidence, frames, stacks_of(session.linux, task.address, 0), number
 
 

@@ -14,6 +14,8 @@ from orcdbg.unwind.frame import Mark, StackTrace
 from orcdbg.unwind.judge.pointers import Constants, PointerRead, Pointers
 from orcdbg.unwind.reasons import PointerLeadsElsewhere
 from orcdbg.unwind.registers.finder import RegisterFinder
+from orcdbg.unwind.unwinder import Unwinder
+from tests.build.code import MadeKernelCode, nothing
 from tests.damage import DamagedStacks, Ground
 from tests.unwind.judge.test_calls import branch
 
@@ -42,7 +44,7 @@ def read_by(code: bytes, cold: bytes = b"", end: int | None = None) -> PointerRe
     bodies = {"f": code + b"\xc3", "f.cold": cold}
     text = b"".join(bodies.get(name, b"").ljust(SIZE, b"\x90") for name in NAMES)
     space = BytesSpace(TEXT, text, lambda a, s: BadAddress("text", a, s))
-    return Pointers((space,), lambda address: None, locate).read_by(TEXT + (len(code) if end is None else end))
+    return Pointers(MadeKernelCode(space, locate)).read_by(TEXT + (len(code) if end is None else end))
 
 
 def thunk(name: str, at: int) -> bytes:
@@ -102,7 +104,7 @@ def test_of_two_texts_the_jumps_of_both_count() -> None:
 
     def asked(*texts: bytes) -> PointerRead | None:
         spaces = [BytesSpace(TEXT, text.ljust(SIZE, b"\x90"), lambda a, s: BadAddress("text", a, s)) for text in texts]
-        return Pointers(spaces, lambda address: None, locate).read_by(TEXT + 13)
+        return Pointers(MadeKernelCode(spaces[0], locate, was=spaces[-1])).read_by(TEXT + 13)
 
     assert [asked(now, built), asked(built), asked(now), asked(off, built)] == [READ, READ, None, READ]
     assert [asked(off, into), asked(into, off)] == [None, None]
@@ -111,13 +113,15 @@ def test_of_two_texts_the_jumps_of_both_count() -> None:
 def test_only_constants_are_pointers_that_a_call_went_through() -> None:
     """What can be written may have changed since; what is no address of the kernel cannot have been called through."""
     first, last, slide = TEXT + 0x1000, TEXT + 0x1010, 0x2000000
-    image = BytesSpace(first - slide, struct.pack("<QQ", TEXT - slide, 7), lambda a, s: BadAddress("image", a, s))
+    image = BytesSpace(first, struct.pack("<QQ", TEXT - slide, 7), lambda a, s: BadAddress("image", a, s))
     memory = BytesSpace(first, struct.pack("<Q", TEXT + 8), lambda a, s: BadAddress("memory", a, s))
-    constants = Constants(memory, image, [(first, last)], slide)
+    bounds = {"__start_rodata": (first, 0), "__end_rodata": (last, 0)}
+    code = MadeKernelCode(memory, locate, bounds, was=image, slide=slide)
+    constants = Constants(code)
     assert [constants.read(at) for at in (first - 1, first, first + 8, first + 9)] == [None, TEXT + 8, 7, None]
-    without = Constants(BytesSpace(0, b"", lambda a, s: BadAddress("memory", a, s)), image, [(first, last)], slide)
+    without = Constants(MadeKernelCode(nothing(), locate, bounds, was=image, slide=slide))
     assert without.read(first) == TEXT
-    pointers = Pointers((), constants.read, locate)
+    pointers = Pointers(code)
     assert [pointers.target(READ, value) for value in (first - 0x28, first, 0x28, 1 << 62)] == [TEXT + 8, None, 0, 0]
 
 
@@ -127,8 +131,8 @@ def sleeper(sample: Session) -> StackTrace:
     return next(one for one in traces if any(f.location and f.location.symbol == "common_nsleep" for f in one.frames))
 
 
-def changed(sample: Session, address: int, value: int) -> Session:
-    """The sample with another word on a stack."""
+def changed(sample: Session, address: int, value: int) -> Unwinder:
+    """Walks over the sample with another word on a stack."""
     data = {address + i: byte for i, byte in enumerate(struct.pack("<Q", value))}
     return Ground(sample).damaged(DamagedStacks(sample.memory, data, set()))
 
@@ -140,15 +144,15 @@ def test_a_look_alike_of_the_called_function_is_marked(sample: Session) -> None:
     task, other = sample.task(whole.task), sample.linux.address("common_nsleep_timens")
     assert frame.came_from is not None
     assert frame.location is not None
-    session = changed(sample, frame.came_from, other + frame.ip - frame.location.start)
-    trace = session.unwinder.trace(task)
+    unwinder = changed(sample, frame.came_from, other + frame.ip - frame.location.start)
+    trace = unwinder.trace(task)
     assert [f.mark for f in trace.frames[: frame.index]] == [Mark.AS_BUILT] * frame.index
     assert trace.frames[frame.index].mark == Mark.CONTRADICTION
     doubt = trace.frames[frame.index].doubt
     assert isinstance(doubt, PointerLeadsElsewhere)
     assert (doubt.offset, doubt.register) == (0x30, "r13")
     assert {f.mark for f in trace.frames[frame.index + 1 :]} == {Mark.GUESS}
-    assert session.unwinder.traces([task]) == [trace]
+    assert unwinder.traces([task]) == [trace]
 
 
 @pytest.mark.parametrize("value", [0x1234, 1 << 62])
@@ -157,12 +161,12 @@ def test_a_saved_register_that_cannot_have_been_called_through_is_marked(sample:
     whole = sleeper(sample)
     frame = next(f for f in whole.frames if f.location and f.location.symbol == "common_nsleep")
     frames = whole.frames[: frame.index + 2]
-    saved = RegisterFinder(sample.memory, None, sample.function_saves.row).saved(frames, "r13")
+    saved = RegisterFinder(sample.code, sample.kernel.function_saves).saved(frames, "r13")
     assert saved is not None
     assert saved.slot is not None
     assert saved.value == sample.register_finder.all(whole)[frame.index + 1].values["r13"].value
-    session, task = changed(sample, saved.slot, value), sample.task(whole.task)
-    trace = session.unwinder.trace(task)
+    unwinder, task = changed(sample, saved.slot, value), sample.task(whole.task)
+    trace = unwinder.trace(task)
     assert trace.frames[frame.index].mark == Mark.CONTRADICTION
-    assert session.unwinder.traces([task]) == [trace]
+    assert unwinder.traces([task]) == [trace]
     assert sample.unwinder.traces([task]) == [whole]

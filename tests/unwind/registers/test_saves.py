@@ -19,6 +19,7 @@ from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister
 from orcdbg.orc.table import OrcEntry
 from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.x86.registers import CALLEE_SAVED
+from tests.build.code import MadeKernelCode
 
 CODE, STACK, SIZE = 0x100000, 0x200000, 0x10000
 _NUMBER = {"rbx": 3, "rbp": 5, "r12": 12, "r13": 13, "r14": 14, "r15": 15}
@@ -66,22 +67,32 @@ class Made:
         self.depths[CODE + len(self.text)] = self.depth
 
 
+class _DepthsOf:
+    """Rules that describe a made function."""
+
+    def __init__(self, made: Made) -> None:
+        self._made = made
+
+    def at(self, ip: int, exact: bool) -> Effective:
+        """The rule at a boundary."""
+        assert exact
+        if ip not in self._made.depths:
+            return Unknown()
+        entry = OrcEntry("table", 0, ip, None, bytes(6), FUNCTION_ENTRY)
+        return AsBuilt(entry, CfaRule(OrcRegister.SP, self._made.depths[ip]))
+
+
 def saves_of(made: Made, text_there: bool = True, built: bytes = b"") -> FunctionSaves:
     """The analysis over a made function, with rows that describe it; its text as built, where that was another."""
     place = Location("made", CODE, len(made.text), None, True)
-
-    def effective(address: int) -> Effective:
-        if address not in made.depths:
-            return Unknown()
-        entry = OrcEntry("table", 0, address, None, bytes(6), FUNCTION_ENTRY)
-        return AsBuilt(entry, CfaRule(OrcRegister.SP, made.depths[address]))
 
     def missing(address: int, size: int) -> Exception:
         return NotInSnapshot("text", address, size)
 
     text = BytesSpace(CODE, made.text if text_there else b"", missing)
     before = BytesSpace(CODE, built, missing) if built else text
-    return FunctionSaves(text, before, effective, lambda address: place, lambda name: [CODE], lambda start, end: {})
+    code = MadeKernelCode(text, lambda address: place, {"made": (CODE, len(made.text))}, was=before)
+    return FunctionSaves(code, _DepthsOf(made))
 
 
 def make(random: Random) -> Made:

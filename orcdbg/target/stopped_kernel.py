@@ -1,0 +1,140 @@
+"""What is known of a kernel at one stop, and which part of that needs which?
+
+All of it is undone when the machine moves: a kernel that ran on is another `StoppedKernel` over the same `BuiltKernel`.
+Parts are made on first use, each from the parts before it, so that a question costs only what it needs:
+
+    linux -> names, features -> patches -> code -> rows -> overlay -> saves, terrain -> unwinder, register_finder
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Sequence
+
+from orcdbg.base.reading import AddressSpace
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.names import Names
+from orcdbg.kernel.tasks import Task, list_tasks
+from orcdbg.orc.overlay import OrcOverlay
+from orcdbg.orc.tables import OrcTables
+from orcdbg.patches.journal import Journal
+from orcdbg.patches.kernel_code import KernelCode
+from orcdbg.patches.kernel_patches import KernelPatches, MakePasses
+from orcdbg.patches.replay import Build
+from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.own_cpus import own_cpus
+from orcdbg.snapshot.placement import Placement
+from orcdbg.target.built_kernel import BuiltKernel
+from orcdbg.unwind.judge.evidence import Evidence
+from orcdbg.unwind.registers.finder import RegisterFinder
+from orcdbg.unwind.registers.saves import FunctionSaves
+from orcdbg.unwind.unwinder import Unwinder
+from orcdbg.unwind.walker import Terrain
+
+
+class StoppedKernel:
+    """A kernel at one stop.
+
+    Args:
+        built: what lasts.
+        snapshot: the machine as it is now.
+        placement: where the kernel is in it.
+        memory: kernel virtual memory as it is now.
+        extra_passes: patch mechanisms of plug-ins, run after the built-in ones.
+        journal: patches that were recorded elsewhere, for a kernel without an image; None where there is none.
+        warnings: is told what the user should know.
+    """
+
+    def __init__(
+        self,
+        built: BuiltKernel,
+        snapshot: Snapshot,
+        placement: Placement,
+        memory: AddressSpace,
+        extra_passes: Sequence[MakePasses],
+        journal: Journal | None,
+        warnings: list[str],
+    ) -> None:
+        self.built = built
+        self.memory = memory
+        self._snapshot = snapshot
+        self._placement = placement
+        self._extra_passes = extra_passes
+        self._journal = journal
+        self._warnings = warnings
+
+    @functools.cached_property
+    def cpus(self) -> Sequence[CpuState]:
+        """The recorded CPUs that run this kernel."""
+        text = self.built.symbols.find("_text")
+        return own_cpus(self._snapshot, self._placement, None if text is None else text.address + self.built.slide)
+
+    @functools.cached_property
+    def linux(self) -> Linux:
+        """The kernel's variables and members by name."""
+        return Linux(self.memory, self.built.symbols, self.built.types, self.built.slide)
+
+    @functools.cached_property
+    def names(self) -> Names:
+        """Names of addresses."""
+        return Names(self.linux)
+
+    @functools.cached_property
+    def features(self) -> Features:
+        """CPU feature bits."""
+        return Features(self.linux)
+
+    @functools.cached_property
+    def task_list(self) -> tuple[list[Task], list[str]]:
+        """All tasks, the swappers first; and what could not be read of their list."""
+        return list_tasks(self.linux)
+
+    @functools.cached_property
+    def patches(self) -> KernelPatches:
+        """What the kernel wrote over its text."""
+        build = Build(self.built.image, self.linux, self.built.code.built, self.features)
+        return KernelPatches(build, self._extra_passes, self._journal)
+
+    @functools.cached_property
+    def code(self) -> KernelCode:
+        """The handle of the kernel's code, which goes down to rules, walks and judges."""
+        return KernelCode(self.built.code, self.linux, self.names, self.patches)
+
+    @functools.cached_property
+    def rows(self) -> OrcTables:
+        """ORC rows as built, those of modules too."""
+        return OrcTables(self.code, self.built.orc, self._warnings)
+
+    @functools.cached_property
+    def overlay(self) -> OrcOverlay:
+        """ORC rows corrected for patched text."""
+        return OrcOverlay(self.code, self.rows)
+
+    @functools.cached_property
+    def function_saves(self) -> FunctionSaves:
+        """Where functions keep their callers' registers, by their instructions."""
+        return FunctionSaves(self.code, self.overlay)
+
+    @functools.cached_property
+    def terrain(self) -> Terrain:
+        """What walks go over."""
+        return Terrain(self.code, self.overlay, Evidence(self.code, self.function_saves))
+
+    @functools.cached_property
+    def unwinder(self) -> Unwinder:
+        """Walks stacks."""
+        return Unwinder(self.terrain, self.cpus)
+
+    @functools.cached_property
+    def register_finder(self) -> RegisterFinder:
+        """Restores callee-saved registers of stacks that were walked."""
+        return RegisterFinder(self.code, self.function_saves)
+
+    def unwinder_over(self, memory: AddressSpace) -> Unwinder:
+        """Walks stacks where memory, text included, is another: that of an emulated CPU."""
+        code = self.code.over(memory)
+        # Which functions save what is asked of the text that the snapshot has: following them once more for each
+        # emulation costs more than all of its steps.
+        evidence = Evidence(code, self.function_saves)
+        return Unwinder(Terrain(code, OrcOverlay(code, self.rows), evidence), self.cpus)
