@@ -86,26 +86,49 @@ def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, 
     leaves out CPUs that saved none, so its notes are told by the stack that their rsp is on, else by the pid they name. A
     CPU without a note may have its registers in memory.
     """
-    if cpus and all(state.cr3 is not None for state in cpus):
-        numbers = [_own_number(linux, state) for state in cpus]
-        sure = {cpu: state for cpu, state in zip(numbers, cpus, strict=True) if cpu is not None}
-        told = {state.cpu: state for state in cpus if state.gs_base is None or not state.gs_base >> 63} | sure
-        missing = {cpu: hidden_registers(linux, cpu, task) for cpu, task in current.items() if cpu not in told}
-        return told | {cpu: state for cpu, state in missing.items() if state is not None}
-    found: dict[int, CpuState] = {}
+    # QEMU's notes have CR3, kdump's have not.
+    is_in_order = bool(cpus) and all(state.cr3 is not None for state in cpus)
+    told = _notes_by_gs_base(linux, cpus) if is_in_order else _notes_by_task(linux, cpus, current)
+
+    hidden = {cpu: hidden_registers(linux, cpu, task) for cpu, task in current.items() if cpu not in told}
+    return told | {cpu: state for cpu, state in hidden.items() if state is not None}
+
+
+def _notes_by_gs_base(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, CpuState]:
+    """Notes by the number of the CPU whose data their GS base is; by their order where the base is the user's."""
+    in_order = {state.cpu: state for state in cpus if not _has_kernel_gs_base(state)}
+    numbers = [_own_number(linux, state) for state in cpus]
+    by_base = {cpu: state for cpu, state in zip(numbers, cpus, strict=True) if cpu is not None}
+    return in_order | by_base
+
+
+def _notes_by_task(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, int]) -> dict[int, CpuState]:
+    """Notes by the CPU that runs the task whose stack their rsp is on, or whose pid they name; each note once."""
+    free = list(cpus)
+    notes: dict[int, CpuState] = {}
     for cpu, task in current.items():
-        stacks = stacks_of(linux, task, cpu)
-        pid = linux.member("task_struct", "pid", task)
-        free = [state for state in cpus if state not in found.values()]
-        by_stack = [s for s in free if any(stack.holds(s.registers["rsp"]) for stack in stacks)]
-        by_pid = [s for s in free if s.pid == pid and s.registers["cs"] & 3 == 3]
-        for state in by_stack or by_pid:
-            found[cpu] = state
-            break
-        hidden = None if cpu in found else hidden_registers(linux, cpu, task)
-        if hidden is not None:
-            found[cpu] = hidden
-    return found
+        note = _note_on_stacks(free, stacks_of(linux, task, cpu)) or _note_of_pid(free, linux, task)
+        if note is not None:
+            notes[cpu] = note
+            free.remove(note)
+    return notes
+
+
+def _note_on_stacks(notes: Sequence[CpuState], stacks: Sequence[Stack]) -> CpuState | None:
+    """The first note whose stack pointer is on one of the stacks."""
+    on_stacks = (note for note in notes if any(stack.holds(note.registers["rsp"]) for stack in stacks))
+    return next(on_stacks, None)
+
+
+def _note_of_pid(notes: Sequence[CpuState], linux: Linux, task: int) -> CpuState | None:
+    """The first note of a CPU in user mode that names a task's pid: a user's stack pointer is on no kernel stack."""
+    pid = linux.member("task_struct", "pid", task)
+    return next((note for note in notes if note.pid == pid and note.registers["cs"] & 3 == 3), None)
+
+
+def _has_kernel_gs_base(state: CpuState) -> bool:
+    """Whether a CPU's GS base is a kernel address, as the base of its own data is."""
+    return state.gs_base is not None and bool(state.gs_base >> 63)
 
 
 def _own_number(linux: Linux, state: CpuState) -> int | None:

@@ -406,6 +406,7 @@ class Walker:
         what = f"pt_regs {cfa:#x}" if is_whole else f"interrupt frame {cfa:#x}"
         registers = saved_registers(data, PT_REGS if is_whole else IRET_FRAME, what)
 
+        slot = cfa + (PT_REGS["rip"] if is_whole else 0)
         has_users_sp = not is_user(registers) and self._has_users_sp(registers)
         why_not = implausible(registers, has_users_sp)
         if why_not is not None:
@@ -419,16 +420,11 @@ class Walker:
             if rbp is not None:
                 registers["rbp"] = rbp
 
-        slot = cfa + (PT_REGS["rip"] if is_whole else 0)
-        ip = registers["rip"].value
         if not is_user(registers):
-            if not has_users_sp:
-                self._check_switch(registers["rsp"].value, slot)
-            if ip and not self._code.is_text(ip) and not self._is_unlisted(ip, row.signal):
-                raise _Stop(InterruptedNotText(slot, ip))
+            self._check_interrupted(registers, slot, row.signal, has_users_sp)
 
         return State(
-            ip=ip,
+            ip=registers["rip"].value,
             exact=row.signal,  # clear for #BP alone, whose saved ip is one past the int3
             registers=registers,
             kind=FrameKind.INTERRUPT if is_whole else FrameKind.INTERRUPT_PARTIAL,
@@ -436,6 +432,15 @@ class Walker:
             previous=previous,
             doubt=_doubt_of_caller(frame),
         )
+
+    def _check_interrupted(self, registers: Registers, slot: int, exact: bool, has_users_sp: bool) -> None:
+        """Stops where the kernel cannot have been interrupted with these registers, which were saved at `slot`."""
+        if not has_users_sp:
+            self._check_switch(registers["rsp"].value, slot)
+
+        ip = registers["rip"].value  # 0 where a NULL pointer was called
+        if ip and not self._code.is_text(ip) and not self._is_unlisted(ip, exact):
+            raise _Stop(InterruptedNotText(slot, ip))
 
     # Registers of the caller
 

@@ -74,27 +74,24 @@ class RegisterFinder:
 
         None where it is not known, by the functions' instructions alone.
         """
-        own, last = frames[-1].registers.get(name), len(frames) - 1
-        for index in range(last, 0, -1):
-            frame, callee = frames[index], frames[index - 1]
-            if frame.kind is not FrameKind.CALL or callee.cfa is None or _is_guess(callee):
-                break
-            row = self._saves.row(callee.ip, callee.exact)
-            row = Row() if is_thunk(callee.location) else row
-            if row is None:
-                return None if own is None else Saved(own.value, None)
-            if name not in row.saved:
+        own = frames[-1].registers.get(name)
+
+        # From frame to callee, inwards, until one has saved the register: until then it holds the caller's value.
+        for index in range(len(frames) - 1, 0, -1):
+            callee = frames[index - 1]
+            if frames[index].kind is not FrameKind.CALL or callee.cfa is None or _is_guess(callee):
+                return _held(frames[index], name, own)
+
+            row = Row() if is_thunk(callee.location) else self._saves.row(callee.ip, callee.exact)
+            if row is not None and name not in row.saved:
                 continue
-            place = row.saved[name]
-            if place is None or not place.counts_from_cfa:
-                return None if own is None else Saved(own.value, None)
-            return self._read_slot(callee.cfa + place.offset & U64, own)
-        else:
-            index = 0
-        found = frames[index].registers.get(name)
-        if found is None or (own is not None and own.value != found.value):
-            return None
-        return Saved(found.value, None)
+
+            place = None if row is None else row.saved[name]
+            if place is not None and place.counts_from_cfa:
+                return self._read_slot(callee.cfa + place.offset & U64, own)
+            return None if own is None else Saved(own.value, None)
+
+        return _held(frames[0], name, own)
 
     def _read_slot(self, slot: int, own: RegisterValue | None) -> Saved | None:
         """What a slot holds; None where another account has another value."""
@@ -191,6 +188,14 @@ class RegisterFinder:
         except MemoryFault as error:
             return None, str(error)
         return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index} ({kept.by})"), ""
+
+
+def _held(frame: Frame, name: str, own: RegisterValue | None) -> Saved | None:
+    """A register as a frame holds it; None where it is not known there, or another account has another value."""
+    held = frame.registers.get(name)
+    if held is None or (own is not None and own.value != held.value):
+        return None
+    return Saved(held.value, None)
 
 
 def _is_guess(callee: Frame) -> bool:
