@@ -46,6 +46,21 @@ def test_the_map_has_the_layers_in_their_order(page: str, layers: list[str]) -> 
     assert [f"orcdbg.{word}" for word in re.findall(r"(?m)^(\w+)", drawing)] == layers
 
 
+def test_every_file_that_the_map_names_is_there(page: str) -> None:
+    """Paths are those from the package's or the repository's top."""
+    named = re.findall(r"`([a-z_]+(?:/[a-z_]+)*\.py)`", page)
+    assert len(named) > 20
+    assert [path for path in named if not any((top / path).is_file() for top in (ROOT, ROOT / "orcdbg"))] == []
+
+
+def test_every_type_that_the_map_names_is_there(page: str) -> None:
+    """A bullet begins with the name of a class, and the file that has it."""
+    classes = dict(re.findall(r"`([A-Z]\w+)` \(`([\w/]+\.py)`\)", page))
+    assert len(classes) > 15
+    texts = {name: (ROOT / "orcdbg" / path).read_text("utf-8") for name, path in classes.items()}
+    assert [name for name, text in texts.items() if not re.search(rf"(?m)^(class {name}\b|{name} = )", text)] == []
+
+
 def test_every_package_is_a_layer(layers: list[str]) -> None:
     """A package that no contract names would be bound by no arrow."""
     top = {path.stem if path.is_file() else path.name for path in (ROOT / "orcdbg").iterdir()}
