@@ -49,9 +49,12 @@ ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
     path for pattern in ("*.md", "docs/**/*.md", "samples/**/*.md", "plugins/**/*.md") for path in ROOT.glob(pattern)
 )
+# Not CONTRIBUTING.md, whose examples name files that a contributor would add.
+PAGES = [path for path in DOCUMENTS if path.name == "README.md" or ROOT / "docs" in path.parents]
 _BLOCK = re.compile(r"(?ms)^```(\w+)\n(.*?)^```$")
 _MACHINE_PATH = re.compile(r"(?<![\w.~$}/])/(?:home|root|work|farm|tmp|mnt|srv|Users)/")
 _LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)]*)?\)")
+_SOURCE_FILE = re.compile(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.py)`")
 _OPTION = re.compile(r"`(--?[\w-]+)")
 Json = dict[str, Any]
 
@@ -400,6 +403,13 @@ def test_links_lead_somewhere(path: Path) -> None:
     for target in _LINK.findall(re.sub(r"(?ms)^```.*?^```$|`[^`\n]*`", "", text)):
         if "://" not in target:
             assert (path.parent / target).exists(), target
+
+
+@pytest.mark.parametrize("path", PAGES, ids=ids(PAGES))
+def test_the_source_files_that_pages_name_are_there(path: Path) -> None:
+    """Whether a page names them from the repository's top or from the folder `orcdbg`."""
+    for name in _SOURCE_FILE.findall(path.read_text(encoding="utf-8")):
+        assert (ROOT / name).exists() or (ROOT / "orcdbg" / name).exists(), name
 
 
 def test_every_page_and_decision_is_in_an_index() -> None:
