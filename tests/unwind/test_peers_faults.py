@@ -23,8 +23,8 @@ from orcdbg.unwind.walker import WalkEnd
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 from orcdbg.views.reasons import words_or_none
+from tests.build.stacks import END, FUNCTION, TEXT, TOP, World, call
 from tests.damage import DamagedStacks, Ground
-from tests.unwind.test_walker import END, FUNCTION, TEXT, TOP, World, call
 
 
 @pytest.fixture(scope="module")
