@@ -1,4 +1,7 @@
-"""gdb with orcdbg's extension on a snapshot that orcdbg serves: the same stack as orcdbg's own."""
+"""gdb with orcdbg's extension on a snapshot that orcdbg serves: the same stack as orcdbg's own.
+
+Crosses the extension in plugins/gdb, and gdb/server and gdb/served_snapshot, which it talks to.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Stops inside error_entry and its like: the caller is in rsi for a while, and then below the registers that it has saved."""
+"""Stops inside error_entry and its like: the caller is in rsi for a while, and then below the registers that it has saved.
+
+Crosses orc/rules/entry_code and the walker: the rule gives a place, and the walk reads the caller there.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,7 @@
-"""Saved registers above the stack pointer that they hold (an NMI in an NMI), and below a stack (an overflow)."""
+"""Saved registers above the stack pointer that they hold (an NMI in an NMI), and below a stack (an overflow).
+
+Crosses judge/evidence and the walker.
+"""
 
 from __future__ import annotations
 

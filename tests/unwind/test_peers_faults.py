@@ -1,6 +1,8 @@
 """Faults that were measured in other tools, each made again and shown not to be ours.
 
 R1 to R12 are what drgn 0.3.0 does wrong on dumps of the four kernels; the rest is crash 9.0.2.
+
+Crosses layouts, walker, commands and views: wherever the other tool went wrong.
 """
 
 from __future__ import annotations
