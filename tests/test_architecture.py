@@ -129,3 +129,31 @@ def test_a_class_has_a_name_of_its_own() -> None:
     shared = {name: paths for name, paths in files.items() if len(paths) > 1}
     assert {name: paths for name, paths in shared.items() if name not in SHARED_NAMES} == {}
     assert set(shared) >= SHARED_NAMES, "a name that is no longer shared leaves the list"
+
+
+TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
+
+
+def imported_by(path: Path) -> Iterator[str]:
+    """Every module that a file may import by its dotted name, `from package import module` too."""
+    for node in ast.walk(tree_of(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        if isinstance(node, ast.ImportFrom):
+            package = "." * node.level + (node.module or "")
+            yield package
+            yield from (f"{package}.{alias.name}" for alias in node.names)
+
+
+def test_no_test_module_is_imported() -> None:
+    """What several tests share stands in `tests/build/` or beside them under its own name, where all can change it."""
+    modules = {name_of(path).removesuffix(".py").replace("/", ".") for path in TESTS}
+    importing = [*(ROOT / "tests").rglob("*.py"), *(ROOT / "benchmarks").rglob("*.py")]
+    borrowed = {name_of(path): modules.intersection(imported_by(path)) for path in importing}
+    assert {name: found for name, found in borrowed.items() if found} == {}
+
+
+def test_tests_import_by_full_name() -> None:
+    """Else the test above would not see what they import."""
+    relative = [(name_of(path), name) for path in TESTS for name in imported_by(path) if name.startswith(".")]
+    assert relative == []

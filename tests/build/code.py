@@ -1,4 +1,4 @@
-"""A kernel's code made by hand: what rules, walks and judges are given where there is no snapshot."""
+"""A kernel's code made by hand: what rules, walks and judges are given where there is no snapshot; and its branches."""
 
 from __future__ import annotations
 
@@ -143,3 +143,8 @@ def made_terrain(code: MadeKernelCode, rows: Rows) -> Terrain:
     """What walks over made code go over."""
     overlay = OrcOverlay(code, rows)
     return Terrain(code, overlay, Evidence(code, FunctionSaves(code, overlay)))
+
+
+def branch(opcode: bytes, at: int, target: int) -> bytes:
+    """A direct call or jump at `at`."""
+    return opcode + (target - at - len(opcode) - 4).to_bytes(4, "little", signed=True)

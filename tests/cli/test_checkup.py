@@ -14,9 +14,9 @@ from orcdbg.cli.main import sample_files
 from orcdbg.formats.elf import PT_LOAD, ElfFile
 from orcdbg.image.vmlinux import open_source
 from tests.build import elf
+from tests.build.debug_files import by_build_id, debug_file, put
 from tests.build.sample import changed_core
 from tests.conftest import RunProgram
-from tests.image.test_debug_files import by_build_id, debug_file, put
 
 BUILD_ID = "7339d8fddee0241894f65f126b7e6f70d5fb37d7"
 

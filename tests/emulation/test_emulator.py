@@ -6,7 +6,6 @@ from collections.abc import Mapping
 
 import pytest
 
-from orcdbg.base.errors import BadAddress
 from orcdbg.base.sizes import PAGE
 from orcdbg.emulation.emulator import CHECKPOINT_EVERY, Emulator, Limits
 from orcdbg.emulation.engine import REGISTERS
@@ -14,23 +13,10 @@ from orcdbg.emulation.pages import Page
 from orcdbg.emulation.refusals import refusal
 from orcdbg.emulation.stops import StoppedBy
 from orcdbg.x86.instructions import Instruction, decode_one
+from tests.build.emulated_cpu import DATA, TEXT, emulator
 
-TEXT, DATA = 0xFFFFFFFF81000000, 0xFFFF888000100000
 # inc %rax; add %rax,(%rdi); cmp %rsi,%rax; jne TEXT; ret
 LOOP = bytes.fromhex("48ffc0 480107 4839f0 75f5 c3")
-
-
-def emulator(code: bytes, limits: Limits | None = None, **registers: int) -> Emulator:
-    """A CPU at the start of `code`, with a page of data and a stack at its end."""
-    pages = {TEXT: Page(code.ljust(PAGE, b"\xcc")), DATA: Page(bytes(PAGE)), DATA + PAGE: Page(b"\x11" * PAGE)}
-
-    def page(address: int) -> Page:
-        if address not in pages:
-            raise BadAddress("virtual", address, PAGE)
-        return pages[address]
-
-    values = {**dict.fromkeys(REGISTERS, 0), "rip": TEXT, "rsp": DATA + PAGE, "rflags": 2, "rdi": DATA, **registers}
-    return Emulator(page, lambda address: TEXT <= address < TEXT + PAGE, values, DATA + 0x100, limits)
 
 
 def state(machine: Emulator) -> tuple[Mapping[str, int], bytes]:

@@ -10,7 +10,7 @@ import pytest
 from orcdbg.emulation.emulator import Limits
 from orcdbg.emulation.motions import Motions
 from orcdbg.emulation.stops import Stop, StoppedBy
-from tests.emulation.test_emulator import TEXT, emulator
+from tests.build.emulated_cpu import TEXT, emulator
 
 READS_TIME_FOR_EVER = bytes.fromhex("0f31 ebfc")  # rdtsc, which is gone past; jmp TEXT
 CALLS_FOR_EVER = bytes.fromhex("e802000000 ebf9 c3")  # call TEXT+7; jmp TEXT; ret

@@ -20,21 +20,10 @@ from orcdbg.image.debug_files import DebugLink, find_debug_file, parse_link
 from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.vmlinux import open_image
 from tests.build import elf
+from tests.build.debug_files import BUILD, OTHER, by_build_id, debug_file, notes, put
 from tests.build.dwarf import SIZE, TEXT, debug_sections, image_with
 
 KERNEL_TEXT = 0xFFFFFFFF81000000
-BUILD, OTHER = bytes(range(20)), bytes(20)
-
-
-def notes(build_id: bytes) -> elf.Part:
-    """A section with a build-id."""
-    return elf.Part(".notes", 0, elf.note("GNU", 3, build_id), flags=0)
-
-
-def debug_file(build_id: bytes | None = BUILD) -> bytes:
-    """What was split off."""
-    parts = [elf.Part(name, 0, data, flags=0) for name, data in debug_sections(5).items()]
-    return elf.image([*([notes(build_id)] if build_id else []), *parts])
 
 
 def stripped(folder: Path, link: bytes | None = None) -> str:
@@ -52,22 +41,11 @@ def linked(name: str, data: bytes, change: int = 0) -> bytes:
     return text + bytes(-len(text) % 4) + struct.pack("<I", zlib.crc32(data) ^ change)
 
 
-def put(path: Path, data: bytes) -> None:
-    """Writes a file and the folders above it."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_bytes(data)
-
-
 def found(image: str, *folders: Path) -> tuple[str | None, list[str]]:
     """Which file was found, and the warnings."""
     warnings: list[str] = []
     elf_file = find_debug_file(open_image(image), [str(one) for one in folders], warnings.append)
     return None if elf_file is None else elf_file.source.name, warnings
-
-
-def by_build_id(root: Path, build_id: str = BUILD.hex()) -> Path:
-    """Where below a folder the file of a build is."""
-    return root / ".build-id" / build_id[:2] / f"{build_id[2:]}.debug"
 
 
 @pytest.mark.parametrize("place", ["named", "beside"])

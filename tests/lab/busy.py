@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -80,3 +81,12 @@ def _booted(kernel: Kernel, random: Random, machine: Machine, init: str | None, 
             stack.push(own.pop_all())
             return guest, console
     pytest.skip(f"{kernel.name}: the guest died {BOOTS} times in the emulator on its way up: {reason}")
+
+
+@contextmanager
+def booted(kernel: str, seed: int, folder: Path, append: str = "") -> Iterator[tuple[Guest, Kernel, int]]:
+    """A busy guest with one or two CPUs, with or without KASLR, and where SYMBOL is."""
+    random = Random(f"{kernel} remote {seed}")
+    with busy_guest(kernel, random, folder, append, smp=random.randint(1, 2)) as (guest, found, console):
+        time.sleep(random.random())
+        yield guest, found, scripts.parse_symbols(console)[SYMBOL]

@@ -1,22 +1,25 @@
-"""Which scenes do the lab's tests look at: one of each kind and kernel, made anew for a seed that changes with every run."""
+"""Which scenes do the lab's tests look at: one of each kind and kernel, made anew for a seed that changes with every run.
+
+A test that fails says how it is repeated.
+"""
 
 from __future__ import annotations
 
 import os
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Generator, Mapping
 
 import pytest
 
 import orcdbg
 from orcdbg.target.session import Session
 from tests.lab.boots import BOOTS
+from tests.lab.failures import ASKED, SEED_VARIABLE, AskedScene, account
 from tests.lab.fetch import RELEASES
 from tests.lab.guest import GuestError
 from tests.lab.scenes import SCENES, Scene
 from tests.lab.skips import skipped_if_unavailable
 
-SEED_VARIABLE = "ORCDBG_LAB_SEED"
 KERNELS = tuple(RELEASES)
 _SEED = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(1_000_000))
 
@@ -34,6 +37,7 @@ def _choose_boots() -> list[tuple[str, str]]:
 
 CHOSEN_BOOTS = _choose_boots()
 
+MakeScene = Callable[[str, int], Scene]
 FindScene = Callable[[str, str], Scene]
 OpenScene = Callable[[str, str], tuple[Scene, Session]]
 
@@ -53,24 +57,54 @@ def seed() -> int:
     return _SEED
 
 
-def _scene(kernel: str, name: str, seed: int) -> Scene:
-    """A scene of this seed, or of the next where the guest died in the emulator."""
-    try:
-        return SCENES[name](kernel, seed)
-    except GuestError as error:
-        print(f"{kernel} {name}: {error}; trying seed {seed + 1}")
-        return SCENES[name](kernel, seed + 1)
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """No scene has been asked for yet."""
+    item.config.stash[ASKED] = []
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(
+    item: pytest.Item, call: pytest.CallInfo[None]
+) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A test on a guest that fails says on which, and how it is repeated."""
+    report = yield
+    if report.failed and item.get_closest_marker("lab"):
+        error = call.excinfo.value if call.excinfo else None
+        report.sections.append(("How to repeat this", account(item, _SEED, error)))
+    return report
 
 
 @pytest.fixture(scope="session")
-def find_scene(seed: int) -> FindScene:
+def scene_makers() -> Mapping[str, MakeScene]:
+    """What makes the scene of a name, from kernel and seed."""
+    return SCENES
+
+
+def _make(maker: MakeScene, kernel: str, name: str, seed: int) -> Scene:
+    """A scene of this seed, or of the next where the guest died in the emulator."""
+    try:
+        return maker(kernel, seed)
+    except GuestError as error:
+        print(f"{kernel} {name}: {error}; trying seed {seed + 1}")
+        return maker(kernel, seed + 1)
+
+
+@pytest.fixture(scope="session")
+def find_scene(seed: int, scene_makers: Mapping[str, MakeScene], pytestconfig: pytest.Config) -> FindScene:
     """A scene by kernel and name; a skip with its reason where kernel or emulator cannot be had."""
     made: dict[tuple[str, str], Scene] = {}
 
     def find(kernel: str, name: str) -> Scene:
+        asked = pytestconfig.stash[ASKED]
         if (kernel, name) not in made:
+            asked.append(AskedScene(kernel, name, None))
             with skipped_if_unavailable(f"{kernel} {name}"):
-                made[kernel, name] = _scene(kernel, name, seed)
+                made[kernel, name] = _make(scene_makers[name], kernel, name, seed)
+            asked.pop()
+        scene = AskedScene(kernel, name, made[kernel, name])
+        if scene not in asked:
+            asked.append(scene)
         return made[kernel, name]
 
     return find

@@ -32,7 +32,13 @@ _T = TypeVar("_T")
 
 
 class GuestError(Exception):
-    """The guest died, or did not say in time what it should have."""
+    """The guest died, or did not say in time what it should have.
+
+    Attributes:
+        console: all that it had printed, where that is known: whoever reports the failure shows the end of it.
+    """
+
+    console: str = ""
 
 
 MEMORY = 256  # MiB, where a test asks for no other size
@@ -92,6 +98,8 @@ class Guest:
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, tb: TracebackType | None) -> None:
+        if isinstance(error, GuestError) and not error.console:
+            error.console = self.console()  # now: the file's folder may be gone before the failure is reported
         self.close()
 
     def close(self) -> None:

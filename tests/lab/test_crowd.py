@@ -23,9 +23,9 @@ from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 from tests.lab.conftest import KERNELS, OpenScene
 from tests.lab.crowd import PLACES, THREADS, crowd
+from tests.lab.proc_stacks import as_proc_prints
 from tests.lab.scenes import Scene
 from tests.lab.skips import skipped_if_unavailable
-from tests.lab.test_stacks import as_proc_prints
 from tests.measured import run_measured
 
 pytestmark = pytest.mark.lab

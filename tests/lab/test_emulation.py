@@ -27,7 +27,7 @@ from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.guest import MEMORY
 from tests.lab.live import LiveKernel, open_live
-from tests.lab.test_stepping import Caller, callers, contradictions
+from tests.lab.stepping import Caller, callers, contradictions
 
 pytestmark = pytest.mark.lab
 

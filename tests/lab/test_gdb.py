@@ -9,11 +9,10 @@ import pytest
 
 from orcdbg.target.opening import open_session
 from orcdbg.unwind.frame import End
-from tests.lab.busy import on_a_living_guest
+from tests.lab.busy import booted, on_a_living_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.strike import find_pop
-from tests.lab.test_remote import booted
-from tests.plugins.test_gdb import PLUGIN, run_gdb
+from tests.plugins.real_gdb import PLUGIN, run_gdb
 
 pytestmark = pytest.mark.lab
 

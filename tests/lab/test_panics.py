@@ -17,9 +17,9 @@ from orcdbg.unwind.saved_registers import is_user
 from tests.lab.conftest import KERNELS
 from tests.lab.guest import GuestError
 from tests.lab.panics import KINDS, panic
+from tests.lab.proc_stacks import is_gone
 from tests.lab.scenes import Scene
 from tests.lab.skips import skipped_if_unavailable
-from tests.lab.test_stacks import is_gone
 
 pytestmark = pytest.mark.lab
 PANICS = [kind for kind in KINDS if kind != "user"]

@@ -21,7 +21,7 @@ from tests.lab import scripts
 from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS, OpenScene
 from tests.lab.live import LiveKernel, open_live
-from tests.lab.test_stepping import callers, stops_at_entries
+from tests.lab.stepping import callers, stops_at_entries
 
 pytestmark = pytest.mark.lab
 
@@ -136,7 +136,7 @@ def test_registers_of_callers_are_those_they_had_at_the_call(kernel: str, seed: 
             ".debug_frame": session.register_finder,
             "instructions": RegisterFinder(without_call_frames(session.code), session.kernel.function_saves),
         }
-        for _ in stops_at_entries(live, random):
+        for _ in stops_at_entries(live, random, FUNCTIONS):
             counts["functions"] += 1
             step_through(live, finders, counts)
             if counts["functions"] == FUNCTIONS:

@@ -3,11 +3,7 @@
 from __future__ import annotations
 
 import json
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
-from random import Random
 
 import pytest
 
@@ -20,25 +16,13 @@ from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, StackTrace
 from tests.conftest import RunProgram
-from tests.lab import scripts
-from tests.lab.busy import SYMBOL, busy_guest, on_a_living_guest
+from tests.lab.busy import SYMBOL, booted, on_a_living_guest
 from tests.lab.conftest import KERNELS
-from tests.lab.fetch import Kernel
-from tests.lab.guest import Guest
 from tests.lab.strike import find_pop
 
 pytestmark = pytest.mark.lab
 
 HIT_SECONDS = 30.0
-
-
-@contextmanager
-def booted(kernel: str, seed: int, folder: Path, append: str = "") -> Iterator[tuple[Guest, Kernel, int]]:
-    """A busy guest with one or two CPUs, with or without KASLR, and where SYMBOL is."""
-    random = Random(f"{kernel} remote {seed}")
-    with busy_guest(kernel, random, folder, append, smp=random.randint(1, 2)) as (guest, found, console):
-        time.sleep(random.random())
-        yield guest, found, scripts.parse_symbols(console)[SYMBOL]
 
 
 def said(trace: StackTrace) -> tuple[object, ...]:

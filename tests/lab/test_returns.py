@@ -27,10 +27,10 @@ from tests.lab.fetch import Kernel, ensure, locked
 from tests.lab.gdbstub import StubError
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.live import LiveKernel, open_live
+from tests.lab.proc_stacks import as_proc_prints, blocked_tasks
 from tests.lab.scenes import BOOT_SECONDS, write_initrd
 from tests.lab.skips import skipped_if_unavailable
-from tests.lab.test_stacks import as_proc_prints, blocked_tasks
-from tests.lab.test_stepping import Caller, callers
+from tests.lab.stepping import Caller, callers
 
 pytestmark = pytest.mark.lab
 

@@ -9,30 +9,17 @@ import sys
 
 import pytest
 
-from orcdbg.kernel.tasks import Task
 from orcdbg.orc.effective import Source
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
-from orcdbg.unwind.reasons import StackGone
 from orcdbg.x86.instructions import decode_one
 from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.proc_stacks import as_proc_prints, blocked_tasks, is_gone
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
 
 # What the kernel prints of a panic: `[    5.1]  do_wait+0x160/0x2f0 [module]`, with `? ` before a guess.
 _TRACE_LINE = re.compile(r"\]\s+(?:<TASK>|\? )?([A-Za-z_][\w.]*\+0x[0-9a-f]+/0x[0-9a-f]+(?: \[\w+\])?)\s*$")
-
-
-def as_proc_prints(session: Session, trace: StackTrace) -> list[str]:
-    """A trace as /proc/PID/stack shows it: without the scheduler's own functions and without user frames."""
-    start, end = session.linux.address("__sched_text_start"), session.linux.address("__sched_text_end")
-    frames = [f for f in trace.frames if f.kind != FrameKind.USER and not start <= f.ip < end]
-    return [session.names.describe(f.ip, f.exact) or "" for f in frames]
-
-
-def blocked_tasks(session: Session, stacks: dict[int, list[str]]) -> list[Task]:
-    """The tasks that the guest listed and that no CPU runs."""
-    return [t for t in session.tasks if t.pid in stacks and t.pid and t.address not in session.unwinder.running]
 
 
 def test_every_blocked_task_is_as_the_guest_says(kernel: str, open_scene: OpenScene) -> None:
@@ -50,15 +37,6 @@ def test_every_blocked_task_is_as_the_guest_says(kernel: str, open_scene: OpenSc
         assert [f.kind for f in trace.frames[:-1]].count(FrameKind.USER) == 0, task
         modules += any(f.location is not None and f.location.module is not None for f in trace.frames)
     assert modules > 0, "no task slept in a module: the scene does not test module tables"
-
-
-def is_gone(task: Task, trace: StackTrace) -> bool:
-    """Whether a task has exited and given its stack back: there is nothing to walk, and that is said."""
-    if task.stack:
-        return False
-    assert task.state in ("ZO", "DE"), task
-    assert (len(trace.frames), trace.end_reason) == (0, StackGone())
-    return True
 
 
 def test_every_task_ends_with_a_reason(kernel: str, open_scene: OpenScene) -> None:

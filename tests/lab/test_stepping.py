@@ -4,64 +4,24 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from random import Random
 
 import pytest
 
 from orcdbg.base.errors import RemoteError
-from orcdbg.unwind.frame import End, StackTrace
+from orcdbg.unwind.frame import End
 from tests.lab import scripts
 from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS
 from tests.lab.live import LiveKernel, open_live
+from tests.lab.stepping import callers, contradictions, stops_at_entries
 
 pytestmark = pytest.mark.lab
 
 FUNCTIONS_VARIABLE = "ORCDBG_LAB_FUNCTIONS"
 FUNCTIONS, STEPS = int(os.environ.get(FUNCTIONS_VARIABLE) or 4), 300
-ATTEMPTS = 50 * FUNCTIONS
 PANIC = "Kernel panic"
-WAIT = 0.6  # seconds for one of four breakpoints to be hit
-
-Caller = tuple[int, int]
-
-
-def callers(trace: StackTrace) -> list[Caller]:
-    """ip and stack pointer of every frame but the innermost."""
-    return [(frame.ip, frame.sp) for frame in trace.frames[1:]]
-
-
-def patched_functions(live: LiveKernel) -> list[int]:
-    """Entries of functions with a patch site; entry code is left out, whose callers are user mode or another stack."""
-    session = live.session
-    start, end = session.linux.address("__entry_text_start"), session.linux.address("__entry_text_end")
-    last = session.linux.address("_etext")
-    found = {session.names.at(cluster.address) for cluster in session.stack_ledger.clusters() if cluster.address < last}
-    places = [place for place in found if place is not None and not start <= place.start < end]
-    return sorted(place.start for place in places if not place.symbol.startswith(("__x86_", "__switch_to")))
-
-
-def stops_at_entries(live: LiveKernel, random: Random) -> Iterator[int]:
-    """Stops the guest at the entry of one function after another."""
-    functions = patched_functions(live)
-    for _ in range(ATTEMPTS):
-        chosen = random.sample(functions, 4)
-        for address in chosen:
-            live.stub.set_breakpoint(address)
-        is_hit = live.stub.resume(WAIT)
-        for address in chosen:
-            live.stub.clear_breakpoint(address)
-        ip = live.stub.read_registers()["rip"]
-        if is_hit and ip in chosen:
-            yield ip
-
-
-def contradictions(trace: StackTrace, known: list[Caller], sp: int) -> list[Caller]:
-    """Frames shown as sure, outside the function that was entered at stack pointer `sp`, that were not its callers."""
-    shown = [frame for frame in trace.frames[1:] if frame.reliable and not frame.doubt and frame.sp > sp + 8]
-    return [(frame.ip, frame.sp) for frame in shown if (frame.ip, frame.sp) not in known]
 
 
 def is_asleep(live: LiveKernel, ip: int) -> bool:
@@ -103,7 +63,7 @@ def test_callers_never_change_while_a_function_runs(kernel: str, seed: int, tmp_
     with busy_guest(kernel, random, tmp_path) as (guest, found, console), guest.stub() as stub:
         live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
         try:
-            for ip in stops_at_entries(live, random):
+            for ip in stops_at_entries(live, random, FUNCTIONS):
                 count, lost = follow(live, live.session.names.describe(ip) or hex(ip))
                 stops, unknown, functions = stops + count, unknown + lost, functions + 1
                 if functions == FUNCTIONS:

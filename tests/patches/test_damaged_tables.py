@@ -1,4 +1,7 @@
-"""Damaged tables of an image are named, or left out; the passes that read them go on."""
+"""Damaged tables of an image are named, or left out; the passes that read them go on.
+
+Crosses tables, the passes of mechanisms/, and the audit: one damaged section is read by all of them.
+"""
 
 from __future__ import annotations
 

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any, cast
+
 import numpy as np
 
 from orcdbg.base.errors import NotFound, NotInSnapshot
-from orcdbg.base.reading import AddressSpace
+from orcdbg.base.reading import AddressSpace, BytesSpace
+from orcdbg.patches.mechanisms.mitigations import Mitigations
 from orcdbg.patches.site import WorkingText
 
 TEXT = 0xFFFF_FFFF_8100_0000
@@ -113,3 +116,24 @@ def text_of(pieces: dict[int, bytes], size: int = 0x200) -> WorkingText:
     for at, piece in pieces.items():
         data[at : at + len(piece)] = piece
     return WorkingText(TEXT, data)
+
+
+NAMES = {
+    "__x86_indirect_thunk_array": THUNKS,
+    "__x86_return_thunk": RETURN_THUNK,
+    "x86_return_thunk": DATA,
+    "its_return_thunk": RETURN_THUNK + 0x100,
+    "srso_return_thunk": RETURN_THUNK + 0x200,
+    "uniproc_patched": DATA + 8,
+}
+
+
+def machine(bits: set[int] | None, thunk: int = RETURN_THUNK, one_cpu: int = 0) -> tuple[Any, Mitigations]:
+    """A kernel with those features and that return thunk."""
+    linux = cast("Any", MiniLinux(NAMES, {DATA: thunk, DATA + 8: one_cpu}))
+    return linux, Mitigations(linux, cast("Any", MiniFeatures(bits)))
+
+
+def image_of(text: WorkingText) -> Any:
+    """The text as an image, link addresses being run-time addresses."""
+    return BytesSpace(TEXT, bytes(text.data), lambda address, size: NotInSnapshot("image", address, size))

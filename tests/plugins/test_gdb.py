@@ -1,13 +1,12 @@
-"""gdb with orcdbg's extension on a snapshot that orcdbg serves: the same stack as orcdbg's own."""
+"""gdb with orcdbg's extension on a snapshot that orcdbg serves: the same stack as orcdbg's own.
+
+Crosses the extension in plugins/gdb, and gdb/server and gdb/served_snapshot, which it talks to.
+"""
 
 from __future__ import annotations
 
 import lzma
-import os
 import re
-import shutil
-import subprocess
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,26 +18,11 @@ from orcdbg.gdb.served_snapshot import ServedSnapshot
 from orcdbg.gdb.server import serve
 from orcdbg.target.session import Session
 from tests.build.stub import StubServer
+from tests.plugins.real_gdb import PLUGIN, run_gdb
 
-PLUGIN = Path(__file__).parents[2] / "plugins" / "gdb" / "orcdbg_gdb.py"
 # Every frame, the 0 that ends the stack too.
 WALK = "python f = gdb.newest_frame(); exec('while f is not None: f.pc(); f = f.older()')"
 FRAME = re.compile(r"(?m)^#(\d+) +(?:0x([0-9a-f]+) in )?(\S+) \(")
-
-
-def run_gdb(vmlinux: str, *commands: str) -> str:
-    """What gdb prints; a skip with the reason where it is not installed, or has another Python than ours."""
-    if not shutil.which("gdb"):
-        pytest.skip("gdb is not installed")
-    words = [word for command in ("set pagination off", *commands) for word in ("-ex", command)]
-    environment = {**os.environ, "ORCDBG_PYTHONPATH": sysconfig.get_path("purelib")}
-    done = subprocess.run(
-        ["gdb", "-nx", "-batch", *words, vmlinux],
-        env=environment, capture_output=True, text=True, timeout=100, check=False, stdin=subprocess.DEVNULL,
-    )  # fmt: skip
-    if "cannot be loaded by gdb's Python" in done.stderr:
-        pytest.skip(done.stderr.strip().splitlines()[-1])
-    return done.stdout + done.stderr
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,7 @@
-"""Stops inside error_entry and its like: the caller is in rsi for a while, and then below the registers that it has saved."""
+"""Stops inside error_entry and its like: the caller is in rsi for a while, and then below the registers that it has saved.
+
+Crosses orc/rules/entry_code and the walker: the rule gives a place, and the walk reads the caller there.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from orcdbg.unwind.frame import FrameKind, Mark
 from orcdbg.unwind.reasons import RegisterHoldsNoReturn
 from orcdbg.unwind.walker import Walk, WalkEnd
 from orcdbg.x86.instructions import decode
-from tests.unwind.test_walker import END, FUNCTION, IRQ, STACK, TEXT, TOP, World, call
+from tests.build.stacks import END, FUNCTION, IRQ, STACK, TEXT, TOP, World, call
 
 SAVES = bytes.fromhex("56488b74240848897c2408525150415041514152415353554154415541564157")
 AGAIN = bytes.fromhex("56")

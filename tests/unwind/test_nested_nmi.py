@@ -1,4 +1,7 @@
-"""Saved registers above the stack pointer that they hold (an NMI in an NMI), and below a stack (an overflow)."""
+"""Saved registers above the stack pointer that they hold (an NMI in an NMI), and below a stack (an overflow).
+
+Crosses judge/evidence and the walker.
+"""
 
 from __future__ import annotations
 
@@ -12,7 +15,7 @@ from orcdbg.unwind.reasons import InterruptedPointerNotUp, Overflowed
 from orcdbg.unwind.walker import Walk, WalkEnd
 from orcdbg.views.reasons import words
 from orcdbg.views.stacks import reasons
-from tests.unwind.test_walker import END, FUNCTION, STACK, TEXT, TOP, World, call
+from tests.build.stacks import END, FUNCTION, STACK, TEXT, TOP, World, call
 
 NMI_TOP = 0xFFFFFE000000E000
 TASK = TOP - 192

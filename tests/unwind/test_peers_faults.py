@@ -1,6 +1,8 @@
 """Faults that were measured in other tools, each made again and shown not to be ours.
 
 R1 to R12 are what drgn 0.3.0 does wrong on dumps of the four kernels; the rest is crash 9.0.2.
+
+Crosses layouts, walker, commands and views: wherever the other tool went wrong.
 """
 
 from __future__ import annotations
@@ -23,8 +25,8 @@ from orcdbg.unwind.walker import WalkEnd
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 from orcdbg.views.reasons import words_or_none
+from tests.build.stacks import END, FUNCTION, TEXT, TOP, World, call
 from tests.damage import DamagedStacks, Ground
-from tests.unwind.test_walker import END, FUNCTION, TEXT, TOP, World, call
 
 
 @pytest.fixture(scope="module")

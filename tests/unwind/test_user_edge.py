@@ -11,7 +11,7 @@ from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind, Mark, RegisterValue, StackTrace
 from orcdbg.unwind.walker import State
 from orcdbg.x86.registers import PT_REGS
-from tests.unwind.test_stopped_cpus import without_notes
+from tests.build.sample_notes import without_notes
 
 USER_IP, USER_SP = 0x401234, 0x7FFD00001000
 SYSCALL, SAFE, FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"

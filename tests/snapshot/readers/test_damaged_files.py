@@ -1,4 +1,7 @@
-"""Damaged snapshot files, of every format that is not tested for it by itself."""
+"""Damaged snapshot files, of every format that is not tested for it by itself.
+
+Crosses the readers: one kind of damage is tried on each.
+"""
 
 from __future__ import annotations
 

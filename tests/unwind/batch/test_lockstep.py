@@ -16,7 +16,7 @@ from orcdbg.unwind.frame import End, FrameKind
 from orcdbg.unwind.starts import switched_out_registers
 from orcdbg.unwind.walker import State, Walk, WalkEnd
 from orcdbg.x86.registers import PT_REGS
-from tests.unwind.test_walker import END, FUNCTION, TEXT, World, call
+from tests.build.stacks import END, FUNCTION, TEXT, World, call
 
 LAYOUT = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "rbx": 32, "rbp": 40, "rip": 48}
 SIZE, STACK_SIZE = 56, 0x4000

@@ -14,7 +14,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import FrameKind
 from orcdbg.unwind.judge.calls import Calls
-from tests.build.code import MadeKernelCode, nothing
+from tests.build.code import MadeKernelCode, branch, nothing
 
 TEXT = 0xFFFFFFFF81000000
 SIZE = 0x40  # bytes that each made-up function has
@@ -25,11 +25,6 @@ NAMES = ("caller", "f", "g", "h", "f.cold", "__x86_return_thunk", "__SCT__s", "_
 def start_of(name: str) -> int:
     """Where a made-up function begins."""
     return TEXT + SIZE * NAMES.index(name)
-
-
-def branch(opcode: bytes, at: int, target: int) -> bytes:
-    """A direct call or jump at `at`."""
-    return opcode + (target - at - len(opcode) - 4).to_bytes(4, "little", signed=True)
 
 
 def to(name: str, place: str, offset: int = 0, opcode: bytes = b"\xe9") -> bytes:

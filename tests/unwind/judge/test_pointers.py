@@ -15,9 +15,8 @@ from orcdbg.unwind.judge.pointers import Constants, PointerRead, Pointers
 from orcdbg.unwind.reasons import PointerLeadsElsewhere
 from orcdbg.unwind.registers.finder import RegisterFinder
 from orcdbg.unwind.unwinder import Unwinder
-from tests.build.code import MadeKernelCode, nothing
+from tests.build.code import MadeKernelCode, branch, nothing
 from tests.damage import DamagedStacks, Ground
-from tests.unwind.judge.test_calls import branch
 
 TEXT = 0xFFFFFFFF81000000
 SIZE = 0x40
