@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from hypothesis import settings
 
 import orcdbg
 from orcdbg.cli.main import run, sample_files
@@ -15,6 +16,10 @@ from orcdbg.target.session import Session
 
 Outcome = tuple[int, str, str]
 RunProgram = Callable[..., Outcome]
+
+# Tests never judge wall time: the cores are shared, with other tests too. What is bounded is bounded in CPU time, by name.
+settings.register_profile("orcdbg", deadline=None)
+settings.load_profile("orcdbg")
 
 
 @pytest.fixture(scope="session")
