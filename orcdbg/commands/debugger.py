@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
@@ -36,7 +35,6 @@ class Debugger:
         if self.guest is None:
             raise UsageError("this is a snapshot, not a live guest", "orcdbg VMLINUX --remote HOST:PORT opens one")
         self._task, self.frame_index, self._traces, self.emulation = None, 0, {}, None
-        vars(self).pop("panic_cpu", None)
         self.session.move(self.guest.snapshot())
         by_cpu = {number: task for task, (number, _) in self.session.unwinder.running.items()}
         if cpu in by_cpu:
@@ -51,7 +49,7 @@ class Debugger:
             raise UsageError(f"{name}: not a value for it: {value}", "one of " + ", ".join(allowed or ("a number",)))
         self.settings[name] = value
 
-    @functools.cached_property
+    @property
     def panic_cpu(self) -> int | None:
         """The CPU that panicked, or None."""
         linux = self.session.linux
@@ -88,7 +86,6 @@ class Debugger:
     def forget(self) -> None:
         """Drops all that was found out: the guest is about to move, and may not come to a stop."""
         self._task, self.frame_index, self._traces, self.emulation = None, 0, {}, None
-        vars(self).pop("panic_cpu", None)
         self.session.move(self.session.snapshot)
 
     def select(self, task: Task) -> None:

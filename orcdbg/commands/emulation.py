@@ -59,17 +59,13 @@ class Emulation:
         running = session.unwinder.running.get(task.address)
         self.cpu = running[0] if running else task.cpu
         base = gs_base(session.linux, self.cpu or 0, running[1] if running else None)
-        self._pages = PageSource(session.memory, session.text, session.is_text, self._start_of)
+        self._pages = PageSource(session.memory, session.code)
         self.emulator = Emulator(self._page, session.is_text, start.registers, base, bounds, start.words)
         self.motions = Motions(self.emulator)
         self._instructions: dict[int, ListedInstruction] = {}
         self._unwinder = session.kernel.unwinder_over(self.emulator.memory)
         self._overlay = self._unwinder.terrain.overlay
         self.shown: Mapping[str, int] = self.emulator.registers()
-
-    def _start_of(self, address: int) -> int:
-        found = self.session.names.at(address)
-        return found.start if found else address
 
     def _page(self, address: int) -> Page:
         """A page of the kernel, with the version of the site that was asked for."""

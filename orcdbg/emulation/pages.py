@@ -6,12 +6,11 @@ that nothing is run there.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, NotInSnapshot
-from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE
+from orcdbg.patches.code import Code
 from orcdbg.snapshot.pagetables import KernelMemory
 
 
@@ -35,29 +34,19 @@ class PageSource:
 
     Args:
         memory: kernel memory, by its page tables.
-        text: text as it ran, also where memory is not in the snapshot.
-        is_text: which addresses are code.
-        start_of: where the function that holds an address begins; text is replayed from there on.
+        code: the kernel's code: text as it ran, also where memory is not in the snapshot.
     """
 
-    def __init__(
-        self,
-        memory: KernelMemory,
-        text: AddressSpace,
-        is_text: Callable[[int], bool],
-        start_of: Callable[[int], int],
-    ) -> None:
+    def __init__(self, memory: KernelMemory, code: Code) -> None:
         self._memory = memory
-        self._text = text
-        self._is_text = is_text
-        self._start_of = start_of
+        self._code = code
 
     def page(self, address: int) -> Page:
         """The page at `address`, a multiple of the page size; MemoryFault where none of it can be had."""
         try:
             data = self._memory.read(address, PAGE)
         except NotInSnapshot:
-            if not self._is_text(address) and not self._is_text(address + PAGE - 1):
+            if not self._code.is_text(address) and not self._code.is_text(address + PAGE - 1):
                 raise
             return self._replayed(address)
         way = self._memory.explain(address)
@@ -83,11 +72,12 @@ class PageSource:
 
     def _piece(self, start: int, end: int) -> bytes | None:
         """Replayed text, read from a function's start, since operands are relocated instruction by instruction."""
-        first = min(self._start_of(start), start)
+        function = self._code.locate(start)
+        first = start if function is None else min(function.start, start)
         first = first if start - first < 1 << 16 else start
         for begin in (first, start):
             try:
-                return self._text.read(begin, end - begin)[start - begin :]
+                return self._code.text.read(begin, end - begin)[start - begin :]
             except MemoryFault:
                 continue
         return None

@@ -25,12 +25,8 @@ class ServedCpu:
     def __init__(self, session: Session, note: CpuState) -> None:
         from orcdbg.emulation.emulator import Emulator  # unicorn takes a while to load, and most clients only look
 
-        def start_of(address: int) -> int:
-            found = session.names.at(address)
-            return found.start if found else address
-
         self._recorded = note.registers
-        pages = PageSource(session.memory, session.text, session.is_text, start_of)
+        pages = PageSource(session.memory, session.code)
         base = note.gs_base if note.gs_base and note.gs_base >> 63 else session.linux.per_cpu_offset(note.cpu)
         self._emulator = Emulator(pages.page, session.is_text, note.registers, base)
 

@@ -17,12 +17,7 @@ from tests.build.sample import changed_core
 
 def source(session: Session) -> PageSource:
     """Pages of a session."""
-
-    def start_of(address: int) -> int:
-        found = session.names.at(address)
-        return found.start if found else address
-
-    return PageSource(session.memory, session.text, session.is_text, start_of)
+    return PageSource(session.memory, session.code)
 
 
 def test_a_page_is_that_of_memory(sample: Session) -> None:

@@ -83,7 +83,7 @@ class Emulated:
         address = current_task(session.linux, 0)
         assert address is not None
         self._task: Task = read_task(session.linux, address)
-        self._pages = PageSource(session.memory, session.memory, session.is_text, lambda at: at)
+        self._pages = PageSource(session.memory, session.code)
         self.machine = Emulator(self._pages.page, session.is_text, same(registers), registers["gs_base"])
         memory = self.machine.memory
         self._unwinder: Unwinder = session.kernel.unwinder_over(memory)
