@@ -27,7 +27,8 @@ form = functools.cache(lambda name: FORMATS[name]())
 @pytest.mark.parametrize("name", FORMATS)
 def test_damage_gives_an_answer_or_an_error(name: str) -> None:
     """Both happen; anything else names its case."""
-    endings, wrong = run(name, 80, random.SystemRandom().randrange(1 << 32))
+    # One copy of a journal in twenty has an answer: of 80 copies none had in one run of forty.
+    endings, wrong = run(name, 400, random.SystemRandom().randrange(1 << 32))
     assert wrong == []
     assert endings["answers"] > 0
     assert len(endings) > 1
