@@ -14,6 +14,7 @@ from orcdbg.repl.pasting import pasted
 from tests.repl.terminal import CTRL_C, CTRL_D, ENTER, Terminal
 
 REFUSED = "is one of the files that are read"
+WIDE = 400  # columns: an answer with a path of a deep temporary folder stays on one line
 READER = """
 from orcdbg.base.reading import FileSource
 from orcdbg.commands.registry import Command
@@ -55,7 +56,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def terminal(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Terminal]:
     """orcdbg on the copies."""
     names = [str(folder / Path(file).name) for file in sample_files()]
-    opened = Terminal([*names, "--plugin", str(folder / "plug_in.py")], 160, 50, tmp_path_factory.mktemp("home"), {})
+    opened = Terminal([*names, "--plugin", str(folder / "plug_in.py")], WIDE, 50, tmp_path_factory.mktemp("home"), {})
     opened.wait("| frame 0")
     yield opened
     opened.close()
