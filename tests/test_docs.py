@@ -340,9 +340,10 @@ def test_the_pages_name_every_mechanism(orcdbg_run: RunProgram) -> None:
     """docs/patches.md in its table and the contract in its list: all that the code has, and those of the sample's account."""
     known = {
         word
-        for path in (ROOT / "orcdbg" / "patches").glob("*.py")
+        for path in (ROOT / "orcdbg" / "patches").rglob("*.py")
         for word in re.findall(r'(?m)^ {4}mechanism = "([\w-]+)"$', path.read_text(encoding="utf-8"))
     }
+    assert "kprobe" in known
     audit = json.loads(orcdbg_run("demo", "--format", "json", "-e", "patch audit")[1])["result"]
     known |= set(audit["by_mechanism"])
     described = sections(read("docs/patches.md").replace("## The mechanisms", "### `the mechanisms`"), "###")
