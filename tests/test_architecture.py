@@ -110,15 +110,6 @@ def test_what_is_public_says_what_it_is_for(path: Path) -> None:
     assert list(without_docstring(tree_of(path).body)) == []
 
 
-# Names that two classes still share. Each goes when the files around it are put in order; none may come.
-SHARED_NAMES = {
-    "Batch",  # the command line's batch mode, and stacks walked together: one of cli/ and unwind/batch/ finds a word
-    "Boundary",  # orc/check.py, x86/stack_effects.py: what follow() puts in their place
-    "Parser",  # cli/options.py, repl/cmd2_words.py
-    "Place",  # formats/callframe.py, orc/rules/return_trampolines.py
-}
-
-
 def test_a_class_has_a_name_of_its_own() -> None:
     """One word, one meaning: who reads a name in one file knows it in all others."""
     files: dict[str, list[str]] = {}
@@ -127,8 +118,7 @@ def test_a_class_has_a_name_of_its_own() -> None:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 files.setdefault(node.name, []).append(name_of(path))
     shared = {name: paths for name, paths in files.items() if len(paths) > 1}
-    assert {name: paths for name, paths in shared.items() if name not in SHARED_NAMES} == {}
-    assert set(shared) >= SHARED_NAMES, "a name that is no longer shared leaves the list"
+    assert shared == {}
 
 
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))

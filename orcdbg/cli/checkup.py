@@ -5,15 +5,15 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from orcdbg.cli.options import Parser
+from orcdbg.cli.options import OptionParser
 from orcdbg.cli.output import Output, terminal_width, wants_color
 from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.checkup import checkup
 from orcdbg.target.session import Session
 
 
-def _parser() -> Parser:
-    made = Parser(
+def _parser() -> OptionParser:
+    made = OptionParser(
         prog="orcdbg checkup",
         description="Say what was found in a snapshot, an image, or both; what is missing, what that costs, how to get it.",
         allow_abbrev=False,

@@ -45,7 +45,7 @@ class _InOrder(argparse.Action):
         namespace.steps = [*(namespace.steps or []), (self.const, str(values))]
 
 
-class Parser(PlainParser):
+class OptionParser(PlainParser):
     """A parser whose complaints are errors as all others are."""
 
     def error(self, message: str) -> NoReturn:
@@ -62,7 +62,7 @@ def _number(text: str) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The parser of orcdbg's own options."""
-    made = Parser(
+    made = OptionParser(
         prog="orcdbg",
         description=DESCRIPTION,
         epilog=EPILOG,

@@ -8,15 +8,15 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UsageError
-from orcdbg.cli.options import Parser
+from orcdbg.cli.options import OptionParser
 from orcdbg.cli.output import Output, terminal_width, wants_color, warn
 from orcdbg.commands.result import Result
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trim import Trimmed, TrimRequest, trim_image, trim_snapshot
 
 
-def _parser() -> Parser:
-    made = Parser(
+def _parser() -> OptionParser:
+    made = OptionParser(
         prog="orcdbg trim",
         description="Cut a snapshot down to what walking its stacks needs; user memory, page cache and keys stay out.",
         allow_abbrev=False,

@@ -35,7 +35,7 @@ class CodeKind(enum.Enum):
     BPF = enum.auto()
 
 
-class MadeCode(NamedTuple):
+class GeneratedCode(NamedTuple):
     """Code at [start, end).
 
     `name` and `owner` are the kernel's own in /proc/kallsyms. `origin` is what the first `head` bytes of an ftrace
@@ -53,22 +53,22 @@ class MadeCode(NamedTuple):
     copied: int = 0
 
 
-class MadeCodes:
-    """The made code of one kernel."""
+class GeneratedCodes:
+    """The generated code of one kernel."""
 
     def __init__(self, linux: Linux) -> None:
         self._linux = linux
         self.problems: list[str] = []
 
     @functools.cached_property
-    def all(self) -> list[MadeCode]:
+    def all(self) -> list[GeneratedCode]:
         """All of it, in order of address; a list that breaks off leaves a line in `problems`."""
-        readers: tuple[tuple[str, Callable[[Budget], Iterator[MadeCode]]], ...] = (
+        readers: tuple[tuple[str, Callable[[Budget], Iterator[GeneratedCode]]], ...] = (
             ("ftrace_ops_list", self._trampolines),
             ("kprobe_table", self._slots),
             ("bpf_kallsyms", self._programs),
         )
-        found: list[MadeCode] = []
+        found: list[GeneratedCode] = []
         for name, read in readers:
             budget = Budget(MAX_ITEMS)
             try:
@@ -78,8 +78,8 @@ class MadeCodes:
             self.problems += [f"{name}: {line}" for line in budget.lines()]
         return sorted(found, key=lambda one: one.start)
 
-    def at(self, address: int) -> MadeCode | None:
-        """The made code that holds an address."""
+    def at(self, address: int) -> GeneratedCode | None:
+        """The generated code that holds an address."""
         if not address >> 63:
             return None
         index = bisect.bisect_right(self._starts, address) - 1
@@ -90,7 +90,7 @@ class MadeCodes:
     def _starts(self) -> list[int]:
         return [one.start for one in self.all]
 
-    def _trampolines(self, budget: Budget) -> Iterator[MadeCode]:
+    def _trampolines(self, budget: Budget) -> Iterator[GeneratedCode]:
         """The trampolines of ftrace's operations (create_trampoline)."""
         linux = self._linux
         first, end = linux.find_address("ftrace_ops_list"), linux.find_address("ftrace_list_end")
@@ -108,13 +108,13 @@ class MadeCodes:
                 template = "ftrace_regs_caller" if flags & _SAVE_REGS else "ftrace_caller"
                 origin, copied = self._template(template)
                 name = "ftrace_trampoline"
-                yield MadeCode(CodeKind.FTRACE, start, start + size, name, "__builtin__ftrace", origin, copied)
+                yield GeneratedCode(CodeKind.FTRACE, start, start + size, name, "__builtin__ftrace", origin, copied)
 
     def _template(self, name: str) -> tuple[int, int]:
         start, end = self._linux.address(name), self._linux.address(f"{name}_end")
         return start, min(max(end - start, 0), PAGE)
 
-    def _slots(self, budget: Budget) -> Iterator[MadeCode]:
+    def _slots(self, budget: Budget) -> Iterator[GeneratedCode]:
         """The slots of all probes in the table, armed or not: a CPU may still be in one."""
         linux = self._linux
         table = linux.find_address("kprobe_table")
@@ -142,13 +142,13 @@ class MadeCodes:
 
     def _slots_of(
         self, probe: int, plain: tuple[frozenset[int], int], detours: tuple[frozenset[int], int]
-    ) -> Iterator[MadeCode]:
+    ) -> Iterator[GeneratedCode]:
         linux, owner = self._linux, "__builtin__kprobes"
         address = linux.member("kprobe", "addr", probe)
         slot = linux.member("kprobe", "ainsn.insn", probe)
         if slot & -PAGE in plain[0]:
             size = linux.member("kprobe", "ainsn.size", probe)
-            yield MadeCode(CodeKind.KPROBE, slot, slot + plain[1], "kprobe_insn_page", owner, address, 0, size)
+            yield GeneratedCode(CodeKind.KPROBE, slot, slot + plain[1], "kprobe_insn_page", owner, address, 0, size)
         # Only a probe that stands for several, or was prepared to be optimised, is part of a larger structure.
         handler = linux.member("kprobe", "pre_handler", probe)
         if not detours[0] or handler != linux.find_address("aggr_pre_handler"):
@@ -158,9 +158,11 @@ class MadeCodes:
             size = linux.member("optimized_kprobe", "optinsn.size", probe)
             head = linux.address("optprobe_template_end") - linux.address("optprobe_template_entry")
             end = slot + detours[1]
-            yield MadeCode(CodeKind.OPTPROBE, slot, end, "kprobe_optinsn_page", owner, address, head, min(size, 64))
+            yield GeneratedCode(
+                CodeKind.OPTPROBE, slot, end, "kprobe_optinsn_page", owner, address, head, min(size, 64)
+            )
 
-    def _programs(self, budget: Budget) -> Iterator[MadeCode]:
+    def _programs(self, budget: Budget) -> Iterator[GeneratedCode]:
         """BPF programs, trampolines and dispatchers, as far as the kernel has names for them."""
         linux = self._linux
         head = linux.find_address("bpf_kallsyms")
@@ -169,7 +171,7 @@ class MadeCodes:
         for symbol in linux.walk_list(head, "bpf_ksym", "lnode", budget):
             try:
                 start, end = linux.member("bpf_ksym", "start", symbol), linux.member("bpf_ksym", "end", symbol)
-                yield MadeCode(CodeKind.BPF, start, end, linux.text_member("bpf_ksym", "name", symbol), "bpf")
+                yield GeneratedCode(CodeKind.BPF, start, end, linux.text_member("bpf_ksym", "name", symbol), "bpf")
             except MemoryFault as error:
                 budget.note_error("a BPF symbol", symbol, error)
 

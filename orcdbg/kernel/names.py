@@ -8,7 +8,7 @@ from typing import NamedTuple
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.intervals import Pieces
 from orcdbg.base.sizes import PAGE, U64
-from orcdbg.kernel.generated_code import CodeKind, MadeCodes
+from orcdbg.kernel.generated_code import CodeKind, GeneratedCodes
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules, symbols_budget
 
@@ -29,7 +29,7 @@ class Names:
     def __init__(self, linux: Linux) -> None:
         self._linux = linux
         self._cache: dict[int, Location | None] = {}
-        self.made = MadeCodes(linux)
+        self.made = GeneratedCodes(linux)
 
     @functools.cached_property
     def _module_list(self) -> tuple[list[Module], list[str]]:
@@ -42,7 +42,7 @@ class Names:
 
     @property
     def problems(self) -> list[str]:
-        """What could not be read of the module list, and of the lists of made code."""
+        """What could not be read of the module list, and of the lists of generated code."""
         return [*self._module_list[1], *self.made.problems]
 
     @functools.cached_property
@@ -85,7 +85,7 @@ class Names:
             return Location(symbol.name, symbol.address + self._linux.slide, size, None, symbol.letter in "tTwW")
         module = self.module_at(address)
         if module is None:
-            return self._in_made_code(address)
+            return self._in_generated_code(address)
         try:
             in_module = self.module_symbols[module.address].at(address)
         except OrcdbgError:
@@ -106,7 +106,7 @@ class Names:
             found += [symbol.address] if symbol is not None else []
         return found
 
-    def _in_made_code(self, address: int) -> Location | None:
+    def _in_generated_code(self, address: int) -> Location | None:
         """As in /proc/kallsyms, where the slots of kprobes have one name a page."""
         made = self.made.at(address)
         if made is None:

@@ -19,7 +19,7 @@ Stated = Callable[[int], tuple[OrcEntry | None, CfaRule | None]]
 
 
 @dataclass(frozen=True, slots=True)
-class Boundary:
+class CheckedBoundary:
     """An instruction boundary inside a site: what the row there states, and what the instructions up to it make true."""
 
     address: int
@@ -37,7 +37,7 @@ class Boundary:
 class Hazard:
     """A boundary where the row does not hold, and the patch that made it so."""
 
-    boundary: Boundary
+    boundary: CheckedBoundary
     site: PatchSite
 
 
@@ -82,7 +82,7 @@ def check_kernel(code: KernelCode, overlay: OrcOverlay) -> CheckReport:
     return report
 
 
-def compare(text: bytes, address: int, stated: Stated) -> Iterator[Boundary]:
+def compare(text: bytes, address: int, stated: Stated) -> Iterator[CheckedBoundary]:
     """The boundaries inside `text` at which row and instructions can be compared.
 
     Left out are those whose CFA does not follow from the stack pointer (rows on rbp hold whatever is pushed), those behind
@@ -98,4 +98,4 @@ def compare(text: bytes, address: int, stated: Stated) -> Iterator[Boundary]:
         if entry is None or rule is None or not rule.counts_from_sp:
             continue
         if entry.row.type is start_entry.row.type:
-            yield Boundary(found.address, found.before.text, rule, start.moved(found.pushed))
+            yield CheckedBoundary(found.address, found.before.text, rule, start.moved(found.pushed))

@@ -18,7 +18,9 @@ class Source(enum.Enum):
     NONE = "none"
     ORC = "orc"
     PATCH = "patch"
-    TRAMPOLINE = "trampoline"
+    TRAMPOLINE = (
+        "trampoline"  # assembly whose rows are of other use, and code that the kernel made: by what it is known to do
+    )
     FRAME_POINTER = "frame-pointer"
     DWARF = "dwarf"
     INSTRUCTIONS = "instructions"
@@ -98,16 +100,18 @@ class Derived:
     """A rule that no row states.
 
     `row` stands for the one as built, whose type and second half do not hold; `instructions` are those that the rule was
-    derived from, and `reason` says how.
+    derived from, and `reason` says how. `return_register` is the one that the return address is in, where that is on no
+    stack.
     """
 
     entry: OrcEntry | None
     rule: CfaRule
     row: OrcRow
     reason: Reason
-    source: Source = Source.TRAMPOLINE
+    source: Source
     instructions: tuple[str, ...] = ()
     doubt: Reason | None = None
+    return_register: str | None = None
 
     @property
     def patch(self) -> None:

@@ -4,6 +4,9 @@ The row as built is right wherever the patched instructions leave the stack as t
 there is no row, other sources tell. Each is a file in `rules/`; the tuple below puts them in order, and the first that has
 an answer decides. Kernels whose build put the rows of all alternatives into the image state the same rule themselves, and
 then nothing is corrected.
+
+What no address tells, since it depends on the frames before (a callee that has saved all registers, code on no list, a call
+of NULL), is added by the walker: see `Walker._rule_of`.
 """
 
 from __future__ import annotations
@@ -13,14 +16,14 @@ from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import Effective
 from orcdbg.orc.image_table import sp_indirect_adds_last
 from orcdbg.orc.rules.as_built import RowsAsBuilt
-from orcdbg.orc.rules.entry_code import CallersOfSavingFunctions, SavingFunctions, saving_functions
+from orcdbg.orc.rules.entry_code import InsideSavingFunctions, SavingFunctions, saving_functions
 from orcdbg.orc.rules.error_entry_result import ErrorEntryResult
-from orcdbg.orc.rules.generated_code import GeneratedCode
+from orcdbg.orc.rules.generated_code import InsideGeneratedCode
 from orcdbg.orc.rules.lost_tables import LostTables, UnlistedPatches
 from orcdbg.orc.rules.patched_sites import PatchedSites
-from orcdbg.orc.rules.return_trampolines import ReturnTrampolineCode, ReturnTrampolines
+from orcdbg.orc.rules.return_trampolines import InsideReturnTrampolines, ReturnTrampolines
 from orcdbg.orc.rules.source import Lookup, RuleSource, StatedRows
-from orcdbg.orc.rules.thunks import ThunkInstructions
+from orcdbg.orc.rules.thunks import InsideThunks
 from orcdbg.orc.rules.undefined_rows import UndefinedRows, UnstatedFunctions
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.tables import Rows
@@ -48,23 +51,23 @@ class OrcOverlay:
         sources: tuple[RuleSource | None, ...] = (
             # First, since ORC has rows here in some versions, for needs of the kernel's own unwinder: they look defined,
             # and no later source would doubt them.
-            ReturnTrampolineCode(self.returns),
-            # Before all that read the image's text: made code is no part of it. It answers only where no table covers
-            # the address, and asks this overlay again for the text that a copy was made from.
-            GeneratedCode(code, self._stated, self),
-            # Before the patched sites: a thunk is patched too, but whatever its row says does not hold in it, so that
-            # there is nothing to correct.
-            ThunkInstructions(code.memory),
-            # Before the patched sites, whose first row describes the state before the call: this instruction stands
-            # behind a call of other code, where they follow nothing.
+            InsideReturnTrampolines(self.returns),
+            # Before all that read the image's text, of which generated code is no part. It answers only where no table
+            # covers the address, and asks this overlay again for the text that a copy was made from.
+            InsideGeneratedCode(code, self._stated, self),
+            # Before the patched sites: thunks are patched too, and those would move the thunk's row by what the patch
+            # pushed. But that row is undefined or of other code, so it is nothing to count from.
+            InsideThunks(code.memory),
+            # Before the patched sites: the `mov` is in a site (an alternative), at whose boundaries behind a call they
+            # believe the row as it is. Here it is one instruction late.
             ErrorEntryResult(self.saving),
-            # The next two are about rows of other types (undefined; saved registers) than the patched sites move, and
-            # about other functions than one another. Assembly such as error_entry is none that a compiler made, so its
-            # undefined rows are left to the second.
+            # Before the next source, though neither answers for the other's functions: a compiler made these, and
+            # error_entry is assembly, which `UnstatedFunctions` refuses.
             UndefinedRows(UnstatedFunctions(code, rows)),
-            CallersOfSavingFunctions(self.saving),
-            # Before the patched sites, and exclusive of them: where a site is still listed, that one is right. Where
-            # all are listed, what is not was not patched.
+            # Before the patched sites, which would believe a row that leaves the caller out.
+            InsideSavingFunctions(self.saving),
+            # Before the patched sites: it answers wherever a row covers an address that no listed site does, and leaves
+            # the rest to them. Where all patches are listed, what is not was not patched, and nothing is looked for.
             None if code.are_patches_listed else LostTables(UnlistedPatches(code)),
             # Behind all that know better than the row: it moves the row, and believes it otherwise.
             PatchedSites(code.memory, self._stated),

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.check import Boundary, Stated, compare
+from orcdbg.orc.check import CheckedBoundary, Stated, compare
 from orcdbg.patches.mechanisms.alternatives import AlternativesPass
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.patches.site import PatchPass, Undecidable, WorkingText
@@ -45,7 +45,7 @@ class UnionRow:
 class StaticHazard:
     """A boundary of one variant where the image's row does not hold."""
 
-    boundary: Boundary
+    boundary: CheckedBoundary
     site: int
     variant: Variant
 

@@ -11,14 +11,29 @@ from typing import Protocol
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Row
 from orcdbg.kernel.exception_table import ExceptionTable
-from orcdbg.kernel.generated_code import MadeCode
+from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location
 from orcdbg.patches.ledger import Cluster
 
 
 class Code(Protocol):
-    """The code of a kernel, and the memory that it runs on. All addresses are run-time addresses."""
+    """The code of a kernel, and the memory that it runs on. All addresses are run-time addresses.
+
+    Text can be asked for in five ways:
+
+    | name        | patches are in it | relocated | where memory is not in the snapshot                |
+    |-------------|-------------------|-----------|----------------------------------------------------|
+    | `memory`    | yes               | yes       | MemoryFault                                        |
+    | `text`      | yes               | yes       | the replay of all patches                          |
+    | `built`     | no                | yes       | the image, which is always there                   |
+    | `as_run`    | yes               | yes       | MemoryFault                                        |
+    | `as_linked` | no                | no        | the image, which is always there                   |
+
+    Without an image, memory does not tell init text from what lies there now, and `as_run` is `as_linked`.
+
+    `built` and `as_linked` know the image's text only: of modules there is none as built.
+    """
 
     @property
     def linux(self) -> Linux:
@@ -68,7 +83,7 @@ class Code(Protocol):
     def is_lasting(self, address: int) -> bool:
         """True for an address in core text that the boot does not give back."""
 
-    def made_at(self, address: int) -> MadeCode | None:
+    def generated_at(self, address: int) -> GeneratedCode | None:
         """The code at an address that the kernel made while it ran."""
 
     def follows_call(self, address: int) -> bool | None:

@@ -8,7 +8,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.callframe import Row
 from orcdbg.kernel.exception_table import ExceptionTable
-from orcdbg.kernel.generated_code import MadeCode
+from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location, Names
 from orcdbg.patches.image_code import ImageCode
@@ -100,7 +100,7 @@ class KernelCode:
         """True for an address in core text that the boot does not give back."""
         return self.image.is_lasting(address)
 
-    def made_at(self, address: int) -> MadeCode | None:
+    def generated_at(self, address: int) -> GeneratedCode | None:
         """The code at an address that the kernel made while it ran."""
         return self.names.made.at(address)
 

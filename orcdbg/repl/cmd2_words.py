@@ -10,7 +10,7 @@ import cmd2
 from orcdbg.views.page import safe
 
 
-class Parser(cmd2.Cmd2ArgumentParser):
+class LineParser(cmd2.Cmd2ArgumentParser):
     """The parser of cmd2's own commands, with errors in one line and a hint."""
 
     def error(self, message: str) -> NoReturn:
@@ -25,7 +25,7 @@ def adopt() -> None:
 
     A typed line shows one thing only: whether its first word is a command. cmd2 also colours what follows.
     """
-    cmd2.set_default_argument_parser(Parser)
+    cmd2.set_default_argument_parser(LineParser)
     styles = cmd2.Cmd2Style
     words = (styles.LEXER_COMMAND, styles.LEXER_ALIAS, styles.LEXER_MACRO)
     plain = (styles.LEXER_FLAG, styles.LEXER_ARGUMENT)

@@ -48,10 +48,10 @@ class End(enum.Enum):
 class Mark(enum.Enum):
     """How sure a frame is; the values are what stands in column 0."""
 
-    AS_BUILT = " "
-    CHANGED = "~"  # sure, but not by row and return slot as built
-    GUESS = "?"
-    CONTRADICTION = "!"
+    AS_BUILT = " "  # sure: row and return slot as the build made them
+    CHANGED = "~"  # sure, but by a corrected or derived rule, or by a return address that a tracer had replaced
+    GUESS = "?"  # something speaks against the step that led here, or it was found by looking over the stack
+    STEP_IN_DOUBT = "!"  # the frame itself is sure; something speaks against the step from it to its caller
 
     @property
     def is_sure(self) -> bool:
@@ -127,7 +127,7 @@ class Frame:
         if not self.reliable:
             return Mark.GUESS
         if self.doubt is not None:
-            return Mark.CONTRADICTION
+            return Mark.STEP_IN_DOUBT
         is_changed = self.recovered is not None or self.is_corrected or self.source.is_derived
         return Mark.CHANGED if is_changed else Mark.AS_BUILT
 

@@ -76,18 +76,18 @@ class TrueReturns:
         None where that is `word`, and a reason where it is lost.
         """
         frame = frames[-1]
-        place = self._trampolines.place(frame.ip, frame.exact)
+        boundary = self._trampolines.boundary(frame.ip, frame.exact)
         inside = self._trampolines.at(frame.ip if frame.exact else frame.ip - 1)
-        if place is None or inside is None or place.holder is Holder.SLOT:
+        if boundary is None or inside is None or boundary.holder is Holder.SLOT:
             hidden_by = self._trampolines.by_start.get(word)
             return None if hidden_by is None else self._recover(frames, slot, hidden_by, False)
-        if place.holder is Holder.RECORD:
+        if boundary.holder is Holder.RECORD:
             return self._recover(frames, slot, inside, True)
-        value = frame.registers.get(place.holder.value)
+        value = frame.registers.get(boundary.holder.value)
         if value is None:
-            return ReturnRegisterUnknown(place.holder.value)
+            return ReturnRegisterUnknown(boundary.holder.value)
         recovered = Recovered(inside.by, inside.start)
-        found = TrueReturn(value.value, f"{place.holder.value} of frame #{frame.index}, in {inside.name}", recovered)
+        found = TrueReturn(value.value, f"{boundary.holder.value} of frame #{frame.index}, in {inside.name}", recovered)
         outer = self._trampolines.by_start.get(value.value)
         return found if outer is None else self._recover(frames, slot, outer, False)
 

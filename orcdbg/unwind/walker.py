@@ -1,7 +1,7 @@
 """Who called whom: how does one frame lead to the next by the ORC rule that holds at its ip?
 
-Mirrors unwind_next_frame() of arch/x86/kernel/unwind_orc.c, 5.10 to 7.2, and refuses where that guesses: a step is taken
-only on a known stack, upwards, to kernel text. Every walk ends with a reason.
+Mirrors unwind_next_frame() of arch/x86/kernel/unwind_orc.c, 5.10 to 7.2. Where that guesses, this refuses, or goes on and
+marks what follows as a guess: a step is taken only on a known stack, upwards, to code. Every walk ends with a reason.
 """
 
 from __future__ import annotations
@@ -17,9 +17,8 @@ from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.cfa import CfaRule, Indirection, bp_rule, sp_rule
 from orcdbg.orc.effective import Derived, Effective, Source, Unknown
 from orcdbg.orc.overlay import OrcOverlay
-from orcdbg.orc.reasons import ReturnAddressInRegister
 from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
-from orcdbg.orc.rules.entry_code import after_saving
+from orcdbg.orc.rules.entry_code import rule_of_caller_after_saving
 from orcdbg.orc.rules.generated_code import FRAME_ROW, FRAME_RULE
 from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, Recovered, Registers, RegisterValue
@@ -93,17 +92,30 @@ class Terrain:
 
 @dataclass(slots=True)
 class State:
-    """The unwinder's state between two frames."""
+    """The unwinder's state between two frames.
+
+    Attributes:
+        ip: where the next frame is.
+        exact: True for an interrupted ip, False for a return address; see `Lookup` in orc/rules/source.py.
+        registers: what is known in that frame; rip and rsp always.
+        kind: how the frame was come to.
+        came_from: the stack slot that the ip was read from; None for a first frame, and where a register held it.
+        full_registers: registers that `registers` leaves out and that are known all the same: they were still in the CPU when
+            only its five words had been saved, or were just being saved (`state->prev_regs` in the kernel's unwinder).
+        doubt: what speaks against the step that led here.
+        recovered: for an ip that a tracer had replaced, where it came from.
+        registers_saved: a whole pt_regs lies at rsp, whatever the row says: see orc/rules/entry_code.py.
+    """
 
     ip: int
     exact: bool
     registers: Registers
     kind: FrameKind
     came_from: int | None
-    previous: Registers | None = None  # full registers from before a partial frame
+    full_registers: Registers | None = None
     doubt: Reason | None = None
     recovered: Recovered | None = None
-    registers_saved: bool = False  # a whole pt_regs lies at rsp, whatever the row says: see orc/rules/entry_code.py
+    registers_saved: bool = False
 
     @property
     def reliable(self) -> bool:
@@ -202,15 +214,7 @@ class Walker:
 
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
         """The caller's state, and the frame completed with how it was found."""
-        effective = self._overlay.at(frame.ip, frame.exact)
-
-        has_no_row = isinstance(effective, Unknown) and effective.entry is None
-        is_unlisted = has_no_row and self._is_unlisted(frame.ip, frame.exact)
-        if is_unlisted:
-            effective = Derived(None, FRAME_RULE, FRAME_ROW, UnlistedCode(), Source.FRAME_POINTER)
-        if state.registers_saved:
-            effective = after_saving(effective)
-
+        effective = self._rule_of(frame, state)
         frame = self._outermost(explained(frame, effective))
         try:
             row, rule = _row_and_rule(effective, frame)
@@ -222,14 +226,30 @@ class Walker:
             stop.frame = frame
             raise
 
-        if is_unlisted and caller.reliable:
+        if isinstance(effective, Derived) and isinstance(effective.reason, UnlistedCode) and caller.reliable:
             caller.doubt = UnlistedCode()
         return caller, replace(frame, return_slot=caller.came_from)
 
+    def _rule_of(self, frame: Frame, state: State) -> Effective:
+        """The rule that holds in a frame: the overlay's, with the exceptions that only the way here tells.
+
+        There are three: a frame whose callee has saved all registers at its stack pointer; code that is on no list, which is
+        walked by its frame pointer (the kernel's orc_fp_entry); and a call of NULL, in `_row_and_rule`, which no row covers
+        and whose return address is on top of the stack (null_orc_entry).
+        """
+        effective = self._overlay.at(frame.ip, frame.exact)
+        if state.registers_saved:
+            return rule_of_caller_after_saving(effective)
+
+        has_no_row = isinstance(effective, Unknown) and effective.entry is None
+        if has_no_row and self._is_unlisted(frame.ip, frame.exact):
+            return Derived(None, FRAME_RULE, FRAME_ROW, UnlistedCode(), Source.FRAME_POINTER)
+        return effective
+
     def _caller(self, effective: Effective, row: OrcRow, frame: Frame, cfa: int, state: State) -> State:
         """The caller's state: its ip is in a register, behind a call on the stack, or among saved registers."""
-        if isinstance(effective, Derived) and isinstance(effective.reason, ReturnAddressInRegister):
-            return self._from_register(frame, cfa, effective.reason.register, state)
+        if isinstance(effective, Derived) and effective.return_register is not None:
+            return self._from_register(frame, cfa, effective.return_register, state)
         if row.type is RowType.CALL:
             return self._call(frame, cfa, row, state)
         return self._interrupted(frame, cfa, row, state)
@@ -310,7 +330,7 @@ class Walker:
     def _cfa(self, rule: CfaRule, frame: Frame, state: State) -> int:
         """The CFA by a rule: the value of the stack pointer in the caller, or where its registers are saved."""
         name = REGISTER_OF.get(rule.base, rule.base.value)
-        base = frame.registers.get(name) or (state.previous or {}).get(name)
+        base = frame.registers.get(name) or (state.full_registers or {}).get(name)
         if base is None:
             raise _Stop(RegisterUnknown(str(rule), name))
 
@@ -349,10 +369,10 @@ class Walker:
             registers=registers,
             kind=FrameKind.CALL,
             came_from=slot,
-            previous=self._kept_while_saving(frame, cfa, ip, state),
+            full_registers=self._kept_while_saving(frame, cfa, ip, state),
             doubt=self._doubt_of_return(frame, ip, is_unlisted, true_return),
             recovered=None if true_return is None else true_return.recovered,
-            registers_saved=self._has_saved(frame, ip),
+            registers_saved=self._callee_has_saved(frame, ip),
         )
 
     def _true_return(self, slot: int, word: int) -> TrueReturn | None:
@@ -376,7 +396,7 @@ class Walker:
 
     def _from_register(self, frame: Frame, cfa: int, name: str, state: State) -> State:
         """The caller of error_entry or its like, while its return address is on no stack."""
-        known = {**(state.previous or {}), **frame.registers}
+        known = {**(state.full_registers or {}), **frame.registers}
         held = known.get(name)
         if held is None:
             raise _Stop(ReturnRegisterUnknown(name))
@@ -393,9 +413,9 @@ class Walker:
             registers=_registers_of_caller(frame, cfa, ip),
             kind=FrameKind.CALL,
             came_from=None,
-            previous=self._kept_while_saving(frame, cfa, ip.value, state),
+            full_registers=self._kept_while_saving(frame, cfa, ip.value, state),
             doubt=_doubt_of_caller(frame),
-            registers_saved=self._has_saved(frame, ip.value),
+            registers_saved=self._callee_has_saved(frame, ip.value),
         )
 
     def _interrupted(self, frame: Frame, cfa: int, row: OrcRow, state: State) -> State:
@@ -412,11 +432,11 @@ class Walker:
         if why_not is not None:
             raise _Stop(NotSavedRegisters(layout, cfa, why_not))
 
-        previous = None
+        full_registers = None
         if not is_whole:
             # What the five words leave out is still in the CPU, as the frame below has it.
-            previous = frame.registers if "r15" in frame.registers else state.previous
-            rbp = self._rbp_of_caller(frame, cfa, row, (previous or frame.registers).get("rbp"))
+            full_registers = frame.registers if "r15" in frame.registers else state.full_registers
+            rbp = self._rbp_of_caller(frame, cfa, row, (full_registers or frame.registers).get("rbp"))
             if rbp is not None:
                 registers["rbp"] = rbp
 
@@ -429,7 +449,7 @@ class Walker:
             registers=registers,
             kind=FrameKind.INTERRUPT if is_whole else FrameKind.INTERRUPT_PARTIAL,
             came_from=slot,
-            previous=previous,
+            full_registers=full_registers,
             doubt=_doubt_of_caller(frame),
         )
 
@@ -444,7 +464,7 @@ class Walker:
 
     # Registers of the caller
 
-    def _has_saved(self, frame: Frame, return_address: int) -> bool:
+    def _callee_has_saved(self, frame: Frame, return_address: int) -> bool:
         """Whether the caller called error_entry or its like, which has saved all registers by now."""
         saving = self._overlay.saving
         is_called = saving.called_before(return_address) is not None
@@ -457,7 +477,7 @@ class Walker:
         if not is_saving:
             return None
 
-        known = {**(state.previous or {}), **frame.registers}
+        known = {**(state.full_registers or {}), **frame.registers}
         begin = cfa - 8 - PT_REGS["rdi"]  # of the pt_regs to be: the return address is where rdi will be
         for name, offset in PT_REGS.items():
             if frame.sp <= begin + offset < cfa - 8:

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orcdbg.commands.patch_check import Check
-from orcdbg.orc.check import Boundary
+from orcdbg.orc.check import CheckedBoundary
 from orcdbg.views.page import Line, line
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
 
-def hazard_line(found: Boundary, place: str, patch: str) -> Line:
+def hazard_line(found: CheckedBoundary, place: str, patch: str) -> Line:
     """One hazard: where, what the row says and what is true, and what made it so."""
     return line(
         ("~ ", "mark"),
@@ -21,7 +21,7 @@ def hazard_line(found: Boundary, place: str, patch: str) -> Line:
     )
 
 
-def hazard_json(found: Boundary, symbol: str | None, mechanism: str, name: str, site: int) -> Json:
+def hazard_json(found: CheckedBoundary, symbol: str | None, mechanism: str, name: str, site: int) -> Json:
     """A HAZARD of the contract."""
     return {
         "address": hexadecimal(found.address),

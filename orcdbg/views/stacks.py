@@ -177,8 +177,8 @@ def _summary(trace: StackTrace) -> Line:
     parts = [f"{marks.count(Mark.AS_BUILT)} ORC as built"]
     parts += [f"{changes.count(change)} {change.value}" for change in shown]
     parts.append(f"{marks.count(Mark.GUESS)} guessed")
-    if Mark.CONTRADICTION in marks:
-        parts.append(f"{marks.count(Mark.CONTRADICTION)} in contradiction")
+    if Mark.STEP_IN_DOUBT in marks:
+        parts.append(f"{marks.count(Mark.STEP_IN_DOUBT)} in contradiction")
     end = _ENDS.get(trace.end) or f"Stopped: {words_or_none(trace.end_reason) or 'no reason known'}."
     plural = "frame" if len(frames) == 1 else "frames"
     return line(f"{len(frames)} {plural}: {', '.join(parts)}. ", (end, "" if trace.end in _ENDS else "doubt"))

@@ -10,7 +10,7 @@ from orcdbg.base.errors import BadAddress
 from orcdbg.base.reading import AddressSpace, BytesSpace
 from orcdbg.formats.callframe import Row
 from orcdbg.kernel.exception_table import ExceptionTable
-from orcdbg.kernel.generated_code import MadeCode
+from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location
 from orcdbg.orc.overlay import OrcOverlay
@@ -46,7 +46,7 @@ class MadeKernelCode:
     slide: int = 0
     calls: bool | None = True
     are_patches_listed: bool = True
-    made: tuple[MadeCode, ...] = ()
+    made: tuple[GeneratedCode, ...] = ()
     described: Mapping[int, Row] = field(default_factory=dict)
     known_faults: ExceptionTable | None = None
     known_linux: Linux | None = None
@@ -98,8 +98,8 @@ class MadeKernelCode:
         """True where there is a symbol: the boot of a made kernel gives nothing back."""
         return self.is_text(address)
 
-    def made_at(self, address: int) -> MadeCode | None:
-        """The made code that holds an address."""
+    def generated_at(self, address: int) -> GeneratedCode | None:
+        """The generated code that holds an address."""
         return next((one for one in self.made if one.start <= address < one.end), None)
 
     def follows_call(self, address: int) -> bool | None:
@@ -140,7 +140,7 @@ def made_evidence(code: MadeKernelCode) -> Evidence:
 
 
 def made_terrain(code: MadeKernelCode, rows: Rows) -> Terrain:
-    """What walks over made code go over."""
+    """What walks over generated code go over."""
     overlay = OrcOverlay(code, rows)
     return Terrain(code, overlay, Evidence(code, FunctionSaves(code, overlay)))
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import orcdbg
 from orcdbg.cli.main import sample_files
-from orcdbg.kernel.generated_code import MAX_SIZE, CodeKind, MadeCode, MadeCodes
+from orcdbg.kernel.generated_code import MAX_SIZE, CodeKind, GeneratedCode, GeneratedCodes
 from orcdbg.kernel.linux import Linux
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.target.session import Session
@@ -77,9 +77,9 @@ class Kernel:
         words = [int.from_bytes(name.ljust(16, b"\0")[at : at + 8], "little") for at in (0, 8)]
         self.memory.put_words(PROGRAMS, start, end, *words, KSYMS, KSYMS)
 
-    def codes(self) -> MadeCodes:
+    def codes(self) -> GeneratedCodes:
         """What is found."""
-        return MadeCodes(self.linux())
+        return GeneratedCodes(self.linux())
 
     def linux(self) -> Linux:
         """The kernel."""
@@ -92,8 +92,8 @@ def test_trampolines_are_those_of_the_operations_that_allocated_one() -> None:
     kernel.operations((1 << 11, CODE, 80), (1 << 11 | 1 << 2, CODE + 0x400, 120), (0, TEXT, 0))
     codes = kernel.codes()
     assert codes.all == [
-        MadeCode(CodeKind.FTRACE, CODE, CODE + 80, "ftrace_trampoline", owner, TEXT, 64),
-        MadeCode(CodeKind.FTRACE, CODE + 0x400, CODE + 0x400 + 120, "ftrace_trampoline", owner, TEXT + 0x100, 96),
+        GeneratedCode(CodeKind.FTRACE, CODE, CODE + 80, "ftrace_trampoline", owner, TEXT, 64),
+        GeneratedCode(CodeKind.FTRACE, CODE + 0x400, CODE + 0x400 + 120, "ftrace_trampoline", owner, TEXT + 0x100, 96),
     ]
     assert codes.at(CODE + 79) == codes.all[0]
     assert [codes.at(address) for address in (CODE - 1, CODE + 80, 0x1000)] == [None] * 3
@@ -104,9 +104,11 @@ def test_slots_are_found_by_their_probes() -> None:
     """The detour only of a probe that has room for one, and only in the pages that hold detours."""
     kernel, owner = Kernel(), "__builtin__kprobes"
     kernel.probe(TEXT + 0x20, PLAIN_PAGE + 15, DETOUR_PAGE + 100, AGGREGATE)
-    plain = MadeCode(CodeKind.KPROBE, PLAIN_PAGE + 15, PLAIN_PAGE + 30, "kprobe_insn_page", owner, TEXT + 0x20, 0, 3)
+    plain = GeneratedCode(
+        CodeKind.KPROBE, PLAIN_PAGE + 15, PLAIN_PAGE + 30, "kprobe_insn_page", owner, TEXT + 0x20, 0, 3
+    )
     start = DETOUR_PAGE + 100
-    detour = MadeCode(CodeKind.OPTPROBE, start, start + 100, "kprobe_optinsn_page", owner, TEXT + 0x20, 64, 7)
+    detour = GeneratedCode(CodeKind.OPTPROBE, start, start + 100, "kprobe_optinsn_page", owner, TEXT + 0x20, 64, 7)
     assert kernel.codes().all == [plain, detour]
     kernel.probe(TEXT + 0x20, PLAIN_PAGE + 15, DETOUR_PAGE + 100, AGGREGATE + 1)
     assert kernel.codes().all == [plain]
@@ -118,7 +120,7 @@ def test_programs_are_those_with_a_name() -> None:
     """As in /proc/kallsyms."""
     kernel = Kernel()
     kernel.program(CODE, CODE + 100, b"bpf_prog_6dee")
-    assert kernel.codes().all == [MadeCode(CodeKind.BPF, CODE, CODE + 100, "bpf_prog_6dee", "bpf")]
+    assert kernel.codes().all == [GeneratedCode(CodeKind.BPF, CODE, CODE + 100, "bpf_prog_6dee", "bpf")]
 
 
 def test_a_list_that_breaks_off_leaves_a_problem_and_the_others() -> None:
@@ -136,7 +138,7 @@ def test_a_list_that_breaks_off_leaves_a_problem_and_the_others() -> None:
 
 def test_a_kernel_without_these_lists_has_no_made_code() -> None:
     """Nothing is asked of memory."""
-    assert MadeCodes(made_linux(SparseMemory(), {})).all == []
+    assert GeneratedCodes(made_linux(SparseMemory(), {})).all == []
 
 
 class Running(KernelMemory):

@@ -66,7 +66,7 @@ def test_every_source_has_its_place(source: type) -> None:
 
 def test_there_are_sources() -> None:
     """The search above finds them."""
-    assert {"PatchedSites", "RowsAsBuilt", "ThunkInstructions"} <= {source.__name__ for source in sources()}
+    assert {"PatchedSites", "RowsAsBuilt", "InsideThunks"} <= {source.__name__ for source in sources()}
 
 
 def test_a_row_is_corrected_behind_what_was_patched_in() -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from cmd2.exceptions import RedirectionError
 
-from orcdbg.repl.cmd2_words import Parser, complain, describe
+from orcdbg.repl.cmd2_words import LineParser, complain, describe
 
 
 def test_a_file_that_cannot_be_written_is_named() -> None:
@@ -22,7 +22,7 @@ def test_other_errors_are_one_line() -> None:
 
 def test_a_wrong_word_for_a_shell_command_is_a_line_and_a_hint(capsys: pytest.CaptureFixture[str]) -> None:
     """As for any other command."""
-    parser = Parser(prog="alias")
+    parser = LineParser(prog="alias")
     parser.add_argument("name")
     with pytest.raises(SystemExit):
         parser.parse_args([])

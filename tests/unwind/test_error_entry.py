@@ -192,7 +192,7 @@ def test_its_caller_is_taken_from_r12_where_that_is_known() -> None:
     assert [frame.ip for frame in walk.frames[1:]] == [BACK, TEXT + 2 * FUNCTION + 4, TEXT + 3 * FUNCTION + 5]
     assert (walk.end, {frame.doubt for frame in walk.frames}) == (WalkEnd.FIRST_FRAME, {None})
     walk = through_r12(exact=False)
-    assert [frame.mark for frame in walk.frames] == [Mark.AS_BUILT, Mark.CONTRADICTION, Mark.GUESS, Mark.GUESS]
+    assert [frame.mark for frame in walk.frames] == [Mark.AS_BUILT, Mark.STEP_IN_DOUBT, Mark.GUESS, Mark.GUESS]
     assert walk.frames[1].doubt == CallerInUnknownRegister()
 
 
@@ -214,5 +214,5 @@ def test_a_caller_that_may_be_left_out_is_said_to_be() -> None:
     world.stops()
     world.row_now = OrcRow(OrcRegister.SP, 8, OrcRegister.UNDEFINED, 0, RowType.REGS, True)
     walk = world.walk(ENTRY + len(SAVES) + 3, BEFORE - 8 * len(REGISTERS) - 16)
-    assert {frame.mark for frame in walk.frames[:1]} == {Mark.CONTRADICTION}
+    assert {frame.mark for frame in walk.frames[:1]} == {Mark.STEP_IN_DOUBT}
     assert {frame.mark for frame in walk.frames[1:]} == {Mark.GUESS}

@@ -43,7 +43,7 @@ def test_the_frames_above_a_wrong_word_are_guessed(ground: Ground, index: int) -
     task, whole = deepest(ground)
     trace = changed(ground, task, {slot(whole, index): 0xDEAD})
     assert (trace.end, "0xdead" in (words_or_none(trace.end_reason) or "")) == (End.STOPPED, True)
-    assert [f.mark for f in trace.frames[:index]] == [Mark.AS_BUILT] * (index - 1) + [Mark.CONTRADICTION]
+    assert [f.mark for f in trace.frames[:index]] == [Mark.AS_BUILT] * (index - 1) + [Mark.STEP_IN_DOUBT]
     assert {f.mark for f in trace.frames[index:] if f.kind != FrameKind.USER} == {Mark.GUESS}
     above = {(f.ip, f.came_from) for f in whole.frames[index + 1 :]}
     assert above <= {(f.ip, f.came_from) for f in trace.frames[index:]}

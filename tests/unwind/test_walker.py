@@ -311,7 +311,7 @@ def test_an_ip_inside_a_patched_instruction_is_a_contradiction() -> None:
     sp = TOP - 0x400
     world.words |= {sp + 8: TEXT + FUNCTION + 5}
     walk = world.walk(TEXT + 0x13, sp)
-    assert [frame.mark for frame in walk.frames] == [Mark.CONTRADICTION, Mark.GUESS]
+    assert [frame.mark for frame in walk.frames] == [Mark.STEP_IN_DOUBT, Mark.GUESS]
 
 
 @pytest.mark.parametrize(("moves", "end"), [(True, WalkEnd.FIRST_FRAME), (False, WalkEnd.STOPPED)])

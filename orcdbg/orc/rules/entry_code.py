@@ -16,7 +16,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.linux import Linux
 from orcdbg.orc.cfa import sp_rule
-from orcdbg.orc.effective import AsBuilt, Derived, Effective
+from orcdbg.orc.effective import AsBuilt, Derived, Effective, Source
 from orcdbg.orc.reasons import (
     CallerInUnknownRegister,
     CallerLeftOut,
@@ -60,12 +60,12 @@ class SavingFunctions:
 
     def near(self, address: int) -> SavingFunction | None:
         """The one that `address` may be in: the function's end is not looked for."""
-        found = [one for start, one in self._all.items() if start <= address < start + _SIZE]
-        return found[-1] if found else None
+        before = [function for start, function in self._all.items() if start <= address < start + _SIZE]
+        return before[-1] if before else None
 
     def is_early(self, ip: int) -> bool:
         """True at the instructions of one before the registers are all saved, where the caller's rows still hold."""
-        return any(one.is_early(ip) for one in self._all.values())
+        return any(function.is_early(ip) for function in self._all.values())
 
     def called_before(self, return_address: int) -> SavingFunction | None:
         """The one that the call which ends at `return_address` calls."""
@@ -113,29 +113,30 @@ class SavingFunction:
         self._text = text
 
     @functools.cached_property
-    def _moved(self) -> dict[int, int]:
+    def _depths_while_in_rsi(self) -> dict[int, int]:
         """Boundaries at which rsi has the return address: bytes from the stack pointer there to that before the call."""
         try:
             code = self._text.read(self.start, _WINDOW)
         except MemoryFault:
             return {}
-        found: dict[int, int] = {}
+
+        depths: dict[int, int] = {}
         for address, state in straight(code, self.start, _Saving(8, False, False), _after):
             if state.is_back:
-                return found
+                return depths
             if state.depth is None:
                 return {}
             if state.is_moved:
-                found[address] = state.depth
+                depths[address] = state.depth
         return {}
 
     def is_unknown(self, address: int) -> bool:
         """True where the function may be, and its text does not show how it keeps its return address."""
-        return not self._moved and self.start <= address < self.start + _SIZE
+        return not self._depths_while_in_rsi and self.start <= address < self.start + _SIZE
 
-    def moved(self, ip: int) -> int | None:
+    def depth_while_in_rsi(self, ip: int) -> int | None:
         """Bytes from the stack pointer at `ip` to its caller's, where the return address is in rsi; else None."""
-        return self._moved.get(ip)
+        return self._depths_while_in_rsi.get(ip)
 
     @functools.cached_property
     def _in_r12(self) -> tuple[range, ...]:
@@ -144,11 +145,12 @@ class SavingFunction:
             code = self._text.read(self.start, _SIZE)
         except MemoryFault:
             return ()
-        found, begin = [], code.find(_POP_R12)
+
+        stretches, begin = [], code.find(_POP_R12)
         while begin >= 0 and (end := code.find(_PUSH_R12, begin)) >= 0:
-            found.append(range(self.start + begin + len(_POP_R12), self.start + end + 1))
+            stretches.append(range(self.start + begin + len(_POP_R12), self.start + end + 1))
             begin = code.find(_POP_R12, end)
-        return tuple(found)
+        return tuple(stretches)
 
     def is_in_r12(self, address: int, row: OrcRow) -> bool:
         """True where 5.10 keeps the return address in r12, while the registers are moved to the task's stack."""
@@ -156,11 +158,11 @@ class SavingFunction:
 
     def is_early(self, ip: int) -> bool:
         """True at the instructions before the registers are all saved, where the caller's rows still hold."""
-        return bool(self._moved) and self.start <= ip <= max(self._moved)
+        return bool(self._depths_while_in_rsi) and self.start <= ip <= max(self._depths_while_in_rsi)
 
     def has_saved(self, address: int, row: OrcRow) -> bool:
         """True where the row tells of saved registers right above the return address; the function's end is not looked for."""
-        near = bool(self._moved) and max(self._moved) < address < self.start + _SIZE
+        near = bool(self._depths_while_in_rsi) and max(self._depths_while_in_rsi) < address < self.start + _SIZE
         return near and _saves_registers_at(row, 8)
 
 
@@ -169,7 +171,7 @@ def _saves_registers_at(row: OrcRow, offset: int) -> bool:
     return row.type is RowType.REGS and row.sp_reg is OrcRegister.SP and row.sp_offset == offset
 
 
-class CallersOfSavingFunctions:
+class InsideSavingFunctions:
     """The rules in error_entry and its like, whose rows have no place for the caller.
 
     Args:
@@ -186,10 +188,17 @@ class CallersOfSavingFunctions:
         if function is None or entry is None:
             return None
 
-        moved = function.moved(lookup.ip) if lookup.exact else None
-        if moved is not None:
-            in_rsi = ReturnAddressInRegister("rsi", are_all_saved=False)
-            return Derived(entry, sp_rule(moved), _RETURN_ADDRESS, in_rsi, instructions=("mov %rdi,8(%rsp)",))
+        depth = function.depth_while_in_rsi(lookup.ip) if lookup.exact else None
+        if depth is not None:
+            return Derived(
+                entry=entry,
+                rule=sp_rule(depth),
+                row=_RETURN_ADDRESS,
+                reason=ReturnAddressInRegister("rsi", are_all_saved=False),
+                source=Source.TRAMPOLINE,
+                instructions=("mov %rdi,8(%rsp)",),
+                return_register="rsi",
+            )
 
         is_in_r12 = function.is_in_r12(address, entry.row)
         is_unknown = function.is_unknown(address) and entry.row.type is not RowType.CALL
@@ -206,13 +215,27 @@ class CallersOfSavingFunctions:
         if rule is None:
             return None  # no row of saved registers is without one
         if not is_in_r12:
-            return Derived(entry, rule, _RETURN_ADDRESS, CallerLeftOut(), instructions=("push %rsi",))
+            return Derived(entry, rule, _RETURN_ADDRESS, CallerLeftOut(), Source.TRAMPOLINE, ("push %rsi",))
         if not lookup.exact:
             return AsBuilt(entry, rule, doubt=CallerInUnknownRegister())
-        in_r12 = ReturnAddressInRegister("r12", are_all_saved=True)
-        return Derived(entry, rule, _RETURN_ADDRESS, in_r12, instructions=("pop %r12",))
+        return Derived(
+            entry=entry,
+            rule=rule,
+            row=_RETURN_ADDRESS,
+            reason=ReturnAddressInRegister("r12", are_all_saved=True),
+            source=Source.TRAMPOLINE,
+            instructions=("pop %r12",),
+            return_register="r12",
+        )
 
 
-def after_saving(effective: Effective) -> Derived:
+def rule_of_caller_after_saving(effective: Effective) -> Derived:
     """The rule of the caller of error_entry and its like, once they have saved all registers: these lie at rsp."""
-    return Derived(effective.entry, sp_rule(0), _REGISTERS_AT_SP, RegistersSavedSince(), instructions=("call",))
+    return Derived(
+        entry=effective.entry,
+        rule=sp_rule(0),
+        row=_REGISTERS_AT_SP,
+        reason=RegistersSavedSince(),
+        source=Source.TRAMPOLINE,
+        instructions=("call",),
+    )

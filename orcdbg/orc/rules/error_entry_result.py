@@ -8,7 +8,7 @@ the `mov` finds nothing where the row points. Found in the lab by stepping (6.1,
 from __future__ import annotations
 
 from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.effective import Derived
+from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.reasons import RegistersAtResult
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import SavingFunctions
@@ -34,5 +34,10 @@ class ErrorEntryResult:
         if not self._saving.is_taken_from_rax(lookup.ip):
             return None
         return Derived(
-            lookup.entry, CfaRule(OrcRegister.AX, 0), _ROW, RegistersAtResult(), instructions=("call error_entry",)
+            entry=lookup.entry,
+            rule=CfaRule(OrcRegister.AX, 0),
+            row=_ROW,
+            reason=RegistersAtResult(),
+            source=Source.TRAMPOLINE,
+            instructions=("call error_entry",),
         )

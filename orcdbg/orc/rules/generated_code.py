@@ -15,7 +15,7 @@ from typing import NamedTuple
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
-from orcdbg.kernel.generated_code import CodeKind, MadeCode
+from orcdbg.kernel.generated_code import CodeKind, GeneratedCode
 from orcdbg.orc.cfa import CfaRule, sp_rule
 from orcdbg.orc.effective import AsBuilt, Derived, Effective, Source, Unknown
 from orcdbg.orc.reasons import BehindFtraceCopy, BpfFrame, CopiedCode, KprobeDetour, Original
@@ -34,8 +34,8 @@ _PUSH_RBP = b"\x55"
 _RSP_TO_RBP = (b"\x48\x89\xe5", b"\x48\x8b\xec")  # either encoding of mov %rsp,%rbp
 
 
-class Alike(NamedTuple):
-    """The `ip` in other text that stands for one in made code, looked up as `exact` says.
+class StandsFor(NamedTuple):
+    """The `ip` in other text that stands for one in generated code, looked up as `exact` says.
 
     The stack pointer there was `pushed` bytes higher, which `instructions` pushed.
     """
@@ -48,7 +48,7 @@ class Alike(NamedTuple):
 
 
 class OwnRule(NamedTuple):
-    """What holds at an ip in made code by that code alone."""
+    """What holds at an ip in generated code by that code alone."""
 
     reason: Reason
     row: OrcRow
@@ -56,35 +56,35 @@ class OwnRule(NamedTuple):
     source: Source = Source.TRAMPOLINE
 
 
-def made_rule(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike | OwnRule | None:
+def generated_rule(code: GeneratedCode, ip: int, exact: bool, text: AddressSpace) -> StandsFor | OwnRule | None:
     """The rule at `ip`, an interrupted address or a return address; None where nothing tells."""
     return _RULES[code.kind](code, ip, exact, text)
 
 
-def _trampoline(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike | OwnRule | None:
+def _trampoline(code: GeneratedCode, ip: int, exact: bool, text: AddressSpace) -> StandsFor | OwnRule | None:
     offset = ip - code.start
     if offset < code.head:
-        return Alike(CopiedCode(Original.FTRACE_TRAMPOLINE), code.origin + offset, exact)
+        return StandsFor(CopiedCode(Original.FTRACE_TRAMPOLINE), code.origin + offset, exact)
     if offset == code.head and exact:
         # The return that stands behind the copy (RET_SIZE), with the traced function's address on top of the stack.
         return OwnRule(BehindFtraceCopy(), FUNCTION_ENTRY, sp_rule(8))
     return None
 
 
-def _slot(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike:
+def _slot(code: GeneratedCode, ip: int, exact: bool, text: AddressSpace) -> StandsFor:
     offset = ip - code.start
     if offset > code.copied:
         # Behind the copied instruction stands a breakpoint or a jump back: there it has been executed. The ip that a
         # breakpoint saves is one past it, and not exact.
-        return Alike(CopiedCode(Original.BEHIND_PROBED), code.origin + code.copied)
-    return Alike(CopiedCode(Original.PROBED_INSTRUCTION), code.origin + offset, exact)
+        return StandsFor(CopiedCode(Original.BEHIND_PROBED), code.origin + code.copied)
+    return StandsFor(CopiedCode(Original.PROBED_INSTRUCTION), code.origin + offset, exact)
 
 
-def _detour(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike | None:
+def _detour(code: GeneratedCode, ip: int, exact: bool, text: AddressSpace) -> StandsFor | None:
     offset = ip - code.start
     if offset >= code.head:
         behind = min(offset - code.head, code.copied)
-        return Alike(CopiedCode(Original.PROBED_INSTRUCTIONS), code.origin + behind, exact)
+        return StandsFor(CopiedCode(Original.PROBED_INSTRUCTIONS), code.origin + behind, exact)
     try:
         boundary = stack_boundaries(text.read(code.start, code.head), code.start).get(ip)
     except MemoryFault:
@@ -92,10 +92,10 @@ def _detour(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> Alike |
     if boundary is None or boundary.pushed is None:
         return None
     path = tuple(insn.mnemonic for insn in boundary.path)
-    return Alike(KprobeDetour(), code.origin, pushed=boundary.pushed, instructions=path)
+    return StandsFor(KprobeDetour(), code.origin, pushed=boundary.pushed, instructions=path)
 
 
-def _bpf(code: MadeCode, ip: int, exact: bool, text: AddressSpace) -> OwnRule | None:
+def _bpf(code: GeneratedCode, ip: int, exact: bool, text: AddressSpace) -> OwnRule | None:
     try:
         body = text.read(code.start, min(ip - code.start + 16, code.end - code.start))
     except MemoryFault:
@@ -145,7 +145,7 @@ def _is_epilogue(insn: Instruction) -> bool:
     return insn.mnemonic.startswith("leave") or insn.raw == b"\x48\x83\xc4\x08"
 
 
-_RULES: dict[CodeKind, Callable[[MadeCode, int, bool, AddressSpace], Alike | OwnRule | None]] = {
+_RULES: dict[CodeKind, Callable[[GeneratedCode, int, bool, AddressSpace], StandsFor | OwnRule | None]] = {
     CodeKind.FTRACE: _trampoline,
     CodeKind.KPROBE: _slot,
     CodeKind.OPTPROBE: _detour,
@@ -153,7 +153,7 @@ _RULES: dict[CodeKind, Callable[[MadeCode, int, bool, AddressSpace], Alike | Own
 }
 
 
-class GeneratedCode:
+class InsideGeneratedCode:
     """Code that the kernel made, by what it was made from.
 
     Args:
@@ -168,23 +168,23 @@ class GeneratedCode:
         self._rules = rules
 
     def at(self, lookup: Lookup) -> Effective | None:
-        """The rule in made code, which no table covers; unknown where nothing tells."""
-        code = self._code.made_at(lookup.address) if lookup.entry is None else None
+        """The rule in generated code, which no table covers; unknown where nothing tells."""
+        code = self._code.generated_at(lookup.address) if lookup.entry is None else None
         if code is None:
             return None
 
-        found = made_rule(code, lookup.ip, lookup.exact, self._code.memory)
+        found = generated_rule(code, lookup.ip, lookup.exact, self._code.memory)
         if found is None:
             return Unknown()
         if isinstance(found, OwnRule):
             return Derived(None, found.rule, found.row, found.reason, found.source)
         return self._as_original(found)
 
-    def _as_original(self, found: Alike) -> Effective:
-        """The rule of the text that made code stands for, moved by what was pushed since."""
+    def _as_original(self, found: StandsFor) -> Effective:
+        """The rule of the text that generated code stands for, moved by what was pushed since."""
         entry, _ = self._stated.at(found.ip if found.exact else found.ip - 1)
         if entry is None:
-            return Unknown()  # no made code was copied from other made code
+            return Unknown()  # no generated code was copied from other generated code
 
         base = self._rules.at(found.ip, found.exact)
         if isinstance(base, Unknown):
@@ -201,6 +201,7 @@ class GeneratedCode:
             rule=rule,
             row=base.entry.row,
             reason=found.reason,
+            source=Source.TRAMPOLINE,
             instructions=found.instructions,
             doubt=base.doubt,
         )

@@ -15,7 +15,7 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.ret_stack import Tracer
 from orcdbg.orc.cfa import CfaRule, sp_rule
-from orcdbg.orc.effective import Derived
+from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.reasons import Holder, StandsForReturnAddress
 from orcdbg.orc.rows import FUNCTION_ENTRY
 from orcdbg.orc.rules.source import Lookup
@@ -34,7 +34,7 @@ _NAMES = (
 )
 
 
-class Place(NamedTuple):
+class TrampolineBoundary(NamedTuple):
     """A boundary inside a trampoline: the rule there, and where the true return address is."""
 
     rule: CfaRule
@@ -66,18 +66,18 @@ class ReturnTrampoline:
         calls = (insn for insn in decode(self._code[1], self.start) if insn.is_call)
         return next((call for call in calls if not self.start <= (call.target or 0) < self.end), None)
 
-    def place(self, ip: int, exact: bool) -> Place | None:
+    def boundary(self, ip: int, exact: bool) -> TrampolineBoundary | None:
         """What holds at `ip`, an interrupted address or a return address; None where that cannot be told."""
         boundaries, body = self._code
         call = self._call
-        found = boundaries.get(ip)
-        if found is None or found.pushed is None or call is None:
+        here = boundaries.get(ip)
+        if here is None or here.pushed is None or call is None:
             return None
-        names = tuple(insn.mnemonic for insn in found.path)
-        rule = sp_rule(found.pushed)
+        names = tuple(insn.mnemonic for insn in here.path)
+        rule = sp_rule(here.pushed)
         if ip < call.end or not exact:
-            return Place(rule, self._before_call(ip), names) if ip <= call.end else None
-        return Place(rule, self._after_call(boundaries, body, call, ip), names)
+            return TrampolineBoundary(rule, self._before_call(ip), names) if ip <= call.end else None
+        return TrampolineBoundary(rule, self._after_call(boundaries, body, call, ip), names)
 
     def _before_call(self, ip: int) -> Holder:
         # A rethook's trampoline puts its own address back first, which its handler replaces by the true one.
@@ -118,27 +118,28 @@ class ReturnTrampolines:
     """
 
     def __init__(self, linux: Linux) -> None:
-        found = []
+        trampolines = []
         for name, by in _NAMES:
             symbol = linux.symbols.find(name)
-            at = linux.symbols.at(symbol.address) if symbol is not None else None
-            if symbol is not None and at is not None:
-                start = linux.run_time(symbol)
-                found.append(ReturnTrampoline(name, by, start, start + min(at[1], MAX_SIZE), linux.memory))
-        self._all = found
-        self.by_start = {one.start: one for one in found}
+            extent = linux.symbols.at(symbol.address) if symbol is not None else None
+            if symbol is not None and extent is not None:
+                start, size = linux.run_time(symbol), min(extent[1], MAX_SIZE)
+                trampolines.append(ReturnTrampoline(name, by, start, start + size, linux.memory))
+
+        self._all = trampolines
+        self.by_start = {trampoline.start: trampoline for trampoline in trampolines}
 
     def at(self, address: int) -> ReturnTrampoline | None:
         """The trampoline whose code is at an address."""
-        return next((one for one in self._all if one.start <= address < one.end), None)
+        return next((trampoline for trampoline in self._all if trampoline.start <= address < trampoline.end), None)
 
-    def place(self, ip: int, exact: bool) -> Place | None:
+    def boundary(self, ip: int, exact: bool) -> TrampolineBoundary | None:
         """What holds at a frame's ip; None outside of trampolines, and where that cannot be told."""
-        found = self.at(ip if exact else ip - 1)
-        return None if found is None else found.place(ip, exact)
+        trampoline = self.at(ip if exact else ip - 1)
+        return None if trampoline is None else trampoline.boundary(ip, exact)
 
 
-class ReturnTrampolineCode:
+class InsideReturnTrampolines:
     """The instructions of the trampolines.
 
     Args:
@@ -154,8 +155,8 @@ class ReturnTrampolineCode:
         At its first byte the caller's stack pointer is this one's, and a row that says sp+0 is about the address that the
         kernel's own unwinder makes up.
         """
-        place = self._trampolines.place(lookup.ip, lookup.exact)
-        if place is None or (lookup.rule == place.rule and place.rule.offset):
+        boundary = self._trampolines.boundary(lookup.ip, lookup.exact)
+        if boundary is None or (lookup.rule == boundary.rule and boundary.rule.offset):
             return None
-        why = StandsForReturnAddress(place.holder)
-        return Derived(lookup.entry, place.rule, FUNCTION_ENTRY, why, instructions=place.instructions)
+        why = StandsForReturnAddress(boundary.holder)
+        return Derived(lookup.entry, boundary.rule, FUNCTION_ENTRY, why, Source.TRAMPOLINE, boundary.instructions)

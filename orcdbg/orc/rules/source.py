@@ -45,6 +45,10 @@ class Rules(Protocol):
 class Lookup:
     """One question: which rule holds in a frame?
 
+    An ip is exact where the CPU was about to execute the instruction there: it was interrupted, or stopped. A return address
+    is not: it is behind the call that the frame is in, and at the end of a function behind that too, so that the row, the
+    symbol and the patch site are looked up one byte before it. The kernel's unwinder does the same (`state->signal`).
+
     Args:
         ip: the frame's instruction pointer.
         exact: True for an interrupted address, False for a return address.

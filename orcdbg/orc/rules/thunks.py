@@ -51,7 +51,7 @@ def thunk_rule(location: Location, ip: int, text: AddressSpace) -> ThunkRule:
     return ThunkRule(_AT_ENTRY.moved(boundary.pushed), tuple(insn.mnemonic for insn in boundary.path))
 
 
-class ThunkInstructions:
+class InsideThunks:
     """The instructions of thunks.
 
     Args:
@@ -70,4 +70,4 @@ class ThunkInstructions:
         found = thunk_rule(location, lookup.ip, self._text)
         if found.rule is None:
             return Unknown(lookup.entry, Source.TRAMPOLINE, NoRuleInThunk(location.symbol))
-        return Derived(lookup.entry, found.rule, FUNCTION_ENTRY, InsideThunk(), instructions=found.instructions)
+        return Derived(lookup.entry, found.rule, FUNCTION_ENTRY, InsideThunk(), Source.TRAMPOLINE, found.instructions)

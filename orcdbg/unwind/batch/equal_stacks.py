@@ -20,7 +20,7 @@ from orcdbg.x86.registers import PT_REGS
 
 
 @dataclass(frozen=True, slots=True)
-class Batch:
+class StacksOfBatch:
     """Stacks that were walked together, one a column: what differs between equal ones.
 
     `tops` are the stacks' ends, `saved` the registers of each `struct inactive_task_frame` by name, `bps` rbp by depth,
@@ -105,7 +105,7 @@ class SharedFrames(Sequence[Frame]):
 
     __slots__ = ("_batch", "_column", "shape")
 
-    def __init__(self, shape: EqualStacks, batch: Batch, column: int) -> None:
+    def __init__(self, shape: EqualStacks, batch: StacksOfBatch, column: int) -> None:
         self.shape = shape
         self._batch = batch
         self._column = column

@@ -19,7 +19,7 @@ from orcdbg.base.sizes import U64
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.orc.effective import AsBuilt
 from orcdbg.orc.rows import OrcRegister, RowType
-from orcdbg.unwind.batch.equal_stacks import Batch, EqualStacks, Level, SharedFrames
+from orcdbg.unwind.batch.equal_stacks import EqualStacks, Level, SharedFrames, StacksOfBatch
 from orcdbg.unwind.frame import End, Frame, FrameKind
 from orcdbg.unwind.judge.evidence import Witness
 from orcdbg.unwind.saved_registers import USER_CS
@@ -185,7 +185,7 @@ class Lockstep:
         _keep(walk, _judged(walk.ip, self._starts, self._is_start))
         while len(walk.alive) and len(walk.columns) < MAX_DEPTH:
             self._step_all(stacks, walk)
-        batch = Batch(stacks.end, saved, [column.bp for column in walk.columns], walk.user)
+        batch = StacksOfBatch(stacks.end, saved, [column.bp for column in walk.columns], walk.user)
         return self._results(stacks, walk, batch)
 
     def _saved(self, stacks: _Stacks, alive: Indices, offset: int) -> U64Array:
@@ -260,7 +260,7 @@ class Lockstep:
             return care
         return _Step(kind, rule.counts_from_bp, rule.offset, bp_kind, row.bp_offset, frame)
 
-    def _results(self, stacks: _Stacks, walk: _Walk, batch: Batch) -> list[Found | None]:
+    def _results(self, stacks: _Stacks, walk: _Walk, batch: StacksOfBatch) -> list[Found | None]:
         """The finished walks, each with the shape that it shares with its equals."""
         found: list[Found | None] = [None] * len(walk.lengths)
         for length in np.unique(walk.lengths[walk.lengths > 0]).tolist():

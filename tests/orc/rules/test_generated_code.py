@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 
 from orcdbg.base.sizes import U64
-from orcdbg.kernel.generated_code import CodeKind, MadeCode
+from orcdbg.kernel.generated_code import CodeKind, GeneratedCode
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import Derived, Source
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
-from orcdbg.orc.rules.generated_code import Alike, made_rule
+from orcdbg.orc.rules.generated_code import StandsFor, generated_rule
 from orcdbg.orc.table import OrcEntry
 from tests.build.code import MadeKernelCode, MadeRows
 from tests.build.memory import SparseMemory
@@ -25,7 +25,7 @@ PROGRAM = bytes.fromhex("0f1f4000 55 4889e5 4883ec10 53") + OUTSIDE + bytes.from
 TRAMPOLINE = bytes.fromhex("55 4889e5") + OUTSIDE + bytes.fromhex("c9 4883c408 c3")
 
 
-def overlay(code: MadeCode | None, body: bytes, row: OrcRow) -> OrcOverlay:
+def overlay(code: GeneratedCode | None, body: bytes, row: OrcRow) -> OrcOverlay:
     """Text of one row at ORIGIN, and `body` at START."""
     memory = SparseMemory()
     memory.put(START, body)
@@ -41,14 +41,14 @@ def overlay(code: MadeCode | None, body: bytes, row: OrcRow) -> OrcOverlay:
 ROW = OrcRow(OrcRegister.SP, 40, OrcRegister.PREV_SP, -24, RowType.CALL, False)
 
 
-def rule_at(code: MadeCode, body: bytes, offset: int, exact: bool, row: OrcRow = ROW) -> CfaRule | None:
+def rule_at(code: GeneratedCode, body: bytes, offset: int, exact: bool, row: OrcRow = ROW) -> CfaRule | None:
     """The rule that holds at an offset."""
     return overlay(code, body, row).at(START + offset, exact).rule
 
 
 def test_a_copy_is_described_by_the_rows_of_what_it_was_copied_from() -> None:
     """At the same offset; the return behind it has the caller on top of its stack; what follows is no code."""
-    code = MadeCode(CodeKind.FTRACE, START, START + 45, "ftrace_trampoline", "x", ORIGIN + 0x10, 32)
+    code = GeneratedCode(CodeKind.FTRACE, START, START + 45, "ftrace_trampoline", "x", ORIGIN + 0x10, 32)
     for offset, exact in ((0, True), (31, True), (20, False)):
         assert rule_at(code, b"", offset, exact) == CfaRule(OrcRegister.SP, 40)
     copied = overlay(code, b"", ROW).at(START + 3, True)
@@ -60,13 +60,13 @@ def test_a_copy_is_described_by_the_rows_of_what_it_was_copied_from() -> None:
 
 def test_a_copied_instruction_has_the_rule_of_the_probed_one() -> None:
     """And behind it that of the next one."""
-    code = MadeCode(CodeKind.KPROBE, START, START + 15, "kprobe_insn_page", "x", ORIGIN + 4, 0, 3)
-    found = [made_rule(code, START + offset, True, SparseMemory()) for offset in (0, 3, 8)]
-    assert [rule.ip for rule in found if isinstance(rule, Alike)] == [ORIGIN + 4, ORIGIN + 7, ORIGIN + 7]
+    code = GeneratedCode(CodeKind.KPROBE, START, START + 15, "kprobe_insn_page", "x", ORIGIN + 4, 0, 3)
+    found = [generated_rule(code, START + offset, True, SparseMemory()) for offset in (0, 3, 8)]
+    assert [rule.ip for rule in found if isinstance(rule, StandsFor)] == [ORIGIN + 4, ORIGIN + 7, ORIGIN + 7]
     assert rule_at(code, b"", 0, True) == CfaRule(OrcRegister.SP, 40)
     # A call in the slot has not returned; the breakpoint behind has been hit, and its saved ip is one past it.
-    inexact = [made_rule(code, START + offset, False, SparseMemory()) for offset in (3, 4)]
-    assert [(rule.ip, rule.exact) for rule in inexact if isinstance(rule, Alike)] == [
+    inexact = [generated_rule(code, START + offset, False, SparseMemory()) for offset in (3, 4)]
+    assert [(rule.ip, rule.exact) for rule in inexact if isinstance(rule, StandsFor)] == [
         (ORIGIN + 7, False),
         (ORIGIN + 7, True),
     ]
@@ -81,7 +81,7 @@ DEPTHS = [
 @pytest.mark.parametrize(("offset", "exact", "pushed"), DEPTHS)
 def test_a_detour_adds_what_it_pushed(offset: int, exact: bool, pushed: int) -> None:
     """To the rule of the probed instruction, until its copies are reached."""
-    code = MadeCode(CodeKind.OPTPROBE, START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
+    code = GeneratedCode(CodeKind.OPTPROBE, START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
     body = DETOUR + b"\x90" * 40
     assert rule_at(code, body, offset, exact) == CfaRule(OrcRegister.SP, 40 + pushed)
     by_frame = OrcRow(OrcRegister.BP, 16, OrcRegister.PREV_SP, -16, RowType.CALL, False)
@@ -90,7 +90,7 @@ def test_a_detour_adds_what_it_pushed(offset: int, exact: bool, pushed: int) -> 
 
 def test_a_detour_from_a_rule_that_cannot_be_moved_has_none() -> None:
     """A word on the stack is where it was, but not as far from the stack pointer."""
-    code = MadeCode(CodeKind.OPTPROBE, START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
+    code = GeneratedCode(CodeKind.OPTPROBE, START, START + 64, "kprobe_optinsn_page", "x", ORIGIN + 4, len(DETOUR), 6)
     indirect = OrcRow(OrcRegister.SP_INDIRECT, 16, OrcRegister.UNDEFINED, 0, RowType.CALL, False)
     assert rule_at(code, DETOUR, 7, True, indirect) is None
     assert rule_at(code, DETOUR, 3, True) is None, "inside an instruction"
@@ -116,7 +116,7 @@ def test_bpf_code_has_a_frame_pointer_between_prologue_and_leave(
     body: bytes, offset: int, exact: bool, rule: CfaRule | None
 ) -> None:
     """Before, behind, and in code without one its instructions tell; inside an instruction nothing does."""
-    code = MadeCode(CodeKind.BPF, START, START + len(body), "bpf_prog_1", "bpf")
+    code = GeneratedCode(CodeKind.BPF, START, START + len(body), "bpf_prog_1", "bpf")
     found = overlay(code, body, ROW).at(START + offset, exact)
     assert found.rule == rule
     assert (found.source is Source.FRAME_POINTER) == (rule is not None and rule.base == OrcRegister.BP)
@@ -126,6 +126,6 @@ def test_bpf_code_has_a_frame_pointer_between_prologue_and_leave(
 def test_made_code_that_stands_for_no_text_has_no_rule(kind: CodeKind) -> None:
     """A damaged snapshot may say that it was copied from itself, or from nowhere."""
     for origin in (START, START + 1, 0, U64):
-        code = MadeCode(kind, START, START + 64, "x", "x", origin, 32, 8)
+        code = GeneratedCode(kind, START, START + 64, "x", "x", origin, 32, 8)
         for exact in (True, False):
             assert rule_at(code, bytes(64), 4, exact) is None

@@ -54,7 +54,7 @@ def test_a_return_address_behind_a_call_of_another_function_is_marked(ground: Gr
     two, three = whole.frames[2], whole.frames[3]
     assert two.came_from is not None
     trace = changed(ground, task, {two.came_from: three.ip})
-    assert [frame.mark for frame in trace.frames[:3]] == [Mark.AS_BUILT, Mark.CONTRADICTION, Mark.GUESS]
+    assert [frame.mark for frame in trace.frames[:3]] == [Mark.AS_BUILT, Mark.STEP_IN_DOUBT, Mark.GUESS]
     assert whole.frames[1].location is not None
     assert trace.frames[1].doubt == CallLeadsElsewhere(three.ip, whole.frames[1].location.symbol)
     assert {frame.mark for frame in trace.frames[2:]} == {Mark.GUESS}
@@ -68,10 +68,10 @@ def test_a_walk_that_breaks_off_doubts_its_last_frame(ground: Ground) -> None:
     trace = changed(ground, task, {slot: 0x1234})
     assert (trace.end, [frame.mark for frame in trace.frames[:3]]) == (
         End.STOPPED,
-        [Mark.AS_BUILT, Mark.AS_BUILT, Mark.CONTRADICTION],
+        [Mark.AS_BUILT, Mark.AS_BUILT, Mark.STEP_IN_DOUBT],
     )
     missing = DamagedStacks(ground.session.memory, {}, {whole.frames[-1].came_from or 0 >> 12})
-    assert Mark.CONTRADICTION not in {frame.mark for frame in ground.damaged(missing).trace(task).frames}
+    assert Mark.STEP_IN_DOUBT not in {frame.mark for frame in ground.damaged(missing).trace(task).frames}
 
 
 def interrupted(ground: Ground) -> tuple[Evidence, list[Frame], list[Stack], int]:
@@ -90,7 +90,7 @@ def test_an_interrupted_ip_inside_an_instruction_is_marked(ground: Ground) -> No
     assert evidence.judge(frames, stacks, False) == frames
     frames[number] = replace(frames[number], ip=frames[number].ip + 2)
     marks = [frame.mark for frame in evidence.judge(frames, stacks, False)]
-    assert marks[number - 1 : number + 2] == [Mark.CONTRADICTION, Mark.GUESS, Mark.GUESS]
+    assert marks[number - 1 : number + 2] == [Mark.STEP_IN_DOUBT, Mark.GUESS, Mark.GUESS]
 
 
 def test_registers_saved_far_from_their_stack_pointer_are_marked(ground: Ground) -> None:
@@ -122,4 +122,4 @@ def test_user_registers_below_the_top_of_the_stack_are_marked(ground: Ground) ->
     assert evidence.judge(frames, [own], False) == frames
     frames[-2] = replace(last, cfa=last.cfa - 0x40, return_slot=last.return_slot - 0x40)
     judged = evidence.judge(frames, [own], False)
-    assert (judged[-2].mark, judged[-1].reliable) == (Mark.CONTRADICTION, False)
+    assert (judged[-2].mark, judged[-1].reliable) == (Mark.STEP_IN_DOUBT, False)

@@ -146,7 +146,7 @@ def test_a_look_alike_of_the_called_function_is_marked(sample: Session) -> None:
     unwinder = changed(sample, frame.came_from, other + frame.ip - frame.location.start)
     trace = unwinder.trace(task)
     assert [f.mark for f in trace.frames[: frame.index]] == [Mark.AS_BUILT] * frame.index
-    assert trace.frames[frame.index].mark == Mark.CONTRADICTION
+    assert trace.frames[frame.index].mark == Mark.STEP_IN_DOUBT
     doubt = trace.frames[frame.index].doubt
     assert isinstance(doubt, PointerLeadsElsewhere)
     assert (doubt.offset, doubt.register) == (0x30, "r13")
@@ -166,6 +166,6 @@ def test_a_saved_register_that_cannot_have_been_called_through_is_marked(sample:
     assert saved.value == sample.register_finder.all(whole)[frame.index + 1].values["r13"].value
     unwinder, task = changed(sample, saved.slot, value), sample.task(whole.task)
     trace = unwinder.trace(task)
-    assert trace.frames[frame.index].mark == Mark.CONTRADICTION
+    assert trace.frames[frame.index].mark == Mark.STEP_IN_DOUBT
     assert unwinder.traces([task]) == [trace]
     assert sample.unwinder.traces([task]) == [whole]
