@@ -33,4 +33,4 @@ if __name__ == "__main__":
 
     from orcdbg.cli.main import main
 
-    main()
+    sys.exit(main())

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import settings
 
 import orcdbg
-from orcdbg.cli.main import run, sample_files
+from orcdbg.cli.main import main, sample_files
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.standard import standard_commands
@@ -45,7 +45,7 @@ def orcdbg_run(capfd: pytest.CaptureFixture[str]) -> RunProgram:
     """Runs orcdbg's command line in this process: exit status, standard output, standard error."""
 
     def program(*words: str) -> Outcome:
-        status = run(list(words))
+        status = main(list(words))
         captured = capfd.readouterr()
         return status, captured.out, captured.err
 

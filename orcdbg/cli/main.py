@@ -5,8 +5,10 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import TYPE_CHECKING, NoReturn
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.exit_status import ExitStatus
@@ -16,6 +18,7 @@ from orcdbg.cli.output import Output, complain, terminal_width, wants_color
 from orcdbg.cli.subcommands import find_subcommand
 
 if TYPE_CHECKING:
+    from orcdbg.cli.plugins import Loaded
     from orcdbg.commands.debugger import Debugger
     from orcdbg.commands.registry import Registry
 
@@ -52,40 +55,71 @@ def _run_static(options: Namespace) -> int:
     """A question to a vmlinux alone."""
     from orcdbg.commands.vmlinux_alone import ask_vmlinux_alone
 
-    color, width = wants_color(options.color, sys.stdout), options.width or terminal_width(sys.stdout)
     result = ask_vmlinux_alone(options.files)
-    Output(options.format, color, width).answer(" ".join(options.files[:2]), result, sys.stdout)
+    _output(options).answer(" ".join(options.files[:2]), result, sys.stdout)
     return result.exit_status
 
 
-def _run(options: Namespace) -> int:
-    from orcdbg.cli.plugins import load_plugins
-    from orcdbg.commands.debugger import Debugger
-    from orcdbg.commands.standard import standard_commands
+def _serve(options: Namespace) -> int:
+    """Offers a snapshot to gdb."""
+    from orcdbg.cli.serve import run_serve
+
+    _check(options)
+    _, plugins = _commands(options)
+    return run_serve(options, _files(options.files[1:] or ["demo"]), plugins)
+
+
+def _debug(options: Namespace) -> int:
+    """Commands over a stopped kernel: those that were given, or what is typed at the prompt."""
+    _check(options)
+    registry, plugins = _commands(options)
+    with _opened(options, plugins) as debugger:
+        output = _output(options)
+        if options.steps or not sys.stdin.isatty():
+            from orcdbg.cli.batch import Batch, lines_of
+
+            batch = Batch(registry, debugger, output)
+            batch.show_warnings()
+            return batch.run(lines_of(options.steps) if options.steps else sys.stdin, options.keep_going)
+
+        from orcdbg.repl.app import run_repl
+
+        return run_repl(registry, debugger, output, options.debug)
+
+
+def _check(options: Namespace) -> None:
+    """Refuses what does not go together, and remembers the command files, which no command may write over."""
     from orcdbg.snapshot.spool import STANDARD_INPUT
-    from orcdbg.target.opening import open_session
 
     if STANDARD_INPUT in options.files and not options.steps:
         raise UsageError("a snapshot from standard input leaves no commands there", "give them with -e or -x")
     # Each is read in its turn, and the commands of one must not write over the next.
     remember(*(value for kind, value in options.steps or () if kind is Step.FILE))
-    registry = standard_commands()
-    plugins = load_plugins(registry, options.plugin, not options.no_plugins)
-    files = sample_files() if options.files == ["demo"] else options.files
-    if options.files[:1] == [SERVE]:
-        from orcdbg.cli.serve import run_serve
 
-        files = options.files[1:]
-        return run_serve(options, sample_files() if files in ([], ["demo"]) else files, plugins)
+
+def _commands(options: Namespace) -> tuple[Registry, Loaded]:
+    """The commands there are, those of plug-ins among them, and what else plug-ins bring."""
+    from orcdbg.cli.plugins import load_plugins
+    from orcdbg.commands.standard import standard_commands
+
+    registry = standard_commands()
+    return registry, load_plugins(registry, options.plugin, not options.no_plugins)
+
+
+def _opened(options: Namespace, plugins: Loaded) -> AbstractContextManager[Debugger]:
+    """The debugger over what the options name: a snapshot, or a live guest, which is let go behind it."""
     if options.listen is not None:
         raise UsageError("--listen is for serve", "orcdbg serve VMLINUX SNAPSHOT --listen 127.0.0.1:1234")
     if options.remote is not None:
         from orcdbg.cli.remote import attached
 
-        with attached(options, plugins.passes) as debugger:
-            return _converse(options, registry, debugger)
+        return attached(options, plugins.passes)
+
+    from orcdbg.commands.debugger import Debugger
+    from orcdbg.target.opening import open_session
+
     session = open_session(
-        *files,
+        *_files(options.files),
         slide=options.kaslr,
         phys_base=options.phys_base,
         readers=plugins.readers,
@@ -96,27 +130,33 @@ def _run(options: Namespace) -> int:
         from orcdbg.cli.patches import apply_patches
 
         apply_patches(session, options.patches)
-    return _converse(options, registry, Debugger(session))
+    return nullcontext(Debugger(session))
 
 
-def _converse(options: Namespace, registry: Registry, debugger: Debugger) -> int:
-    """Runs the commands that were given, or opens the prompt."""
+def _files(names: Sequence[str]) -> Sequence[str]:
+    """The files that were named; `demo` names the bundled sample's."""
+    return sample_files() if list(names) == ["demo"] else names
+
+
+def _output(options: Namespace) -> Output:
+    """How answers are printed."""
     color, width = wants_color(options.color, sys.stdout), options.width or terminal_width(sys.stdout)
-    output = Output(options.format, color, width)
-    if options.steps or not sys.stdin.isatty():
-        from orcdbg.cli.batch import Batch, lines_of
+    return Output(options.format, color, width)
 
-        batch = Batch(registry, debugger, output)
-        batch.show_warnings()
-        return batch.run(lines_of(options.steps) if options.steps else sys.stdin, options.keep_going)
-    from orcdbg.repl.app import run_repl
 
-    return run_repl(registry, debugger, output, options.debug)
+def _way_of(options: Namespace) -> Callable[[Namespace], int]:
+    """What the first of the words that are no options asks for."""
+    if options.files == [GDB_PLUGIN]:
+        return _show_gdb_plugin
+    first = options.files[0] if options.files else None
+    if first in STATIC_WORDS:
+        return _run_static
+    return _serve if first == SERVE else _debug
 
 
 @remembering()
-def run(arguments: list[str] | None = None) -> int:
-    """Runs orcdbg; the exit status is as in the contract."""
+def main(arguments: list[str] | None = None) -> int:
+    """The `orcdbg` program, from its words to the exit status that docs/contract.md promises."""
     words = sys.argv[1:] if arguments is None else arguments
     is_debug = "--debug" in words
     try:
@@ -124,9 +164,7 @@ def run(arguments: list[str] | None = None) -> int:
         if subcommand is not None:
             return subcommand([word for word in words[1:] if word != "--debug"])
         options = parser().parse_args(words)
-        if options.files == [GDB_PLUGIN]:
-            return _show_gdb_plugin(options)
-        return _run_static(options) if options.files[:1] and options.files[0] in STATIC_WORDS else _run(options)
+        return _way_of(options)(options)
     except OrcdbgError as error:
         if is_debug:
             raise
@@ -139,8 +177,3 @@ def run(arguments: list[str] | None = None) -> int:
         # Nobody reads on: what is still buffered must not raise again at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return ExitStatus.BROKEN_PIPE
-
-
-def main() -> NoReturn:
-    """The `orcdbg` program."""
-    sys.exit(run())

@@ -83,7 +83,7 @@ def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         if is_asked(arguments):
             return answer(debugger, tasks, arguments)
 
-    result = stacks_result(debugger, [debugger.trace(task) for task in tasks])
+    result = stacks_result(debugger, list(map(debugger.trace, tasks)))
     # Where lists of code break off, addresses in that code are text to nobody, and frames are missing.
     result = replace(result, problems=debugger.session.names.problems)
     if arguments.lines:

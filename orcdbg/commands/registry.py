@@ -155,17 +155,13 @@ class Registry:
     def run(self, debugger: Debugger, line: str) -> Result:
         """Runs one line.
 
+        The function that answers gets this registry as `arguments.registry`, which is what `help` speaks of.
+
         Raises:
             UsageError: the line is no command.
             OrcdbgError: the command failed.
         """
-        return self.run_words(debugger, split(line))
-
-    def run_words(self, debugger: Debugger, words: Sequence[str]) -> Result:
-        """Runs a line that is already split into words.
-
-        The function that answers gets this registry as `arguments.registry`, which is what `help` speaks of.
-        """
+        words = split(line)
         if not words:
             raise UsageError("no command")
         command = self.find(words[0])

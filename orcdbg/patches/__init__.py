@@ -1,1 +1,1 @@
-"""Why text differs from the image: one file a mechanism, the order of passes, the ledger, stack effects."""
+"""Why text differs from the image: one file a mechanism, the order of passes, the ledger, the audit."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_memory_pieces
@@ -47,6 +47,27 @@ from orcdbg.unwind.walker import (
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
+_SWITCHED_OUT = "inactive_task_frame"
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where the walk of a task begins.
+
+    Attributes:
+        source: what the registers were taken from, as `StackTrace.registers_from` has it.
+        state: the innermost frame; None where there is none, and `why_none` says why.
+        cpu: the CPU on whose stacks the task may be; None for one that sleeps, which is on its own.
+        is_running: True where the CPU runs the task.
+        sp: the stack pointer, above which guesses are looked for where the walk stops; None where it is not known.
+    """
+
+    source: str
+    state: State | None = None
+    why_none: Reason | None = None
+    cpu: int | None = None
+    is_running: bool = False
+    sp: int | None = None
 
 
 class Unwinder:
@@ -70,25 +91,14 @@ class Unwinder:
 
     def trace(self, task: Task) -> StackTrace:
         """The stack of a task; what cannot be read becomes the reason why the walk stopped."""
-        cpu, note = self.running.get(task.address, (None, None))
-        is_running = task.address in self.running
-        source = "none"
+        start = self._start(task)
         try:
-            if is_running and note is None:
-                walk = Walk(end_reason=CpuNotSaved(cpu))
-            elif note is not None:
-                source = note.source
-                walk = self._walk(task, cpu, running_start(note))
-            else:
-                source = "inactive_task_frame"
-                walk = self._sleeping(task)
+            stacks = self._stacks_from(task, start)
+            walk = self._judged(task, stacks, start.state) if start.state else Walk(end_reason=start.why_none)
+            self._complete(walk, task, stacks, start)
         except MemoryFault as error:
             walk = Walk(end_reason=StartUnreadable(str(error)))
-        end = _end_of(task, walk)
-        shown_cpu = cpu if is_running else task.cpu
-        return StackTrace(
-            task.address, task.pid, task.comm, shown_cpu, is_running, source, tuple(walk.frames), end, walk.end_reason
-        )
+        return _trace_of(task, start, walk)
 
     def traces(self, tasks: Sequence[Task]) -> list[StackTrace]:
         """The stacks of many tasks: what `trace` says of each, at a small part of its price where tasks sleep."""
@@ -123,30 +133,55 @@ class Unwinder:
         ]
 
     def _shared(self, task: Task, found: Found) -> StackTrace:
-        source = "inactive_task_frame"
-        return StackTrace(task.address, task.pid, task.comm, task.cpu, False, source, found.frames, found.end, None)
+        return StackTrace(
+            task.address, task.pid, task.comm, task.cpu, False, _SWITCHED_OUT, found.frames, found.end, None
+        )
 
     def from_state(self, task: Task, state: State, source: str, most: int = MAX_FRAMES) -> StackTrace:
         """The stack from registers that the user gave, over the stacks of `task` and its CPU, or its innermost frames."""
         cpu, _ = self.running.get(task.address, (task.cpu, None))
-        walk = self._walk(task, cpu, state, most)
-        end = _end_of(task, walk)
-        frames = tuple(walk.frames)
-        return StackTrace(task.address, task.pid, task.comm, cpu, False, source, frames, end, walk.end_reason)
+        start = Start(source, state, cpu=cpu, sp=state.registers["rsp"].value)
+        stacks = self._stacks_from(task, start)
+        walk = self._judged(task, stacks, state, most)
+        if len(walk.frames) < most or walk.end is WalkEnd.FIRST_FRAME:
+            self._complete(walk, task, stacks, start)
+        return _trace_of(task, start, walk)
 
-    def _walk(self, task: Task, cpu: int | None, start: State, most: int = MAX_FRAMES) -> Walk:
-        stacks = stacks_of(self._linux, task.address, cpu)
-        sp = start.registers["rsp"].value
-        if cpu is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
+    def _start(self, task: Task) -> Start:
+        """The registers of the CPU that runs a task, or those that a task was switched out with."""
+        if task.address not in self.running:
+            return self._sleeping(task)
+        cpu, note = self.running[task.address]
+        if note is None:
+            return Start("none", why_none=CpuNotSaved(cpu), cpu=cpu, is_running=True)
+        state = running_start(note)
+        return Start(note.source, state, cpu=cpu, is_running=True, sp=state.registers["rsp"].value)
+
+    def _sleeping(self, task: Task) -> Start:
+        try:
+            stack = task_stack(self._linux, task.address)
+            if stack is None:
+                return Start(_SWITCHED_OUT, why_none=StackGone())
+            if not stack.holds(self._linux.member("task_struct", "thread.sp", task.address)):
+                return Start(_SWITCHED_OUT, why_none=StackPointerElsewhere(stack.begin))
+            state = sleeping_start(self._linux, task.address)
+        except MemoryFault as error:
+            return Start(_SWITCHED_OUT, why_none=StartUnreadable(str(error)))
+
+        sp = state.registers["rsp"].value
+        state.doubt = self._start_problem(state)
+        if state.doubt is not None and not self._code.is_text(state.ip):
+            return Start(_SWITCHED_OUT, why_none=state.doubt, sp=sp)
+        return Start(_SWITCHED_OUT, state, sp=sp)
+
+    def _stacks_from(self, task: Task, start: Start) -> list[Stack]:
+        """The stacks that a walk may touch, the task's own first."""
+        stacks = stacks_of(self._linux, task.address, start.cpu)
+        sp = start.sp
+        if start.cpu is not None and sp is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
             # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
             stacks += [stack for stack in self._all_task_stacks if stack.holds(sp)]
-        walk = self._judged(task, stacks, start, most)
-        if walk.end is WalkEnd.STOPPED and len(walk.frames) < most:
-            walk.frames += self._beyond(task, stacks, walk.frames[-1].sp if walk.frames else sp, len(walk.frames))
-        own = task_stack(self._linux, task.address)
-        if walk.end is WalkEnd.FIRST_FRAME and own is not None and not task.is_kernel_thread:
-            self._add_first_user_frame(walk, task_registers(self._linux, own))
-        return walk
+        return stacks
 
     def _judged(self, task: Task, stacks: Sequence[Stack], start: State, most: int = MAX_FRAMES) -> Walk:
         """A walk whose frames were held against each other."""
@@ -158,9 +193,15 @@ class Unwinder:
         walk.frames = self.terrain.evidence.judge(walk.frames, stacks, broke_off)
         return walk
 
-    def _beyond(self, task: Task, stacks: Sequence[Stack], sp: int, index: int) -> list[Frame]:
-        """Guessed frames above the place where a walk stopped."""
-        return self.scan_of(stacks, task).above(sp, index)
+    def _complete(self, walk: Walk, task: Task, stacks: Sequence[Stack], start: Start) -> None:
+        """Adds what a walk did not come to: guesses above the place where it stopped, or a new task's user registers."""
+        if walk.end is WalkEnd.STOPPED and start.sp is not None:
+            sp = walk.frames[-1].sp if walk.frames else start.sp
+            walk.frames += self.scan_of(stacks, task).above(sp, len(walk.frames))
+
+        own = task_stack(self._linux, task.address)
+        if walk.end is WalkEnd.FIRST_FRAME and own is not None and not task.is_kernel_thread:
+            self._add_first_user_frame(walk, task_registers(self._linux, own))
 
     def scan_of(self, stacks: Sequence[Stack], task: Task | None = None) -> Scan:
         """What looks over these stacks, and walks on for `task` where there is one."""
@@ -200,19 +241,6 @@ class Unwinder:
             pass  # a task list that breaks off: the stacks before the break are the ones there are
         return stacks
 
-    def _sleeping(self, task: Task) -> Walk:
-        stack = task_stack(self._linux, task.address)
-        if stack is None:
-            return Walk(end_reason=StackGone())
-        if not stack.holds(self._linux.member("task_struct", "thread.sp", task.address)):
-            return Walk(end_reason=StackPointerElsewhere(stack.begin))
-        start = sleeping_start(self._linux, task.address)
-        problem = self._start_problem(start)
-        if problem is not None and not self._code.is_text(start.ip):
-            return Walk(self._beyond(task, [stack], start.registers["rsp"].value, 0), end_reason=problem)
-        start.doubt = problem
-        return self._walk(task, None, start)
-
     def _start_problem(self, start: State) -> Reason | None:
         """Why a sleeping task's saved ip cannot be where it was switched out, or None.
 
@@ -242,6 +270,22 @@ class Unwinder:
                 Frame(len(walk.frames), FrameKind.USER, StackKind.UNKNOWN, ip, True, None, registers, slot)
             )
             walk.end = WalkEnd.USER
+
+
+def _trace_of(task: Task, start: Start, walk: Walk) -> StackTrace:
+    """What came of a walk, with whose it is."""
+    cpu = task.cpu if start.cpu is None else start.cpu
+    return StackTrace(
+        task=task.address,
+        pid=task.pid,
+        comm=task.comm,
+        cpu=cpu,
+        running=start.is_running,
+        registers_from=start.source,
+        frames=tuple(walk.frames),
+        end=_end_of(task, walk),
+        end_reason=walk.end_reason,
+    )
 
 
 def _end_of(task: Task, walk: Walk) -> End:

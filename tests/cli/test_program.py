@@ -272,7 +272,7 @@ def test_commands_come_from_files_and_options_in_their_order(orcdbg_run: RunProg
 def test_standard_input_that_is_no_terminal_is_a_script() -> None:
     """Without -e and -x; and batch mode imports neither cmd2 nor prompt_toolkit nor rich."""
     code = (
-        "import sys; from orcdbg.cli.main import run; status = run(['demo']); "
+        "import sys; from orcdbg.cli.main import main; status = main(['demo']); "
         "print(sorted({'cmd2', 'prompt_toolkit', 'rich'} & set(sys.modules)), status)"
     )
     done = subprocess.run(

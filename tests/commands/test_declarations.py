@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import json
 import pkgutil
+import shlex
 import subprocess
 import sys
 
@@ -82,14 +83,14 @@ def test_names_of_other_files_are_no_commands(word: str, registry: Registry, deb
     """Neither the package's other files nor a path."""
     assert registry.find(word) is None
     with pytest.raises(UsageError):
-        registry.run_words(debugger, [word])
+        registry.run(debugger, shlex.quote(word))
 
 
 LOADED = """
 import contextlib, io, json, sys
-from orcdbg.cli.main import run
+from orcdbg.cli.main import main
 with contextlib.redirect_stdout(io.StringIO()):
-    assert run(["demo", "--no-plugins", "-e", "bt"]) == 0
+    assert main(["demo", "--no-plugins", "-e", "bt"]) == 0
 print(json.dumps([name for name in sys.modules if name.startswith(("orcdbg.commands.", "orcdbg.views."))]))
 """
 

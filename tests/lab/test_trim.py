@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import orcdbg
-from orcdbg.cli.main import run
+from orcdbg.cli.main import main
 from orcdbg.patches.audit.core_text import audit_kernel
 from orcdbg.target.session import Session
 from orcdbg.trim.essential_memory import module_ranges
@@ -23,7 +23,7 @@ LARGE_MODULE = 1 << 20
 
 def trimmed(session: Session, path: Path, *options: str) -> Path:
     """The scene's snapshot, trimmed."""
-    assert run(["trim", session.image.path, session.snapshot.path, "-o", str(path), *options]) == 0
+    assert main(["trim", session.image.path, session.snapshot.path, "-o", str(path), *options]) == 0
     return path
 
 
