@@ -215,7 +215,7 @@ def with_commands(text: str, registry: Registry) -> str:
 def test_the_man_page_lists_the_commands_as_they_are_declared(registry: Registry) -> None:
     """Its list is made from the declarations, by `python -m tests.test_docs`."""
     text = read("docs/man.md")
-    assert "`quit`\n: leave\n" in text
+    assert "`quit`\n: leave orcdbg\n" in text
     assert with_commands(text, registry) == text
 
 

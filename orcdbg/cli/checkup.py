@@ -20,10 +20,12 @@ def _parser() -> OptionParser:
     )
     made.add_argument("files", nargs="+", metavar="FILE", help="a snapshot, an image, or both, in any order")
     made.add_argument(
-        "--debug-dir", action="append", default=[], metavar="DIR", help="where debug files that were split off are"
+        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
     )
-    made.add_argument("--patches", metavar="FILE", help="a journal of `patch export`, for a snapshot without its image")
-    made.add_argument("--format", choices=("text", "json"), default="text", help="how the answer looks")
+    made.add_argument(
+        "--patches", metavar="FILE", help="a journal from `patch export`, for a snapshot without its image"
+    )
+    made.add_argument("--format", choices=("text", "json"), default="text", help="format of the answer (default: text)")
     return made
 
 

@@ -15,12 +15,16 @@ DESCRIPTION = (
     "Debug a stopped Linux x86-64 kernel: stacks by ORC, corrected for the patches it applied to its own text."
 )
 EPILOG = """\
-VMLINUX and SNAPSHOT come in any order. `orcdbg demo` opens the bundled sample.
-A vmlinux alone can be asked: orcdbg patch check VMLINUX (are its ORC rows right in every alternative?), orcdbg orc union
-VMLINUX (the rows that would be), orcdbg orc dump VMLINUX.
-With -e, -x, or standard input that is not a terminal, orcdbg runs the commands and leaves.
+VMLINUX and SNAPSHOT can be given in any order. `orcdbg demo` opens the bundled sample.
 
-exit status: 0 done; 1 a command failed; 2 usage; 3 a file is unreadable or unsupported;
+Three questions need only a vmlinux:
+  orcdbg patch check VMLINUX  does any patch that the kernel may apply make an ORC row wrong?
+  orcdbg orc union VMLINUX    the rows that would be right for all alternatives
+  orcdbg orc dump VMLINUX     the rows as built
+
+With -e or -x, or when standard input is not a terminal, orcdbg runs the commands and exits.
+
+Exit status: 0 success; 1 a command failed; 2 usage; 3 a file is unreadable or unsupported;
 4 image and snapshot do not belong together; 5 a check found something; 130 interrupted; 141 broken pipe.
 """
 
@@ -76,10 +80,14 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "-x", dest="steps", const=Step.FILE, action=_InOrder, metavar="FILE", help="run the commands in a file"
     )
-    made.add_argument("--format", choices=("text", "json"), default="text", help="how answers look (default: text)")
-    made.add_argument("--keep-going", action="store_true", help="in batch mode, go on after a command that failed")
-    made.add_argument("--color", choices=("auto", "always", "never"), default="auto", help="default: auto")
-    made.add_argument("--width", type=_number, help="columns to fit the text into (default: the terminal's)")
+    made.add_argument(
+        "--format", choices=("text", "json"), default="text", help="format of the answers (default: text)"
+    )
+    made.add_argument("--keep-going", action="store_true", help="in batch mode, go on after a failed command")
+    made.add_argument(
+        "--color", choices=("auto", "always", "never"), default="auto", help="colour the answers (default: auto)"
+    )
+    made.add_argument("--width", type=_number, help="fit the text into this many columns (default: the terminal's)")
     made.add_argument(
         "--kaslr", type=_number, metavar="SLIDE", help="run-time minus link address, if the snapshot lacks it"
     )
@@ -87,17 +95,23 @@ def parser() -> argparse.ArgumentParser:
         "--phys-base", type=_number, metavar="BASE", help="the kernel's phys_base, if the snapshot lacks it"
     )
     made.add_argument(
-        "--remote", metavar="HOST:PORT|unix:PATH", help="a live guest in place of a snapshot: where QEMU's -gdb listens"
-    )
-    made.add_argument("--listen", metavar="HOST:PORT|unix:PATH", help="for serve: where to (default: 127.0.0.1:1234)")
-    made.add_argument(
-        "--debug-dir", action="append", default=[], metavar="DIR", help="where debug files that were split off are"
+        "--remote",
+        metavar="HOST:PORT|unix:PATH",
+        help="debug a live guest in place of a snapshot: the address of QEMU's gdb stub",
     )
     made.add_argument(
-        "--patches", metavar="FILE", help="patches from a journal of `patch export`, for a snapshot without its image"
+        "--listen", metavar="HOST:PORT|unix:PATH", help="for serve: the address to listen on (default: 127.0.0.1:1234)"
+    )
+    made.add_argument(
+        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
+    )
+    made.add_argument(
+        "--patches",
+        metavar="FILE",
+        help="take patches from a journal that `patch export` wrote, for a snapshot without its image",
     )
     made.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plug-in; repeatable")
     made.add_argument("--no-plugins", action="store_true", help="do not load installed plug-ins")
-    made.add_argument("--debug", action="store_true", help="show tracebacks of errors")
+    made.add_argument("--debug", action="store_true", help="show a traceback for errors")
     made.add_argument("--version", action="version", version=f"orcdbg {__version__}")
     return made

@@ -29,12 +29,14 @@ def _parser() -> OptionParser:
     made.add_argument(
         "--tasks", action="append", default=[], metavar="PID|TASK,...", help="only the stacks of these tasks"
     )
-    made.add_argument("--all-stacks", action="store_true", help="whole stacks, also below the stack pointer")
-    made.add_argument("--text", action="store_true", help="the patched text too")
     made.add_argument(
-        "--zstd", action="store_true", help="compress the file; orcdbg opens it so, other tools unpack it"
+        "--all-stacks", action="store_true", help="whole stacks, including what is below the stack pointer"
     )
-    made.add_argument("--format", choices=("text", "json"), default="text", help="how the answer looks")
+    made.add_argument("--text", action="store_true", help="include the patched text")
+    made.add_argument(
+        "--zstd", action="store_true", help="compress the file; orcdbg opens it as it is, other tools must unpack it"
+    )
+    made.add_argument("--format", choices=("text", "json"), default="text", help="format of the answer (default: text)")
     return made
 
 

@@ -31,7 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command(
     "ancestors",
-    summary="show which tasks a task descends from",
+    summary="show the parents of a task, up to the first task",
     group="machine",
     arguments=_arguments,
     operands=("task",),

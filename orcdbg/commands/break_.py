@@ -17,7 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command(
     "break",
-    summary="stop runs at an address, or list where they stop",
+    summary="set a breakpoint for stepping and live guests, or list all breakpoints",
     group="stepping",
     arguments=_arguments,
     aliases=("b",),

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.lines import positions_in
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result
@@ -22,15 +21,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tasks", nargs="*", metavar="PID|TASK", help="whose stacks (default: the selected task's)")
     parser.add_argument("-a", "--all-cpus", action="store_true", help="the task that each CPU runs")
     parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4")
-    parser.add_argument("--why", type=int, metavar="N", help="everything behind frame N of one stack")
+    parser.add_argument("--why", type=int, metavar="N", help="explain frame N: its row, rule, registers and patch")
     parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
     add_arguments(parser)
-    parser.add_argument("-I", "--ip", help="walk from this ip instead (with -S, over the selected task's stacks)")
+    parser.add_argument("-I", "--ip", help="start from this ip (needs -S; walks the selected task's stacks)")
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
-    parser.add_argument("--regs", metavar="ADDR", help="walk from the pt_regs at this address")
-    parser.add_argument("-e", "--saved", action="store_true", help="whatever looks like saved registers on its stacks")
-    parser.add_argument("-E", "--saved-all", action="store_true", help="likewise on the stacks of all CPUs and tasks")
+    parser.add_argument("--regs", metavar="ADDR", help="start from the pt_regs at this address")
+    parser.add_argument(
+        "-e", "--saved", action="store_true", help="anything on its stacks that looks like saved registers"
+    )
+    parser.add_argument("-E", "--saved-all", action="store_true", help="the same, on the stacks of all CPUs and tasks")
     parser.add_argument("-t", "--text", action="store_true", help="every text address from the stack pointer up")
     parser.add_argument("-T", "--text-all", action="store_true", help="every text address on its stacks")
     parser.add_argument("--check", action="store_true", help="compare with the trace that the kernel printed")
@@ -58,7 +59,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
 
 @command(
     "bt",
-    summary="show the stack of a task, and for every frame where its CFA came from",
+    summary="show the stack of a task and how each frame's CFA was found",
     group="stacks",
     arguments=_arguments,
     operands=("task",),
@@ -87,6 +88,8 @@ def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     # Where lists of code break off, addresses in that code are text to nobody, and frames are missing.
     result = replace(result, problems=debugger.session.names.problems)
     if arguments.lines:
+        from orcdbg.commands.lines import positions_in
+
         positions, problems = positions_in(debugger.session, result.stacks)
         result = replace(result, positions=positions, problems=[*result.problems, *problems])
     return in_chosen_form(result, arguments)

@@ -38,7 +38,7 @@ class Context(Result):
     position: int
 
 
-@command("context", summary="show code, registers, stack and callers of what is stepped", group="stepping")
+@command("context", summary="show code, registers, stack and callers where stepping stands", group="stepping")
 def context(debugger: Debugger, arguments: argparse.Namespace) -> Context:
     """Answers with where the emulated CPU stands, and what changed since the last time."""
     emulation = current(debugger)

@@ -18,8 +18,10 @@ def _seconds(text: str) -> float:
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop it after that long")
-    parser.add_argument("-b", "--background", action="store_true", help="do not wait; `interrupt` stops it")
+    parser.add_argument("--for", dest="seconds", type=_seconds, metavar="SECONDS", help="stop it after this time")
+    parser.add_argument(
+        "-b", "--background", action="store_true", help="do not wait for a stop; `interrupt` forces one"
+    )
 
 
 @command(

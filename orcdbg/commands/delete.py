@@ -13,10 +13,10 @@ from orcdbg.commands.stops import Stops
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("number", nargs="?", type=int, help="which one, as `break` numbers them (default: all)")
+    parser.add_argument("number", nargs="?", type=int, help="its number in the list that `break` prints (default: all)")
 
 
-@command("delete", summary="forget a breakpoint or watched memory", group="stepping", arguments=_arguments)
+@command("delete", summary="delete a breakpoint or a watchpoint", group="stepping", arguments=_arguments)
 def delete(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
     """Answers with what is left."""
     if moves_guest(debugger, arguments):

@@ -11,7 +11,7 @@ from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 
 
-@command("detach", summary="let a live guest run on, and leave", group="live")
+@command("detach", summary="let a live guest run on, and leave orcdbg", group="live")
 def detach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Closes the connection, and answers no more."""
     guest_of(debugger).close()

@@ -34,12 +34,14 @@ class Disassembly(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("where", nargs="?", metavar="ADDR|SYMBOL", help="from where (default: the selected frame's ip)")
+    parser.add_argument(
+        "where", nargs="?", metavar="ADDR|SYMBOL", help="where to start (default: the selected frame's ip)"
+    )
     parser.add_argument("count", nargs="?", type=int, help="how many instructions")
     parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
     parser.add_argument("-f", "--forward", action="store_true", help="from the address to the function's end")
     parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
-    parser.add_argument("--diff", action="store_true", help="show what the image had where text was changed")
+    parser.add_argument("--diff", action="store_true", help="where text was changed, also show the image's")
 
 
 def _default_count(arguments: argparse.Namespace, address: int, location: Location | None) -> int | None:

@@ -13,7 +13,11 @@ from orcdbg.unwind.frame import FrameKind
 
 
 @command(
-    "finish", summary="run until the function returns", group="stepping", arguments=add_run_options, aliases=("fin",)
+    "finish",
+    summary="run until the current function returns",
+    group="stepping",
+    arguments=add_run_options,
+    aliases=("fin",),
 )
 def finish(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
     """Answers with what was run and where the CPU stands."""

@@ -15,7 +15,10 @@ from orcdbg.kernel.tasks import Task
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "what", nargs="+", metavar="WORD", help="user, kernel, a state (RU IN UN ...), a name or a pid; last `bt`"
+        "what",
+        nargs="+",
+        metavar="WORD",
+        help="which tasks: user, kernel, a state (RU, IN, UN ...), a name or a pid; the last word is `bt`",
     )
     add_arguments(parser)
 
@@ -28,7 +31,7 @@ def _matches(task: Task, word: str) -> bool:
 
 @command(
     "foreach",
-    summary="run bt for many tasks",
+    summary="show the stacks of many tasks",
     group="stacks",
     arguments=_arguments,
     examples=(

@@ -97,7 +97,7 @@ def add_count(parser: argparse.ArgumentParser) -> None:
 
 @command(
     "frame",
-    summary="select a frame and show what is behind it",
+    summary="select a frame and show how it was found",
     group="stacks",
     arguments=add_number,
     aliases=("f",),

@@ -11,12 +11,12 @@ from orcdbg.commands.result import TextLines
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("command", nargs="?", help="the command to explain (default: all of them in short)")
+    parser.add_argument("command", nargs="?", help="the command to explain (default: list them all)")
 
 
 @command(
     "help",
-    summary="explain the commands",
+    summary="list the commands, or explain one",
     group="session",
     arguments=_arguments,
     aliases=("?", "man"),

@@ -9,7 +9,7 @@ from orcdbg.commands.live import Stopped, arrive, guest_of
 from orcdbg.commands.registry import command
 
 
-@command("interrupt", summary="stop a live guest that runs", group="live")
+@command("interrupt", summary="stop a running live guest", group="live")
 def interrupt(debugger: Debugger, arguments: argparse.Namespace) -> Stopped:
     """Answers with where the guest stopped."""
     return arrive(debugger, guest_of(debugger).interrupt())

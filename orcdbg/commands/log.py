@@ -24,13 +24,13 @@ class Log(Result):
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-n", "--last", type=int, metavar="N", help="only the last N records")
     parser.add_argument(
-        "-l", "--level", type=int, metavar="LEVEL", help="only this level (0 to 7) and more urgent ones"
+        "-l", "--level", type=int, metavar="LEVEL", help="only records of this level (0 to 7) or more urgent"
     )
 
 
 @command(
     "log",
-    summary="show what the kernel printed",
+    summary="show the kernel's log",
     group="machine",
     arguments=_arguments,
     aliases=("dmesg",),

@@ -17,7 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command(
     "next",
-    summary="run instructions, a call with all that it does as one",
+    summary="run instructions, stepping over calls",
     group="stepping",
     arguments=_arguments,
     aliases=("ni", "nexti"),

@@ -25,7 +25,9 @@ class OrcAnswer(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("where", nargs="?", metavar="ADDR|SYMBOL", help="where (default: the selected frame's ip)")
+    parser.add_argument(
+        "where", nargs="?", metavar="ADDR|SYMBOL", help="the address (default: the selected frame's ip)"
+    )
 
 
 @command(

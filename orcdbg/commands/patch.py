@@ -23,7 +23,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 @command(
     "patch",
-    summary="show what the kernel wrote over its own text, and why",
+    summary="show what the kernel patched in its own text, and why",
     group="code",
     arguments=_arguments,
     operands=("symbol", "mechanism"),

@@ -37,7 +37,7 @@ class Audit(Result):
 
 def add_audit(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`patch audit`."""
-    parser = actions.add_parser("audit", help="compare all text with what it must be", allow_abbrev=False)
+    parser = actions.add_parser("audit", help="compare all text with what it should be", allow_abbrev=False)
     parser.add_argument("--strict", action="store_true", help="exit with status 5 when something is wrong")
     parser.add_argument("--modules", metavar="DIR", help="where the .ko files of the loaded modules are, at any depth")
     parser.set_defaults(answer=audit_text)

@@ -29,7 +29,7 @@ class Check(Result):
 def add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`patch check`."""
     parser = actions.add_parser(
-        "check", help="find rows that do not hold in patched text; exit status 5", allow_abbrev=False
+        "check", help="find ORC rows that patched text makes wrong; exit status 5 if there are any", allow_abbrev=False
     )
     parser.set_defaults(answer=check_text)
 

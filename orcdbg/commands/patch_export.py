@@ -31,7 +31,7 @@ class Exported(Result):
 def add_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`patch export`."""
     parser = actions.add_parser("export", help="write the recorded patches to a file", allow_abbrev=False)
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="a journal that --patches takes")
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the journal to write, for --patches")
     parser.set_defaults(answer=lambda debugger, arguments: export_patches(debugger, arguments.output))
 
 

@@ -29,8 +29,8 @@ class Replay(Result):
 
 def add_replay(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
     """`patch replay`."""
-    parser = actions.add_parser("replay", help="write the text as the passes leave it", allow_abbrev=False)
-    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="an ELF file that objdump opens")
+    parser = actions.add_parser("replay", help="write the text with all patches replayed", allow_abbrev=False)
+    parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the ELF file to write, for objdump")
     parser.set_defaults(answer=replay_text)
 
 

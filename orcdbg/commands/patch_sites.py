@@ -38,7 +38,7 @@ class Sites(Result):
 
 def add_list(actions: Actions[argparse.ArgumentParser]) -> None:
     """`patch list`."""
-    parser = actions.add_parser("list", help="the recorded patch sites", allow_abbrev=False)
+    parser = actions.add_parser("list", help="list the patch sites", allow_abbrev=False)
     parser.add_argument("--mechanism", help="only sites of one mechanism, such as paravirt")
     parser.add_argument("--symbol", help="only sites in one function")
     parser.add_argument("--changed", action="store_true", help="only sites whose bytes in memory are not the image's")
@@ -47,7 +47,7 @@ def add_list(actions: Actions[argparse.ArgumentParser]) -> None:
 
 def add_at(actions: Actions[argparse.ArgumentParser]) -> None:
     """`patch at`."""
-    parser = actions.add_parser("at", help="what covers an address", allow_abbrev=False)
+    parser = actions.add_parser("at", help="show the patch sites at an address", allow_abbrev=False)
     parser.add_argument("where", metavar="ADDR|SYMBOL")
     parser.set_defaults(answer=sites_at)
 

@@ -13,7 +13,7 @@ class Quit(Exception):
     """The user wants to leave."""
 
 
-@command("quit", summary="leave", group="session", aliases=("q", "exit"))
+@command("quit", summary="leave orcdbg", group="session", aliases=("q", "exit"))
 def quit(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers no more."""
     raise Quit

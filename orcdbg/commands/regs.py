@@ -24,7 +24,7 @@ class FrameRegisters(Result):
 
 @command(
     "regs",
-    summary="show the registers known in a frame, and where each was saved",
+    summary="show a frame's known registers, and where each was saved",
     group="stacks",
     arguments=add_number,
     operands=("frame",),

@@ -13,7 +13,7 @@ from orcdbg.commands.steps import Steps, add_count
 
 @command(
     "rsi",
-    summary="go back by instructions",
+    summary="step back by instructions",
     group="stepping",
     arguments=add_count,
     aliases=("reverse-stepi",),

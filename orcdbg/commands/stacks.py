@@ -6,14 +6,17 @@ import argparse
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
-from orcdbg.image.source_position import Position
 from orcdbg.kernel.syscalls import syscall_name
 from orcdbg.unwind.batch.equal_stacks import EqualStacks, SharedFrames
 from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
+
+if TYPE_CHECKING:
+    from orcdbg.image.source_position import Position
 
 Key = tuple[object, ...]
 

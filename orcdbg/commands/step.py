@@ -19,22 +19,28 @@ if TYPE_CHECKING:
 def _arguments(parser: argparse.ArgumentParser) -> None:
     add_count(parser, default=None)
     add_run_options(parser)
-    parser.add_argument("--at", metavar="ADDR|SYMBOL", help="begin anew, as if the selected frame had called this")
+    parser.add_argument("--at", metavar="ADDR|SYMBOL", help="start over, as if the selected frame had called this")
     parser.add_argument(
-        "--args", nargs="+", metavar="REG=VALUE", default=[], help="begin anew, with these registers; also += and -="
+        "--args",
+        nargs="+",
+        metavar="REG=VALUE",
+        default=[],
+        help="start over with these registers set; += and -= work too",
     )
-    parser.add_argument("--restart", action="store_true", help="begin anew, at the selected frame")
-    parser.add_argument("--frame", type=int, metavar="N", help="begin anew, at frame N, and select it")
-    parser.add_argument("--zero", action="store_true", help="take registers whose values are not known as 0")
-    parser.add_argument("--text", metavar="image|patched|alternative=N", help="run a patch site with this text")
+    parser.add_argument("--restart", action="store_true", help="start over at the selected frame")
+    parser.add_argument("--frame", type=int, metavar="N", help="start over at frame N, and select it")
+    parser.add_argument("--zero", action="store_true", help="treat registers with unknown values as 0")
     parser.add_argument(
-        "--site", metavar="ADDR|SYMBOL", help="the site that --text is about (default: the function's next one)"
+        "--text", metavar="image|patched|alternative=N", help="run a patch site as if this were its text"
+    )
+    parser.add_argument(
+        "--site", metavar="ADDR|SYMBOL", help="the site that --text means (default: the next one in the function)"
     )
 
 
 @command(
     "step",
-    summary="run instructions on a copy of the snapshot, from the selected frame on",
+    summary="run instructions from the selected frame on, on a copy of the snapshot",
     group="stepping",
     arguments=_arguments,
     aliases=("si", "stepi"),

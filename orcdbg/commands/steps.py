@@ -56,8 +56,8 @@ class Steps(Result):
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """The options of every command that runs instructions."""
-    parser.add_argument("--trace", action="store_true", help="show every instruction that is run, not only the last")
-    parser.add_argument("--skip", action="store_true", help="go past instructions that the emulator does not run")
+    parser.add_argument("--trace", action="store_true", help="show every instruction that is run, not just the last")
+    parser.add_argument("--skip", action="store_true", help="skip instructions that the emulator cannot run")
 
 
 def add_count(parser: argparse.ArgumentParser, default: int | None = 1) -> None:

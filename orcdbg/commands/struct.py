@@ -51,7 +51,7 @@ class Structure(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", metavar="NAME[.MEMBER,...]", help="a structure or union, or some of its members")
-    parser.add_argument("where", nargs="?", metavar="ADDR|SYMBOL", help="one in memory; its values are shown")
+    parser.add_argument("where", nargs="?", metavar="ADDR|SYMBOL", help="an instance in memory, whose values are shown")
     parser.add_argument("-o", "--offsets", action="store_true", help="the offset of each member; with ADDR its address")
     parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
 
@@ -137,7 +137,7 @@ def _read(debugger: Debugger, address: int, members: Sequence[ShownMember], size
 
 @command(
     "struct",
-    summary="show the members of a structure, or their values in memory",
+    summary="show the members of a structure, or an instance's values",
     group="data",
     arguments=_arguments,
     aliases=("union",),

@@ -34,7 +34,7 @@ class Symbols(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("what", nargs="+", metavar="NAME|ADDR", help="a symbol's name, or any address")
-    parser.add_argument("-q", "--query", action="store_true", help="all symbols whose name contains the word")
+    parser.add_argument("-q", "--query", action="store_true", help="list all symbols whose name contains the word")
 
 
 def _line(debugger: Debugger, address: int, letter: str | None = None) -> SymbolLine:
@@ -63,7 +63,7 @@ def _lines(debugger: Debugger, symbols: list[Symbol]) -> list[SymbolLine]:
 
 @command(
     "sym",
-    summary="show the symbol of a name or an address",
+    summary="look up a symbol by name or address",
     group="data",
     arguments=_arguments,
     operands=("symbol",),

@@ -81,7 +81,7 @@ def _memory_size(debugger: Debugger) -> int:
     return read_u64(linux.memory, linux.address("_totalram_pages")) * PAGE
 
 
-@command("sys", summary="show what is known of the machine", group="machine")
+@command("sys", summary="show what is known about the machine", group="machine")
 def sys(debugger: Debugger, arguments: argparse.Namespace) -> System:
     """Answers with facts, and for each that cannot be had why."""
     session = debugger.session

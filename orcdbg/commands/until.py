@@ -15,7 +15,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_run_options(parser)
 
 
-@command("until", summary="run up to an address", group="stepping", arguments=_arguments, operands=("symbol",))
+@command(
+    "until", summary="run until an address is reached", group="stepping", arguments=_arguments, operands=("symbol",)
+)
 def until(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
     """Answers with what was run and where the CPU stands."""
     if moves_guest(debugger, arguments):

@@ -27,9 +27,7 @@ class AddressMapping(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "where", metavar="ADDR|SYMBOL", help="a virtual address; one of user mode is the selected task's"
-    )
+    parser.add_argument("where", metavar="ADDR|SYMBOL", help="a virtual address; a user address is the selected task's")
 
 
 def _user_root(debugger: Debugger) -> int:

@@ -17,7 +17,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("size", nargs="?", type=int, default=8, help="how many bytes (default: 8)")
 
 
-@command("watch", summary="stop runs when memory changes", group="stepping", arguments=_arguments, operands=("symbol",))
+@command(
+    "watch",
+    summary="set a watchpoint: stop when memory changes",
+    group="stepping",
+    arguments=_arguments,
+    operands=("symbol",),
+)
 def watch(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
     """Answers with all breakpoints and watched memory."""
     if moves_guest(debugger, arguments):

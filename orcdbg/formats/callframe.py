@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import functools
 import struct
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import numpy as np
@@ -16,6 +15,7 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.sizes import U64
+from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.formats.dwarf_cursor import Cursor
 
 # System V psABI for x86-64, figure 3.36.
@@ -27,38 +27,6 @@ MAX_ENTRIES, MAX_INSTRUCTIONS, MAX_REMEMBERED = 1 << 21, 1 << 16, 64
 _CIE, _FDE = struct.Struct("<IIB"), struct.Struct("<IIQQ")
 _CIE_ID, _WIDE = 0xFFFF_FFFF, 0xFFFF_FFF0
 _BREG0, _DEREF = 0x70, 0x06
-_CFA = "cfa"
-
-
-class Place(NamedTuple):
-    """Where a value is: the word at `base` + `offset`, `base` being `cfa` or a register.
-
-    For a CFA, `indirect` tells the word there from the address itself; a saved register is always the word.
-    """
-
-    base: str
-    offset: int
-    indirect: bool = True
-
-    @property
-    def counts_from_cfa(self) -> bool:
-        """True where `base` is no register."""
-        return self.base == _CFA
-
-
-@dataclass(slots=True)
-class Row:
-    """What holds at one address: the CFA, and for each register that does not still hold its caller's value, where that is.
-
-    None is a rule that is not followed here, or a value that is lost.
-    """
-
-    cfa: Place | None = None
-    saved: dict[str, Place | None] = field(default_factory=dict)
-
-    def copy(self) -> Row:
-        """A row that can be changed without changing this one."""
-        return Row(self.cfa, dict(self.saved))
 
 
 class _Cie(NamedTuple):

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.formats.callframe import CallFrames
-from orcdbg.formats.dwarf_sections import DebugSection
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.debug_files import find_debug_file
 from orcdbg.image.vmlinux import Image
 
 if TYPE_CHECKING:
+    from orcdbg.formats.callframe import CallFrames
     from orcdbg.image.source_lines import SourceLines
 
 
@@ -39,6 +38,10 @@ class DebugInfo:
         """The image's call frame information (`.debug_frame`), None where it has none."""
         if self.file is None:
             return None
+
+        from orcdbg.formats.callframe import CallFrames  # most walks meet no function that ORC leaves out
+        from orcdbg.formats.dwarf_sections import DebugSection
+
         try:
             section = DebugSection(self.file, ".debug_frame")
             data = section.read(0, section.size)
@@ -50,8 +53,6 @@ class DebugInfo:
     @functools.cached_property
     def source_lines(self) -> SourceLines:
         """The image's line information."""
-        from orcdbg.image.source_lines import (
-            SourceLines,  # importing pyelftools takes 25 to 40 ms: not before it is needed
-        )
+        from orcdbg.image.source_lines import SourceLines  # importing pyelftools takes 25 to 40 ms
 
         return SourceLines(self.file)

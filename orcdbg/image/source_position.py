@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from orcdbg.formats.dwarf_lines import SourceLine
+if TYPE_CHECKING:
+    from orcdbg.formats.dwarf_lines import SourceLine
 
 
 class Inlined(NamedTuple):

@@ -9,7 +9,7 @@ from __future__ import annotations
 from typing import Protocol
 
 from orcdbg.base.reading import AddressSpace
-from orcdbg.formats.callframe import Row
+from orcdbg.formats.call_frame_row import Row
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux

@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 
 from orcdbg.base.reading import AddressSpace
-from orcdbg.formats.callframe import Row
+from orcdbg.formats.call_frame_row import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image

@@ -6,7 +6,7 @@ import functools
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.formats.callframe import Row
+from orcdbg.formats.call_frame_row import Row
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux

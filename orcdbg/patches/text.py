@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import enum
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.names import Names
 from orcdbg.patches.image_code import ImageCode
-from orcdbg.patches.journal import JournalLedger
 from orcdbg.patches.ledger import Cluster, PatchLedger
+
+if TYPE_CHECKING:
+    from orcdbg.patches.journal import JournalLedger
 
 
 class TextSource(enum.Enum):

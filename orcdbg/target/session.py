@@ -7,6 +7,7 @@ the names that are documented in docs/library.md.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
 from orcdbg.base.reading import read_cstring
@@ -20,7 +21,6 @@ from orcdbg.kernel.tasks import Task
 from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.table import OrcEntry
-from orcdbg.patches.journal import Journal, JournalLedger, check_journal
 from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.patches.kernel_patches import KernelPatches, MakePasses
 from orcdbg.patches.ledger import PatchLedger
@@ -37,6 +37,9 @@ from orcdbg.target.built_kernel import BuiltKernel, built_banner
 from orcdbg.target.stopped_kernel import StoppedKernel
 from orcdbg.unwind.registers.finder import RegisterFinder
 from orcdbg.unwind.unwinder import Unwinder
+
+if TYPE_CHECKING:
+    from orcdbg.patches.journal import Journal, JournalLedger
 
 _NO_IMAGE = (
     "no image: names, types and ORC rows are those in the snapshot's memory; the tables of patched places are not there, "
@@ -122,6 +125,8 @@ class Session:
 
     def apply_journal(self, journal: Journal) -> None:
         """Takes patches from a journal where there is no image to tell them by; errors as of `check_journal`."""
+        from orcdbg.patches.journal import check_journal
+
         build_id = self.snapshot.vmcoreinfo.get("BUILD-ID") or self.image.build_id
         check_journal(journal, build_id, self.slide, self.is_image_text)
         if not self.image.is_memory:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.features import Features
@@ -18,7 +19,6 @@ from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.tables import OrcTables
-from orcdbg.patches.journal import Journal
 from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.patches.kernel_patches import KernelPatches, MakePasses
 from orcdbg.patches.replay import Build
@@ -31,6 +31,9 @@ from orcdbg.unwind.registers.finder import RegisterFinder
 from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import Terrain
+
+if TYPE_CHECKING:
+    from orcdbg.patches.journal import Journal
 
 
 class StoppedKernel:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_memory_pieces
@@ -14,7 +15,6 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.stacks import Stack, StackKind, task_registers, task_stack, task_stack_size
 from orcdbg.kernel.tasks import MAX_TASKS, Task, all_task_addresses
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
 from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
 from orcdbg.unwind.reasons import (
     CpuNotSaved,
@@ -25,7 +25,6 @@ from orcdbg.unwind.reasons import (
     StartUnreadable,
 )
 from orcdbg.unwind.saved_registers import is_user, saved_registers
-from orcdbg.unwind.scan import Scan
 from orcdbg.unwind.starts import (
     inactive_frame,
     new_task_ip,
@@ -46,12 +45,16 @@ from orcdbg.unwind.walker import (
 )
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
+if TYPE_CHECKING:
+    from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
+    from orcdbg.unwind.scan import Scan
+
 _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
 _SWITCHED_OUT = "inactive_task_frame"
 
 
 @dataclass(frozen=True, slots=True)
-class Start:
+class WalkStart:
     """Where the walk of a task begins.
 
     Attributes:
@@ -113,6 +116,8 @@ class Unwinder:
 
     @functools.cached_property
     def _lockstep(self) -> Lockstep:
+        from orcdbg.unwind.batch.lockstep import Lockstep  # one stack needs none of it
+
         return Lockstep(self.terrain, *inactive_frame(self._linux), self._is_plain_start)
 
     def _is_plain_start(self, ip: int) -> bool:
@@ -122,6 +127,8 @@ class Unwinder:
 
     def _sleepers(self, tasks: Sequence[Task]) -> list[Sleeper]:
         """Where the tasks' stacks are used; one whose stack pointer cannot be read is on no stack."""
+        from orcdbg.unwind.batch.lockstep import Sleeper
+
         size, at = task_stack_size(self._linux), self._linux.types.offset("task_struct", "thread.sp")
         places = [task.address + at & U64 for task in tasks]
         words = read_memory_pieces(self._linux.memory, places, [8] * len(places))
@@ -140,41 +147,41 @@ class Unwinder:
     def from_state(self, task: Task, state: State, source: str, most: int = MAX_FRAMES) -> StackTrace:
         """The stack from registers that the user gave, over the stacks of `task` and its CPU, or its innermost frames."""
         cpu, _ = self.running.get(task.address, (task.cpu, None))
-        start = Start(source, state, cpu=cpu, sp=state.registers["rsp"].value)
+        start = WalkStart(source, state, cpu=cpu, sp=state.registers["rsp"].value)
         stacks = self._stacks_from(task, start)
         walk = self._judged(task, stacks, state, most)
         if len(walk.frames) < most or walk.end is WalkEnd.FIRST_FRAME:
             self._complete(walk, task, stacks, start)
         return _trace_of(task, start, walk)
 
-    def _start(self, task: Task) -> Start:
+    def _start(self, task: Task) -> WalkStart:
         """The registers of the CPU that runs a task, or those that a task was switched out with."""
         if task.address not in self.running:
             return self._sleeping(task)
         cpu, note = self.running[task.address]
         if note is None:
-            return Start("none", why_none=CpuNotSaved(cpu), cpu=cpu, is_running=True)
+            return WalkStart("none", why_none=CpuNotSaved(cpu), cpu=cpu, is_running=True)
         state = running_start(note)
-        return Start(note.source, state, cpu=cpu, is_running=True, sp=state.registers["rsp"].value)
+        return WalkStart(note.source, state, cpu=cpu, is_running=True, sp=state.registers["rsp"].value)
 
-    def _sleeping(self, task: Task) -> Start:
+    def _sleeping(self, task: Task) -> WalkStart:
         try:
             stack = task_stack(self._linux, task.address)
             if stack is None:
-                return Start(_SWITCHED_OUT, why_none=StackGone())
+                return WalkStart(_SWITCHED_OUT, why_none=StackGone())
             if not stack.holds(self._linux.member("task_struct", "thread.sp", task.address)):
-                return Start(_SWITCHED_OUT, why_none=StackPointerElsewhere(stack.begin))
+                return WalkStart(_SWITCHED_OUT, why_none=StackPointerElsewhere(stack.begin))
             state = sleeping_start(self._linux, task.address)
         except MemoryFault as error:
-            return Start(_SWITCHED_OUT, why_none=StartUnreadable(str(error)))
+            return WalkStart(_SWITCHED_OUT, why_none=StartUnreadable(str(error)))
 
         sp = state.registers["rsp"].value
         state.doubt = self._start_problem(state)
         if state.doubt is not None and not self._code.is_text(state.ip):
-            return Start(_SWITCHED_OUT, why_none=state.doubt, sp=sp)
-        return Start(_SWITCHED_OUT, state, sp=sp)
+            return WalkStart(_SWITCHED_OUT, why_none=state.doubt, sp=sp)
+        return WalkStart(_SWITCHED_OUT, state, sp=sp)
 
-    def _stacks_from(self, task: Task, start: Start) -> list[Stack]:
+    def _stacks_from(self, task: Task, start: WalkStart) -> list[Stack]:
         """The stacks that a walk may touch, the task's own first."""
         stacks = stacks_of(self._linux, task.address, start.cpu)
         sp = start.sp
@@ -193,7 +200,7 @@ class Unwinder:
         walk.frames = self.terrain.evidence.judge(walk.frames, stacks, broke_off)
         return walk
 
-    def _complete(self, walk: Walk, task: Task, stacks: Sequence[Stack], start: Start) -> None:
+    def _complete(self, walk: Walk, task: Task, stacks: Sequence[Stack], start: WalkStart) -> None:
         """Adds what a walk did not come to: guesses above the place where it stopped, or a new task's user registers."""
         if walk.end is WalkEnd.STOPPED and start.sp is not None:
             sp = walk.frames[-1].sp if walk.frames else start.sp
@@ -205,6 +212,8 @@ class Unwinder:
 
     def scan_of(self, stacks: Sequence[Stack], task: Task | None = None) -> Scan:
         """What looks over these stacks, and walks on for `task` where there is one."""
+
+        from orcdbg.unwind.scan import Scan  # most walks come to their end
 
         def walk_on(state: State) -> Walk:
             return Walk() if task is None else self._judged(task, stacks, state)
@@ -272,7 +281,7 @@ class Unwinder:
             walk.end = WalkEnd.USER
 
 
-def _trace_of(task: Task, start: Start, walk: Walk) -> StackTrace:
+def _trace_of(task: Task, start: WalkStart, walk: Walk) -> StackTrace:
     """What came of a walk, with whose it is."""
     cpu = task.cpu if start.cpu is None else start.cpu
     return StackTrace(

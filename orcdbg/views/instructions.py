@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING
 
 from orcdbg.commands.instructions import ListedInstruction
-from orcdbg.image.source_position import Position
 from orcdbg.views.lines import position_json, position_lines
 from orcdbg.views.page import Line, Piece, fold
 from orcdbg.views.view import Json, hexadecimal
+
+if TYPE_CHECKING:
+    from orcdbg.image.source_position import Position
 
 NOTE_INDENT = 6
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from orcdbg.formats.dwarf_lines import SourceLine
-from orcdbg.image.source_position import Position
 from orcdbg.views.page import Line, line
+
+if TYPE_CHECKING:
+    from orcdbg.formats.dwarf_lines import SourceLine
+    from orcdbg.image.source_position import Position
 
 
 def place(found: SourceLine | None) -> str:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from orcdbg.commands.lines import lookup
 from orcdbg.commands.stacks import StackGroups, Stacks
-from orcdbg.image.source_position import Position
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.orc.effective import Source, TextFrom
 from orcdbg.orc.rows import RowType
@@ -20,6 +19,9 @@ from orcdbg.views.page import Line, Piece, fold, line, plain, problem_lines
 from orcdbg.views.reasons import words, words_or_none
 from orcdbg.views.rows import orc_json, patch_json
 from orcdbg.views.view import Json, Width, hexadecimal, view
+
+if TYPE_CHECKING:
+    from orcdbg.image.source_position import Position
 
 NARROW = 100  # columns below which the return slot is left to `frame N`
 REASON_INDENT = 10

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from orcdbg.base.errors import BadAddress
 from orcdbg.base.reading import AddressSpace, BytesSpace
-from orcdbg.formats.callframe import Row
+from orcdbg.formats.call_frame_row import Row
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux

@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
-from orcdbg.formats.callframe import CallFrames, Place, Row
+from orcdbg.formats.call_frame_row import Place, Row
+from orcdbg.formats.callframe import CallFrames
 
 FUNCTION, SIZE = 0xFFFF_FFFF_8100_0000, 0x100
 # Version 1, no augmentation, code by 1, data by -8, column 16; CFA rsp+8, return address at CFA-8.

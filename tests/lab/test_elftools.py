@@ -17,7 +17,8 @@ from elftools.dwarf.dwarfinfo import DWARFInfo
 from elftools.dwarf.lineprogram import LineState
 from elftools.elf.elffile import ELFFile
 
-from orcdbg.formats.callframe import REGISTERS, CallFrames, Place
+from orcdbg.formats.call_frame_row import Place
+from orcdbg.formats.callframe import REGISTERS, CallFrames
 from orcdbg.formats.dwarf_lines import LineTable
 from orcdbg.formats.dwarf_sections import DebugSection, DebugSections
 from orcdbg.formats.elf import ElfFile

@@ -9,7 +9,7 @@ from random import Random
 
 import pytest
 
-from orcdbg.formats.callframe import Place, Row
+from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.orc.rows import OrcRegister
 from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.target.session import Session

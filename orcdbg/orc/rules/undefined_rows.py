@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.formats.callframe import Place, Row
+from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule, sp_rule
 from orcdbg.orc.effective import Derived, Source

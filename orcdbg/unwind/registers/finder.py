@@ -14,7 +14,7 @@ from typing import NamedTuple
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
-from orcdbg.formats.callframe import Place, Row
+from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.orc.effective import Source
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.patches.code import Code

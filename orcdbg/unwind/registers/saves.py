@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.formats.callframe import Place, Row
+from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.orc.cfa import CfaRule, sp_rule
 from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.source import Rules

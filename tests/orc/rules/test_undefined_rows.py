@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.formats.callframe import Place, Row
+from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import Derived, Source

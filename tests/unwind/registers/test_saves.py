@@ -11,7 +11,7 @@ from unicorn import x86_const as uc
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import BytesSpace
-from orcdbg.formats.callframe import Place, Row
+from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.effective import AsBuilt, Effective, Unknown
