@@ -6,11 +6,13 @@ import argparse
 from dataclasses import replace
 
 from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import add_arguments, in_chosen_form, stacks_result
 from orcdbg.kernel.tasks import Task
+from orcdbg.unwind.unwinder import MAX_SCANNED
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +53,8 @@ def foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         tasks = [task for task in tasks if _matches(task, word)]
     if not tasks:
         raise NotFound("task", " ".join(filters), "`ps` lists them")
-    traces = debugger.session.unwinder.traces(tasks)
-    problems = [*debugger.session.task_problems, *debugger.session.names.problems]
+    budget = Budget(MAX_SCANNED)
+    traces = debugger.session.unwinder.traces(tasks, budget)
+    problems = [*debugger.session.task_problems, *debugger.session.names.problems, *budget.lines()]
     result = stacks_result(debugger, traces)
     return in_chosen_form(replace(result, problems=problems), arguments)

@@ -21,6 +21,7 @@ from orcdbg.trim.essential_memory import Range
 from orcdbg.trim.other_debuggers import DISASSEMBLED, STRING_READ, TEXT_LINE, VARIABLES
 from orcdbg.trim.recorder import Recorder
 from orcdbg.unwind.frame import StackTrace
+from orcdbg.unwind.unwinder import MAX_SCANNED
 
 # What memory says may be kept: of one range, as of a module whose size is a lie, and in all. A million tasks' stacks.
 MAX_RANGE_PAGES = 1 << 15
@@ -168,7 +169,8 @@ def _try_asking(question: Callable[[], object]) -> None:
 def _keep_stacks(session: Session, keeper: Keeper, tasks: Sequence[Task], is_whole: bool) -> int:
     """Keeps the stacks of tasks, and the code that they are in; the number of stacks."""
     linux = session.linux
-    traces = [session.unwinder.trace(task) for task in tasks]
+    budget = Budget(MAX_SCANNED)
+    traces = [session.unwinder.trace(task, budget) for task in tasks]
     keeper.keep(essentials.readable(_code_ranges(session, traces)))
 
     stacks = [essentials.stack_range(linux, task, is_whole) for task in tasks]

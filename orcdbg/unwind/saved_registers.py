@@ -10,6 +10,7 @@ from orcdbg.unwind.reasons import Implausible, RegisterImplausible, UserCodeOnKe
 _SELECTORS = ("cs", "ss")
 # Selectors of the code segments that a kernel and its programs run with, bare and under Xen.
 _KERNEL_CS, USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)
+CODE_SEGMENTS = (*_KERNEL_CS, *USER_CS)
 
 
 def saved_registers(data: bytes, places: Mapping[str, int], what: str) -> dict[str, RegisterValue]:

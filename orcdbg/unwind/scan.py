@@ -11,10 +11,13 @@ import itertools
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
+import numpy as np
+
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import PAGE
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.effective import Source
@@ -22,14 +25,18 @@ from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, RegisterValue
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.reasons import MaybeOfEarlierCall, ReachedThroughGuess, ResumedByGuess, TextOnStack
-from orcdbg.unwind.saved_registers import implausible, is_user, saved_registers
+from orcdbg.unwind.saved_registers import CODE_SEGMENTS, implausible, is_user, saved_registers
 from orcdbg.unwind.walker import State, Walk, WalkEnd
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
+_WHAT = "guesses above broken walks, in words looked over"
 MAX_LINES = 24  # guessed frames that are no part of a chain
 MAX_ATTEMPTS = 96  # walks that are tried
 MAX_FRAMES = 256
 PROVED = 2  # calls that a chain without an end must have proved
+WORDS_A_WALK = 128  # what a walk that is tried counts for in a budget of words
+_ALL_TEXT_ABOVE = 0xFFFF_FFFF_8000_0000  # the image, modules, and all code that the kernel makes
+_SELECTOR = np.uint64(0xFFFF)
 
 
 class Words:
@@ -69,16 +76,23 @@ class Scan:
         self._stacks = stacks
         self._walk_on = walk_on
 
-    def above(self, sp: int, index: int) -> list[Frame]:
-        """Guessed frames above `sp`, numbered from `index` on; none where `sp` is on no known stack."""
+    def above(self, sp: int, index: int, budget: Budget) -> list[Frame]:
+        """Guessed frames above `sp`, numbered from `index` on; none where `sp` is on no known stack.
+
+        `budget` counts words; what it does not have left is not looked over.
+        """
         found: list[Frame] = []
         lines, attempts, position = 0, 0, sp
         while (stack := self._stack_of(position)) is not None:
+            if not budget.take(_WHAT, position, (stack.end - position) // 8):
+                return found
             chain: Walk | None = None
-            for at, word in Words(self._code.memory, position, stack.end):
+            for at, word in self._promising(position, stack.end):
                 state = self._candidate(at, word, stack)
                 if state is None:
                     continue
+                if not budget.take(_WHAT, at, WORDS_A_WALK):
+                    return found
                 chain, attempts = self._walk_on(state), attempts + 1
                 if _is_good(chain, self._calls):
                     break
@@ -95,6 +109,24 @@ class Scan:
             if chain.end is not WalkEnd.STOPPED:
                 return found
         return found
+
+    def _promising(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
+        """The few words of a stack that can be a return address, or the first of a pt_regs, by what costs least to look at."""
+        begin = begin + 7 & ~7
+        pages = [begin, *range((begin // PAGE + 1) * PAGE, end, PAGE), end]
+        data = bytearray()
+        for page, until in itertools.pairwise(pages):
+            try:
+                data += self._code.memory.read(page, until - page)
+            except MemoryFault:
+                data += bytes(until - page)  # no such word is promising
+
+        words = np.frombuffer(data, "<u8", len(data) // 8)
+        is_promising = words >= np.uint64(_ALL_TEXT_ABOVE)
+        selectors = words[PT_REGS["cs"] // 8 :] & _SELECTOR
+        is_promising[: len(selectors)] |= np.isin(selectors, CODE_SEGMENTS)
+        for place in np.flatnonzero(is_promising).tolist():
+            yield begin + 8 * place, int(words[place])
 
     def locate(self, address: int) -> Location | None:
         """The symbol that holds an address."""

@@ -49,6 +49,9 @@ if TYPE_CHECKING:
     from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
     from orcdbg.unwind.scan import Scan
 
+# One question looks over so many words for guesses above broken walks: 512 whole stacks. A snapshot can be made of a hundred
+# thousand false tasks, each of whose walks breaks off at once.
+MAX_SCANNED = 1 << 20
 _IDLE_LOOPS = ("do_idle", "cpu_startup_entry")
 _SWITCHED_OUT = "inactive_task_frame"
 
@@ -92,26 +95,35 @@ class Unwinder:
         """Running tasks by address: CPU, and its recorded registers if there are any."""
         return tasks_on_cpus(self._linux, self._cpus)
 
-    def trace(self, task: Task) -> StackTrace:
-        """The stack of a task; what cannot be read becomes the reason why the walk stopped."""
+    def trace(self, task: Task, budget: Budget | None = None) -> StackTrace:
+        """The stack of a task; what cannot be read becomes the reason why the walk stopped.
+
+        `budget` is the question's, in words of stacks that are looked over for guesses; see `Scan.above`.
+        """
         start = self._start(task)
         try:
             stacks = self._stacks_from(task, start)
             walk = self._judged(task, stacks, start.state) if start.state else Walk(end_reason=start.why_none)
-            self._complete(walk, task, stacks, start)
+            self._complete(walk, task, stacks, start, budget)
         except MemoryFault as error:
             walk = Walk(end_reason=StartUnreadable(str(error)))
         return _trace_of(task, start, walk)
 
-    def traces(self, tasks: Sequence[Task]) -> list[StackTrace]:
-        """The stacks of many tasks: what `trace` says of each, at a small part of its price where tasks sleep."""
+    def traces(self, tasks: Sequence[Task], budget: Budget | None = None) -> list[StackTrace]:
+        """The stacks of many tasks: what `trace` says of each, at a small part of its price where tasks sleep.
+
+        All share `budget`, or one of `MAX_SCANNED`.
+        """
+        if budget is None:
+            budget = Budget(MAX_SCANNED)
         candidates = [task for task in tasks if task.pid and task.stack and task.address not in self.running]
         found: dict[int, Found] = {}
         for task, one in zip(candidates, self._lockstep.walk(self._sleepers(candidates)), strict=True):
             if one is not None:
                 found[task.address] = one
         return [
-            self._shared(task, found[task.address]) if task.address in found else self.trace(task) for task in tasks
+            self._shared(task, found[task.address]) if task.address in found else self.trace(task, budget)
+            for task in tasks
         ]
 
     @functools.cached_property
@@ -200,11 +212,13 @@ class Unwinder:
         walk.frames = self.terrain.evidence.judge(walk.frames, stacks, broke_off)
         return walk
 
-    def _complete(self, walk: Walk, task: Task, stacks: Sequence[Stack], start: WalkStart) -> None:
+    def _complete(
+        self, walk: Walk, task: Task, stacks: Sequence[Stack], start: WalkStart, budget: Budget | None = None
+    ) -> None:
         """Adds what a walk did not come to: guesses above the place where it stopped, or a new task's user registers."""
         if walk.end is WalkEnd.STOPPED and start.sp is not None:
             sp = walk.frames[-1].sp if walk.frames else start.sp
-            walk.frames += self.scan_of(stacks, task).above(sp, len(walk.frames))
+            walk.frames += self.scan_of(stacks, task).above(sp, len(walk.frames), budget or Budget(MAX_SCANNED))
 
         own = task_stack(self._linux, task.address)
         if walk.end is WalkEnd.FIRST_FRAME and own is not None and not task.is_kernel_thread:

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.effective import Source
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind, Mark, StackTrace
 from orcdbg.unwind.scan import MAX_ATTEMPTS, MAX_FRAMES, MAX_LINES
+from orcdbg.unwind.unwinder import MAX_SCANNED
 from orcdbg.views.reasons import words_or_none
 from tests.damage import DamagedStacks, Ground
 
@@ -52,11 +55,32 @@ def test_the_frames_above_a_wrong_word_are_guessed(ground: Ground, index: int) -
     assert not trace.frames[-1].reliable
 
 
+def test_a_question_looks_over_so_many_words_for_guesses(ground: Ground) -> None:
+    """A snapshot can be full of false tasks whose walks break off: what is not looked over is said, and the frames stay."""
+    task, whole = deepest(ground)
+    words = {slot(whole, 2): 0xDEAD}
+    data = {at + i: value >> 8 * i & 0xFF for at, value in words.items() for i in range(8)}
+    unwinder = ground.damaged(DamagedStacks(ground.session.memory, data, set()))
+
+    plenty, spent = Budget(MAX_SCANNED), Budget(1)
+    guessed, sure = unwinder.trace(task, plenty), unwinder.trace(task, spent)
+    assert (plenty.lines(), len(guessed.frames) > 2) == ([], True)
+    assert sure.frames == guessed.frames[:2]
+    assert sure.end_reason == guessed.end_reason
+    (line,) = spent.lines()
+    assert "guesses above broken walks, in words looked over: more than 1" in line
+
+    few = Budget(MAX_SCANNED - plenty.left + 1)
+    traces = unwinder.traces([task, task], few)
+    assert [trace.frames for trace in traces] == [guessed.frames, sure.frames]
+    assert len(few.lines()) == 1
+
+
 def test_no_scan_follows_a_walk_that_ended(ground: Ground) -> None:
     """Guesses come beyond a stop, and only then."""
     for _, whole, _ in ground.traces:
         assert whole.end != End.STOPPED
-        assert {frame.source for frame in whole.frames} & {"scan"} == set()
+        assert {frame.source for frame in whole.frames} & {Source.SCAN} == set()
 
 
 def test_a_saved_ip_that_is_no_text_leaves_guesses(ground: Ground) -> None:
