@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32, read_u64
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget, Tree
@@ -208,10 +208,13 @@ def section_ranges(linux: Linux) -> Iterator[Range]:
 
 def _sections_root_size(linux: Linux) -> int:
     """Bytes of NR_SECTION_ROOTS pointers: sections of 128 MB, in 46 or 52 bits of physical addresses."""
+    size = linux.types.size("mem_section")
+    if not 0 < size <= PAGE:
+        raise Corrupt(f"struct mem_section of {size} bytes: a page holds none or all")
     levels = linux.find_address("__pgtable_l5_enabled")
     has_five = levels is not None and read_u32(linux.memory, levels) != 0
     sections = 1 << (52 if has_five else 46) - 27
-    return sections // (PAGE // linux.types.size("mem_section")) * 8
+    return sections // (PAGE // size) * 8
 
 
 def node_ranges(linux: Linux) -> Iterator[Range]:
