@@ -11,7 +11,7 @@ import pytest
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import AddressSpace, FileSource
 from orcdbg.cli.main import sample_files
-from orcdbg.formats.elf import ElfFile
+from orcdbg.formats.elf import ElfFile, Section
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
@@ -59,6 +59,21 @@ class DamagedImage(Image):
         return self._data if name == self._table else super().section_data(name)
 
 
+class WithoutTables(Image):
+    """An image that lost the tables of what the boot patches."""
+
+    def __init__(self) -> None:
+        super().__init__(open_source(sample_files()[0]))
+
+    def find_section(self, name: str) -> Section | None:
+        """The section, but for the tables."""
+        return None if name in TABLES else super().find_section(name)
+
+    def section_data(self, name: str) -> bytes:
+        """What the file has, but for the tables."""
+        return b"" if name in TABLES else super().section_data(name)
+
+
 def build_with(sample: Session, memory: AddressSpace | None = None, image: Image | None = None) -> Build:
     """The sample's build with another memory or image."""
     linux = Linux(memory or sample.memory, sample.symbols, sample.types, sample.slide)
@@ -78,6 +93,15 @@ def test_every_differing_byte_of_the_sample_has_one_account(sample: Session) -> 
     assert report.differing == report.explained + report.undecided
     assert report.explained == sum(count.bytes for count in report.mechanisms.values())
     assert report.undecided == sum(count.undecided for count in report.mechanisms.values())
+
+
+def test_a_mechanism_without_a_table_has_no_entry_but_for_those_that_the_contract_names(sample: Session) -> None:
+    """What memory lists, lock prefixes, static calls where the kernel has any, and freed sites are there with no sites."""
+    always = {"smp-lock", "ftrace", "kprobe", "optprobe", "init-freed"}
+    without = audit(build_with(sample, image=WithoutTables()))
+    assert set(without.mechanisms) == always | {"jump-label", "static-call"}
+    assert without.mechanisms["smp-lock"].sites == 0
+    assert set(audit(build_with(sample)).mechanisms) == set(without.mechanisms) | {"alternative", "paravirt"}
 
 
 @pytest.mark.parametrize("where", ["schedule", "do_exit", "__x64_sys_read"])
