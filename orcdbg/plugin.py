@@ -17,8 +17,8 @@ from orcdbg.base.reading import AddressSpace, ByteSource
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry, command
 from orcdbg.commands.result import PluginResult, Result
+from orcdbg.patches.build import Build
 from orcdbg.patches.kernel_patches import MakePasses
-from orcdbg.patches.replay import Build
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader

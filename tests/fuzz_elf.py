@@ -13,6 +13,7 @@ from functools import partial
 
 import numpy as np
 import zstandard
+from orcdbg.patches.build import Build
 
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.callframe import CallFrames
@@ -27,9 +28,8 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.audit.core_text import audit_kernel
+from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.kernel_patches import KernelPatches
-from orcdbg.patches.mechanisms.relocation import BuiltText
-from orcdbg.patches.replay import Build
 from orcdbg.symbols.table import ENTRY
 from orcdbg.target.vmlinux_alone import UnbootedKernel
 from orcdbg.trim.image_sections import is_essential

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from orcdbg.patches.build import Build
 
 from orcdbg import __version__
 from orcdbg.base import errors
@@ -37,7 +38,6 @@ from orcdbg.image.source_position import Inlined, Position
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport, Difference
 from orcdbg.patches.ledger import PatchLedger
-from orcdbg.patches.replay import Build
 from orcdbg.plugin import API_VERSION
 from orcdbg.snapshot.opening import open_snapshot, recognise
 from orcdbg.target.session import Session

@@ -15,7 +15,7 @@ from orcdbg.commands.standard import standard_commands
 from orcdbg.formats.bzimage import BootRelocations
 from orcdbg.formats.elf import Section
 from orcdbg.image.vmlinux import open_source
-from orcdbg.patches.mechanisms.relocation import boot_list
+from orcdbg.patches.built_text import boot_list
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode

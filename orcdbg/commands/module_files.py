@@ -15,7 +15,7 @@ from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.audit.module_text import audit_module
-from orcdbg.patches.mechanisms.static_calls import trampolines_and_keys
+from orcdbg.patches.state.static_call_keys import trampolines_and_keys
 from orcdbg.target.session import Session
 
 # What depmod takes for a module; debug files beside them (`x.ko.debug`) are none.

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.check import CheckedBoundary, Stated, compare
-from orcdbg.patches.mechanisms.alternatives import AlternativesPass
+from orcdbg.patches.mechanisms.alternative import AlternativesPass
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.patches.site import PatchPass, Undecidable, WorkingText
 

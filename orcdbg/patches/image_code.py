@@ -12,7 +12,7 @@ from orcdbg.formats.call_frame_row import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
-from orcdbg.patches.mechanisms.relocation import BuiltText
+from orcdbg.patches.built_text import BuiltText
 
 _CODE_SECTIONS = (".text", ".init.text")
 _LASTING_SECTION = ".text"

@@ -11,10 +11,10 @@ from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location, Names
+from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.image_code import ImageCode
 from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.ledger import Cluster
-from orcdbg.patches.mechanisms.relocation import BuiltText
 from orcdbg.patches.text import CodePlaces, PatchedText
 from orcdbg.x86.branches import LONGEST_CALL, direct_call_target, ends_with_call
 

@@ -6,11 +6,12 @@ import functools
 from collections.abc import Callable, Sequence
 
 from orcdbg.base.errors import NotFound
+from orcdbg.patches.build import Build
 from orcdbg.patches.journal import Journal, JournalLedger
 from orcdbg.patches.ledger import PatchLedger
-from orcdbg.patches.mechanisms.jump_labels import JumpLabelsPass, branches_between
+from orcdbg.patches.mechanisms.jump_label import JumpLabelsPass, branches_between
 from orcdbg.patches.module_sites import ModuleSites
-from orcdbg.patches.replay import Build, all_passes, lasting_passes, stack_passes
+from orcdbg.patches.replay import all_passes, lasting_passes, stack_passes
 from orcdbg.patches.site import PatchPass
 
 MakePasses = Callable[[Build], Sequence[PatchPass]]

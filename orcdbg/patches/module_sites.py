@@ -18,8 +18,9 @@ from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module
+from orcdbg.patches.alternative_table import AlternativeTable, entry_size
 from orcdbg.patches.ledger import Cluster
-from orcdbg.patches.mechanisms.alternatives import AlternativesPass, AlternativeTable, entry_size
+from orcdbg.patches.mechanisms.alternative import AlternativesPass
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.patches.site import PatchSite
 

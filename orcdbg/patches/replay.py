@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
 from typing import TypeVar
 
 import numpy as np
@@ -12,121 +10,31 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, clamped
-from orcdbg.image.vmlinux import Image
-from orcdbg.kernel.features import Features
-from orcdbg.kernel.linux import Linux
-from orcdbg.patches.mechanisms.alternative_replacements import PatchedReplacements
-from orcdbg.patches.mechanisms.alternatives import AlternativesPass, AlternativeTable, entry_size
-from orcdbg.patches.mechanisms.boot_progress import as_far_as_they_came
-from orcdbg.patches.mechanisms.call_depth import CountedCalls, Pads, counting_passes, counts_alternatives
-from orcdbg.patches.mechanisms.constants import constant_passes
+from orcdbg.patches.alternative_replacements import PatchedReplacements
+from orcdbg.patches.alternative_table import AlternativeTable
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanisms.alternative import AlternativesPass
+from orcdbg.patches.mechanisms.call_thunk import CountedCalls, counting_passes
 from orcdbg.patches.mechanisms.ftrace import FtracePass, FtraceTrampolineCalls
-from orcdbg.patches.mechanisms.ftrace_state import FtraceState
 from orcdbg.patches.mechanisms.ibt_seal import IbtSealPass
-from orcdbg.patches.mechanisms.jump_labels import JumpLabelsPass
-from orcdbg.patches.mechanisms.kprobes import Probes, probe_passes
-from orcdbg.patches.mechanisms.mitigations import Mitigations
-from orcdbg.patches.mechanisms.module_calls import ModuleCalls, called, module_calls
-from orcdbg.patches.mechanisms.moved_instructions import optimise_old_nops
-from orcdbg.patches.mechanisms.nops import NopTable, choose_nops
+from orcdbg.patches.mechanisms.jump_label import JumpLabelsPass
+from orcdbg.patches.mechanisms.kprobe import KprobesPass
+from orcdbg.patches.mechanisms.optprobe import OptprobesPass
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
-from orcdbg.patches.mechanisms.relocation import BuiltText
-from orcdbg.patches.mechanisms.retpolines import RetpolinePass, RetpolineStyle
-from orcdbg.patches.mechanisms.return_thunks import ReturnsPass
-from orcdbg.patches.mechanisms.smp_locks import SmpLocksPass
-from orcdbg.patches.mechanisms.static_calls import (
-    StaticCalls,
-    StaticCallSites,
-    StaticCallTrampolines,
-    trampolines_and_keys,
-)
+from orcdbg.patches.mechanisms.retpoline import RetpolinePass, RetpolineStyle
+from orcdbg.patches.mechanisms.return_thunk import ReturnsPass
+from orcdbg.patches.mechanisms.runtime_const import constant_passes
+from orcdbg.patches.mechanisms.smp_lock import SmpLocksPass
+from orcdbg.patches.mechanisms.static_call import StaticCalls, StaticCallSites, StaticCallTrampolines
+from orcdbg.patches.moved_instructions import optimise_old_nops
 from orcdbg.patches.site import PatchPass, Spans, U64Array, Undecidable
+from orcdbg.patches.state.boot_progress import as_far_as_they_came
+from orcdbg.patches.state.padding import counts_alternatives
 from orcdbg.patches.sweep import Sweep
 from orcdbg.patches.tables import section_sites
 
 T = TypeVar("T")
 MAX_PROBLEMS = 100
-
-
-@dataclass(frozen=True)
-class Build:
-    """What the passes draw on: the image and its tables, the kernel's state, text as built at run-time addresses."""
-
-    image: Image
-    linux: Linux
-    built: BuiltText
-    features: Features
-    problems: list[str] = field(default_factory=list)
-    is_module = False
-
-    @functools.cached_property
-    def text(self) -> tuple[int, int]:
-        """Run-time [start, end) of the text that stays: `_text` to `_etext`."""
-        return self.linux.address("_text"), self.linux.address("_etext")
-
-    @functools.cached_property
-    def nops(self) -> NopTable | None:
-        """The NOPs that this kernel writes."""
-        try:
-            size = entry_size(self.image.section_data(".altinstructions"))
-        except UnsupportedFormat:
-            size = None
-        return choose_nops(self.linux, size == 14)
-
-    @functools.cached_property
-    def mitigations(self) -> Mitigations:
-        """The machine's defences that show in text."""
-        return Mitigations(self.linux, self.features)
-
-    @functools.cached_property
-    def pads(self) -> Pads:
-        """The padding in front of functions."""
-        return Pads(self.image, self.linux, self.mitigations, self.text)
-
-    @functools.cached_property
-    def module_calls(self) -> dict[int, ModuleCalls]:
-        """What the modules call that are no part of this build."""
-        return module_calls(self.linux)
-
-    @functools.cached_property
-    def tracing(self) -> FtraceState:
-        """What ftrace keeps, read once for the kernel's text and all modules'."""
-        return FtraceState(self.linux)
-
-    @functools.cached_property
-    def probes(self) -> Probes:
-        """The kprobes, likewise."""
-        return Probes(self.linux)
-
-    def called_besides(self) -> U64Array:
-        """The functions whose calls were counted for another reason than this build's tables, as they are now."""
-        return called(self.module_calls.values(), self.pads)
-
-    @property
-    def kernel_image(self) -> Image:
-        """The image that holds the kernel's own code."""
-        return self.image
-
-    @property
-    def unmoved(self) -> int:
-        """What absolute addresses in the tables still lack to be run-time addresses."""
-        return self.linux.slide
-
-    @functools.cached_property
-    def static_calls(self) -> list[tuple[int, int]]:
-        """Trampoline and key of each static call that is defined here."""
-        return trampolines_and_keys(self.linux.symbols, self.linux.slide)
-
-    def lock_sites(self) -> U64Array:
-        """Addresses of the lock prefixes that one CPU does not need."""
-        return section_sites(self.image, ".smp_locks", self.linux.slide)
-
-    def table(self, start: str, end: str) -> tuple[bytes, int]:
-        """The image's bytes between two symbols, and the run-time address of the first; empty where it has none."""
-        first, last = self.linux.symbols.find(start), self.linux.symbols.find(end)
-        if first is None or last is None or last.address <= first.address:
-            return b"", 0
-        return self.image.read(first.address, last.address - first.address), first.address + self.linux.slide
 
 
 def _alternatives(build: Build, replacements: AddressSpace) -> list[AlternativesPass]:
@@ -293,7 +201,8 @@ def state_passes(build: Build) -> list[PatchPass]:
         FtracePass(image, linux, build.tracing, build.nops),
         FtraceTrampolineCalls(image, linux, build.mitigations, build.tracing),
     ]
-    return passes + probe_passes(build.probes)
+    # An optimised probe overwrites what a plain one left.
+    return [*passes, KprobesPass(build.probes), OptprobesPass(build.probes)]
 
 
 def lasting_passes(build: Build) -> list[JumpLabelsPass]:

@@ -21,11 +21,11 @@ from orcdbg.kernel.tasks import Task
 from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.table import OrcEntry
+from orcdbg.patches.build import Build
+from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.patches.kernel_patches import KernelPatches, MakePasses
 from orcdbg.patches.ledger import PatchLedger
-from orcdbg.patches.mechanisms.relocation import BuiltText
-from orcdbg.patches.replay import Build
 from orcdbg.patches.text import PatchedText
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.pagetables import KernelMemory

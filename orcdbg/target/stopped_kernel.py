@@ -19,9 +19,9 @@ from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.tables import OrcTables
+from orcdbg.patches.build import Build
 from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.patches.kernel_patches import KernelPatches, MakePasses
-from orcdbg.patches.replay import Build
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.own_cpus import own_cpus
 from orcdbg.snapshot.placement import Placement

@@ -13,7 +13,8 @@ from orcdbg.orc.image_table import sp_indirect_adds_last
 from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable, union_of
-from orcdbg.patches.replay import Build, stack_passes
+from orcdbg.patches.build import Build
+from orcdbg.patches.replay import stack_passes
 from orcdbg.patches.site import WorkingText
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols

@@ -6,6 +6,7 @@ from pathlib import Path
 from random import Random
 
 import pytest
+from orcdbg.patches.build import Build
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
@@ -17,7 +18,6 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.core_text import audit_kernel, replayed_kernel
 from orcdbg.patches.kernel_patches import KernelPatches
-from orcdbg.patches.replay import Build
 from orcdbg.patches.sweep import UNKNOWN
 from orcdbg.symbols.table import image_symbols
 from orcdbg.target.opening import open_session

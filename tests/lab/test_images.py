@@ -13,7 +13,7 @@ from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
 from orcdbg.patches.audit.account import MemoryText
 from orcdbg.patches.audit.core_text import audit_kernel, relocations_by_difference, text_as_built
-from orcdbg.patches.mechanisms.relocation import BuiltText
+from orcdbg.patches.built_text import BuiltText
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.target.opening import image_in_memory, open_session
 from orcdbg.target.session import Session

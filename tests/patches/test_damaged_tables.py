@@ -15,7 +15,7 @@ from orcdbg.base.reading import BytesSource, BytesSpace
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.audit.account import AuditReport
-from orcdbg.patches.mechanisms.relocation import BuiltText
+from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.tables import built_bytes
 from orcdbg.symbols.table import ENTRY
 from orcdbg.target.vmlinux_alone import UnbootedKernel

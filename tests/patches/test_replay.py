@@ -10,10 +10,10 @@ import pytest
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import BytesSpace
+from orcdbg.patches.alternative_table import AlternativeTable, entry_size
 from orcdbg.patches.ledger import PatchLedger
-from orcdbg.patches.mechanisms import nops
-from orcdbg.patches.mechanisms.alternatives import AlternativeTable, entry_size
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
+from orcdbg.patches.state import nops
 from orcdbg.target.session import Session
 
 BASE = 0xFFFFFFFF81000000
@@ -128,7 +128,7 @@ def test_replay_agrees_with_the_samples_memory(sample: Session) -> None:
 
 def test_replaying_replayed_text_changes_nothing(sample: Session) -> None:
     """A site that a pass wrote is not changed by optimising its NOPs once more: replay is a fixed point."""
-    from orcdbg.patches.mechanisms.moved_instructions import optimise_old_nops
+    from orcdbg.patches.moved_instructions import optimise_old_nops
 
     chosen = random.Random(7).sample(list(sample.stack_ledger.clusters()), 200)
     table = nops.choose_nops(sample.linux, False)

@@ -8,8 +8,8 @@ import numpy as np
 
 from orcdbg.base.errors import NotFound, NotInSnapshot
 from orcdbg.base.reading import AddressSpace, BytesSpace
-from orcdbg.patches.mechanisms.mitigations import Mitigations
 from orcdbg.patches.site import WorkingText
+from orcdbg.patches.state.mitigations import Mitigations
 
 TEXT = 0xFFFF_FFFF_8100_0000
 DATA = 0xFFFF_FFFF_8200_0000

@@ -12,11 +12,13 @@ from orcdbg.formats.elf import SHF_ALLOC
 from orcdbg.image.vmlinux import KERNEL_BASE, Image
 from orcdbg.patches.audit.account import AuditReport, MechanismCount, MemoryText, Replayed, compare
 from orcdbg.patches.audit.code_without_file import freed_sites, notes
-from orcdbg.patches.audit.relocated_text import RelocationsPass, relocated_by_difference
+from orcdbg.patches.audit.relocated_text import relocated_by_difference
+from orcdbg.patches.build import Build
+from orcdbg.patches.built_text import BuiltText, RelocationList
 from orcdbg.patches.kernel_patches import KernelPatches
-from orcdbg.patches.mechanisms.kprobes import ProbePass
-from orcdbg.patches.mechanisms.relocation import BuiltText, RelocationList
-from orcdbg.patches.replay import Build, table_problems
+from orcdbg.patches.mechanisms.kprobe import ProbePass
+from orcdbg.patches.mechanisms.relocation import RelocationsPass
+from orcdbg.patches.replay import table_problems
 from orcdbg.patches.site import PatchPass, U8Array, U64Array, Undecidable, WorkingText, known_spans
 from orcdbg.patches.sweep import WholeText
 

@@ -20,15 +20,16 @@ from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.module_sections import module_sections
 from orcdbg.kernel.modules import Module, ModuleSymbols
 from orcdbg.patches.audit.account import AuditReport, MechanismCount, MemoryText, Replayed, compare
-from orcdbg.patches.mechanisms.call_depth import Pads
-from orcdbg.patches.mechanisms.ftrace_state import FtraceState
-from orcdbg.patches.mechanisms.kprobes import Probes
-from orcdbg.patches.mechanisms.module_calls import called
-from orcdbg.patches.mechanisms.nops import NopTable
-from orcdbg.patches.mechanisms.relocation import BuiltText
-from orcdbg.patches.mechanisms.static_calls import trampolines_and_keys
-from orcdbg.patches.replay import Build, all_passes, static_called
+from orcdbg.patches.build import Build
+from orcdbg.patches.built_text import BuiltText
+from orcdbg.patches.replay import all_passes, static_called
 from orcdbg.patches.site import U64Array
+from orcdbg.patches.state.ftrace_records import FtraceState
+from orcdbg.patches.state.module_calls import called
+from orcdbg.patches.state.nops import NopTable
+from orcdbg.patches.state.padding import Pads
+from orcdbg.patches.state.probes import Probes
+from orcdbg.patches.state.static_call_keys import trampolines_and_keys
 from orcdbg.patches.sweep import WholeText
 from orcdbg.patches.tables import built_bytes
 from orcdbg.symbols.table import SymbolTable

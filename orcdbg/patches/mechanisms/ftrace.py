@@ -13,10 +13,10 @@ import numpy as np
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.mechanisms.ftrace_state import DIRECT_EN, ENABLED, REGS_EN, TRAMP_EN, FtraceState
-from orcdbg.patches.mechanisms.mitigations import Mitigations
-from orcdbg.patches.mechanisms.nops import NopTable
 from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans, windows
+from orcdbg.patches.state.ftrace_records import DIRECT_EN, ENABLED, REGS_EN, TRAMP_EN, FtraceState
+from orcdbg.patches.state.mitigations import Mitigations
+from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import branch_targets, branches, built_bytes, repeated
 

@@ -13,8 +13,8 @@ import numpy as np
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.mechanisms.nops import NopTable
 from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
+from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.tables import check_entries
 
 _STRIDE = 16

@@ -9,9 +9,10 @@ import pytest
 
 from orcdbg.patches.audit.core_text import boundaries_of
 from orcdbg.patches.audit.relocated_text import relocated_by_difference
-from orcdbg.patches.mechanisms.kprobes import OptprobesPass, Probe
-from orcdbg.patches.mechanisms.smp_locks import SmpLocksPass
+from orcdbg.patches.mechanisms.optprobe import OptprobesPass
+from orcdbg.patches.mechanisms.smp_lock import SmpLocksPass
 from orcdbg.patches.site import make_spans
+from orcdbg.patches.state.probes import Probe
 
 TEXT = 0xFFFFFFFF81000000
 SLIDE = 0x38000000

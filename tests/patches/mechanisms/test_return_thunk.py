@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orcdbg.patches.mechanisms.mitigations import RETHUNK
-from orcdbg.patches.mechanisms.return_thunks import ReturnsPass
+from orcdbg.patches.mechanisms.return_thunk import ReturnsPass
 from orcdbg.patches.site import Undecidable, WorkingText
+from orcdbg.patches.state.mitigations import RETHUNK
 from tests.patches.world import RETURN_THUNK, TEXT, branch, machine, rows, text_of
 
 

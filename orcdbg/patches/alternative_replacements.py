@@ -12,7 +12,7 @@ import numpy as np
 
 from orcdbg.base.reading import clamped
 from orcdbg.image.vmlinux import Image
-from orcdbg.patches.mechanisms.relocation import BuiltText
+from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.site import U64Array, WorkingText
 from orcdbg.patches.sweep import Sweep
 

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 import numpy as np
 
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.mechanisms.mitigations import JUMP, Mitigations
 from orcdbg.patches.site import Applied, U64Array, WorkingText, make_spans
+from orcdbg.patches.state.mitigations import JUMP, Mitigations
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import branch_targets
 

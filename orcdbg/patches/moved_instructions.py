@@ -10,7 +10,7 @@ import functools
 from collections.abc import Iterator
 
 from orcdbg.base.reading import signed
-from orcdbg.patches.mechanisms.nops import NopTable
+from orcdbg.patches.state.nops import NopTable
 from orcdbg.x86.instructions import Instruction, Operand, decode_one, wide_operands
 
 _CACHED = 8192

@@ -18,9 +18,9 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import MAX_SECTIONS_IN_ALL, module_sections
 from orcdbg.kernel.modules import Module, list_modules
-from orcdbg.patches.mechanisms.alternatives import AlternativeTable
-from orcdbg.patches.mechanisms.call_depth import PAD_SIZE, Pads, counts_alternatives
+from orcdbg.patches.alternative_table import AlternativeTable
 from orcdbg.patches.site import U8Array, U64Array
+from orcdbg.patches.state.padding import PAD_SIZE, Pads, counts_alternatives
 from orcdbg.patches.tables import branch_targets, built_bytes
 from orcdbg.patches.variables import read_words
 

@@ -11,30 +11,22 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from orcdbg.base.reading import self_relative
-from orcdbg.base.sizes import U64
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.mechanisms.call_depth import Pads
-from orcdbg.patches.mechanisms.mitigations import PLAIN_RETURN, Mitigations
-from orcdbg.patches.mechanisms.nops import NopTable
 from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.state.mitigations import PLAIN_RETURN, Mitigations
+from orcdbg.patches.state.nops import NopTable
+from orcdbg.patches.state.padding import Pads
+from orcdbg.patches.state.static_call_keys import KEY_PREFIX
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import branch_targets, branches, built_bytes, displacement, repeated
 from orcdbg.patches.variables import read_words
-from orcdbg.symbols.table import SymbolTable
 
 _ENTRY = 8
 _TAIL = 1  # flags in the key's address: a jump, a site in init text
 _CALL, _JUMP, _TWO_BYTE = 0xE8, 0xE9, 0x0F
 # Instructions written in place of a call of these two functions (since 5.12 and 6.19).
 _SPECIAL = {"__static_call_return0": b"\x2e\x2e\x2e\x31\xc0", "__WARN_trap": b"\x67\x48\x0f\xb9\x3a"}
-_TRAMPOLINE, _KEY = "__SCT__", "__SCK__"
-
-
-def trampolines_and_keys(symbols: SymbolTable, slide: int) -> list[tuple[int, int]]:
-    """Run-time addresses of the trampoline and the key of each static call that a symbol table defines."""
-    keys, trampolines = symbols.starting(_KEY), symbols.starting(_TRAMPOLINE)
-    return [(at + slide & U64, keys[name] + slide & U64) for name, at in trampolines.items() if name in keys]
 
 
 class StaticCalls:
@@ -101,7 +93,7 @@ class StaticCalls:
     def name(self, key: int) -> str:
         """The static call's name, by its key's symbol."""
         found = self.linux.symbols.at(key - self.linux.slide)
-        return found.symbol.name.removeprefix(_KEY) if found else hex(key)
+        return found.symbol.name.removeprefix(KEY_PREFIX) if found else hex(key)
 
     def describe(self, key: int) -> Applied:
         """The name, and the function it leads to."""

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from orcdbg.patches.mechanisms import nops
-from orcdbg.patches.mechanisms.moved_instructions import moved, optimise_new_nops, optimise_old_nops
+from orcdbg.patches.moved_instructions import moved, optimise_new_nops, optimise_old_nops
+from orcdbg.patches.state import nops
 from orcdbg.x86.instructions import decode
 from tests.patches.world import branch
 

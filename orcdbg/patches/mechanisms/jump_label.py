@@ -14,8 +14,8 @@ import numpy.typing as npt
 from orcdbg.base.reading import self_relative
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.mechanisms.nops import NopTable
 from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import built_bytes, displacement, repeated
 from orcdbg.patches.variables import read_words

@@ -14,9 +14,9 @@ import numpy.typing as npt
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.mechanisms.its import ItsThunks
-from orcdbg.patches.mechanisms.mitigations import Mitigations
 from orcdbg.patches.site import Applied, U8Array, U64Array, WorkingText, make_spans
+from orcdbg.patches.state.its_thunks import ItsThunks
+from orcdbg.patches.state.mitigations import Mitigations
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import branch_targets, built_bytes, displacement, repeated
 

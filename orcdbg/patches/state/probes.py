@@ -1,4 +1,4 @@
-"""Where did kprobes put a breakpoint, or the jump of an optimised probe?
+"""Which kprobes are armed, and which of them are optimised?
 
 Mirrors kernel/kprobes.c and arch/x86/kernel/kprobes/opt.c. `kprobe_table` names the probes; their flags, and the lists of
 probes on the way to or from being optimised, decide.
@@ -15,7 +15,7 @@ from orcdbg.base.reading import read_u64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel import generated_code
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
+from orcdbg.patches.site import Undecidable
 
 # All buckets together, and the list of those to be unoptimised. SystemTap and perf set up to some 10^4; a false probe costs
 # 60 us in an audit.
@@ -111,64 +111,3 @@ class Probes:
             return set()
         offset = self._linux.types.offset("optimized_kprobe", "list")
         return {probe + offset for probe in self._linux.walk_list(head, "optimized_kprobe", "list", self._leaving)}
-
-
-class ProbePass:
-    """Probes of one kind as a replay pass."""
-
-    mechanism: str
-    is_optimized: bool
-    size: int  # of the instruction that is written over the probed ones
-
-    def __init__(self, probes: Probes) -> None:
-        self._source = probes
-
-    @functools.cached_property
-    def _probes(self) -> list[Probe]:
-        return [probe for probe in self._source.armed if bool(probe.slot) == self.is_optimized]
-
-    def unlisted(self) -> list[str]:
-        """Why places may be missing."""
-        return self._source.problems
-
-    def originals(self) -> list[tuple[int, bytes]]:
-        """Address and overwritten bytes of each probe."""
-        return [(probe.address, probe.original) for probe in self._probes]
-
-    def spans(self) -> Spans:
-        """The probed addresses."""
-        return make_spans([probe.address for probe in self._probes], [self.size] * len(self._probes))
-
-
-class KprobesPass(ProbePass):
-    """Breakpoints."""
-
-    mechanism = "kprobe"
-    is_optimized = False
-    size = 1
-
-    def apply(self, index: int, text: WorkingText) -> Applied | None:
-        """An INT3 over the first byte."""
-        probe = self._probes[index]
-        text.write(probe.address, b"\xcc")
-        return Applied(probe.symbol, f"kprobe {probe.probe:#x} is armed")
-
-
-class OptprobesPass(ProbePass):
-    """Jumps to the slots of optimised probes."""
-
-    mechanism = "optprobe"
-    is_optimized = True
-    size = 5
-
-    def apply(self, index: int, text: WorkingText) -> Applied | None:
-        """A jump over the first five bytes."""
-        probe = self._probes[index]
-        distance = probe.slot - probe.address - 5 & 0xFFFF_FFFF
-        text.write(probe.address, b"\xe9" + distance.to_bytes(4, "little"))
-        return Applied(probe.symbol, f"kprobe {probe.probe:#x} is optimised, slot {probe.slot:#x}")
-
-
-def probe_passes(probes: Probes) -> list[PatchPass]:
-    """The passes for kprobes; an optimised probe overwrites what a plain one left."""
-    return [KprobesPass(probes), OptprobesPass(probes)]

@@ -11,12 +11,14 @@ import pytest
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import BytesSpace
-from orcdbg.patches.mechanisms import nops
-from orcdbg.patches.mechanisms.alternative_replacements import PatchedReplacements
-from orcdbg.patches.mechanisms.alternatives import AlternativesPass, AlternativeTable
-from orcdbg.patches.mechanisms.call_depth import PAD_SIZE, CountedCalls, Pads, PadsPass
-from orcdbg.patches.mechanisms.module_calls import ModuleCalls, called
+from orcdbg.patches.alternative_replacements import PatchedReplacements
+from orcdbg.patches.alternative_table import AlternativeTable
+from orcdbg.patches.mechanisms.alternative import AlternativesPass
+from orcdbg.patches.mechanisms.call_thunk import CountedCalls, PadsPass
 from orcdbg.patches.site import U64Array, WorkingText
+from orcdbg.patches.state import nops
+from orcdbg.patches.state.module_calls import ModuleCalls, called
+from orcdbg.patches.state.padding import PAD_SIZE, Pads
 from tests.patches.world import DATA, TEXT, MiniFeatures, MiniLinux, branch
 
 MODULE = TEXT + 0x4000_0000

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orcdbg.patches.mechanisms import nops
-from orcdbg.patches.mechanisms.mitigations import RETPOLINE, RETPOLINE_LFENCE
-from orcdbg.patches.mechanisms.moved_instructions import optimise_old_nops
-from orcdbg.patches.mechanisms.retpolines import RetpolinePass, RetpolineStyle
+from orcdbg.patches.mechanisms.retpoline import RetpolinePass, RetpolineStyle
+from orcdbg.patches.moved_instructions import optimise_old_nops
+from orcdbg.patches.state import nops
+from orcdbg.patches.state.mitigations import RETPOLINE, RETPOLINE_LFENCE
 from orcdbg.x86.instructions import decode
 from tests.patches.world import TEXT, THUNKS, branch, image_of, machine, rows, text_of
 

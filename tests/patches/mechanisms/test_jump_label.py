@@ -7,8 +7,8 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from orcdbg.patches.mechanisms import nops
-from orcdbg.patches.mechanisms.jump_labels import JumpLabelsPass
+from orcdbg.patches.mechanisms.jump_label import JumpLabelsPass
+from orcdbg.patches.state import nops
 from orcdbg.x86.instructions import decode
 from tests.patches.world import DATA, TEXT, MiniLinux, image_of, rows, text_of
 

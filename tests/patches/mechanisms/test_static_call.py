@@ -7,9 +7,10 @@ from typing import Any, cast
 import numpy as np
 import pytest
 
-from orcdbg.patches.mechanisms import nops
-from orcdbg.patches.mechanisms.mitigations import PLAIN_RETURN, RETHUNK
-from orcdbg.patches.mechanisms.static_calls import StaticCalls, StaticCallTrampolines, trampolines_and_keys
+from orcdbg.patches.mechanisms.static_call import StaticCalls, StaticCallTrampolines
+from orcdbg.patches.state import nops
+from orcdbg.patches.state.mitigations import PLAIN_RETURN, RETHUNK
+from orcdbg.patches.state.static_call_keys import trampolines_and_keys
 from tests.patches.world import DATA, RETURN_THUNK, TEXT, branch, image_of, machine, rows, text_of
 
 

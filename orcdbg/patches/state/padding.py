@@ -1,13 +1,11 @@
-"""Which calls are counted, to fill the CPU's return stack in time, and where is the counting instruction?
+"""Which functions have padding in front of them that counts their calls, and what is written there?
 
-Mirrors arch/x86/kernel/callthunks.c (since 6.2). Sites are in `.call_sites`; the padding in front of each function that is
-called gets an instruction that counts, and the calls are moved there. CALL_DEPTH decides.
+Mirrors arch/x86/kernel/callthunks.c (since 6.2).
 """
 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -15,12 +13,11 @@ import numpy.typing as npt
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import list_modules
-from orcdbg.patches.mechanisms.mitigations import Mitigations
-from orcdbg.patches.site import Applied, U8Array, U64Array, WorkingText, make_spans
-from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branch_targets, branches, built_bytes
+from orcdbg.patches.site import U8Array, U64Array
+from orcdbg.patches.state.mitigations import Mitigations
+from orcdbg.patches.tables import built_bytes
 
-_CALL, _NOP = 0xE8, 0x90
+_NOP = 0x90
 PAD_SIZE = 9  # sarq $5, %gs:__x86_call_depth(%rip)
 _HEAD, _TAIL = b"\x65\x48\xc1\x3d", b"\x05"
 # Code that may run before per-CPU data can be reached, or that is moved (skip_addr in callthunks.c).
@@ -138,83 +135,3 @@ class Pads:
 def counts_alternatives(linux: Linux) -> bool:
     """Whether calls in alternatives are counted too, and so after those were applied (to 6.15)."""
     return linux.types.has("callthunk_sites", "alt_start")
-
-
-class CountedCalls(Sweep):
-    """`patch_call()` as a replay pass: the calls."""
-
-    mechanism = "call-thunk"
-    table = ".call_sites"
-
-    def __init__(self, sites: U64Array, pads: Pads) -> None:
-        self.places = make_spans(sites, np.full(len(sites), 5))
-        self._pads = pads
-
-    def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
-        """Calls of functions with padding go into the padding."""
-        starts = self.places.starts[rows]
-        now = text.gather(starts, 5)
-        calls = now[:, 0] == _CALL
-        rows, starts = rows[calls], starts[calls]
-        before = branch_targets(starts, now[calls])
-        after = self._pads.translated(before)
-        moved = before != after
-        yield Written(rows[moved], branches(_CALL, starts[moved], after[moved]))
-
-    def describe(self, row: int) -> Applied:
-        """Why."""
-        return Applied("counted call", "x86_return_thunk = call_depth_return_thunk")
-
-
-class PadsPass(Sweep):
-    """`patch_dest()` as a replay pass: the counting instructions in front of the functions that are called."""
-
-    mechanism = "call-thunk"
-    table = ".call_sites"
-
-    def __init__(self, functions: U64Array, pads: Pads) -> None:
-        low, high = pads.text
-        # Padding elsewhere is filled too, but that is no part of the text under replay.
-        unique = np.unique(functions[(functions >= np.uint64(low)) & (functions < np.uint64(high))])
-        found = unique[pads.exist(unique)]
-        self.places = make_spans(found - np.uint64(PAD_SIZE), np.full(len(found), PAD_SIZE))
-        self._pads = pads
-
-    def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
-        """Padding becomes the counting instruction."""
-        starts = self.places.starts[rows]
-        empty = (text.gather(starts, PAD_SIZE) == _NOP).all(axis=1)
-        yield Written(rows[empty], self._pads.code(starts[empty]))
-
-    def describe(self, row: int) -> Applied:
-        """Why."""
-        return Applied("call depth", "x86_return_thunk = call_depth_return_thunk")
-
-
-def call_destinations(image: Image, sites: U64Array, slide: int) -> U64Array:
-    """The functions that the calls at `sites` were built to call, at run time."""
-    rows = built_bytes(image, sites - np.uint64(slide), 5)
-    found: U64Array = branch_targets(sites, rows)[rows[:, 0] == _CALL]
-    return found
-
-
-def counting_passes(
-    image: Image, linux: Linux, pads: Pads, sites: U64Array, functions: Sequence[int], rewritten: U64Array | None = None
-) -> list[PadsPass | CountedCalls]:
-    """The passes of a machine that counts calls; none for another.
-
-    Args:
-        image: text as built.
-        linux: the kernel.
-        pads: the padding.
-        sites: run-time addresses of the calls to count.
-        functions: what is called besides, by calls that other passes made.
-        rewritten: where those passes made calls that are to be counted too.
-    """
-    if not pads.used:
-        return []
-    low, high = pads.text
-    inside = sites[(sites >= np.uint64(low)) & (sites < np.uint64(high))]
-    called = np.concatenate([call_destinations(image, inside, linux.slide), np.array(functions, dtype=np.uint64)])
-    every = sites if rewritten is None else np.unique(np.concatenate([sites, rewritten]))
-    return [PadsPass(called, pads), CountedCalls(every, pads)]

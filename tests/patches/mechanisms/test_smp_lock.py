@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from orcdbg.patches.mechanisms.smp_locks import SmpLocksPass
+from orcdbg.patches.mechanisms.smp_lock import SmpLocksPass
 from tests.patches.world import TEXT, machine, rows, text_of
 
 

@@ -1,0 +1,103 @@
+"""What do the passes over one text draw on: its image, the kernel's state, and what several mechanisms ask of both?"""
+
+from __future__ import annotations
+
+import functools
+from dataclasses import dataclass, field
+
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
+from orcdbg.patches.alternative_table import entry_size
+from orcdbg.patches.built_text import BuiltText
+from orcdbg.patches.site import U64Array
+from orcdbg.patches.state.ftrace_records import FtraceState
+from orcdbg.patches.state.mitigations import Mitigations
+from orcdbg.patches.state.module_calls import ModuleCalls, called, module_calls
+from orcdbg.patches.state.nops import NopTable, choose_nops
+from orcdbg.patches.state.padding import Pads
+from orcdbg.patches.state.probes import Probes
+from orcdbg.patches.state.static_call_keys import trampolines_and_keys
+from orcdbg.patches.tables import section_sites
+
+
+@dataclass(frozen=True)
+class Build:
+    """What the passes draw on: the image and its tables, the kernel's state, text as built at run-time addresses."""
+
+    image: Image
+    linux: Linux
+    built: BuiltText
+    features: Features
+    problems: list[str] = field(default_factory=list)
+    is_module = False
+
+    @functools.cached_property
+    def text(self) -> tuple[int, int]:
+        """Run-time [start, end) of the text that stays: `_text` to `_etext`."""
+        return self.linux.address("_text"), self.linux.address("_etext")
+
+    @functools.cached_property
+    def nops(self) -> NopTable | None:
+        """The NOPs that this kernel writes."""
+        try:
+            size = entry_size(self.image.section_data(".altinstructions"))
+        except UnsupportedFormat:
+            size = None
+        return choose_nops(self.linux, size == 14)
+
+    @functools.cached_property
+    def mitigations(self) -> Mitigations:
+        """The machine's defences that show in text."""
+        return Mitigations(self.linux, self.features)
+
+    @functools.cached_property
+    def pads(self) -> Pads:
+        """The padding in front of functions."""
+        return Pads(self.image, self.linux, self.mitigations, self.text)
+
+    @functools.cached_property
+    def module_calls(self) -> dict[int, ModuleCalls]:
+        """What the modules call that are no part of this build."""
+        return module_calls(self.linux)
+
+    @functools.cached_property
+    def tracing(self) -> FtraceState:
+        """What ftrace keeps, read once for the kernel's text and all modules'."""
+        return FtraceState(self.linux)
+
+    @functools.cached_property
+    def probes(self) -> Probes:
+        """The kprobes, likewise."""
+        return Probes(self.linux)
+
+    def called_besides(self) -> U64Array:
+        """The functions whose calls were counted for another reason than this build's tables, as they are now."""
+        return called(self.module_calls.values(), self.pads)
+
+    @property
+    def kernel_image(self) -> Image:
+        """The image that holds the kernel's own code."""
+        return self.image
+
+    @property
+    def unmoved(self) -> int:
+        """What absolute addresses in the tables still lack to be run-time addresses."""
+        return self.linux.slide
+
+    @functools.cached_property
+    def static_calls(self) -> list[tuple[int, int]]:
+        """Trampoline and key of each static call that is defined here."""
+        return trampolines_and_keys(self.linux.symbols, self.linux.slide)
+
+    def lock_sites(self) -> U64Array:
+        """Addresses of the lock prefixes that one CPU does not need."""
+        return section_sites(self.image, ".smp_locks", self.linux.slide)
+
+    def table(self, start: str, end: str) -> tuple[bytes, int]:
+        """The image's bytes between two symbols, and the run-time address of the first; empty where it has none."""
+        first, last = self.linux.symbols.find(start), self.linux.symbols.find(end)
+        if first is None or last is None or last.address <= first.address:
+            return b"", 0
+        return self.image.read(first.address, last.address - first.address), first.address + self.linux.slide

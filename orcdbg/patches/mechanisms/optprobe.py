@@ -1,0 +1,24 @@
+"""Where did kprobes put the jump of an optimised probe?
+
+Mirrors arch/x86/kernel/kprobes/opt.c: a probe that can be a jump becomes one some time after it was armed.
+"""
+
+from __future__ import annotations
+
+from orcdbg.patches.mechanisms.kprobe import ProbePass
+from orcdbg.patches.site import Applied, WorkingText
+
+
+class OptprobesPass(ProbePass):
+    """Jumps to the slots of optimised probes."""
+
+    mechanism = "optprobe"
+    is_optimized = True
+    size = 5
+
+    def apply(self, index: int, text: WorkingText) -> Applied | None:
+        """A jump over the first five bytes."""
+        probe = self._probes[index]
+        distance = probe.slot - probe.address - 5 & 0xFFFF_FFFF
+        text.write(probe.address, b"\xe9" + distance.to_bytes(4, "little"))
+        return Applied(probe.symbol, f"kprobe {probe.probe:#x} is optimised, slot {probe.slot:#x}")

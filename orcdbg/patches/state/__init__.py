@@ -1,0 +1,1 @@
+"""What decides how a mechanism patches: the choices, lists and pointers of one machine that several mechanisms ask."""
