@@ -11,9 +11,7 @@ from orcdbg.checkup.facts import Facts, ImageFacts, KernelFacts, SnapshotFacts, 
 from orcdbg.checkup.given_files import OpenedFiles
 from orcdbg.checkup.remedies import BTF_FROM_DWARF, TRIM_WITH_TEXT, command_for_image, command_for_modules
 from orcdbg.image.vmlinux import Image
-
-# Tables of what the boot patched: the boot gives their memory back, so only the file has them.
-_BOOT_TABLES = (".altinstructions", ".smp_locks", ".parainstructions", ".retpoline_sites", ".return_sites")
+from orcdbg.patches.replay import boot_tables
 
 
 class Lack(enum.Enum):
@@ -89,7 +87,7 @@ def _in_image(image: Image, facts: ImageFacts, has_dwarf: bool, get_image: str |
         yield Missing(Lack.BTF, BTF_FROM_DWARF if has_dwarf else get_image)
     if not _has(image, ".orc_unwind"):
         yield Missing(Lack.ORC)
-    if not _has(image, *_BOOT_TABLES):
+    if not _has(image, *boot_tables()):
         yield Missing(Lack.BOOT_TABLES, get_image)
     if not has_dwarf:
         yield Missing(Lack.LINES, get_image)

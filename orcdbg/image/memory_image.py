@@ -26,7 +26,6 @@ _SECTIONS = (
     (".orc_unwind_ip", "__start_orc_unwind_ip", "__stop_orc_unwind_ip", False),
     (".orc_unwind", "__start_orc_unwind", "__stop_orc_unwind", False),
 )
-LOST = (".altinstructions", ".parainstructions", ".smp_locks", ".retpoline_sites", ".return_sites")
 
 
 class MemoryImage(Image):

@@ -14,6 +14,8 @@ from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import signed
 from orcdbg.patches.tables import check_entries
 
+ALTERNATIVES = ".altinstructions"
+
 _NOT_IN_ID = 1 << 15  # 12-byte entries keep the NOT flag in the feature number
 _FLAG_NOT, _FLAG_DIRECT_CALL = 1, 2
 _ENOUGH = 0.5  # of the entries must be possible for a layout to be believed
@@ -51,7 +53,7 @@ def entry_size(table: bytes) -> int | None:
     fits = {size: float(_plausible(table, size).mean()) for size in (14, 12, 13) if len(table) >= size}
     best = max(fits, key=lambda size: (len(table) % size == 0, fits[size]), default=0)
     if not best or fits[best] < _ENOUGH:
-        raise UnsupportedFormat(".altinstructions", f"{len(table)} bytes fit no known entry layout")
+        raise UnsupportedFormat(ALTERNATIVES, f"{len(table)} bytes fit no known entry layout")
     return best
 
 
@@ -80,10 +82,10 @@ class AlternativeTable:
 
     def __init__(self, table: bytes, address: int, size: int | None = None) -> None:
         size = size or entry_size(table) or 12
-        check_entries(".altinstructions", len(table) // size)
+        check_entries(ALTERNATIVES, len(table) // size)
         rows, good = _rows(table, size), _plausible(table, size)
         places = np.arange(len(rows), dtype=np.int64) * size + np.int64(signed(address, 64))
-        self.problems = [f".altinstructions: entry {row}: impossible lengths or flags" for row in np.flatnonzero(~good)]
+        self.problems = [f"{ALTERNATIVES}: entry {row}: impossible lengths or flags" for row in np.flatnonzero(~good)]
         if self.problems:
             rows, places = rows[good], places[good]
         self.has_flags = size == 14

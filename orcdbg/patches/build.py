@@ -9,7 +9,7 @@ from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.alternative_table import entry_size
+from orcdbg.patches.alternative_table import ALTERNATIVES, entry_size
 from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.site import U64Array
 from orcdbg.patches.state.ftrace_records import FtraceState
@@ -19,7 +19,7 @@ from orcdbg.patches.state.nops import NopTable, choose_nops
 from orcdbg.patches.state.padding import Pads
 from orcdbg.patches.state.probes import Probes
 from orcdbg.patches.state.static_call_keys import trampolines_and_keys
-from orcdbg.patches.tables import section_sites
+from orcdbg.patches.tables import BoundedTable
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,11 @@ class Build:
     problems: list[str] = field(default_factory=list)
     is_module = False
 
+    def note(self, problem: str) -> None:
+        """Notes why some of the patches are not known; once, however often the same table is asked."""
+        if problem not in self.problems:
+            self.problems.append(problem)
+
     @functools.cached_property
     def text(self) -> tuple[int, int]:
         """Run-time [start, end) of the text that stays: `_text` to `_etext`."""
@@ -42,7 +47,7 @@ class Build:
     def nops(self) -> NopTable | None:
         """The NOPs that this kernel writes."""
         try:
-            size = entry_size(self.image.section_data(".altinstructions"))
+            size = entry_size(self.image.section_data(ALTERNATIVES))
         except UnsupportedFormat:
             size = None
         return choose_nops(self.linux, size == 14)
@@ -91,13 +96,17 @@ class Build:
         """Trampoline and key of each static call that is defined here."""
         return trampolines_and_keys(self.linux.symbols, self.linux.slide)
 
-    def lock_sites(self) -> U64Array:
-        """Addresses of the lock prefixes that one CPU does not need."""
-        return section_sites(self.image, ".smp_locks", self.linux.slide)
+    def patched_locks(self, sites: U64Array) -> U64Array:
+        """Those of the recorded lock prefixes that the kernel changes where one CPU runs: all of its own."""
+        return sites
 
-    def table(self, start: str, end: str) -> tuple[bytes, int]:
-        """The image's bytes between two symbols, and the run-time address of the first; empty where it has none."""
-        first, last = self.linux.symbols.find(start), self.linux.symbols.find(end)
+    def table(self, table: BoundedTable) -> tuple[bytes, int]:
+        """The bytes of a table as built, and the run-time address of the first; empty where there is none.
+
+        Raises:
+            MemoryFault: the symbols that bound it are damaged, and lead out of the image.
+        """
+        first, last = self.linux.symbols.find(table.start), self.linux.symbols.find(table.stop)
         if first is None or last is None or last.address <= first.address:
             return b"", 0
         return self.image.read(first.address, last.address - first.address), first.address + self.linux.slide

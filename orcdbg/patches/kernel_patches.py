@@ -6,12 +6,13 @@ import functools
 from collections.abc import Callable, Sequence
 
 from orcdbg.base.errors import NotFound
+from orcdbg.patches.alternative_table import ALTERNATIVES
 from orcdbg.patches.build import Build
 from orcdbg.patches.journal import Journal, JournalLedger
 from orcdbg.patches.ledger import PatchLedger
-from orcdbg.patches.mechanisms.jump_label import JumpLabelsPass, branches_between
+from orcdbg.patches.mechanisms.jump_label import JUMP_LABEL, branches_between
 from orcdbg.patches.module_sites import ModuleSites
-from orcdbg.patches.replay import all_passes, lasting_passes, stack_passes
+from orcdbg.patches.replay import all_passes, passes_of, stack_passes
 from orcdbg.patches.site import PatchPass
 
 MakePasses = Callable[[Build], Sequence[PatchPass]]
@@ -58,7 +59,7 @@ class KernelPatches:
         Making them all reads each table of the image once; who needs one mechanism asks for less than this.
         """
         if self.build.image.is_memory:
-            return [*lasting_passes(self.build)]
+            return passes_of((JUMP_LABEL,), self.build)
         return all_passes(self.build) + self._extra
 
     @functools.cached_property
@@ -80,12 +81,12 @@ class KernelPatches:
     @functools.cached_property
     def module_sites(self) -> ModuleSites:
         """Patch sites of modules, by their tables in memory."""
-        return ModuleSites(self.build.linux, self.build.image.section_data(".altinstructions"))
+        return ModuleSites(self.build.linux, self.build.image.section_data(ALTERNATIVES))
 
     @functools.cached_property
-    def _jumps(self) -> list[JumpLabelsPass]:
+    def _jumps(self) -> list[PatchPass]:
         # Judging one indirect call asks for these and for no other pass: making all of them costs more than the walk.
-        return lasting_passes(self.build)
+        return passes_of((JUMP_LABEL,), self.build)
 
     def jumps_between(self, start: int, end: int) -> dict[int, int]:
         """Where jumps go that static branches may have had in [start, end), by where they are."""

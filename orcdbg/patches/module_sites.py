@@ -21,12 +21,10 @@ from orcdbg.kernel.modules import Module
 from orcdbg.patches.alternative_table import AlternativeTable, entry_size
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.mechanisms.alternative import AlternativesPass
-from orcdbg.patches.mechanisms.paravirt import ParavirtPass
+from orcdbg.patches.mechanisms.paravirt import STRIDE, ParavirtPass
 from orcdbg.patches.site import PatchSite
 
 MAX_TABLE = 1 << 20
-_PARAVIRT, _ALTERNATIVES = ".parainstructions", ".altinstructions"
-_PARAVIRT_STRIDE = 16
 
 
 class ModuleSites:
@@ -61,13 +59,15 @@ class ModuleSites:
         try:
             sections = module_sections(self._linux, module)
             is_inside = functools.partial(_is_inside, module)
-            if _PARAVIRT in sections:
+            if ParavirtPass.table in sections:
                 # The reader goes on behind the table's end: the first entry of no text ends it.
-                sites = self._paravirt(self._table(sections, _PARAVIRT))
+                sites = self._paravirt(self._table(sections, ParavirtPass.table))
                 yield from _clusters(module, ParavirtPass.mechanism, itertools.takewhile(is_inside, sites))
-            if _ALTERNATIVES in sections:
+            if AlternativesPass.table in sections:
                 # These come sorted: entries of damaged or foreign bytes may stand before good ones.
-                sites = self._alternatives(self._table(sections, _ALTERNATIVES), sections[_ALTERNATIVES])
+                sites = self._alternatives(
+                    self._table(sections, AlternativesPass.table), sections[AlternativesPass.table]
+                )
                 yield from _clusters(module, AlternativesPass.mechanism, filter(is_inside, sites))
         except OrcdbgError:
             return  # no list of sections: a walk then relies on its other checks, as before this was read
@@ -83,7 +83,7 @@ class ModuleSites:
 
     @staticmethod
     def _paravirt(table: bytes) -> Iterator[tuple[int, int]]:
-        for at in range(0, len(table) - 9, _PARAVIRT_STRIDE):
+        for at in range(0, len(table) - 9, STRIDE):
             yield int.from_bytes(table[at : at + 8], "little"), table[at + 9]
 
     def _alternatives(self, table: bytes, address: int) -> Iterator[tuple[int, int]]:

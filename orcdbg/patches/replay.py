@@ -1,233 +1,155 @@
-"""Which passes did this kernel run over its own text, and in which order?"""
+"""Which mechanisms patched this kernel's text, and in which order?
+
+The tuples below are all of them. A mechanism's own file in `mechanisms/` says what it does; here is only why it stands
+where it stands.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import TypeVar
+from collections.abc import Sequence
 
 import numpy as np
-import numpy.typing as npt
 
-from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import AddressSpace, clamped
-from orcdbg.patches.alternative_replacements import PatchedReplacements
-from orcdbg.patches.alternative_table import AlternativeTable
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.reading import clamped
 from orcdbg.patches.build import Build
-from orcdbg.patches.mechanisms.alternative import AlternativesPass
-from orcdbg.patches.mechanisms.call_thunk import CountedCalls, counting_passes
-from orcdbg.patches.mechanisms.ftrace import FtracePass, FtraceTrampolineCalls
-from orcdbg.patches.mechanisms.ibt_seal import IbtSealPass
-from orcdbg.patches.mechanisms.jump_label import JumpLabelsPass
-from orcdbg.patches.mechanisms.kprobe import KprobesPass
-from orcdbg.patches.mechanisms.optprobe import OptprobesPass
-from orcdbg.patches.mechanisms.paravirt import ParavirtPass
-from orcdbg.patches.mechanisms.retpoline import RetpolinePass, RetpolineStyle
-from orcdbg.patches.mechanisms.return_thunk import ReturnsPass
-from orcdbg.patches.mechanisms.runtime_const import constant_passes
-from orcdbg.patches.mechanisms.smp_lock import SmpLocksPass
-from orcdbg.patches.mechanisms.static_call import StaticCalls, StaticCallSites, StaticCallTrampolines
-from orcdbg.patches.moved_instructions import optimise_old_nops
-from orcdbg.patches.site import PatchPass, Spans, U64Array, Undecidable
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.mechanisms.alternative import ALTERNATIVE, AlternativesPass
+from orcdbg.patches.mechanisms.call_thunk import CALL_THUNK
+from orcdbg.patches.mechanisms.ftrace import FTRACE_SITES, FTRACE_TRAMPOLINES
+from orcdbg.patches.mechanisms.ibt_seal import IBT_SEAL
+from orcdbg.patches.mechanisms.jump_label import JUMP_LABEL
+from orcdbg.patches.mechanisms.kprobe import KPROBE
+from orcdbg.patches.mechanisms.optprobe import OPTPROBE
+from orcdbg.patches.mechanisms.paravirt import PARAVIRT, writes_instructions
+from orcdbg.patches.mechanisms.retpoline import RETPOLINE
+from orcdbg.patches.mechanisms.return_thunk import RETURN_THUNK
+from orcdbg.patches.mechanisms.runtime_const import RUNTIME_CONST
+from orcdbg.patches.mechanisms.smp_lock import SMP_LOCK
+from orcdbg.patches.mechanisms.static_call import STATIC_CALL_SITES, STATIC_CALL_TRAMPOLINES
+from orcdbg.patches.site import PatchPass, Spans, Undecidable, known_spans
 from orcdbg.patches.state.boot_progress import as_far_as_they_came
 from orcdbg.patches.state.padding import counts_alternatives
-from orcdbg.patches.sweep import Sweep
-from orcdbg.patches.tables import section_sites
+from orcdbg.patches.sweep import FromMemory, FromTable
 
-T = TypeVar("T")
 MAX_PROBLEMS = 100
 
+# What the boot, and the loader of a module, does once: alternative_instructions() in arch/x86/kernel/alternative.c and
+# module_finalize() in arch/x86/kernel/module.c, in the order of 7.2. Two of them stood elsewhere before: see `boot_order`.
+BOOT: tuple[Mechanism, ...] = (
+    # Before alternatives, some of which lie on the calls that it writes and replace them (since 5.13; 6.12 has no such table).
+    PARAVIRT,
+    # Before alternatives, which may overwrite the thunks' calls, and whose replacements hold such branches too: they are
+    # copied into the text as these two left them.
+    RETPOLINE,
+    # After retpolines, as in the kernel. An indirect branch and a return never share a site.
+    RETURN_THUNK,
+    # Moves every call of the table into padding, those in the replacements of a module too, before these are copied.
+    CALL_THUNK,
+    ALTERNATIVE,
+    # Behind all that change calls and branches, as in the kernel.
+    IBT_SEAL,
+    # The kernel's last: it takes a prefix away only where one is left, and an alternative may have replaced the instruction.
+    SMP_LOCK,
+    # Written earlier, where the variable gets its value (runtime_const_init(), since 6.11). Nothing else writes to these
+    # operands, so that nothing hangs on the place; a boot that was stopped may not have come there.
+    RUNTIME_CONST,
+)
 
-def _alternatives(build: Build, replacements: AddressSpace) -> list[AlternativesPass]:
-    table = build.image.section_data(".altinstructions")
-    section = build.image.find_section(".altinstructions")
-    if section is None or not table:
-        return []
-    entries = AlternativeTable(table, section.address + build.linux.slide)
-    return [AlternativesPass(build.linux, replacements, entries, build.features, build.nops)]
+# What follows variables at any time. By now each site holds what its variable says, whatever the boot found there or left.
+STATE: tuple[Mechanism, ...] = (
+    JUMP_LABEL,
+    # After return thunks: a tail call, or a trampoline, without a function is a return, and one that was built so is a
+    # return site too.
+    STATIC_CALL_SITES,
+    STATIC_CALL_TRAMPOLINES,
+    # After counted calls: `ftrace_call` and `ftrace_regs_call` are calls of the table until something traces.
+    FTRACE_SITES,
+    FTRACE_TRAMPOLINES,
+    # A breakpoint goes over whatever instruction stands there by then.
+    KPROBE,
+    # The jump of an optimised probe goes over the breakpoint that it had first.
+    OPTPROBE,
+)
 
 
-def _paravirt(build: Build) -> list[ParavirtPass]:
-    sites = build.image.section_data(".parainstructions")
-    return [ParavirtPass(build.linux, build.built, sites, build.unmoved, build.nops)] if sites else []
+def boot_order(build: Build) -> tuple[Mechanism, ...]:
+    """What the boot does once, in this kernel's order."""
+    return _with_paravirt_placed(_with_counted_calls_placed(BOOT, build), build)
 
 
-def _around(paravirt: Sequence[ParavirtPass], others: Sequence[PatchPass]) -> list[PatchPass]:
-    """Paravirt and the other passes of the boot in their order.
+def _with_counted_calls_placed(order: tuple[Mechanism, ...], build: Build) -> tuple[Mechanism, ...]:
+    """To 6.15 counted calls came after alternatives, because those that alternatives put there were counted too."""
+    try:
+        is_after = counts_alternatives(build.linux)
+    except OrcdbgError:
+        is_after = False  # nobody can tell; where calls are counted at all, the passes say what is damaged
+    if not is_after:
+        return order
+    others = [mechanism for mechanism in order if mechanism is not CALL_THUNK]
+    others.insert(others.index(ALTERNATIVE) + 1, CALL_THUNK)
+    return tuple(others)
 
-    Paravirt came last while it wrote instructions itself (to 5.11); since 5.13 (4e6292114c74) it comes first, and the
-    alternatives on the same sites follow. Which it is shows in the instruction at the sites.
+
+def _with_paravirt_placed(order: tuple[Mechanism, ...], build: Build) -> tuple[Mechanism, ...]:
+    """To 5.11 paravirt came last, because it wrote instructions itself; since 5.13 (4e6292114c74) it comes first.
+
+    Which it is shows in the instruction at the sites.
     """
-    if any(one.inlines for one in paravirt):
-        return [*others, *paravirt]
-    return [*paravirt, *others]
+    try:
+        is_last = writes_instructions(build)
+    except OrcdbgError:
+        is_last = False  # its passes cannot be made either, and that is said there
+    if not is_last:
+        return order
+    return (*(mechanism for mechanism in order if mechanism is not PARAVIRT), PARAVIRT)
 
 
 def stack_passes(build: Build) -> list[PatchPass]:
-    """The passes whose instructions may move the stack pointer otherwise than the text as built: what a walk asks about."""
-    return _around(_paravirt(build), _alternatives(build, build.built))
+    """The passes whose instructions may move the stack pointer otherwise than the text as built: what a walk asks about.
 
+    None of them is told what ran before: how a replacement calls and returns moves no stack otherwise.
 
-def _readable(build: Build, make: Callable[[], Sequence[T]]) -> Sequence[T]:
-    """The passes over a table; none, and a problem, where the table cannot be read, so that the rest is still replayed."""
-    try:
-        return make()
-    except UnsupportedFormat as error:
-        build.problems.append(str(error))
-        return []
-
-
-def boot_passes(build: Build) -> list[PatchPass]:
-    """The passes of alternative_instructions(), in this kernel's order."""
-    image, linux, slide = build.image, build.linux, build.linux.slide
-    branches = _readable(build, lambda: _branch_passes(build))
-    counted = _readable(build, lambda: _counted_before(build))
-    replacements = PatchedReplacements(image, build.built, slide, [*branches, *counted])
-    passes: list[PatchPass] = [*branches]
-    alternatives = _readable(build, lambda: _alternatives(build, replacements))
-    passes += _readable(build, lambda: _with_counted_calls(build, alternatives)) or alternatives
-    passes += _readable(build, lambda: _sealing(build))
-    passes += _readable(build, lambda: [SmpLocksPass(build.lock_sites(), linux)])
-    return as_far_as_they_came(_around(_readable(build, lambda: _paravirt(build)), passes), linux)
-
-
-def _sealing(build: Build) -> list[IbtSealPass]:
-    sealed = section_sites(build.image, ".ibt_endbr_seal", build.linux.slide)
-    return [IbtSealPass(sealed, build.kernel_image, build.linux)] if len(sealed) else []
-
-
-def _branch_passes(build: Build) -> list[Sweep]:
-    """Indirect branches, then returns."""
-    image, linux, slide = build.image, build.linux, build.linux.slide
-    retpolines = section_sites(image, ".retpoline_sites", slide)
-    returns = section_sites(image, ".return_sites", slide)
-    passes: list[Sweep] = []
-    if len(retpolines):
-        passes.append(RetpolinePass(retpolines, image, linux, build.mitigations, _retpoline_style(build)))
-    if len(returns):
-        passes.append(ReturnsPass(returns, linux, build.mitigations))
-    return passes
-
-
-def _retpoline_style(build: Build) -> RetpolineStyle:
-    """How retpoline sites are filled up.
-
-    INT3 after a jump came with straight-line-speculation mitigation in 5.17 (together with two-byte jump labels, static
-    calls that return 0 and PREEMPT_DYNAMIC's `__SCT__cond_resched`); prefixes in 6.18, where insn_is_nop() became global.
+    Raises:
+        OrcdbgError: a table cannot be read. A walk that did without would take rows for true that a patch made wrong.
     """
-    nops = build.nops
-    prefixes = build.linux.symbols.find("insn_is_nop") is not None
-    stops = build.linux.symbols.find("ideal_nops") is None
-
-    def optimise(data: bytes) -> bytes:
-        if nops is None:
-            raise Undecidable("ideal_nops is not in the snapshot")
-        return optimise_old_nops(data, nops)
-
-    return RetpolineStyle(optimise, stops, prefixes)
+    chosen = [mechanism for mechanism in _with_paravirt_placed(BOOT, build) if mechanism.moves_stack]
+    return [the_pass for mechanism in chosen for the_pass in mechanism.make(build, ())]
 
 
-def _with_counted_calls(build: Build, alternatives: Sequence[AlternativesPass]) -> list[PatchPass]:
-    """Alternatives and counted calls; calls came second while the kernel counted those in alternatives too (to 6.15)."""
-    image, linux, pads, sites = build.image, build.linux, build.pads, _counted_sites(build)
-    if not len(sites):
-        return [*alternatives]
-    targets = [*static_called(build).tolist(), *build.called_besides().tolist()]
-    if not counts_alternatives(linux):
-        return [*counting_passes(image, linux, pads, sites, targets), *alternatives]
-    sites = np.sort(sites)
-    low, high = pads.text
-    calls = [call for one in alternatives for call in one.calls(sites) if low <= call[0] < high]
-    covered = np.zeros(len(sites), dtype=np.bool_)
-    for one in alternatives:
-        covered |= _covered(sites, one.spans())
-    targets += [target for _, target in calls]
-    rewritten = np.array([site for site, _ in calls], dtype=np.uint64)
-    return [*alternatives, *counting_passes(image, linux, pads, sites[~covered], targets, rewritten)]
+def passes_of(mechanisms: Sequence[Mechanism], build: Build) -> list[PatchPass]:
+    """The passes of some mechanisms over one text, in their order.
 
-
-def _counted_sites(build: Build) -> U64Array:
-    """Where calls are counted; none on a machine that counts none, or that does not tell."""
-    sites = section_sites(build.image, ".call_sites", build.linux.slide)
-    try:
-        used = len(sites) > 0 and build.pads.used
-    except Undecidable:
-        used = False
-    return sites if used else sites[:0]
-
-
-def _counted_before(build: Build) -> list[CountedCalls]:
-    """The calls in replacements that are counted before those are used: a module's, whose replacements lie in its text."""
-    sites = _counted_sites(build)
-    if not len(sites) or counts_alternatives(build.linux):
-        return []
-    low, high = build.pads.text
-    inside = (sites >= np.uint64(low)) & (sites < np.uint64(high))
-    return [CountedCalls(np.sort(sites[inside]), build.pads)]
-
-
-def _covered(addresses: U64Array, spans: Spans) -> npt.NDArray[np.bool_]:
-    """For each address, whether one of the spans holds it; spans of one start have one size."""
-    order = np.argsort(spans.starts, kind="stable")
-    starts, sizes = spans.starts[order], spans.sizes[order]
-    before = np.searchsorted(starts, addresses, side="right") - 1
-    if not len(starts):
-        return np.zeros(len(addresses), dtype=np.bool_)
-    return (before >= 0) & (addresses < starts[before] + sizes[before])
-
-
-def _static_calls(build: Build) -> StaticCalls:
-    return StaticCalls(build.linux, build.mitigations, build.pads, build.nops, build.is_module)
-
-
-def _static_call_sites(build: Build) -> list[StaticCallSites]:
-    table, at = build.table("__start_static_call_sites", "__stop_static_call_sites")
-    return [StaticCallSites(table, at, build.image, _static_calls(build))] if table else []
-
-
-def static_called(build: Build) -> U64Array:
-    """The functions that static call sites call."""
-    found = [one.called() for one in _static_call_sites(build)]
-    return found[0] if found else np.empty(0, dtype=np.uint64)
-
-
-def state_passes(build: Build) -> list[PatchPass]:
-    """Text that follows variables at any time: constants, static branches and calls, tracing, probes."""
-    image, linux = build.image, build.linux
-    passes = as_far_as_they_came(constant_passes(image, linux), linux)
-    passes += [*lasting_passes(build), *_static_call_sites(build)]
-    if build.linux.symbols.find("__start_static_call_sites") is not None:
-        passes.append(StaticCallTrampolines(image, _static_calls(build), build.static_calls))
-    passes += [
-        FtracePass(image, linux, build.tracing, build.nops),
-        FtraceTrampolineCalls(image, linux, build.mitigations, build.tracing),
-    ]
-    # An optimised probe overwrites what a plain one left.
-    return [*passes, KprobesPass(build.probes), OptprobesPass(build.probes)]
-
-
-def lasting_passes(build: Build) -> list[JumpLabelsPass]:
-    """The passes whose tables the kernel keeps and whose places need no text as built: static branches."""
-    labels, at = build.table("__start___jump_table", "__stop___jump_table")
-    return [JumpLabelsPass(labels, at, build.image, build.linux, build.nops)] if labels else []
+    A mechanism whose table cannot be read has none, and `build.problems` says why: the rest is replayed all the same.
+    """
+    passes: list[PatchPass] = []
+    for mechanism in mechanisms:
+        try:
+            passes += mechanism.make(build, passes)
+        except (OrcdbgError, Undecidable) as error:
+            build.note(f"{mechanism.name}: its sites are not known: {error}")
+    return passes
 
 
 def all_passes(build: Build) -> list[PatchPass]:
     """Every pass, in the order in which this kernel runs them."""
-    return boot_passes(build) + state_passes(build)
+    boot = as_far_as_they_came(passes_of(boot_order(build), build), build.linux)
+    return [*boot, *passes_of(STATE, build)]
 
 
-_TABLES = {"alternative": ".altinstructions", "paravirt": ".parainstructions"}
+def boot_tables() -> tuple[str, ...]:
+    """The sections that record what the boot patches; it gives their memory back, so that only a file has them."""
+    return tuple(table for mechanism in BOOT for table in mechanism.tables)
 
 
 def table_problems(build: Build, passes: Sequence[PatchPass]) -> list[str]:
-    """A line for each table with entries that are impossible or name nothing in the image."""
+    """A line for each table that cannot be read, or has entries that are impossible or name nothing in the image."""
     problems = list(build.problems)
     for the_pass in passes:
         if isinstance(the_pass, AlternativesPass):
-            problems += the_pass.table.problems[:MAX_PROBLEMS]
-        table = the_pass.table if isinstance(the_pass, Sweep) else _TABLES.get(the_pass.mechanism)
-        if table is not None and not isinstance(the_pass, FtracePass):
-            problems += _outside(build, the_pass.spans(), table)
+            problems += the_pass.entries.problems[:MAX_PROBLEMS]
+        if isinstance(the_pass, FromTable) and not isinstance(the_pass, FromMemory):
+            problems += _outside(build, known_spans(the_pass), the_pass.table)
     return problems
 
 

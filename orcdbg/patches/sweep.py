@@ -115,6 +115,18 @@ def _free(owners: U8Array) -> npt.NDArray[np.bool_]:
 
 
 @runtime_checkable
+class FromTable(Protocol):
+    """A pass whose places a table names; `table` is its name, for messages."""
+
+    mechanism: str
+    table: str
+
+    def spans(self) -> Spans: ...
+
+    def apply(self, index: int, text: WorkingText) -> Applied | None: ...
+
+
+@runtime_checkable
 class FromMemory(Protocol):
     """A pass whose places are listed in the snapshot's memory, where the list may break off."""
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 import numpy.typing as npt
 
@@ -13,6 +15,20 @@ from orcdbg.patches.site import U8Array, U64Array, windows
 
 _CHUNK = 1 << 20
 MAX_ENTRIES = 1 << 19  # of a table that is gone through one by one; a kernel of 2026 has some ten thousand
+
+
+class BoundedTable(NamedTuple):
+    """A table that a vmlinux keeps in its `.rodata`, between two symbols, and a module's file in a section of its own.
+
+    Attributes:
+        section: the section's name in a module's file, and in messages.
+        start: symbol of the first entry in a vmlinux.
+        stop: symbol after the last.
+    """
+
+    section: str
+    start: str
+    stop: str
 
 
 def check_entries(name: str, count: int) -> None:

@@ -22,7 +22,9 @@ from orcdbg.kernel.modules import Module, ModuleSymbols
 from orcdbg.patches.audit.account import AuditReport, MechanismCount, MemoryText, Replayed, compare
 from orcdbg.patches.build import Build
 from orcdbg.patches.built_text import BuiltText
-from orcdbg.patches.replay import all_passes, static_called
+from orcdbg.patches.mechanisms.static_call import TABLE as STATIC_CALLS
+from orcdbg.patches.mechanisms.static_call import static_called
+from orcdbg.patches.replay import all_passes
 from orcdbg.patches.site import U64Array
 from orcdbg.patches.state.ftrace_records import FtraceState
 from orcdbg.patches.state.module_calls import called
@@ -31,12 +33,11 @@ from orcdbg.patches.state.padding import Pads
 from orcdbg.patches.state.probes import Probes
 from orcdbg.patches.state.static_call_keys import trampolines_and_keys
 from orcdbg.patches.sweep import WholeText
-from orcdbg.patches.tables import built_bytes
+from orcdbg.patches.tables import BoundedTable, built_bytes
 from orcdbg.symbols.table import SymbolTable
 
 Linked = Mapping[str, tuple[int, bytes]]
 Resolve = Callable[[str], int | None]
-_TABLES = {"__start___jump_table": "__jump_table", "__start_static_call_sites": ".static_call_sites"}
 
 
 class ModuleImage(Image):
@@ -144,7 +145,7 @@ class ModuleBuild(Build):
 
     def _first_functions(self) -> U64Array:
         """What the module's own static call keys name in its file; they may name others since."""
-        table, address = self.table("__start_static_call_sites", "__stop_static_call_sites")
+        table, address = self.table(STATIC_CALLS)
         keys = self_relative(table, address, 8, 4)
         calls = keys[(keys & np.uint64(1)) == 0] & ~np.uint64(3)
         found: U64Array = built_bytes(self.image, calls - np.uint64(self.linux.slide), 8).view("<u8").ravel()
@@ -160,23 +161,21 @@ class ModuleBuild(Build):
         """The tables are linked already."""
         return 0
 
-    def lock_sites(self) -> U64Array:
+    def patched_locks(self, sites: U64Array) -> U64Array:
         """Before modules had several memory areas (6.4), only locks in `.text` were patched."""
-        sites = super().lock_sites()
         section = self.image.find_section(".text")
         if self.linux.types.has("module", "mem") or section is None:
             return sites
         low, high = section.address + self.linux.slide, section.end + self.linux.slide
         return sites[(sites >= np.uint64(low)) & (sites < np.uint64(high))]
 
-    def table(self, start: str, end: str) -> tuple[bytes, int]:
-        """The module's section of that kind."""
-        name = _TABLES.get(start, "")
-        section, data = self.image.find_section(name), self.image.section_data(name)
+    def table(self, table: BoundedTable) -> tuple[bytes, int]:
+        """The module's section of that kind, and its run-time address."""
+        section, data = self.image.find_section(table.section), self.image.section_data(table.section)
         if section is None:
             return b"", 0
         address = section.address + self.linux.slide
-        return (self._with_keys(data, address) if name == ".static_call_sites" else data), address
+        return (self._with_keys(data, address) if table == STATIC_CALLS else data), address
 
     def _with_keys(self, table: bytes, address: int) -> bytes:
         """Static call sites may name a trampoline where the key is not exported (static_call_tramp_key)."""
@@ -256,6 +255,7 @@ def _audit_section(build: ModuleBuild, data: bytes) -> AuditReport:
     replayed = Replayed(WholeText(build.area[0], bytearray(data)))
     for the_pass in all_passes(build):
         replayed.run(the_pass)
+    replayed.problems += build.problems
     return compare(data, replayed, MemoryText(build.linux.memory, *build.area))
 
 

@@ -6,7 +6,7 @@ layout; what the kernel does with an entry changed together with the layout.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
 import numpy as np
@@ -15,41 +15,49 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace, read_u64, signed
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.alternative_table import AltEntry, AlternativeTable
+from orcdbg.patches.alternative_replacements import PatchedReplacements
+from orcdbg.patches.alternative_table import ALTERNATIVES, AltEntry, AlternativeTable
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.mechanisms.call_thunk import CountedCalls, calls_in_replacements
+from orcdbg.patches.mechanisms.retpoline import RetpolinePass
+from orcdbg.patches.mechanisms.return_thunk import ReturnsPass
 from orcdbg.patches.moved_instructions import moved, optimise_new_nops, optimise_old_nops
-from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.site import Applied, PatchPass, Spans, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.nops import NopTable
+from orcdbg.patches.sweep import Sweep
 
 
 class AlternativesPass:
     """`apply_alternatives()` as a replay pass; `built` is where the replacements are read from."""
 
     mechanism = "alternative"
+    table = ALTERNATIVES
 
     def __init__(
-        self, linux: Linux, built: AddressSpace, table: AlternativeTable, features: Features, nops: NopTable | None
+        self, linux: Linux, built: AddressSpace, entries: AlternativeTable, features: Features, nops: NopTable | None
     ) -> None:
         self._linux = linux
         self._built = built
-        self.table = table
+        self.entries = entries
         self._features = features
         self._nops = nops
 
     def spans(self) -> Spans:
         """Sites in table order; several entries may name one site."""
-        return make_spans(self.table.sites, self.table.sizes)
+        return make_spans(self.entries.sites, self.entries.sizes)
 
     def decision(self, entry: AltEntry) -> tuple[bool, str]:
         """Whether an entry applies, and why in words."""
         has = self._features.has(entry.feature)
         if has is None:
             why = "out of range" if entry.feature >= self._features.count else "not in the snapshot"
-            raise Undecidable(f".altinstructions entry for {entry.site:#x}: feature bit {entry.feature} is {why}")
+            raise Undecidable(f"{ALTERNATIVES} entry for {entry.site:#x}: feature bit {entry.feature} is {why}")
         return has != entry.negated, f"{self._features.name(entry.feature)} {'set' if has else 'clear'}"
 
     def apply(self, index: int, text: WorkingText) -> Applied | None:
         """Replays entry `index`; the NOPs of a site that is left as built are optimised too."""
-        entry = self.table.entry(index)
+        entry = self.entries.entry(index)
         if self._nops is None:
             raise Undecidable("ideal_nops is not in the snapshot")
         selected, why = self.decision(entry)
@@ -63,17 +71,17 @@ class AlternativesPass:
 
     def variant(self, index: int, text: WorkingText) -> bytes:
         """The site as entry `index` leaves it where it applies, whatever this machine's features are."""
-        entry = self.table.entry(index)
+        entry = self.entries.entry(index)
         return self._optimised(self._replacement(entry, text))
 
     def untouched(self, index: int, text: WorkingText) -> bytes:
         """The site of entry `index` as it is left where no entry applies: as built, its NOPs optimised."""
-        entry = self.table.entry(index)
+        entry = self.entries.entry(index)
         return self._optimised(text.read(entry.site, entry.size))
 
     def variant_name(self, index: int) -> str:
         """The condition under which entry `index` applies."""
-        return self._name(self.table.entry(index))
+        return self._name(self.entries.entry(index))
 
     def calls(self, others: U64Array) -> list[tuple[int, int]]:
         """The (address, target) pairs of the calls that sites hold once all entries were applied.
@@ -84,11 +92,11 @@ class AlternativesPass:
 
     def _groups(self) -> list[range]:
         """The entries of each site."""
-        breaks = np.flatnonzero(np.concatenate(([True], self.table.sites[1:] != self.table.sites[:-1], [True])))
-        return [range(low, high) for low, high in pairwise(breaks.tolist())] if len(self.table) else []
+        breaks = np.flatnonzero(np.concatenate(([True], self.entries.sites[1:] != self.entries.sites[:-1], [True])))
+        return [range(low, high) for low, high in pairwise(breaks.tolist())] if len(self.entries) else []
 
     def _calls(self, rows: range, others: U64Array) -> Iterator[tuple[int, int]]:
-        site, size = int(self.table.sites[rows[0]]), int(self.table.sizes[rows[0]])
+        site, size = int(self.entries.sites[rows[0]]), int(self.entries.sizes[rows[0]])
         low, high = np.searchsorted(others, np.array([site, site + size], dtype=np.uint64)).tolist()
         try:
             text = WorkingText(site, self._built.read(site, size))
@@ -114,7 +122,7 @@ class AlternativesPass:
         if entry.direct_call:
             data = self._direct_call(entry, text, data)
             return data.ljust(entry.size, b"\x90")
-        if not self.table.has_flags:
+        if not self.entries.has_flags:
             return self._moved_5_10(data, entry).ljust(entry.size, b"\x90")
         return moved(data.ljust(entry.size, b"\x90"), entry.replacement - entry.site, entry.replacement_size)
 
@@ -159,4 +167,24 @@ class AlternativesPass:
     def _optimised(self, data: bytes) -> bytes:
         if self._nops is None or (b"\x90" not in data and b"\x0f\x1f" not in data):
             return data
-        return optimise_new_nops(data, self._nops) if self.table.has_flags else optimise_old_nops(data, self._nops)
+        return optimise_new_nops(data, self._nops) if self.entries.has_flags else optimise_old_nops(data, self._nops)
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[AlternativesPass]:
+    section, table = build.image.find_section(ALTERNATIVES), build.image.section_data(ALTERNATIVES)
+    if section is None or not table:
+        return []
+    entries = AlternativeTable(table, section.address + build.linux.slide)
+    replacements = PatchedReplacements(build.image, build.built, build.linux.slide, _in_replacements(build, earlier))
+    return [AlternativesPass(build.linux, replacements, entries, build.features, build.nops)]
+
+
+def _in_replacements(build: Build, earlier: Sequence[PatchPass]) -> list[Sweep]:
+    """Those of the earlier passes that patch replacements too, before these are copied into the text."""
+    passes: list[Sweep] = [each for each in earlier if isinstance(each, RetpolinePass | ReturnsPass)]
+    if any(isinstance(each, CountedCalls) for each in earlier):
+        passes += calls_in_replacements(build)
+    return passes
+
+
+ALTERNATIVE = Mechanism(AlternativesPass.mechanism, _passes, (ALTERNATIVES,), moves_stack=True)

@@ -7,15 +7,20 @@ called gets an instruction that counts, and the calls are moved there. CALL_DEPT
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from typing import Protocol, runtime_checkable
 
 import numpy as np
+import numpy.typing as npt
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, U64Array, WorkingText, make_spans
-from orcdbg.patches.state.padding import PAD_SIZE, Pads
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.mechanisms.static_call import static_called
+from orcdbg.patches.site import Applied, PatchPass, Spans, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.state.padding import CALL_SITES, PAD_SIZE, Pads, counts_alternatives
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branch_targets, branches, built_bytes
+from orcdbg.patches.tables import branch_targets, branches, built_bytes, section_sites
 
 _CALL, _NOP = 0xE8, 0x90
 
@@ -24,7 +29,7 @@ class CountedCalls(Sweep):
     """`patch_call()` as a replay pass: the calls."""
 
     mechanism = "call-thunk"
-    table = ".call_sites"
+    table = CALL_SITES
 
     def __init__(self, sites: U64Array, pads: Pads) -> None:
         self.places = make_spans(sites, np.full(len(sites), 5))
@@ -50,7 +55,7 @@ class PadsPass(Sweep):
     """`patch_dest()` as a replay pass: the counting instructions in front of the functions that are called."""
 
     mechanism = "call-thunk"
-    table = ".call_sites"
+    table = CALL_SITES
 
     def __init__(self, functions: U64Array, pads: Pads) -> None:
         low, high = pads.text
@@ -98,3 +103,69 @@ def counting_passes(
     called = np.concatenate([call_destinations(image, inside, linux.slide), np.array(functions, dtype=np.uint64)])
     every = sites if rewritten is None else np.unique(np.concatenate([sites, rewritten]))
     return [PadsPass(called, pads), CountedCalls(every, pads)]
+
+
+@runtime_checkable
+class PutsCalls(Protocol):
+    """A pass whose places may hold other calls after it than as built: that of alternatives."""
+
+    def spans(self) -> Spans:
+        """Its places."""
+
+    def calls(self, others: U64Array) -> list[tuple[int, int]]:
+        """The (address, target) pairs of the calls that its places hold now."""
+
+
+def _counted_sites(build: Build) -> U64Array:
+    """Where calls are counted; none on a machine that counts none, or that does not tell."""
+    sites = section_sites(build.image, CALL_SITES, build.linux.slide)
+    try:
+        is_used = len(sites) > 0 and build.pads.used
+    except Undecidable:
+        is_used = False
+    return sites if is_used else sites[:0]
+
+
+def calls_in_replacements(build: Build) -> list[CountedCalls]:
+    """The calls in replacements that are counted before those are used: a module's, whose replacements lie in its text."""
+    sites = _counted_sites(build)
+    low, high = build.pads.text
+    is_inside = (sites >= np.uint64(low)) & (sites < np.uint64(high))
+    return [CountedCalls(np.sort(sites[is_inside]), build.pads)]
+
+
+def _covered(addresses: U64Array, spans: Spans) -> npt.NDArray[np.bool_]:
+    """For each address, whether one of the spans holds it; spans of one start have one size."""
+    order = np.argsort(spans.starts, kind="stable")
+    starts, sizes = spans.starts[order], spans.sizes[order]
+    before = np.searchsorted(starts, addresses, side="right") - 1
+    if not len(starts):
+        return np.zeros(len(addresses), dtype=np.bool_)
+    return (before >= 0) & (addresses < starts[before] + sizes[before])
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[PadsPass | CountedCalls]:
+    sites = _counted_sites(build)
+    if not len(sites):
+        return []
+
+    functions = [*static_called(build).tolist(), *build.called_besides().tolist()]
+    if not counts_alternatives(build.linux):
+        return counting_passes(build.image, build.linux, build.pads, sites, functions)
+
+    # A call of the table that an alternative overwrote is not counted; one that the alternative put there is.
+    sites = np.sort(sites)
+    low, high = build.pads.text
+    is_covered = np.zeros(len(sites), dtype=np.bool_)
+    rewritten: list[int] = []
+    for alternatives in (each for each in earlier if isinstance(each, PutsCalls)):
+        is_covered |= _covered(sites, alternatives.spans())
+        for address, target in alternatives.calls(sites):
+            if low <= address < high:
+                rewritten.append(address)
+                functions.append(target)
+    places = np.array(rewritten, dtype=np.uint64)
+    return counting_passes(build.image, build.linux, build.pads, sites[~is_covered], functions, places)
+
+
+CALL_THUNK = Mechanism(CountedCalls.mechanism, _passes, (CALL_SITES,))

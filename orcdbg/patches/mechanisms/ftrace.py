@@ -7,13 +7,15 @@ and say how each is traced; the list of sites in the image belongs to freed init
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, Spans, U64Array, Undecidable, WorkingText, make_spans, windows
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, Spans, U64Array, Undecidable, WorkingText, make_spans, windows
 from orcdbg.patches.state.ftrace_records import DIRECT_EN, ENABLED, REGS_EN, TRAMP_EN, FtraceState
 from orcdbg.patches.state.mitigations import Mitigations
 from orcdbg.patches.state.nops import NopTable
@@ -161,3 +163,15 @@ class FtraceTrampolineCalls(Sweep):
     def describe(self, row: int) -> Applied:
         """The label, and the tracer."""
         return Applied(self._sites[row][1], self._branch(row)[2])
+
+
+def _site_passes(build: Build, earlier: Sequence[PatchPass]) -> list[FtracePass]:
+    return [FtracePass(build.image, build.linux, build.tracing, build.nops)]
+
+
+def _trampoline_passes(build: Build, earlier: Sequence[PatchPass]) -> list[FtraceTrampolineCalls]:
+    return [FtraceTrampolineCalls(build.image, build.linux, build.mitigations, build.tracing)]
+
+
+FTRACE_SITES = Mechanism(FtracePass.mechanism, _site_passes)
+FTRACE_TRAMPOLINES = Mechanism(FtraceTrampolineCalls.mechanism, _trampoline_passes)

@@ -6,16 +6,18 @@ CPU. What is written instead changed in 6.15 and is looked up in the code of tha
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import repeated
+from orcdbg.patches.tables import repeated, section_sites
 
 _ENDBR = np.frombuffer(b"\xf3\x0f\x1e\xfa", dtype=np.uint8)
 # NOPs that no compiler makes, so that a sealed ENDBR is still told from any other NOP.
@@ -59,3 +61,11 @@ def _find_poison(image: Image, linux: Linux) -> bytes | None:
             if poison in code:
                 return poison
     return None
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[IbtSealPass]:
+    sites = section_sites(build.image, IbtSealPass.table, build.linux.slide)
+    return [IbtSealPass(sites, build.kernel_image, build.linux)] if len(sites) else []
+
+
+IBT_SEAL = Mechanism(IbtSealPass.mechanism, _passes, (IbtSealPass.table,))

@@ -6,7 +6,7 @@ therefore in memory too; the count in each `struct static_key` decides. The imag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,12 +14,15 @@ import numpy.typing as npt
 from orcdbg.base.reading import self_relative
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import built_bytes, displacement, repeated
+from orcdbg.patches.tables import BoundedTable, built_bytes, displacement, repeated
 from orcdbg.patches.variables import read_words
 
+TABLE = BoundedTable("__jump_table", "__start___jump_table", "__stop___jump_table")
 _ENTRY = 16
 _BRANCH = 1  # bit 0 of the key's address; bit 1 is objtool's in the file (5.17), the kernel's in memory
 _SHORT_JUMP = 0xEB
@@ -37,7 +40,7 @@ class JumpLabelsPass(Sweep):
     """
 
     mechanism = "jump-label"
-    table = "__jump_table"
+    table = TABLE.section
 
     def __init__(self, table: bytes, address: int, image: Image, linux: Linux, nops: NopTable | None) -> None:
         sites = self_relative(table, address, _ENTRY)
@@ -111,3 +114,11 @@ def branches_between(passes: Iterable[PatchPass], start: int, end: int) -> dict[
         if isinstance(one, JumpLabelsPass):
             found |= one.branches(start, end)
     return found
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[JumpLabelsPass]:
+    table, address = build.table(TABLE)
+    return [JumpLabelsPass(table, address, build.image, build.linux, build.nops)] if table else []
+
+
+JUMP_LABEL = Mechanism(JumpLabelsPass.mechanism, _passes, (TABLE.section,))

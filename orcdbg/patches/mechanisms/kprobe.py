@@ -6,8 +6,11 @@ Mirrors arch_arm_kprobe() in arch/x86/kernel/kprobes/core.c. Which probes are ar
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
-from orcdbg.patches.site import Applied, Spans, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, Spans, WorkingText, make_spans
 from orcdbg.patches.state.probes import Probe, Probes
 
 
@@ -50,3 +53,10 @@ class KprobesPass(ProbePass):
         probe = self._probes[index]
         text.write(probe.address, b"\xcc")
         return Applied(probe.symbol, f"kprobe {probe.probe:#x} is armed")
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[KprobesPass]:
+    return [KprobesPass(build.probes)]
+
+
+KPROBE = Mechanism(KprobesPass.mechanism, _passes)

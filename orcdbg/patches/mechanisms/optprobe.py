@@ -5,8 +5,12 @@ Mirrors arch/x86/kernel/kprobes/opt.c: a probe that can be a jump becomes one so
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.mechanisms.kprobe import ProbePass
-from orcdbg.patches.site import Applied, WorkingText
+from orcdbg.patches.site import Applied, PatchPass, WorkingText
 
 
 class OptprobesPass(ProbePass):
@@ -22,3 +26,10 @@ class OptprobesPass(ProbePass):
         distance = probe.slot - probe.address - 5 & 0xFFFF_FFFF
         text.write(probe.address, b"\xe9" + distance.to_bytes(4, "little"))
         return Applied(probe.symbol, f"kprobe {probe.probe:#x} is optimised, slot {probe.slot:#x}")
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[OptprobesPass]:
+    return [OptprobesPass(build.probes)]
+
+
+OPTPROBE = Mechanism(OptprobesPass.mechanism, _passes)

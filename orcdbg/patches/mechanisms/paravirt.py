@@ -7,17 +7,21 @@ paravirt_patch() of 6.1. Later kernels have no such table: their paravirt calls 
 from __future__ import annotations
 
 import functools
+from collections.abc import Sequence
 
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, Spans, Undecidable, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.tables import check_entries
 
-_STRIDE = 16
+_SECTION = ".parainstructions"
+STRIDE = 16  # bytes of an entry
 _ENTRY = np.dtype(
     {"names": ["site", "type", "size"], "formats": ["<u8", "u1", "u1"], "offsets": [0, 8, 9], "itemsize": 16}
 )
@@ -55,14 +59,15 @@ class ParavirtPass:
     """
 
     mechanism = "paravirt"
+    table = _SECTION
 
     def __init__(self, linux: Linux, built: AddressSpace, table: bytes, slide: int, nops: NopTable | None) -> None:
         self._linux = linux
         self._nops = nops
-        check_entries(".parainstructions", len(table) // _STRIDE)
+        check_entries(_SECTION, len(table) // STRIDE)
         # The last entry may lack its padding: ten bytes of it count.
-        padded = table + bytes(-len(table) % _STRIDE if len(table) % _STRIDE >= 10 else 0)
-        rows = np.frombuffer(padded[: len(padded) // _STRIDE * _STRIDE], dtype=_ENTRY)
+        padded = table + bytes(-len(table) % STRIDE if len(table) % STRIDE >= 10 else 0)
+        rows = np.frombuffer(padded[: len(padded) // STRIDE * STRIDE], dtype=_ENTRY)
         rows = rows[rows["size"] > 0]
         self._types = rows["type"]
         self._spans = make_spans(rows["site"] + np.uint64(slide), rows["size"])
@@ -145,3 +150,20 @@ def _uses_absolute_calls(built: AddressSpace, sites: list[int]) -> bool:
         except MemoryFault:
             continue
     return False
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass] = ()) -> list[ParavirtPass]:
+    table = build.image.section_data(_SECTION)
+    return [ParavirtPass(build.linux, build.built, table, build.unmoved, build.nops)] if table else []
+
+
+def writes_instructions(build: Build) -> bool:
+    """Whether this kernel's boot writes instructions at paravirt sites itself (to 5.11), rather than calls.
+
+    Raises:
+        UnsupportedFormat: the table cannot be read.
+    """
+    return any(each.inlines for each in _passes(build))
+
+
+PARAVIRT = Mechanism(ParavirtPass.mechanism, _passes, (_SECTION,), moves_stack=True)

@@ -6,7 +6,7 @@ Mirrors apply_retpolines(), patch_retpoline() and emit_indirect() in arch/x86/ke
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -14,11 +14,14 @@ import numpy.typing as npt
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, U8Array, U64Array, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.moved_instructions import optimise_old_nops
+from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.its_thunks import ItsThunks
 from orcdbg.patches.state.mitigations import Mitigations
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branch_targets, built_bytes, displacement, repeated
+from orcdbg.patches.tables import branch_targets, built_bytes, displacement, repeated, section_sites
 
 _CALL, _JUMP, _CS, _TWO_BYTE = 0xE8, 0xE9, 0x2E, 0x0F
 _LFENCE = b"\x0f\xae\xe8"
@@ -172,3 +175,31 @@ class RetpolinePass(Sweep):
 def _branch(code: int, size: int) -> Branch:
     condition = code // 64
     return Branch(size, condition if condition < 16 else -1, bool(code // 32 & 1), code // 2 & 15, bool(code & 1))
+
+
+def _style_of(build: Build) -> RetpolineStyle:
+    """How retpoline sites are filled up.
+
+    INT3 after a jump came with straight-line-speculation mitigation in 5.17 (together with two-byte jump labels, static
+    calls that return 0 and PREEMPT_DYNAMIC's `__SCT__cond_resched`); prefixes in 6.18, where insn_is_nop() became global.
+    """
+    nops = build.nops
+    prefixes = build.linux.symbols.find("insn_is_nop") is not None
+    stops = build.linux.symbols.find("ideal_nops") is None
+
+    def optimise(data: bytes) -> bytes:
+        if nops is None:
+            raise Undecidable("ideal_nops is not in the snapshot")
+        return optimise_old_nops(data, nops)
+
+    return RetpolineStyle(optimise, stops, prefixes)
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[RetpolinePass]:
+    sites = section_sites(build.image, RetpolinePass.table, build.linux.slide)
+    if not len(sites):
+        return []
+    return [RetpolinePass(sites, build.image, build.linux, build.mitigations, _style_of(build))]
+
+
+RETPOLINE = Mechanism(RetpolinePass.mechanism, _passes, (RetpolinePass.table,))

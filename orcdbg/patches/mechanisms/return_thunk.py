@@ -6,15 +6,17 @@ jump to `__x86_return_thunk`; the feature RETHUNK and the pointer `x86_return_th
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, U64Array, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, U64Array, WorkingText, make_spans
 from orcdbg.patches.state.mitigations import JUMP, Mitigations
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branch_targets
+from orcdbg.patches.tables import branch_targets, section_sites
 
 _SIZE = 5
 
@@ -42,3 +44,11 @@ class ReturnsPass(Sweep):
     def describe(self, row: int) -> Applied:
         """The return and its reason."""
         return self._mitigations.describe_return()
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[ReturnsPass]:
+    sites = section_sites(build.image, ReturnsPass.table, build.linux.slide)
+    return [ReturnsPass(sites, build.linux, build.mitigations)] if len(sites) else []
+
+
+RETURN_THUNK = Mechanism(ReturnsPass.mechanism, _passes, (ReturnsPass.table,))

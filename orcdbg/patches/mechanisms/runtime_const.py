@@ -16,7 +16,9 @@ from orcdbg.base.reading import read_cstring
 from orcdbg.base.walks import Budget
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, Undecidable, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import repeated, section_sites
 
@@ -76,11 +78,15 @@ def _cache_named(linux: Linux, name: str) -> int:
     raise NotFound("variable or slab cache", name)
 
 
-def constant_passes(image: Image, linux: Linux) -> Sequence[RuntimeConstPass]:
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[RuntimeConstPass]:
     """A pass for each constant that the image has sites of."""
     return [
-        RuntimeConstPass(image, linux, section.name, section.name.removeprefix(prefix), width)
-        for section in image.sections
+        RuntimeConstPass(build.image, build.linux, section.name, section.name.removeprefix(prefix), width)
+        for section in build.image.sections
         for prefix, width in _KINDS.items()
         if section.name.startswith(prefix)
     ]
+
+
+# Each constant has a section of its own, so that no list of names is whole.
+RUNTIME_CONST = Mechanism(RuntimeConstPass.mechanism, _passes)

@@ -5,15 +5,17 @@ Mirrors alternatives_smp_unlock() in arch/x86/kernel/alternative.c. `.smp_locks`
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import repeated
+from orcdbg.patches.tables import repeated, section_sites
 
 _LOCK, _DS = 0xF0, b"\x3e"
 
@@ -42,3 +44,11 @@ class SmpLocksPass(Sweep):
     def describe(self, row: int) -> Applied:
         """Why."""
         return Applied("lock", "uniproc_patched = 1")
+
+
+def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[SmpLocksPass]:
+    sites = section_sites(build.image, SmpLocksPass.table, build.linux.slide)
+    return [SmpLocksPass(build.patched_locks(sites), build.linux)]
+
+
+SMP_LOCK = Mechanism(SmpLocksPass.mechanism, _passes, (SmpLocksPass.table,))

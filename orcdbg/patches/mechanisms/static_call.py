@@ -13,15 +13,18 @@ import numpy as np
 from orcdbg.base.reading import self_relative
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import Applied, U64Array, Undecidable, WorkingText, make_spans
+from orcdbg.patches.build import Build
+from orcdbg.patches.mechanism import Mechanism
+from orcdbg.patches.site import Applied, PatchPass, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.mitigations import PLAIN_RETURN, Mitigations
 from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.state.padding import Pads
 from orcdbg.patches.state.static_call_keys import KEY_PREFIX
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import branch_targets, branches, built_bytes, displacement, repeated
+from orcdbg.patches.tables import BoundedTable, branch_targets, branches, built_bytes, displacement, repeated
 from orcdbg.patches.variables import read_words
 
+TABLE = BoundedTable(".static_call_sites", "__start_static_call_sites", "__stop_static_call_sites")
 _ENTRY = 8
 _TAIL = 1  # flags in the key's address: a jump, a site in init text
 _CALL, _JUMP, _TWO_BYTE = 0xE8, 0xE9, 0x0F
@@ -111,7 +114,7 @@ class StaticCallSites(Sweep):
     """`__static_call_update()` over the inline sites, as a replay pass."""
 
     mechanism = "static-call"
-    table = ".static_call_sites"
+    table = TABLE.section
 
     def __init__(self, table: bytes, address: int, image: Image, calls: StaticCalls) -> None:
         sites = self_relative(table, address, _ENTRY)
@@ -208,3 +211,28 @@ class StaticCallTrampolines(Sweep):
     def describe(self, row: int) -> Applied:
         """The static call and its function."""
         return self._calls.describe(int(self._keys[row]))
+
+
+def _calls_of(build: Build) -> StaticCalls:
+    return StaticCalls(build.linux, build.mitigations, build.pads, build.nops, build.is_module)
+
+
+def _site_passes(build: Build, earlier: Sequence[PatchPass] = ()) -> list[StaticCallSites]:
+    table, address = build.table(TABLE)
+    return [StaticCallSites(table, address, build.image, _calls_of(build))] if table else []
+
+
+def _trampoline_passes(build: Build, earlier: Sequence[PatchPass]) -> list[StaticCallTrampolines]:
+    if build.linux.symbols.find(TABLE.start) is None:
+        return []  # a kernel without static calls in line (HAVE_STATIC_CALL_INLINE)
+    return [StaticCallTrampolines(build.image, _calls_of(build), build.static_calls)]
+
+
+def static_called(build: Build) -> U64Array:
+    """The functions that static call sites call."""
+    passes = _site_passes(build)
+    return passes[0].called() if passes else np.empty(0, dtype=np.uint64)
+
+
+STATIC_CALL_SITES = Mechanism(StaticCallSites.mechanism, _site_passes, (TABLE.section,))
+STATIC_CALL_TRAMPOLINES = Mechanism(StaticCallTrampolines.mechanism, _trampoline_passes)

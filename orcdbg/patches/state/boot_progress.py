@@ -8,6 +8,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import read_u32
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText
+from orcdbg.patches.sweep import FromTable
 
 FLAG = "alternatives_patched"  # set at the end of alternative_instructions()
 
@@ -18,6 +19,7 @@ class Unfinished:
     def __init__(self, of: PatchPass) -> None:
         self._of = of
         self.mechanism = of.mechanism
+        self.table = of.table if isinstance(of, FromTable) else of.mechanism
 
     def spans(self) -> Spans:
         """The places of the pass."""

@@ -18,9 +18,9 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.module_sections import MAX_SECTIONS_IN_ALL, module_sections
 from orcdbg.kernel.modules import Module, list_modules
-from orcdbg.patches.alternative_table import AlternativeTable
+from orcdbg.patches.alternative_table import ALTERNATIVES, AlternativeTable
 from orcdbg.patches.site import U8Array, U64Array
-from orcdbg.patches.state.padding import PAD_SIZE, Pads, counts_alternatives
+from orcdbg.patches.state.padding import CALL_SITES, PAD_SIZE, Pads, counts_alternatives
 from orcdbg.patches.tables import branch_targets, built_bytes
 from orcdbg.patches.variables import read_words
 
@@ -72,7 +72,7 @@ def _called_by(linux: Linux, module: Module, budget: Budget) -> ModuleCalls:
 
 def _direct(linux: Linux, module: Module, sections: dict[str, int], budget: Budget) -> U64Array:
     """Targets of the calls that the module's tables name."""
-    sites = self_relative(*_table(linux, module, sections, ".call_sites", budget))
+    sites = self_relative(*_table(linux, module, sections, CALL_SITES, budget))
     if counts_alternatives(linux):
         sites = np.concatenate([sites, _alternatives(linux, module, sections, budget)])
     low, high = module.text[0], sum(module.text)
@@ -85,7 +85,7 @@ def _direct(linux: Linux, module: Module, sections: dict[str, int], budget: Budg
 def _alternatives(linux: Linux, module: Module, sections: dict[str, int], budget: Budget) -> U64Array:
     """Alternatives, which may have become calls that were counted too (to 6.15)."""
     try:
-        found: U64Array = AlternativeTable(*_table(linux, module, sections, ".altinstructions", budget)).sites
+        found: U64Array = AlternativeTable(*_table(linux, module, sections, ALTERNATIVES, budget)).sites
     except OrcdbgError:
         return np.empty(0, np.uint64)  # an unknown layout must not cost the calls of the other table
     return found

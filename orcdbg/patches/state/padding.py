@@ -17,6 +17,7 @@ from orcdbg.patches.site import U8Array, U64Array
 from orcdbg.patches.state.mitigations import Mitigations
 from orcdbg.patches.tables import built_bytes
 
+CALL_SITES = ".call_sites"
 _NOP = 0x90
 PAD_SIZE = 9  # sarq $5, %gs:__x86_call_depth(%rip)
 _HEAD, _TAIL = b"\x65\x48\xc1\x3d", b"\x05"
