@@ -12,7 +12,7 @@ from orcdbg.patches.journal import Journal, JournalLedger
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.mechanisms.jump_label import JUMP_LABEL, branches_between
 from orcdbg.patches.module_sites import ModuleSites
-from orcdbg.patches.replay import all_passes, passes_of, stack_passes
+from orcdbg.patches.replay import all_passes, stack_passes
 from orcdbg.patches.site import PatchPass
 
 MakePasses = Callable[[Build], Sequence[PatchPass]]
@@ -59,7 +59,7 @@ class KernelPatches:
         Making them all reads each table of the image once; who needs one mechanism asks for less than this.
         """
         if self.build.image.is_memory:
-            return passes_of((JUMP_LABEL,), self.build)
+            return [*JUMP_LABEL.make(self.build, ())]
         return all_passes(self.build) + self._extra
 
     @functools.cached_property
@@ -84,9 +84,11 @@ class KernelPatches:
         return ModuleSites(self.build.linux, self.build.image.section_data(ALTERNATIVES))
 
     @functools.cached_property
-    def _jumps(self) -> list[PatchPass]:
-        # Judging one indirect call asks for these and for no other pass: making all of them costs more than the walk.
-        return passes_of((JUMP_LABEL,), self.build)
+    def _jumps(self) -> Sequence[PatchPass]:
+        # Judging one indirect call asks for these and for no other pass: making all of them costs more than the walk. A
+        # table that cannot be read is an error here: without a jump that may be patched in, a register would be taken for
+        # saved on all paths that is not.
+        return JUMP_LABEL.make(self.build, ())
 
     def jumps_between(self, start: int, end: int) -> dict[int, int]:
         """Where jumps go that static branches may have had in [start, end), by where they are."""

@@ -14,7 +14,7 @@ import numpy as np
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
-from orcdbg.patches.site import PatchPass, PatchSite, U64Array, Undecidable, WorkingText, known_spans
+from orcdbg.patches.site import CANNOT_TELL, PatchPass, PatchSite, U64Array, WorkingText, known_spans
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,7 +130,7 @@ class PatchLedger:
         image = self._built.read(start, size)
         try:
             applied = the_pass.apply(number, text)
-        except Undecidable as error:
+        except CANNOT_TELL as error:
             text.lose(start, size)
             return PatchSite(the_pass.mechanism, start, size, "?", image, None, str(error), order)
         if applied is None:

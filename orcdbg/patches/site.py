@@ -9,6 +9,8 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from orcdbg.base.errors import OrcdbgError
+
 U8Array = npt.NDArray[np.uint8]
 U64Array = npt.NDArray[np.uint64]
 
@@ -29,7 +31,18 @@ class Applied(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class PatchSite:
-    """One pass at one place: `image` as built (relocated), `expected` as this pass left it; None when undecidable."""
+    """One pass at one place.
+
+    Attributes:
+        mechanism: name of the pass's mechanism.
+        address: run-time address of the first byte.
+        size: bytes of the place.
+        name: the patch's, in the kernel's words: a feature, a pointer of pv_ops, a static key.
+        image: the bytes as built, relocated; empty for a module without its file.
+        expected: the bytes as this pass left them; None where that cannot be told.
+        decided_by: the state that decided, or why nothing could be decided.
+        order: the pass's number among those that have a place in the same cluster, from 0, in the kernel's order.
+    """
 
     mechanism: str
     address: int
@@ -127,18 +140,64 @@ class Undecidable(Exception):
     """A pass cannot tell what it wrote, because the state that decided it is not in the snapshot."""
 
 
-class PatchPass(Protocol):
-    """One mechanism as the kernel runs it over its sites.
+# What a pass may raise where it cannot tell: the state that decides is missing, or what it reads is damaged. Either way
+# the place is undecided, and the rest is replayed.
+CANNOT_TELL = (Undecidable, OrcdbgError)
 
-    `apply` replays place `index` on `text`, returning None where this pass leaves the place alone, and raises
-    `Undecidable` where the state that decides is missing.
+
+class PatchPass(Protocol):
+    """One run of the kernel over one table of places: where it writes, and what. Plug-ins bring passes of this form too.
+
+    All addresses are run-time addresses.
+
+    **Order.** Passes stand in the order in which the kernel ran them, and a pass goes over its places in the order of
+    `spans()`. Where places overlap, what is written last holds: `apply` starts from what earlier passes, and earlier places
+    of this one, left in `text`. It keeps nothing of `text` from one call to the next, for the ledger replays the places of
+    one cluster alone, and that may be this one place; an audit replays all of them.
+
+    **Bounds.** `text` is a stretch that holds place `index` whole: for the ledger a cluster, just the places that overlap
+    with this one; for an audit a whole text. Who calls bounds the stretch, and never asks about places that do not lie
+    whole inside it. A pass may read and write [start, start + size) of its place and nothing else of `text`: bytes beyond
+    may not be there, and then `read` gives fewer, `gather` gives zeros, and writes are cut off. Instructions elsewhere
+    (replacements, thunks) come from the image as built, state from memory by names. Expected bytes never come from the text
+    in memory, which is what they are compared with; docs/patches.md has the few exceptions.
+
+    **Numbers.** `spans()` answers the same for as long as the pass lives, so that a place's index is a name for it. Its
+    starts and sizes come from the image or the snapshot, and may be hostile: any address may be there, and twice. Who makes
+    the pass bounds how many there are (`check_entries`, `Budget`).
+
+    **Errors.** Both methods may raise what is in `CANNOT_TELL`, and no other exception, whatever image and snapshot hold.
+    Raised by `spans()`, none of the places is known. Raised by `apply`, this one is undecided until a later pass writes
+    there, and what `apply` wrote before it raised is not looked at.
+
+    Attributes:
+        mechanism: name of the mechanism, as in `patch list --mechanism`; several passes may have one name.
     """
 
     mechanism: str
 
-    def spans(self) -> Spans: ...
+    def spans(self) -> Spans:
+        """Start and size, in bytes, of each place, in the order in which the kernel goes over them.
 
-    def apply(self, index: int, text: WorkingText) -> Applied | None: ...
+        Raises:
+            Undecidable: what lists the places is not in the snapshot.
+            OrcdbgError: it is damaged.
+        """
+
+    def apply(self, index: int, text: WorkingText) -> Applied | None:
+        """Replays one place.
+
+        Args:
+            index: number of the place in `spans()`.
+            text: the bytes so far; changed in place.
+
+        Returns:
+            What was done and why; None where this pass leaves the place alone.
+
+        Raises:
+            Undecidable: the state that decides is not in the snapshot.
+            OrcdbgError: it is damaged.
+        """
 
 
 def make_spans(
@@ -149,8 +208,8 @@ def make_spans(
 
 
 def known_spans(the_pass: PatchPass) -> Spans:
-    """A pass's places; none where the snapshot does not tell them."""
+    """A pass's places; none where they cannot be told."""
     try:
         return the_pass.spans()
-    except Undecidable:
+    except CANNOT_TELL:
         return make_spans([], [])

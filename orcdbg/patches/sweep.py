@@ -13,7 +13,16 @@ from typing import NamedTuple, Protocol, runtime_checkable
 import numpy as np
 import numpy.typing as npt
 
-from orcdbg.patches.site import Applied, PatchPass, Spans, U8Array, U64Array, Undecidable, WorkingText, windows
+from orcdbg.patches.site import (
+    CANNOT_TELL,
+    Applied,
+    PatchPass,
+    Spans,
+    U8Array,
+    U64Array,
+    WorkingText,
+    windows,
+)
 
 IntArray = npt.NDArray[np.intp]
 MAX_FAILURES = 64
@@ -145,7 +154,7 @@ def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
 def _replay(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
     try:
         starts, sizes = the_pass.spans()
-    except Undecidable as error:
+    except CANNOT_TELL as error:
         return 0, [f"{the_pass.mechanism}: its sites are not known: {error}"]
     begin, end = np.uint64(text.address), np.uint64(text.end)
     # A place near the last address would end behind it, at a small one.
@@ -165,7 +174,7 @@ def _in_parts(the_pass: Sweep, inside: IntArray, text: WholeText, problems: list
         rows = pending.pop()
         try:
             the_pass.sweep(text, rows)
-        except Undecidable as error:
+        except CANNOT_TELL as error:
             failures += 1
             if len(rows) > 1 and failures < MAX_FAILURES:
                 pending += [rows[len(rows) // 2 :], rows[: len(rows) // 2]]
@@ -190,7 +199,7 @@ def _one_by_one(the_pass: PatchPass, rows: IntArray, text: WholeText) -> list[st
         try:
             the_pass.apply(row, text)
             text.changed_places = min(text.changed_places, before + 1)
-        except Undecidable as error:
+        except CANNOT_TELL as error:
             text.doubt(starts[row : row + 1], sizes[row : row + 1])
             reasons[str(error)] = reasons.get(str(error), 0) + 1
     if not reasons:

@@ -10,12 +10,18 @@ import struct
 import numpy as np
 import pytest
 
-from orcdbg.base.errors import BadAddress, UnsupportedFormat
+from orcdbg.base.errors import BadAddress, Corrupt, NotFound, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import BytesSource, BytesSpace
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.vmlinux import Image
+from orcdbg.kernel.features import Features
+from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.account import AuditReport
+from orcdbg.patches.audit.core_text import audit_kernel
+from orcdbg.patches.build import Build
 from orcdbg.patches.built_text import BuiltText
+from orcdbg.patches.kernel_patches import KernelPatches
+from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 from orcdbg.patches.tables import built_bytes
 from orcdbg.symbols.table import ENTRY
 from orcdbg.target.vmlinux_alone import UnbootedKernel
@@ -100,3 +106,96 @@ def test_a_place_at_the_last_address_is_not_inside_the_text() -> None:
 def test_a_section_that_claims_the_last_addresses_changes_nothing(name: str, address: int) -> None:
     """What it and the slide add up to is no address."""
     assert audit_with(name, address, None).explained == audit_with(name, None, None).explained > 0
+
+
+def with_symbol(name: str, address: int) -> Image:
+    """The sample's image, one of whose symbols lies elsewhere."""
+    whole = bytearray(sample_vmlinux())
+    elf = ElfFile(BytesSource("made", bytes(whole)))
+    symbols, strings = elf.by_name[".symtab"], elf.by_name[".strtab"]
+    wanted = bytes(whole).index(b"\0" + name.encode() + b"\0", strings.offset) + 1 - strings.offset
+    table = np.frombuffer(whole, ENTRY, symbols.size // ENTRY.itemsize, symbols.offset)
+    table["value"][table["name"] == wanted] = address
+    return Image(BytesSource("made", bytes(whole)))
+
+
+@pytest.mark.parametrize(
+    ("symbol", "mechanism", "lost"),
+    [
+        ("__stop___jump_table", "jump-label", {"jump-label"}),
+        # The trampolines are told by their names, and stay.
+        ("__stop_static_call_sites", "static-call", set()),
+    ],
+)
+def test_a_table_that_follows_variables_breaks_alone(symbol: str, mechanism: str, lost: set[str]) -> None:
+    """Its end lies outside the image: the audit names it, once, and has every other mechanism."""
+    whole = audit_of(UnbootedKernel(Image(BytesSource("made", sample_vmlinux()))))
+    report = audit_of(UnbootedKernel(with_symbol(symbol, (1 << 64) - 0x1000)))
+    assert set(report.mechanisms) == set(whole.mechanisms) - lost
+    named = [problem for problem in report.problems if "its sites are not known" in problem]
+    assert len(named) == 1
+    assert named[0].startswith(f"{mechanism}: ")
+
+
+class Broken:
+    """A pass that fails as one over damaged state does: where its places are asked for, or at one of them."""
+
+    mechanism = "broken"
+
+    def __init__(self, places: Exception | None, rule: Exception | None) -> None:
+        self._places = places
+        self._rule = rule
+
+    def spans(self) -> Spans:
+        """The first bytes of the text."""
+        if self._places is not None:
+            raise self._places
+        return make_spans([TEXT + SLIDE], [4])
+
+    def apply(self, index: int, text: WorkingText) -> Applied | None:
+        """Writes, and fails after that."""
+        text.write(TEXT + SLIDE, b"\xcc")
+        if self._rule is not None:
+            raise self._rule
+        return Applied("int3", "named by the test")
+
+
+FAILURES = [
+    Undecidable("its state is not in the snapshot"),
+    NotFound("symbol", "ftrace_caller"),
+    Corrupt("a list that runs in a circle"),
+    NotInSnapshot("virtual", TEXT, 8),
+    UnsupportedFormat("table", "more entries than any kernel has"),
+]
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_pass_that_fails_at_a_place_leaves_it_undecided(error: Exception) -> None:
+    """The audit counts the place, names the reason, and goes on; so does the list of sites."""
+    patches = patches_of(Broken(None, error))
+    report = audit_kernel(patches)
+    assert report.mechanisms["broken"].sites == 1
+    assert f"broken: what stands at 1 sites cannot be told; {error}" in report.problems
+    cluster = patches.ledger.find(TEXT + SLIDE)
+    assert cluster is not None
+    assert cluster.expected is None
+    assert (cluster.sites[-1].mechanism, cluster.sites[-1].decided_by) == ("broken", str(error))
+
+
+@pytest.mark.parametrize("error", FAILURES, ids=lambda error: type(error).__name__)
+def test_a_pass_that_fails_to_tell_its_places_has_none(error: Exception) -> None:
+    """The reason is a problem of the audit, and the other passes have what they have without it."""
+    patches = patches_of(Broken(error, None))
+    report = audit_kernel(patches)
+    assert f"broken: its sites are not known: {error}" in report.problems
+    others = {name: count for name, count in report.mechanisms.items() if name != "broken"}
+    assert others == audit_of(UnbootedKernel(Image(BytesSource("made", sample_vmlinux())))).mechanisms
+    assert len(patches.ledger) == len(patches_of().ledger) > 0
+
+
+def patches_of(*passes: PatchPass) -> KernelPatches:
+    """The sample's patches with some more passes."""
+    kernel = UnbootedKernel(Image(BytesSource("made", sample_vmlinux())))
+    built = BuiltText(kernel.image, SLIDE)
+    linux = Linux(built, kernel.symbols, kernel.types, SLIDE)
+    return KernelPatches(Build(kernel.image, linux, built, Features(linux)), [lambda _: passes])

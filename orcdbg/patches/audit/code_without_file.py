@@ -14,7 +14,7 @@ from orcdbg.base.reading import clamped
 from orcdbg.base.walks import Budget
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.linux import Linux
-from orcdbg.patches.site import PatchPass, Undecidable
+from orcdbg.patches.site import PatchPass, known_spans
 
 # Of each kind. Machines have some thousand BPF programs, and a handful of livepatches; each false one costs 30 us.
 MAX_NAMED = 1 << 15
@@ -66,10 +66,7 @@ def freed_sites(image: Image, slide: int, passes: Sequence[PatchPass]) -> int:
     ranges = [(s.address + slide, s.end + slide) for s in freed if s is not None]
     count = 0
     for the_pass in passes:
-        try:
-            starts = the_pass.spans().starts
-        except Undecidable:
-            continue
+        starts = known_spans(the_pass).starts
         for low, high in ranges:
             count += int(np.count_nonzero((starts >= clamped(low)) & (starts < clamped(high))))
     return count

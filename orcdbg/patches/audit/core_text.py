@@ -19,7 +19,7 @@ from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.mechanisms.kprobe import ProbePass
 from orcdbg.patches.mechanisms.relocation import RelocationsPass
 from orcdbg.patches.replay import table_problems
-from orcdbg.patches.site import PatchPass, U8Array, U64Array, Undecidable, WorkingText, known_spans
+from orcdbg.patches.site import CANNOT_TELL, PatchPass, U8Array, U64Array, WorkingText, known_spans
 from orcdbg.patches.sweep import WholeText
 
 _MAX_TEXT = 256 << 20
@@ -58,7 +58,7 @@ def _without_probes(memory: MemoryText, passes: Sequence[PatchPass]) -> U8Array:
 def _originals(probes: ProbePass) -> list[tuple[int, bytes]]:
     try:
         return probes.originals()
-    except Undecidable:
+    except CANNOT_TELL:
         return []
 
 
