@@ -143,6 +143,16 @@ def test_no_test_module_is_imported() -> None:
     assert {name: found for name, found in borrowed.items() if found} == {}
 
 
+# Where something is replaced that no argument reaches: cmd2 writes to sys.stdout, and there is one /proc/kcore.
+REPLACING = {"tests/repl/test_shell.py", "tests/snapshot/test_opening.py"}
+
+
+def test_what_tests_replace_from_outside_is_known() -> None:
+    """Else seams are arguments."""
+    calls = {name_of(path): re.findall(r"monkeypatch\.setattr|mock\.patch", path.read_text("utf-8")) for path in TESTS}
+    assert {name for name, replaced in calls.items() if replaced and name != "tests/test_architecture.py"} == REPLACING
+
+
 def test_tests_import_by_full_name() -> None:
     """Else the test above would not see what they import."""
     relative = [(name_of(path), name) for path in TESTS for name in imported_by(path) if name.startswith(".")]

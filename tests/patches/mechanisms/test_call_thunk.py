@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import struct
 from types import SimpleNamespace
 from typing import Any, cast
@@ -61,13 +62,20 @@ def addresses(*values: int) -> U64Array:
     return np.array(values, dtype=np.uint64)
 
 
+class PadsBesideAModule(Pads):
+    """The padding of a kernel whose list of modules has one."""
+
+    @functools.cached_property
+    def _module_texts(self) -> list[tuple[int, int]]:
+        return [(MODULE, MODULE + SIZE)]
+
+
 @pytest.fixture
-def pads(monkeypatch: pytest.MonkeyPatch) -> tuple[Pads, Pads]:
+def pads() -> tuple[Pads, Pads]:
     """The padding of a kernel and of a module that was loaded: two functions each, one of the kernel's never counted."""
     module = padded(MODULE, [0x40, 0x80])
     linux = cast("Any", Counting(module))
-    monkeypatch.setattr(Pads, "_module_texts", [(MODULE, MODULE + SIZE)])
-    kernel = Pads(space_of(padded(TEXT, [0x40, 0x80])), linux, cast("Any", None), (TEXT, TEXT + SIZE))
+    kernel = PadsBesideAModule(space_of(padded(TEXT, [0x40, 0x80])), linux, cast("Any", None), (TEXT, TEXT + SIZE))
     return kernel, Pads(space_of(module), linux, cast("Any", None), (MODULE, MODULE + SIZE), kernel)
 
 
