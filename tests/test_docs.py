@@ -21,10 +21,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from orcdbg.patches.build import Build
 
 from orcdbg import __version__
 from orcdbg.base import errors
+from orcdbg.cli.main import sample_files
 from orcdbg.cli.options import parser as program_parser
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.mod import Modules
@@ -33,10 +33,13 @@ from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Nothing, TextLines
 from orcdbg.commands.standard import standard_commands
 from orcdbg.formats.dwarf_lines import SourceLine
+from orcdbg.formats.elf import Section
 from orcdbg.gdb.stops import GuestStop, StopReason
 from orcdbg.image.source_position import Inlined, Position
+from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport, Difference
+from orcdbg.patches.build import Build
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.plugin import API_VERSION
 from orcdbg.snapshot.opening import open_snapshot, recognise
@@ -355,6 +358,23 @@ def test_the_pages_name_every_mechanism(orcdbg_run: RunProgram) -> None:
 # Examples for contributors and authors of plug-ins
 
 
+class ImageWithMarks(Image):
+    """The sample's image with the table of the example, which names one link address."""
+
+    def __init__(self, site: int) -> None:
+        super().__init__(open_source(sample_files()[0]))
+        self._site = site
+        self.section = Section(".marked_sites", 1, 2, site - 0x1000, 0, 4, 0, 0, 0)
+
+    def find_section(self, name: str) -> Section | None:
+        """The file's sections and the table."""
+        return self.section if name == self.section.name else super().find_section(name)
+
+    def section_data(self, name: str) -> bytes:
+        """Likewise."""
+        return struct.pack("<i", 0x1000) if name == self.section.name else super().section_data(name)
+
+
 def test_the_contributors_examples_work(sample: Session, tmp_path: Path) -> None:
     """The mechanism of CONTRIBUTING.md, on the sample, and its snapshot format, on a file; its command is quoted from files."""
     names: dict[str, Any] = {"__name__": "contributing"}
@@ -362,11 +382,13 @@ def test_the_contributors_examples_work(sample: Session, tmp_path: Path) -> None
         if not block.startswith("# "):
             run_block(block, "CONTRIBUTING.md", names)
     site = int(sample.linux.address("schedule"))
-    build = Build(sample.image, sample.linux, sample.built, sample.features)
-    ledger = PatchLedger(names["marked_passes"](build, [site]), sample.built)
+    image = ImageWithMarks(site - sample.slide)
+    build = Build(image, sample.linux, sample.built, sample.features)
+    assert names["MARKED"].tables == (image.section.name,)
+    ledger = PatchLedger(names["MARKED"].make(build, ()), sample.built)
     cluster = ledger.find(site)
     assert cluster is not None
-    assert (cluster.expected, cluster.sites[0].decided_by) == (b"\xcc", "named by the user")
+    assert (cluster.expected, cluster.sites[0].decided_by) == (b"\xcc", "the kernel always does it")
 
     page, address = b"x" * 4096, 0x5000
     file = tmp_path / "saved"
