@@ -13,7 +13,6 @@ from functools import partial
 
 import numpy as np
 import zstandard
-from orcdbg.patches.build import Build
 
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.callframe import CallFrames
@@ -28,6 +27,7 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.audit.core_text import audit_kernel
+from orcdbg.patches.build import Build
 from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.symbols.table import ENTRY

@@ -6,7 +6,6 @@ from pathlib import Path
 from random import Random
 
 import pytest
-from orcdbg.patches.build import Build
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
@@ -17,6 +16,7 @@ from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.patches.audit.core_text import audit_kernel, replayed_kernel
+from orcdbg.patches.build import Build
 from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.sweep import UNKNOWN
 from orcdbg.symbols.table import image_symbols

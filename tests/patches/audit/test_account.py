@@ -7,7 +7,6 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from orcdbg.patches.build import Build
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.base.reading import AddressSpace, FileSource
@@ -19,6 +18,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.patches.alternative_table import AlternativeTable
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.audit.core_text import audit_kernel, replayed_kernel, text_as_built
+from orcdbg.patches.build import Build
 from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.sweep import UNKNOWN, WholeText, replay_pass
