@@ -1,8 +1,9 @@
 """Which bytes of text did the boot loader change because the kernel does not run where it was linked (KASLR)?
 
 The list of places is in the `.rela` sections of a vmlinux linked with --emit-relocs, and at the end of what a bzImage
-unpacks to, where the boot itself reads it. Where the file has neither, a
-four-byte operand is taken for relocated when an instruction really has one there and its value is an address of the image.
+unpacks to, where the boot itself reads it. Where the file has neither, a four-byte operand is taken for relocated when an
+instruction really has one there and its value is an address of the image. Mirrors handle_relocations() in
+arch/x86/boot/compressed/misc.c.
 """
 
 from __future__ import annotations
@@ -182,19 +183,19 @@ class BuiltText:
         """The relocated fields that touch [start, end): run-time address, bytes as linked, bytes as moved.
 
         Args:
-            start: run-time address.
-            end: likewise.
+            start: run-time address of the first byte.
+            end: run-time address after the last.
             boundary: start of an instruction at or before `start`, such as the function's; asked where no list tells.
         """
         if self._slide == 0 or self._image.is_memory:
             return []
         link = start - self._slide
         section = self._image.section_at(link)
-        found = self.relocations(section) if section is not None else None
-        if found is not None:
-            first = int(np.searchsorted(found.places, clamped(link - 7)))
-            last = int(np.searchsorted(found.places, clamped(end - self._slide)))
-            columns = (column[first:last].tolist() for column in found)
+        listed = self.relocations(section) if section is not None else None
+        if listed is not None:
+            first = int(np.searchsorted(listed.places, clamped(link - 7)))
+            last = int(np.searchsorted(listed.places, clamped(end - self._slide)))
+            columns = (column[first:last].tolist() for column in listed)
             fields = [(place + self._slide, width, sign) for place, width, sign in zip(*columns, strict=True)]
         else:
             size = min(end + _LONGEST, section.end + self._slide if section else end) - boundary

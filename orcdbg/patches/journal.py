@@ -98,29 +98,29 @@ class _Damaged(Exception):
     """What a line has is not what the form says."""
 
 
-def _text(found: Json, name: str) -> str:
-    value = found.get(name)
+def _text(record: Json, name: str) -> str:
+    value = record.get(name)
     if not isinstance(value, str) or len(value) > MAX_WORDS:
         raise _Damaged(f"{name} is no text, or too long")
     return value
 
 
-def _address(found: Json, name: str) -> int:
-    value = _text(found, name)
+def _address(record: Json, name: str) -> int:
+    value = _text(record, name)
     if not _ADDRESS.fullmatch(value):
         raise _Damaged(f"{name} is no address")
     return int(value, 16)
 
 
-def _count(found: Json, name: str, limit: int) -> int:
-    value = found.get(name)
+def _count(record: Json, name: str, limit: int) -> int:
+    value = record.get(name)
     if type(value) is not int or not 0 <= value <= limit:
         raise _Damaged(f"{name} is not a number up to {limit}")
     return value
 
 
-def _hex(found: Json, name: str, size: int | None = None) -> bytes:
-    value = found.get(name)
+def _hex(record: Json, name: str, size: int | None = None) -> bytes:
+    value = record.get(name)
     if not isinstance(value, str) or not 2 <= len(value) <= 2 * MAX_BYTES or not re.fullmatch("[0-9a-f]+", value):
         raise _Damaged(f"{name} is not bytes")
     if len(value) % 2 or (size is not None and len(value) != 2 * size):
@@ -128,44 +128,56 @@ def _hex(found: Json, name: str, size: int | None = None) -> bytes:
     return bytes.fromhex(value)
 
 
-def _maybe_hex(found: Json, name: str, size: int) -> bytes | None:
-    return None if found.get(name) is None else _hex(found, name, size)
+def _maybe_hex(record: Json, name: str, size: int) -> bytes | None:
+    return None if record.get(name) is None else _hex(record, name, size)
 
 
-def _objects(found: Json, name: str) -> list[Json]:
-    value = found.get(name)
-    if not isinstance(value, list) or len(value) > MAX_SITES or not all(isinstance(one, dict) for one in value):
+def _objects(record: Json, name: str) -> list[Json]:
+    value = record.get(name)
+    if not isinstance(value, list) or len(value) > MAX_SITES or not all(isinstance(item, dict) for item in value):
         raise _Damaged(f"{name} is no list of places")
     return value
 
 
-def _site(found: Json, start: int, end: int) -> PatchSite:
-    address, size = _address(found, "address"), _count(found, "size", MAX_BYTES)
+def _site(record: Json, start: int, end: int) -> PatchSite:
+    address = _address(record, "address")
+    size = _count(record, "size", MAX_BYTES)
     if not (size and start <= address and address + size <= end):
         raise _Damaged(f"a site at {address:#x} leaves its place")
-    words = [_text(found, name) for name in ("mechanism", "name", "decided_by")]
-    image, expected = _hex(found, "image", size), _maybe_hex(found, "expected", size)
-    return PatchSite(words[0], address, size, words[1], image, expected, words[2], _count(found, "order", 1 << 20))
+
+    return PatchSite(
+        mechanism=_text(record, "mechanism"),
+        address=address,
+        size=size,
+        name=_text(record, "name"),
+        image=_hex(record, "image", size),
+        expected=_maybe_hex(record, "expected", size),
+        decided_by=_text(record, "decided_by"),
+        order=_count(record, "order", 1 << 20),
+    )
 
 
-def _cluster(found: Json, after: int) -> Cluster:
-    address, image = _address(found, "address"), _hex(found, "image")
+def _cluster(record: Json, after: int) -> Cluster:
+    address = _address(record, "address")
+    image = _hex(record, "image")
     if address < after or address + len(image) > 1 << 64:
         raise _Damaged(f"the place at {address:#x} is not in order")
-    expected, memory = _maybe_hex(found, "expected", len(image)), _maybe_hex(found, "memory", len(image))
-    sites = tuple(_site(one, address, address + len(image)) for one in _objects(found, "sites"))
+
+    expected = _maybe_hex(record, "expected", len(image))
+    memory = _maybe_hex(record, "memory", len(image))
+    sites = tuple(_site(site, address, address + len(image)) for site in _objects(record, "sites"))
     # What a pass wrote there and nobody could tell, memory told.
     return Cluster(address, image, memory if expected is None else expected, sites)
 
 
 def _object(text: bytes) -> Json:
     try:
-        found = json.loads(text)
+        value = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise _Damaged("not JSON") from error
-    if not isinstance(found, dict):
+    if not isinstance(value, dict):
         raise _Damaged("no object")
-    return found
+    return value
 
 
 def _lines(file: IO[bytes]) -> Iterator[bytes]:
@@ -244,9 +256,9 @@ def check_journal(journal: Journal, build_id: str | None, slide: int, is_text: C
         raise Mismatch("build-id", journal.build_id, ours or "not known", "in place of an image a journal was given")
     if journal.slide != slide:
         raise UnsupportedFormat(journal.path, f"of another boot: its slide is {journal.slide:#x}, here {slide:#x}")
-    for one in (*journal.clusters, *journal.stack):
-        if not (is_text(one.address) and is_text(one.end - 1)):
-            raise UnsupportedFormat(journal.path, f"the place at {one.address:#x} is not in the kernel's text")
+    for cluster in (*journal.clusters, *journal.stack):
+        if not (is_text(cluster.address) and is_text(cluster.end - 1)):
+            raise UnsupportedFormat(journal.path, f"the place at {cluster.address:#x} is not in the kernel's text")
 
 
 class JournalLedger:
@@ -254,7 +266,7 @@ class JournalLedger:
 
     def __init__(self, clusters: Sequence[Cluster]) -> None:
         self._clusters = clusters
-        self._starts = [one.address for one in clusters]
+        self._starts = [cluster.address for cluster in clusters]
 
     def __len__(self) -> int:
         """Number of places."""
@@ -263,13 +275,13 @@ class JournalLedger:
     @property
     def mechanisms(self) -> list[str]:
         """The mechanisms with a place here."""
-        return sorted({site.mechanism for one in self._clusters for site in one.sites})
+        return sorted({site.mechanism for cluster in self._clusters for site in cluster.sites})
 
     def clusters(self, mechanism: str | None = None) -> Iterator[Cluster]:
         """All places, by address; with `mechanism` only those with a site of that name."""
-        for one in self._clusters:
-            if mechanism is None or any(site.mechanism == mechanism for site in one.sites):
-                yield one
+        for cluster in self._clusters:
+            if mechanism is None or any(site.mechanism == mechanism for site in cluster.sites):
+                yield cluster
 
     def find(self, address: int) -> Cluster | None:
         """The place that covers an address."""
@@ -279,4 +291,5 @@ class JournalLedger:
     def between(self, start: int, end: int) -> list[Cluster]:
         """The places that touch [start, end)."""
         first = max(bisect.bisect_right(self._starts, start) - 1, 0)
-        return [one for one in self._clusters[first : bisect.bisect_left(self._starts, end)] if one.end > start]
+        last = bisect.bisect_left(self._starts, end)
+        return [cluster for cluster in self._clusters[first:last] if cluster.end > start]

@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -37,8 +38,26 @@ class Cluster:
 
     def covering(self, address: int) -> PatchSite:
         """The last pass that covers the address and wrote something; `sites` must not be empty."""
-        found = [site for site in self.sites if site.address <= address < site.end]
-        return found[-1] if found else self.sites[-1]
+        covering = [site for site in self.sites if site.address <= address < site.end]
+        return covering[-1] if covering else self.sites[-1]
+
+
+class _Index(NamedTuple):
+    """Where everything is: a row for each cluster, and a row for each place of all passes, both by address.
+
+    Attributes:
+        starts: of each cluster, its first address.
+        ends: likewise, the first address after it.
+        firsts: likewise, the row of its first place.
+        owners: of each place, the number of its pass.
+        numbers: likewise, its index in that pass.
+    """
+
+    starts: U64Array
+    ends: U64Array
+    firsts: U64Array
+    owners: U64Array
+    numbers: U64Array
 
 
 class PatchLedger:
@@ -55,81 +74,90 @@ class PatchLedger:
         self._replayed: dict[int, Cluster] = {}
 
     @functools.cached_property
-    def _index(self) -> tuple[U64Array, U64Array, U64Array, U64Array, U64Array]:
-        """Start, end and first row of each cluster; then pass and index of each row, sorted by address."""
-        spans = [known_spans(p) for p in self.passes]
-        starts = np.concatenate([s.starts for s in spans] or [np.empty(0, np.uint64)])
-        sizes = np.concatenate([s.sizes for s in spans] or [np.empty(0, np.uint64)])
-        owners = np.concatenate([np.full(len(s.starts), i, np.uint64) for i, s in enumerate(spans)] or [starts])
-        numbers = np.concatenate([np.arange(len(s.starts), dtype=np.uint64) for s in spans] or [starts])
+    def _index(self) -> _Index:
+        spans = [known_spans(the_pass) for the_pass in self.passes]
+        none = np.empty(0, np.uint64)
+        starts = np.concatenate([each.starts for each in spans] or [none])
+        sizes = np.concatenate([each.sizes for each in spans] or [none])
+        owners = np.concatenate([np.full(len(each.starts), i, np.uint64) for i, each in enumerate(spans)] or [none])
+        numbers = np.concatenate([np.arange(len(each.starts), dtype=np.uint64) for each in spans] or [none])
+        if not len(starts):
+            return _Index(none, none, none, none, none)
+
         order = np.argsort(starts, kind="stable")
         starts, sizes = starts[order], sizes[order]
-        reach = np.maximum.accumulate(starts + sizes) if len(starts) else starts
-        firsts = np.flatnonzero(np.concatenate(([True], starts[1:] >= reach[:-1]))) if len(starts) else np.empty(0, int)
-        lasts = np.append(firsts[1:], len(starts)) - 1 if len(firsts) else firsts
-        return starts[firsts], reach[lasts], firsts.astype(np.uint64), owners[order], numbers[order]
+        # A place begins a cluster if it starts behind everything that starts before it.
+        reach = np.maximum.accumulate(starts + sizes)
+        firsts = np.flatnonzero(np.concatenate(([True], starts[1:] >= reach[:-1])))
+        lasts = np.append(firsts[1:], len(starts)) - 1
+        return _Index(starts[firsts], reach[lasts], firsts.astype(np.uint64), owners[order], numbers[order])
 
     @property
     def mechanisms(self) -> list[str]:
         """The mechanisms of the passes."""
-        return sorted({one.mechanism for one in self.passes})
+        return sorted({the_pass.mechanism for the_pass in self.passes})
 
     def __len__(self) -> int:
         """Number of clusters."""
-        return len(self._index[0])
+        return len(self._index.starts)
 
     def clusters(self, mechanism: str | None = None) -> Iterator[Cluster]:
         """All clusters, by address; with `mechanism` only those that a pass of that name has a place in."""
         numbers: Iterable[int] = range(len(self))
         if mechanism is not None:
-            firsts, owners = self._index[2:4]
-            mine = [number for number, one in enumerate(self.passes) if one.mechanism == mechanism]
-            rows = np.flatnonzero(np.isin(owners, np.array(mine, dtype=np.uint64))).astype(np.uint64)
-            numbers = sorted(set((np.searchsorted(firsts, rows, side="right") - 1).tolist()))
-        return (self._cluster(i) for i in numbers)
+            owners = [number for number, the_pass in enumerate(self.passes) if the_pass.mechanism == mechanism]
+            is_owned = np.isin(self._index.owners, np.array(owners, dtype=np.uint64))
+            rows = np.flatnonzero(is_owned).astype(np.uint64)
+            numbers = sorted(set((np.searchsorted(self._index.firsts, rows, side="right") - 1).tolist()))
+        return (self._cluster(number) for number in numbers)
 
     def find(self, address: int) -> Cluster | None:
         """The cluster that covers a run-time address, in logarithmic time."""
-        starts, ends, *_ = self._index
-        index = int(np.searchsorted(starts, np.uint64(address), side="right")) - 1
-        return self._cluster(index) if index >= 0 and address < int(ends[index]) else None
+        number = int(np.searchsorted(self._index.starts, np.uint64(address), side="right")) - 1
+        if number < 0 or address >= int(self._index.ends[number]):
+            return None
+        return self._cluster(number)
 
     def between(self, start: int, end: int) -> list[Cluster]:
-        """The clusters that touch [start, end)."""
-        starts, ends, *_ = self._index
-        first = int(np.searchsorted(ends, np.uint64(start), side="right"))
-        last = int(np.searchsorted(starts, np.uint64(end), side="left"))
-        return [self._cluster(i) for i in range(first, last)]
+        """The clusters that touch [start, end), by address."""
+        first = int(np.searchsorted(self._index.ends, np.uint64(start), side="right"))
+        last = int(np.searchsorted(self._index.starts, np.uint64(end), side="left"))
+        return [self._cluster(number) for number in range(first, last)]
 
-    def _cluster(self, index: int) -> Cluster:
-        if index not in self._replayed:
-            self._replayed[index] = self._replay(index)
-        return self._replayed[index]
+    def _cluster(self, number: int) -> Cluster:
+        if number not in self._replayed:
+            self._replayed[number] = self._replay(number)
+        return self._replayed[number]
 
-    def _replay(self, index: int) -> Cluster:
+    def _replay(self, number: int) -> Cluster:
         """Runs all passes over one cluster, pass by pass and in each pass in its own order."""
-        starts, ends, firsts, owners, numbers = self._index
-        address, end = int(starts[index]), int(ends[index])
-        first = int(firsts[index])
-        last = int(firsts[index + 1]) if index + 1 < len(firsts) else len(owners)
-        rows = sorted(zip(owners[first:last].tolist(), numbers[first:last].tolist(), strict=True))
+        index = self._index
+        address, end = int(index.starts[number]), int(index.ends[number])
         try:
             image = self._built.read(address, end - address)
         except MemoryFault:
             return Cluster(address, bytes(end - address), None, ())
-        text, sites = WorkingText(address, image), []
-        for order, (owner, number) in enumerate(rows):
-            site = self._apply(self.passes[owner], number, text, order)
-            sites += [site] if site else []
-        return Cluster(address, image, bytes(text.data) if text.knows(address, end - address) else None, tuple(sites))
 
-    def _apply(self, the_pass: PatchPass, number: int, text: WorkingText, order: int) -> PatchSite | None:
+        first = int(index.firsts[number])
+        last = int(index.firsts[number + 1]) if number + 1 < len(index.firsts) else len(index.owners)
+        rows = sorted(zip(index.owners[first:last].tolist(), index.numbers[first:last].tolist(), strict=True))
+
+        text = WorkingText(address, image)
+        sites: list[PatchSite] = []
+        for order, (owner, place) in enumerate(rows):
+            site = self._apply(self.passes[owner], place, text, order)
+            if site is not None:
+                sites.append(site)
+        expected = bytes(text.data) if text.knows(address, end - address) else None
+        return Cluster(address, image, expected, tuple(sites))
+
+    def _apply(self, the_pass: PatchPass, place: int, text: WorkingText, order: int) -> PatchSite | None:
         """One pass at one place: its site, None where it leaves the place alone."""
         span = the_pass.spans()
-        start, size = int(span.starts[number]), int(span.sizes[number])
+        start, size = int(span.starts[place]), int(span.sizes[place])
         image = self._built.read(start, size)
         try:
-            applied = the_pass.apply(number, text)
+            applied = the_pass.apply(place, text)
         except CANNOT_TELL as error:
             text.lose(start, size)
             return PatchSite(the_pass.mechanism, start, size, "?", image, None, str(error), order)

@@ -39,21 +39,21 @@ class ModuleSites:
         self._linux = linux
         size = linux.types.size("alt_instr") if linux.types.exists("alt_instr") else 12
         self._entry_size = entry_size(core_table) or size
-        self._found: dict[int, list[Cluster]] = {}
+        self._clusters: dict[int, list[Cluster]] = {}
 
     def find(self, module: Module, address: int) -> Cluster | None:
         """The site of a module that covers an address; its `image` is not known, and only as long as the site."""
-        return next((one for one in self.of(module) if one.address <= address < one.end), None)
+        return next((cluster for cluster in self.of(module) if cluster.address <= address < cluster.end), None)
 
     def of(self, module: Module) -> list[Cluster]:
         """The sites of a module, by address; one that lies inside another is not told apart from it."""
-        if module.address not in self._found:
-            found: list[Cluster] = []
-            for one in sorted(self._read(module), key=lambda cluster: (cluster.address, -cluster.end)):
-                if not found or one.end > found[-1].end:
-                    found.append(one)
-            self._found[module.address] = found
-        return self._found[module.address]
+        if module.address not in self._clusters:
+            clusters: list[Cluster] = []
+            for cluster in sorted(self._read(module), key=lambda cluster: (cluster.address, -cluster.end)):
+                if not clusters or cluster.end > clusters[-1].end:
+                    clusters.append(cluster)
+            self._clusters[module.address] = clusters
+        return self._clusters[module.address]
 
     def _read(self, module: Module) -> Iterator[Cluster]:
         try:
@@ -83,8 +83,8 @@ class ModuleSites:
 
     @staticmethod
     def _paravirt(table: bytes) -> Iterator[tuple[int, int]]:
-        for at in range(0, len(table) - 9, STRIDE):
-            yield int.from_bytes(table[at : at + 8], "little"), table[at + 9]
+        for entry in range(0, len(table) - 9, STRIDE):
+            yield int.from_bytes(table[entry : entry + 8], "little"), table[entry + 9]
 
     def _alternatives(self, table: bytes, address: int) -> Iterator[tuple[int, int]]:
         whole = table[: len(table) // self._entry_size * self._entry_size]

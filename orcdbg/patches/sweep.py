@@ -169,7 +169,12 @@ def _replay(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
 def _in_parts(the_pass: Sweep, inside: IntArray, text: WholeText, problems: list[str]) -> None:
     """Runs a pass; where it cannot tell something, halves are tried on their own, so that one bad entry spoils only itself."""
     starts, sizes = the_pass.spans()
-    pending, failures, lost, first = [inside] if len(inside) else [], 0, 0, ""
+    pending = [inside] if len(inside) else []
+    failures = 0
+    lost = 0
+    first = ""
+
+    # At most MAX_FAILURES halvings: a hostile table fails at every place.
     while pending:
         rows = pending.pop()
         try:

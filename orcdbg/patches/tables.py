@@ -80,19 +80,21 @@ def built_bytes(space: AddressSpace, starts: U64Array, size: int) -> U8Array:
     out = np.zeros((len(starts), size), dtype=np.uint8)
     order = np.argsort(starts, kind="stable")
     ordered = starts[order]
-    at = 0
-    while at < len(ordered):
-        first = int(ordered[at])
+
+    begin = 0
+    while begin < len(ordered):
+        first = int(ordered[begin])
         end = int(np.searchsorted(ordered, np.uint64(min(first + _CHUNK, U64)), side="left"))
-        end = max(end, at + 1)  # the last address of all is below none
+        end = max(end, begin + 1)  # the last address of all is below none
         last = int(ordered[end - 1]) + size
-        rows = order[at:end]
+
+        rows = order[begin:end]
         try:
             chunk = np.frombuffer(space.read(first, last - first), dtype=np.uint8)
             out[rows] = windows(chunk, size)[(starts[rows] - np.uint64(first)).view(np.int64)]
         except MemoryFault:
             _one_by_one(space, starts, rows, out)
-        at = end
+        begin = end
     return out
 
 

@@ -74,15 +74,15 @@ def freed_sites(image: Image, slide: int, passes: Sequence[PatchPass]) -> int:
 
 def notes(linux: Linux) -> list[str]:
     """A line for each kind of code that is there and is not compared."""
-    found = []
+    lines = []
     for what, count in (("BPF images", bpf_images), ("livepatches, through ftrace", livepatches)):
         budget = Budget(MAX_NAMED)
         try:
             number = len(count(linux, budget))
         except OrcdbgError as error:
-            found.append(f"{what}: not known: {error}")
+            lines.append(f"{what}: not known: {error}")
             continue
         if number:
-            found.append(f"{number} {what}")
-        found += [f"{what}: not all are known: {line}" for line in budget.lines()]
-    return found
+            lines.append(f"{number} {what}")
+        lines += [f"{what}: not all are known: {line}" for line in budget.lines()]
+    return lines

@@ -45,7 +45,8 @@ def _image_range(image: Image) -> tuple[int, int]:
 
 def _without_probes(memory: MemoryText, passes: Sequence[PatchPass]) -> U8Array:
     """Memory with the bytes that kprobes overwrote put back: a breakpoint may cover half a relocated operand."""
-    originals = [one for each in passes if isinstance(each, ProbePass) for one in _originals(each)]
+    probes = [the_pass for the_pass in passes if isinstance(the_pass, ProbePass)]
+    originals = [original for the_pass in probes for original in _originals(the_pass)]
     if not originals:
         return memory.array
     text = WorkingText(memory.start, bytearray(memory.array))
@@ -77,10 +78,13 @@ def boundaries_of(passes: Sequence[PatchPass]) -> U64Array:
 
     The jump of a probe alone may end inside an instruction.
     """
-    each = [(one, known_spans(one)) for one in passes]
-    starts = [spans.starts for _, spans in each]
-    ends = [spans.starts + spans.sizes for one, spans in each if not isinstance(one, ProbePass)]
-    return np.unique(np.concatenate([np.empty(0, np.uint64), *starts, *ends]))
+    edges = [np.empty(0, np.uint64)]
+    for the_pass in passes:
+        spans = known_spans(the_pass)
+        edges.append(spans.starts)
+        if not isinstance(the_pass, ProbePass):
+            edges.append(spans.starts + spans.sizes)
+    return np.unique(np.concatenate(edges))
 
 
 def relocations_pass(
@@ -128,18 +132,21 @@ def replayed_kernel(patches: KernelPatches) -> Replayed:
 
 def _relocated_by_operand(build: Build, built: BuiltText, data: bytes, memory: MemoryText) -> bytes:
     """The text with its operands relocated on the pages that memory lacks, function by function."""
-    out, start = bytearray(data), build.text[0]
+    out = bytearray(data)
+    start, end = build.text
+    slide = build.linux.slide
     absent = np.flatnonzero(~memory.present)
-    at = 0
+
+    address = 0  # what lies before it is done
     for page in (start // PAGE + absent).tolist():
-        at = max(at, page * PAGE)
-        while at < min((page + 1) * PAGE, build.text[1]):
-            found = build.linux.symbols.at(at - build.linux.slide)
-            first = found.symbol.address + build.linux.slide if found else at
-            last = min(max(first + found.size if found else 0, at + 1), build.text[1])
-            moved = built.read(max(first, start), last - max(first, start))
-            _copy_absent(out, moved, max(first, start) - start, memory)
-            at = last
+        address = max(address, page * PAGE)
+        while address < min((page + 1) * PAGE, end):
+            function = build.linux.symbols.at(address - slide)
+            first = function.symbol.address + slide if function else address
+            last = min(max(first + function.size if function else 0, address + 1), end)
+            first = max(first, start)
+            _copy_absent(out, built.read(first, last - first), first - start, memory)
+            address = last
     return bytes(out)
 
 

@@ -104,10 +104,10 @@ class AlternativesPass:
                 self.apply(row, text)
         except (MemoryFault, Undecidable):
             return
-        for at in sorted({site, *others[low:high].tolist()}):
-            call = text.read(at, 5)
+        for address in sorted({site, *others[low:high].tolist()}):
+            call = text.read(address, 5)
             if len(call) == 5 and call[0] == 0xE8:
-                yield at, at + 5 + signed(int.from_bytes(call[1:], "little"), 32)
+                yield address, address + 5 + signed(int.from_bytes(call[1:], "little"), 32)
 
     def _name(self, entry: AltEntry) -> str:
         name = self._features.name(entry.feature)

@@ -54,8 +54,8 @@ class JumpLabelsPass(Sweep):
 
     def branches(self, start: int, end: int) -> dict[int, int]:
         """Where the branches at sites in [start, end) go when they are taken."""
-        mine = (self.places.starts >= np.uint64(start)) & (self.places.starts < np.uint64(end))
-        return dict(zip(self.places.starts[mine].tolist(), self._targets[mine].tolist(), strict=True))
+        is_inside = (self.places.starts >= np.uint64(start)) & (self.places.starts < np.uint64(end))
+        return dict(zip(self.places.starts[is_inside].tolist(), self._targets[is_inside].tolist(), strict=True))
 
     def _taken(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether each branch is taken now; -1 is a key that is being switched on."""
@@ -69,8 +69,9 @@ class JumpLabelsPass(Sweep):
             raise Undecidable("ideal_nops is not in the snapshot")
         taken = self._taken(rows)
         for size, nop in ((2, _SHORT_NOP), (5, self._nops.atomic)):
-            mine = self.places.sizes[rows] == size
-            through, jumps = rows[mine & ~taken], rows[mine & taken]
+            is_of_size = self.places.sizes[rows] == size
+            through = rows[is_of_size & ~taken]
+            jumps = rows[is_of_size & taken]
             yield Written(through, repeated(nop, len(through)))
             yield Written(jumps, self._jumps(jumps, size))
 
@@ -83,15 +84,16 @@ class JumpLabelsPass(Sweep):
     def describe(self, row: int) -> Applied:
         """The key and its state."""
         key = int(self._keys[row])
-        found = self._linux.symbols.at(key - self._linux.slide)
-        name = found.symbol.name if found else hex(key)
-        if found and found.symbol.address + self._linux.slide != key:
-            name += f"+{key - self._linux.slide - found.symbol.address:#x}"
-        taken = bool(self._taken(np.array([row]))[0])
-        enabled = taken != bool(self._branch[row])
-        return Applied(
-            name, f"{name} {'enabled' if enabled else 'disabled'}, branch {'taken' if taken else 'not taken'}"
-        )
+        variable = self._linux.symbols.at(key - self._linux.slide)
+        name = variable.symbol.name if variable else hex(key)
+        if variable and variable.symbol.address + self._linux.slide != key:
+            name += f"+{key - self._linux.slide - variable.symbol.address:#x}"
+
+        is_taken = bool(self._taken(np.array([row]))[0])
+        is_enabled = is_taken != bool(self._branch[row])
+        state = "enabled" if is_enabled else "disabled"
+        way = "taken" if is_taken else "not taken"
+        return Applied(name, f"{name} {state}, branch {way}")
 
 
 def _keys(table: bytes, address: int) -> U64Array:
@@ -109,11 +111,11 @@ def _lengths(first: U8Array) -> npt.NDArray[np.int64]:
 
 def branches_between(passes: Iterable[PatchPass], start: int, end: int) -> dict[int, int]:
     """Where jumps go that the kernel may patch into [start, end): those of all static branches there."""
-    found: dict[int, int] = {}
-    for one in passes:
-        if isinstance(one, JumpLabelsPass):
-            found |= one.branches(start, end)
-    return found
+    targets: dict[int, int] = {}
+    for the_pass in passes:
+        if isinstance(the_pass, JumpLabelsPass):
+            targets |= the_pass.branches(start, end)
+    return targets
 
 
 def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[JumpLabelsPass]:

@@ -79,10 +79,11 @@ class Probes:
         flags = linux.member("kprobe", "flags", address) & 0xFFFF_FFFF
         if flags & (_GONE | _DISABLED | _FTRACE):
             return None
-        at = linux.member("kprobe", "addr", address)
-        found = linux.symbols.at(at - linux.slide)
+        probed = linux.member("kprobe", "addr", address)
+        function = linux.symbols.at(probed - linux.slide)
+        name = function.symbol.name if function else hex(probed)
         slot = self._slot(address) if flags & _OPTIMISED else 0
-        return Probe(address, at, slot, found.symbol.name if found else hex(at), self._original(address, slot))
+        return Probe(address, probed, slot, name, self._original(address, slot))
 
     def _original(self, probe: int, slot: int) -> bytes:
         """What the probe keeps of the text it overwrote."""
