@@ -63,6 +63,10 @@ class WorkingText:
     """The bytes of a stretch of text while passes are replayed on it, addressed as at run time.
 
     `read` and `write` take one place, `gather` and `scatter` many of one width; both change the same bytes.
+
+    Args:
+        address: run-time address of the first byte.
+        data: the bytes; a bytearray is changed in place.
     """
 
     def __init__(self, address: int, data: bytes | bytearray) -> None:
@@ -77,7 +81,7 @@ class WorkingText:
         return self.address + len(self.data)
 
     def read(self, address: int, size: int) -> bytes:
-        """`size` bytes as the passes so far left them."""
+        """`size` bytes as the passes so far left them; fewer where the stretch ends before. `address` must lie in it."""
         start = address - self.address
         return bytes(self.data[start : start + size])
 
@@ -101,7 +105,7 @@ class WorkingText:
         return self._doubtful.isdisjoint(range(address - self.address, address + size - self.address))
 
     def gather(self, addresses: U64Array, size: int) -> U8Array:
-        """`size` bytes at each address, a row each; zeros for what lies outside the stretch."""
+        """`size` bytes at each address, as an array of shape (addresses, size); zeros for what lies outside the stretch."""
         offsets = (addresses - np.uint64(self.address)).view(np.int64)
         last = len(self.array) - size
         if len(offsets) and (last < 0 or int(offsets.min()) < 0 or int(offsets.max()) > last):
@@ -115,7 +119,7 @@ class WorkingText:
         return rows
 
     def scatter(self, addresses: U64Array, rows: U8Array) -> None:
-        """Overwrites the bytes at each address with a row; rows that would leave the stretch are not written."""
+        """Overwrites the bytes at each address with its row of `rows`; rows that would leave the stretch are not written."""
         offsets = (addresses - np.uint64(self.address)).view(np.int64)
         keep = (offsets >= 0) & (offsets <= len(self.array) - rows.shape[1])
         if not keep.all():
@@ -203,7 +207,7 @@ class PatchPass(Protocol):
 def make_spans(
     starts: Sequence[int] | npt.NDArray[np.generic], sizes: Sequence[int] | npt.NDArray[np.generic]
 ) -> Spans:
-    """Spans from plain sequences."""
+    """Spans from plain sequences: run-time addresses, and bytes of each place."""
     return Spans(np.asarray(starts, dtype=np.uint64), np.asarray(sizes, dtype=np.uint64))
 
 

@@ -83,6 +83,10 @@ class WholeText(WorkingText):
     """A whole text under replay: `owners` holds, for each byte, the number of the pass that changed it last (0: none).
 
     A pass that covers a byte without changing it owns it too, unless an earlier one does.
+
+    Args:
+        address: run-time address of the first byte.
+        data: the text, relocated or as built; changed in place.
     """
 
     def __init__(self, address: int, data: bytearray) -> None:
@@ -144,7 +148,15 @@ class FromMemory(Protocol):
 
 
 def replay_pass(the_pass: PatchPass, text: WholeText) -> tuple[int, list[str]]:
-    """Runs a pass over all of its places inside a text: their number, and why some could not be replayed, or are missing."""
+    """Runs a pass over all of its places that lie whole inside a text.
+
+    Args:
+        the_pass: the pass.
+        text: what earlier passes left; changed in place.
+
+    Returns:
+        The number of places, and lines on why some could not be replayed, or may be missing.
+    """
     count, problems = _replay(the_pass, text)
     if isinstance(the_pass, FromMemory):
         problems += [f"{the_pass.mechanism}: not all of its sites are known: {line}" for line in the_pass.unlisted()]

@@ -38,7 +38,16 @@ def check_entries(name: str, count: int) -> None:
 
 
 def section_sites(image: Image, name: str, slide: int) -> U64Array:
-    """The run-time addresses in a section of the image that is a list of self-relative words; empty without it."""
+    """The run-time addresses in a section of the image that is a list of self-relative words; empty without it.
+
+    Args:
+        image: where the section is.
+        name: its name.
+        slide: run-time minus link addresses.
+
+    Raises:
+        UnsupportedFormat: the section is damaged.
+    """
     section = image.find_section(name)
     if section is None:
         return np.empty(0, dtype=np.uint64)
@@ -46,14 +55,14 @@ def section_sites(image: Image, name: str, slide: int) -> U64Array:
 
 
 def displacement(starts: U64Array, size: int, targets: U64Array | int) -> U8Array:
-    """The four bytes of a branch of `size` bytes at each start that goes to its target, a row each."""
+    """The four bytes of a branch of `size` bytes at each start that goes to its target, of shape (starts, 4)."""
     goal = np.uint64(targets) if isinstance(targets, int) else targets
     low = (goal - starts - np.uint64(size)).astype(np.uint32)
     return np.ascontiguousarray(low).view(np.uint8).reshape(-1, 4)
 
 
 def branches(opcode: int, starts: U64Array, targets: U64Array | int) -> U8Array:
-    """Five-byte calls (`opcode` 0xe8) or jumps (0xe9), a row each."""
+    """Five-byte calls (`opcode` 0xe8) or jumps (0xe9) from each start to its target, of shape (starts, 5)."""
     out = np.empty((len(starts), 5), dtype=np.uint8)
     out[:, 0] = opcode
     out[:, 1:] = displacement(starts, 5, targets)

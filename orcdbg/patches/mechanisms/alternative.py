@@ -29,7 +29,15 @@ from orcdbg.patches.sweep import Sweep
 
 
 class AlternativesPass:
-    """`apply_alternatives()` as a replay pass; `built` is where the replacements are read from."""
+    """`apply_alternatives()` as a replay pass.
+
+    Args:
+        linux: the kernel, for the pointers that direct calls go through.
+        built: the replacements, at run-time addresses, as they were when they were copied.
+        entries: the table; each entry is a place, and several may name one site.
+        features: the feature bits that decide.
+        nops: the NOPs that this kernel writes; None where the snapshot does not tell.
+    """
 
     mechanism = "alternative"
     table = ALTERNATIVES
@@ -70,7 +78,15 @@ class AlternativesPass:
         return Applied(self._name(entry), why) if selected else None
 
     def variant(self, index: int, text: WorkingText) -> bytes:
-        """The site as entry `index` leaves it where it applies, whatever this machine's features are."""
+        """The site as entry `index` leaves it where it applies, whatever this machine's features are.
+
+        Args:
+            index: number of the entry.
+            text: the site as built; left as it is.
+
+        Raises:
+            Undecidable: the replacement, or the pointer of a direct call, is not to be had.
+        """
         entry = self.entries.entry(index)
         return self._optimised(self._replacement(entry, text))
 

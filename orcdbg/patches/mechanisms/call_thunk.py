@@ -26,7 +26,12 @@ _CALL, _NOP = 0xE8, 0x90
 
 
 class CountedCalls(Sweep):
-    """`patch_call()` as a replay pass: the calls."""
+    """`patch_call()` as a replay pass: the calls.
+
+    Args:
+        sites: run-time addresses of the calls.
+        pads: the padding that they may go to.
+    """
 
     mechanism = "call-thunk"
     table = CALL_SITES
@@ -52,7 +57,12 @@ class CountedCalls(Sweep):
 
 
 class PadsPass(Sweep):
-    """`patch_dest()` as a replay pass: the counting instructions in front of the functions that are called."""
+    """`patch_dest()` as a replay pass: the counting instructions in front of the functions that are called.
+
+    Args:
+        functions: run-time addresses of what is called; one without padding, or outside the text under replay, is left out.
+        pads: the padding.
+    """
 
     mechanism = "call-thunk"
     table = CALL_SITES
@@ -77,7 +87,13 @@ class PadsPass(Sweep):
 
 
 def call_destinations(image: Image, sites: U64Array, slide: int) -> U64Array:
-    """The functions that the calls at `sites` were built to call, at run time."""
+    """Run-time addresses of the functions that calls were built to call.
+
+    Args:
+        image: text as built, at link addresses.
+        sites: run-time addresses of the calls; what is no call there is left out.
+        slide: run-time minus link addresses.
+    """
     rows = built_bytes(image, sites - np.uint64(slide), 5)
     found: U64Array = branch_targets(sites, rows)[rows[:, 0] == _CALL]
     return found

@@ -28,7 +28,14 @@ MAX_TEXT = 256 << 20
 
 
 class FtracePass(Sweep):
-    """The call sites of ftrace as a replay pass."""
+    """The call sites of ftrace as a replay pass.
+
+    Args:
+        image: text as built; asked for calls of `__fentry__` only where the records are not all there.
+        linux: the kernel.
+        state: ftrace's records and operations in memory.
+        nops: the NOPs that this kernel writes; None where the snapshot does not tell.
+    """
 
     mechanism = "ftrace"
     table = "ftrace_pages_start"
@@ -113,7 +120,11 @@ class FtracePass(Sweep):
 
 
 def calls_of(image: Image, linux: Linux, name: str) -> U64Array:
-    """Run-time addresses of all five-byte calls of a function in the kernel's text as built."""
+    """Run-time addresses of all five-byte calls of a function in the kernel's text as built; none of a function it lacks.
+
+    Raises:
+        OrcdbgError: the symbols that bound the text are damaged.
+    """
     target = linux.find_address(name)
     start, end = linux.address("_text"), linux.address("_etext")
     if target is None or not 0 < end - start <= MAX_TEXT:
@@ -126,7 +137,16 @@ def calls_of(image: Image, linux: Linux, name: str) -> U64Array:
 
 
 class FtraceTrampolineCalls(Sweep):
-    """The calls inside ftrace's static trampolines, which follow the current tracer, as a replay pass."""
+    """The calls inside ftrace's static trampolines, which follow the current tracer, as a replay pass.
+
+    Mirrors ftrace_update_ftrace_func() and ftrace_mod_jmp() in arch/x86/kernel/ftrace.c.
+
+    Args:
+        image: text as built.
+        linux: the kernel, whose symbols name the calls.
+        mitigations: tells whether calls are counted, as these are while nothing traces.
+        state: what ftrace keeps in memory.
+    """
 
     mechanism = "ftrace"
     table = "ftrace_call, ftrace_regs_call, ftrace_graph_call"

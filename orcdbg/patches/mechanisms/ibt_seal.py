@@ -26,7 +26,13 @@ _CODE_SIZE = 512
 
 
 class IbtSealPass(Sweep):
-    """`apply_seal_endbr()` as a replay pass."""
+    """`apply_seal_endbr()` as a replay pass.
+
+    Args:
+        sites: run-time addresses of the ENDBR instructions.
+        image: the kernel's own, whose code tells what is written instead.
+        linux: the kernel.
+    """
 
     mechanism = "ibt-seal"
     table = ".ibt_endbr_seal"

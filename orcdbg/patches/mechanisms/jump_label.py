@@ -110,7 +110,7 @@ def _lengths(first: U8Array) -> npt.NDArray[np.int64]:
 
 
 def branches_between(passes: Iterable[PatchPass], start: int, end: int) -> dict[int, int]:
-    """Where jumps go that the kernel may patch into [start, end): those of all static branches there."""
+    """Where jumps go that the kernel may patch into [start, end), by where they are: those of all static branches there."""
     targets: dict[int, int] = {}
     for the_pass in passes:
         if isinstance(the_pass, JumpLabelsPass):

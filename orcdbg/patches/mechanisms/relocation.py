@@ -16,7 +16,12 @@ from orcdbg.patches.sweep import IntArray, Sweep, Written
 
 
 class RelocationsPass(Sweep):
-    """The boot loader's relocations of one section as a replay pass."""
+    """The boot loader's relocations of one section as a replay pass.
+
+    Args:
+        places: the fields, at link addresses.
+        slide: run-time minus link addresses, in bytes.
+    """
 
     mechanism = "relocation"
     table = ".rela.text"

@@ -54,7 +54,15 @@ class RetpolineStyle(NamedTuple):
 
 
 class RetpolinePass(Sweep):
-    """`apply_retpolines()` as a replay pass."""
+    """`apply_retpolines()` as a replay pass.
+
+    Args:
+        sites: run-time addresses of the branches.
+        image: text as built, whose first byte at a site tells its size: 5 bytes, or 6 with a prefix or a condition.
+        linux: the kernel.
+        mitigations: what this machine chose.
+        style: how this kernel fills a site.
+    """
 
     mechanism = "retpoline"
     table = ".retpoline_sites"

@@ -22,7 +22,16 @@ _SIZE = 5
 
 
 class ReturnsPass(Sweep):
-    """`apply_returns()` as a replay pass."""
+    """`apply_returns()` as a replay pass.
+
+    Args:
+        sites: run-time addresses of the returns, five bytes each.
+        linux: the kernel.
+        mitigations: what this machine chose.
+
+    Raises:
+        NotFound: the kernel has sites and no `__x86_return_thunk`.
+    """
 
     mechanism = "return-thunk"
     table = ".return_sites"

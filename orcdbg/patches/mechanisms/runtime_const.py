@@ -27,7 +27,15 @@ MAX_CACHES = 1 << 14  # a kernel has some 300; the list is gone through for each
 
 
 class RuntimeConstPass(Sweep):
-    """One constant as a replay pass."""
+    """One constant as a replay pass.
+
+    Args:
+        image: where the section is.
+        linux: the kernel.
+        section: name of the section that lists the operands.
+        name: the variable's, or that of a slab cache.
+        width: bytes of an operand: 8, or 1 for a shift count.
+    """
 
     mechanism = "runtime-const"
 

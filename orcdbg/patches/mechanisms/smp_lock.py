@@ -21,7 +21,12 @@ _LOCK, _DS = 0xF0, b"\x3e"
 
 
 class SmpLocksPass(Sweep):
-    """`alternatives_smp_unlock()` as a replay pass."""
+    """`alternatives_smp_unlock()` as a replay pass.
+
+    Args:
+        sites: run-time addresses of the prefixes, a byte each.
+        linux: the kernel.
+    """
 
     mechanism = "smp-lock"
     table = ".smp_locks"

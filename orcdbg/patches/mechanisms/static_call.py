@@ -111,7 +111,14 @@ def _plain_returns(sites: U64Array) -> Iterator[Written]:
 
 
 class StaticCallSites(Sweep):
-    """`__static_call_update()` over the inline sites, as a replay pass."""
+    """`__static_call_update()` over the inline sites, as a replay pass.
+
+    Args:
+        table: `.static_call_sites` as built.
+        address: its run-time address.
+        image: text as built, which tells a conditional jump of six bytes from calls and jumps of five.
+        calls: the keys' functions.
+    """
 
     mechanism = "static-call"
     table = TABLE.section
@@ -185,7 +192,13 @@ class StaticCallSites(Sweep):
 
 
 class StaticCallTrampolines(Sweep):
-    """The trampolines that calls go through which were not patched, as a replay pass."""
+    """The trampolines that calls go through which were not patched, as a replay pass.
+
+    Args:
+        image: text as built.
+        calls: the keys' functions.
+        pairs: run-time addresses of trampoline and key of each static call.
+    """
 
     mechanism = "static-call"
     table = "__SCT__ symbols"

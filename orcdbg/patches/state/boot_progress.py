@@ -31,10 +31,13 @@ class Unfinished:
 
 
 def as_far_as_they_came(passes: Sequence[PatchPass], linux: Linux) -> list[PatchPass]:
-    """The passes of the boot, each `Unfinished` where the kernel says that they have not all been run."""
-    at = linux.find_address(FLAG)
+    """The passes of the boot, each `Unfinished` where the kernel says that they have not all been run.
+
+    Mirrors the end of alternative_instructions() in arch/x86/kernel/alternative.c.
+    """
+    flag = linux.find_address(FLAG)
     try:
-        is_finished = at is None or read_u32(linux.memory, at) != 0
+        is_finished = flag is None or read_u32(linux.memory, flag) != 0
     except MemoryFault:
         is_finished = True
-    return list(passes) if is_finished else [Unfinished(one) for one in passes]
+    return list(passes) if is_finished else [Unfinished(the_pass) for the_pass in passes]

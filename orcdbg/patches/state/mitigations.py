@@ -26,7 +26,12 @@ PLAIN_RETURN = b"\xc3\xcc\xcc\xcc\xcc"
 
 
 class Mitigations:
-    """The choices of one machine. Its members raise Undecidable where the state that decides is not in the snapshot."""
+    """The choices of one machine. Its members raise Undecidable where the state that decides is not in the snapshot.
+
+    Args:
+        linux: the kernel.
+        features: its feature bits.
+    """
 
     def __init__(self, linux: Linux, features: Features) -> None:
         self._linux = linux

@@ -49,12 +49,16 @@ def called(calls: Iterable[ModuleCalls], pads: Pads) -> U64Array:
 
     A counted call goes into the padding. One that does not was not counted: its function has none, or the call was
     written after calls were counted, as alternatives are since 6.16.
+
+    Args:
+        calls: what each of the modules calls.
+        pads: the padding of the text under replay.
     """
-    found = list(calls)
-    if not found:
+    modules = list(calls)
+    if not modules:
         return np.empty(0, np.uint64)
-    behind = np.unique(np.concatenate([one.targets for one in found])) + np.uint64(PAD_SIZE)
-    return np.unique(np.concatenate([behind[pads.exist(behind)], *(one.functions for one in found)]))
+    behind = np.unique(np.concatenate([module.targets for module in modules])) + np.uint64(PAD_SIZE)
+    return np.unique(np.concatenate([behind[pads.exist(behind)], *(module.functions for module in modules)]))
 
 
 def _called_by(linux: Linux, module: Module, budget: Budget) -> ModuleCalls:

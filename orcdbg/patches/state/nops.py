@@ -42,6 +42,10 @@ def choose_nops(linux: Linux, long_nops: bool) -> NopTable | None:
 
     Before 5.13 the boot chooses by CPU vendor and keeps a pointer (`ideal_nops`); later kernels have one table, since 6.4
     with NOPs of up to 11 bytes.
+
+    Args:
+        linux: the kernel.
+        long_nops: whether the layout of its alternatives is the one that came with those of 11 bytes.
     """
     pointer = linux.find_address("ideal_nops")
     if pointer is None:
