@@ -7,6 +7,7 @@ below it were dumped.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -53,6 +54,17 @@ class KdumpPart:
         if header.has_two_bitmaps:
             self.existing = PageBitmap(source, header.bitmap, header.frames)
 
+    @functools.cached_property
+    def _skipped(self) -> int:
+        """How many dumped frames are in earlier parts: the bitmaps are those of the whole dump, the descriptors are not."""
+        return self.dumped.rank(self.start) if self.start else 0
+
+    @functools.cached_property
+    def _data_start(self) -> int:
+        """Offset of the first byte behind the last descriptor: all data of pages lie from here on, whoever wrote the file."""
+        count = self.dumped.rank(self.end) - self._skipped
+        return self.header.descriptors + count * DESCRIPTOR.size
+
     def _missing(self, frame: int) -> NotInSnapshot:
         state = Absence.EXCLUDED if self.existing.test(frame) else Absence.ABSENT
         return NotInSnapshot("physical", frame * PAGE, PAGE, state)
@@ -69,9 +81,7 @@ class KdumpPart:
             frames = range(frame, frame + count)
             raise self._missing(next(each for each in frames if not self.dumped.test(each)))
 
-        # The bitmaps of a part are those of the whole dump, its descriptors only its own.
-        skipped = self.dumped.rank(self.start) if self.start else 0
-        offset = self.header.descriptors + (rank - skipped) * DESCRIPTOR.size
+        offset = self.header.descriptors + (rank - self._skipped) * DESCRIPTOR.size
         size = count * DESCRIPTOR.size
         if offset + size > self.source.size:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
@@ -92,8 +102,9 @@ class KdumpPart:
         if offset == 0 or offset + size > self.source.size:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
 
-        # Data that would not get smaller are stored as they are, so none are larger than a page.
-        if size > PAGE:
+        # A false descriptor would show headers, notes or other descriptors as memory. And data that would not get smaller
+        # are stored as they are, so none are larger than a page.
+        if offset < self._data_start or size > PAGE:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.DAMAGED)
         try:
             return unpack_page(self.source.read_at(offset, size), flags)

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import ByteSource, FileSource
+from orcdbg.base.reading import ByteSource, FilePart, FileSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.vmware import MAGICS, Value, parse_groups
 from orcdbg.snapshot.extents import Extent, ExtentMemory
@@ -39,21 +39,27 @@ def _numbers(source: ByteSource, values: Sequence[Value]) -> Numbers:
     }
 
 
-def _extents(numbers: Numbers, source: ByteSource, offset: int, size: int) -> list[Extent]:
-    """Memory from `offset` of a file on: in regions where the guest has holes in its physical memory.
+def _extents(numbers: Numbers, memory: ByteSource, size: int) -> list[Extent]:
+    """Where the guest's physical memory is: in regions if the guest has holes in it.
 
-    Region n is `regionSize` pages from page `regionPageNum` of the file's memory on, at page frame `regionPPN` of the guest.
+    Region n is `regionSize` pages from page `regionPageNum` of the memory on, at page frame `regionPPN` of the guest.
+
+    Args:
+        numbers: the values of the group `memory`.
+        memory: the saved memory and nothing else. A false region would otherwise show headers, or what a device saved, as
+            memory of the guest.
+        size: how many bytes of memory there should be; fewer are in a file that is cut off.
     """
     count = numbers.get(("regionsCount", ()), 0)
     if not count:
-        return [Extent(0, source, offset, size, size)]
+        return [Extent(0, memory, 0, size, size)]
     if count > MAX_REGIONS:
-        raise UnsupportedFormat(source.name, f"a VMware snapshot of {count} regions of memory")
+        raise UnsupportedFormat(memory.name, f"a VMware snapshot of {count} regions of memory")
 
     extents = []
     for index in range(count):
         page, frame, pages = (numbers.get((name, (index,)), 0) for name in ("regionPageNum", "regionPPN", "regionSize"))
-        extents.append(Extent(frame * PAGE, source, offset + page * PAGE, pages * PAGE, pages * PAGE))
+        extents.append(Extent(frame * PAGE, memory, page * PAGE, pages * PAGE, pages * PAGE))
     return extents
 
 
@@ -79,13 +85,13 @@ def _memory(source: ByteSource, values: Sequence[Value], numbers: Numbers) -> li
     if block is not None and block.is_compressed:
         raise UnsupportedFormat(source.name, "a VMware snapshot with compressed memory: suspend without compression")
     if block is not None:
-        return _extents(numbers, source, block.offset, block.size)
+        return _extents(numbers, FilePart(source, block.offset, block.size), block.size)
 
     beside = Path(source.name).with_suffix(".vmem")
     if not beside.is_file():
         raise UnsupportedFormat(source.name, f"its memory is in a file of its own, and {beside} is not there")
     memory = FileSource(str(beside))
-    return _extents(numbers, memory, 0, memory.size)
+    return _extents(numbers, memory, memory.size)
 
 
 def open_vmware(source: ByteSource) -> Snapshot:

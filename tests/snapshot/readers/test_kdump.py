@@ -67,6 +67,27 @@ def test_every_page_reads_back(version: int, packing: int) -> None:
     assert list(snapshot.ranges()) == [(PAGE, 4 * PAGE), (7 * PAGE, 8 * PAGE), (100 * PAGE, 300 * PAGE)]
 
 
+@pytest.mark.parametrize("is_split", [False, True])
+def test_only_what_is_behind_the_descriptors_is_a_page(is_split: bool) -> None:
+    """A false descriptor shows neither headers nor bitmaps nor descriptors as memory; the first byte behind them may be."""
+    held = {frame: random.Random(frame).randbytes(PAGE) for frame in (1, 2, 9)}
+    dump = Kdump(held, 0, frames=64, part=(2, 64) if is_split else None)
+    whole = bytearray(dump.encode())
+    table = 4 * PAGE
+    data_start = table + 24 * (2 if is_split else 3)
+    first_frame = 2 if is_split else 1
+    assert dump.positions[first_frame][0] == data_start
+
+    for offset in (1, PAGE, 2 * PAGE, 3 * PAGE, table, data_start - 1):
+        struct.pack_into("<Q", whole, table, offset)
+        snapshot = opened(bytes(whole))
+        assert state_at(snapshot, first_frame * PAGE) == "damaged"
+        assert snapshot.physical.read(9 * PAGE, PAGE) == held[9]
+
+    struct.pack_into("<Q", whole, table, data_start)
+    assert opened(bytes(whole)).physical.read(first_frame * PAGE, PAGE) == held[first_frame]
+
+
 def test_missing_pages_have_their_words() -> None:
     """Excluded by makedumpfile, absent from the machine, beyond the end of the file: three words."""
     data = Kdump(pages([1, 2, 9]), excluded=[3], unfinished=[2], frames=64).encode()
