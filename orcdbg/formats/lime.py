@@ -125,14 +125,18 @@ class UnpackedRange:
 
     def __init__(self, source: ByteSource, place: Range) -> None:
         self.name = source.name
-        self.size = place.end - place.start
         self._source = source
         self._place = place
         self._unpacked = functools.lru_cache(CACHED_CHUNKS)(self._unpack)
         self._chunks = functools.lru_cache(1)(self._find_chunks)
 
+        self.size = place.end - place.start
+        # `parse_ranges` has read the header of each chunk, so only the data of the last can be beyond the file's end.
+        if place.offset + place.size > source.size:
+            self.size = self._chunks()[-1].at
+
     def _find_chunks(self) -> list[Chunk]:
-        return _chunks(self._source, self._place.offset, self.size)[0]
+        return _chunks(self._source, self._place.offset, self._place.end - self._place.start)[0]
 
     def _unpack(self, number: int) -> bytes:
         import cramjam  # only when there is something to unpack

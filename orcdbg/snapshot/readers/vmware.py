@@ -12,7 +12,7 @@ from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource, FilePart, FileSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.vmware import MAGICS, Value, parse_groups
-from orcdbg.snapshot.extents import Extent, ExtentMemory
+from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader
 
@@ -79,19 +79,19 @@ def _cpu(numbers: Numbers, cpu: int) -> CpuState | None:
     return CpuState(cpu, f"VMware cpu {cpu}", registers, 0, cr3, cr4, idt)
 
 
-def _memory(source: ByteSource, values: Sequence[Value], numbers: Numbers) -> list[Extent]:
-    """The guest's memory: a block of the file itself, or the .vmem beside it."""
+def _find_memory(source: ByteSource, values: Sequence[Value]) -> tuple[ByteSource, int]:
+    """The guest's memory, a block of the file itself or the .vmem beside it; and how many bytes it should have."""
     block = next((value for value in values if value.name == "Memory" and value.is_block), None)
     if block is not None and block.is_compressed:
         raise UnsupportedFormat(source.name, "a VMware snapshot with compressed memory: suspend without compression")
     if block is not None:
-        return _extents(numbers, FilePart(source, block.offset, block.size), block.size)
+        return FilePart(source, block.offset, block.size), block.size
 
     beside = Path(source.name).with_suffix(".vmem")
     if not beside.is_file():
         raise UnsupportedFormat(source.name, f"its memory is in a file of its own, and {beside} is not there")
     memory = FileSource(str(beside))
-    return _extents(numbers, memory, memory.size)
+    return memory, memory.size
 
 
 def open_vmware(source: ByteSource) -> Snapshot:
@@ -103,7 +103,9 @@ def open_vmware(source: ByteSource) -> Snapshot:
     groups = parse_groups(source)
 
     memory_values = groups.get("memory", [])
-    memory = ExtentMemory(_memory(source, memory_values, _numbers(source, memory_values)))
+    saved, size = _find_memory(source, memory_values)
+    extents = _extents(_numbers(source, memory_values), saved, size)
+    memory = ExtentMemory(extents)
 
     cpu_numbers = _numbers(source, groups.get("cpu", []))
     count = min(cpu_numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
@@ -115,7 +117,9 @@ def open_vmware(source: ByteSource) -> Snapshot:
         physical=memory,
         cpus=cpus,
         vmcoreinfo={},
+        warnings=cut_off_warnings(saved, extents),
         ranges=memory.ranges,
+        left_out=memory.left_out,
     )
 
 

@@ -47,3 +47,23 @@ def test_regions_reach_nothing_but_the_memory(tmp_path: Path) -> None:
             snapshot.physical.read(frame * PAGE, 1)
     assert snapshot.ranges is not None
     assert list(snapshot.ranges()) == [(0x10 * PAGE, 0x12 * PAGE), (0x1000 * PAGE, 0x1003 * PAGE)]
+    assert snapshot.left_out is not None
+    assert snapshot.left_out()["cut off"] == 3 * PAGE
+    assert [f"{3 * PAGE} bytes of memory" in warning for warning in snapshot.warnings] == [True]
+
+
+def test_a_vmem_that_is_cut_off_says_how_much_it_lacks(tmp_path: Path) -> None:
+    """The warning names the file that ends too early."""
+    snapshot_file = write(tmp_path / "b.vmss", vmss(None, [(0, 0x10, 2), (2, 0x1000, 3)]))
+    write(tmp_path / "b.vmem", HIGH[: 4 * PAGE])
+    cut = open_paths(snapshot_file)
+    assert cut.left_out is not None
+    assert cut.left_out()["cut off"] == PAGE
+    lost = f"{PAGE} bytes of memory that its headers name are not in it"
+    assert list(cut.warnings) == [f"{tmp_path / 'b.vmem'}: the file is cut off: {lost}"]
+
+    write(tmp_path / "b.vmem", HIGH)
+    complete = open_paths(snapshot_file)
+    assert complete.left_out is not None
+    assert complete.left_out()["cut off"] == 0
+    assert list(complete.warnings) == []
