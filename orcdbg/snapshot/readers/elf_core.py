@@ -13,11 +13,12 @@ from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.intervals import Pieces
 from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import U64
+from orcdbg.formats.core_notes import is_qemu
 from orcdbg.formats.elf import PT_LOAD, PT_NOTE, ElfFile, Note, Segment, is_core
 from orcdbg.formats.trim_note import is_trim_note, parse_trim_note
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.notes import cpu_states, is_qemu, vmcoreinfo_of
+from orcdbg.snapshot.notes import cpu_states, vmcoreinfo_of
 from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.trimmed_memory import TrimmedMemory
 

@@ -5,13 +5,13 @@ VMware published none of the names; they are those that Volatility's reader goes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource, FilePart, FileSource
 from orcdbg.base.sizes import PAGE
-from orcdbg.formats.vmware import MAGICS, Value, parse_groups
+from orcdbg.formats.vmware import MAGICS, Numbers, Value, parse_groups, parse_numbers
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader
@@ -26,40 +26,28 @@ _REGISTERS = {
     "eflags": "rflags",
 }
 
-# Values of one group by name and indices, such as ("CR64", (cpu, 3)).
-Numbers = Mapping[tuple[str, tuple[int, ...]], int]
 
-
-def _numbers(source: ByteSource, values: Sequence[Value]) -> Numbers:
-    """All values of a group that are plain numbers."""
-    return {
-        (value.name, value.indices): int.from_bytes(source.read_at(value.offset, value.size), "little")
-        for value in values
-        if not value.is_block
-    }
-
-
-def _extents(numbers: Numbers, memory: ByteSource, size: int) -> list[Extent]:
+def _extents(numbers: Numbers, saved: ByteSource, size: int) -> list[Extent]:
     """Where the guest's physical memory is: in regions if the guest has holes in it.
 
     Region n is `regionSize` pages from page `regionPageNum` of the memory on, at page frame `regionPPN` of the guest.
 
     Args:
         numbers: the values of the group `memory`.
-        memory: the saved memory and nothing else. A false region would otherwise show headers, or what a device saved, as
+        saved: the saved memory and nothing else. A false region would otherwise show headers, or what a device saved, as
             memory of the guest.
         size: how many bytes of memory there should be; fewer are in a file that is cut off.
     """
     count = numbers.get(("regionsCount", ()), 0)
     if not count:
-        return [Extent(0, memory, 0, size, size)]
+        return [Extent(0, saved, 0, size, size)]
     if count > MAX_REGIONS:
-        raise UnsupportedFormat(memory.name, f"a VMware snapshot of {count} regions of memory")
+        raise UnsupportedFormat(saved.name, f"a VMware snapshot of {count} regions of memory")
 
     extents = []
     for index in range(count):
         page, frame, pages = (numbers.get((name, (index,)), 0) for name in ("regionPageNum", "regionPPN", "regionSize"))
-        extents.append(Extent(frame * PAGE, memory, page * PAGE, pages * PAGE, pages * PAGE))
+        extents.append(Extent(frame * PAGE, saved, page * PAGE, pages * PAGE, pages * PAGE))
     return extents
 
 
@@ -104,10 +92,10 @@ def open_vmware(source: ByteSource) -> Snapshot:
 
     memory_values = groups.get("memory", [])
     saved, size = _find_memory(source, memory_values)
-    extents = _extents(_numbers(source, memory_values), saved, size)
+    extents = _extents(parse_numbers(source, memory_values), saved, size)
     memory = ExtentMemory(extents)
 
-    cpu_numbers = _numbers(source, groups.get("cpu", []))
+    cpu_numbers = parse_numbers(source, groups.get("cpu", []))
     count = min(cpu_numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
     cpus = [state for cpu in range(count) if (state := _cpu(cpu_numbers, cpu)) is not None]
 

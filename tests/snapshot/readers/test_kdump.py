@@ -15,7 +15,7 @@ from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import BytesSource, FileSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.flattened import FlattenedSource
-from orcdbg.snapshot.bitmap import PageBitmap
+from orcdbg.formats.page_bitmap import PageBitmap
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.readers.kdump import open_kdump
 from tests.build.elf import note, prstatus
@@ -186,8 +186,20 @@ def test_ranks_and_runs_are_those_of_counting(bits: int, chosen: list[int], bit:
     bitmap = PageBitmap(BytesSource("map", bytes(raw)), 7, bits)
     assert bitmap.test(bit) == (bit in marks)
     assert bitmap.rank(min(bit, bits)) == sum(one < min(bit, bits) for one in marks)
+    assert bitmap.rank_so_far(min(bit, bits)) == bitmap.rank(min(bit, bits))
     listed = [one for first, end in bitmap.runs(bit, bits) for one in range(first, end)]
     assert listed == sorted(one for one in marks if one >= bit)
+
+
+def test_what_is_not_counted_is_not_counted_for_a_lower_bound() -> None:
+    """`rank_so_far` has the bits of the spans that earlier questions reached, and reads nothing more."""
+    raw = bytes([1]) + bytes((2 << 20) - 2) + bytes([0x80])
+    bitmap = PageBitmap(BytesSource("map", raw), 0, len(raw) * 8)
+    assert bitmap.rank_so_far(len(raw) * 8) == 0
+    assert bitmap.rank(5) == 1
+    assert bitmap.rank_so_far(len(raw) * 8) == 1
+    assert bitmap.rank(len(raw) * 8) == 2
+    assert bitmap.rank_so_far(len(raw) * 8) == 2
 
 
 def test_the_head_of_four_tebibytes_opens_like_a_small_one(tmp_path: Path) -> None:
