@@ -135,9 +135,11 @@ def test_each_built_in_format_is_known_by_one_reader() -> None:
 
     no_snapshots = {"flattened", "btf"}
     assert {name: readers for name, readers in known.items() if len(readers) != (name not in no_snapshots)} == {}
-    assert {name for readers in known.values() for name in readers} == {
-        reader.name for reader in READERS if reader is not raw.READER
-    }
+
+    # A plain image has no first bytes of its own.
+    names = {name for readers in known.values() for name in readers} | {raw.READER.name}
+    without_file = [reader.name for reader in READERS if reader.name not in names]
+    assert without_file == [], "add a good file of each to make_formats in tests/fuzz.py"
 
 
 @given(st.binary(max_size=64))
