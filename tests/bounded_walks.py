@@ -41,7 +41,6 @@ ALLOWED: Mapping[str, str] = {
     # By the size that the caller asks for, which is checked where it is from memory.
     "orcdbg/base/reading.py:read_cstring": "`limit` bytes",
     "orcdbg/emulation/engine.py:Engine.read": "the size asked for",
-    "orcdbg/snapshot/bitmap.py:PageBitmap.rank": "the bits of a file's bitmap",
     "orcdbg/snapshot/extents.py:ExtentMemory.read": "the size asked for",
     "orcdbg/snapshot/pagetables.py:KernelMemory.read": "the size asked for",
     "orcdbg/snapshot/trimmed_memory.py:TrimmedMemory.read": "the size asked for",

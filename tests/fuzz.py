@@ -103,7 +103,10 @@ def _dump(packing: int) -> Format:
 
 
 def make_formats() -> dict[str, Callable[[], Format]]:
-    """How each format's valid file is made, by name."""
+    """How each format's valid file is made, by name.
+
+    Each reader of `orcdbg/snapshot/readers/` has one here at least; `tests/snapshot/test_opening.py` finds who has none.
+    """
     small = {0x1000: bytes(range(256)) * 20, 0x9000: bytes(70000)}
     notes = prstatus({}, 1) + note("VMCOREINFO", 0, INFO)
     page = note("VMCOREINFO", 0, INFO).ljust(PAGE, b"\1")

@@ -121,6 +121,17 @@ def test_a_class_has_a_name_of_its_own() -> None:
     assert shared == {}
 
 
+READERS = sorted((ROOT / "orcdbg/snapshot/readers").glob("*.py"))
+
+
+@pytest.mark.parametrize("path", READERS, ids=name_of)
+def test_readers_of_snapshots_leave_bytes_to_formats(path: Path) -> None:
+    """A reader says what a file's parts mean for a machine; taking the bytes apart is the work of `orcdbg/formats/`."""
+    assert "struct" not in set(imported_by(path))
+    methods = {node.attr for node in ast.walk(tree_of(path)) if isinstance(node, ast.Attribute)}
+    assert methods & {"from_bytes", "unpack", "unpack_from", "iter_unpack", "frombuffer"} == set()
+
+
 TESTS = sorted((ROOT / "tests").rglob("test_*.py"))
 
 

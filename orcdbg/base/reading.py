@@ -178,6 +178,27 @@ class BytesSource:
         return self._data[offset : offset + size]
 
 
+class FilePart:
+    """A part of a file as a file of its own: a ByteSource out of which no offset leads to the rest of the file.
+
+    Args:
+        whole: the file.
+        offset: where the part begins in it, in bytes.
+        size: how long it should be, in bytes; where the file ends earlier, so does the part.
+    """
+
+    def __init__(self, whole: ByteSource, offset: int, size: int) -> None:
+        self.name = whole.name
+        self.size = max(0, min(size, whole.size - offset))
+        self._whole = whole
+        self._offset = offset
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes at `offset` of the part; UnsupportedFormat when the part ends before."""
+        check_bounds(self, offset, size)
+        return self._whole.read_at(self._offset + offset, size)
+
+
 class BytesSpace:
     """Bytes at an address, as an AddressSpace: for synthetic memory and for cut-outs of other spaces."""
 

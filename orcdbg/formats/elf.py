@@ -156,6 +156,11 @@ class ElfFile:
         return strings[offset : max(end, offset)].decode("ascii", "replace")
 
     @property
+    def header_areas(self) -> tuple[tuple[int, int], tuple[int, int]]:
+        """[start, end) in the file of its own header, and of the program headers."""
+        return (0, _EHDR.size), (self._phoff, self._phoff + len(self.segments) * _PHDR.size)
+
+    @property
     def headers_end(self) -> int:
         """First offset after the file's own header and both tables of headers."""
         programs: int = self._phoff + len(self.segments) * _PHDR.size

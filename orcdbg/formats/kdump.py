@@ -1,13 +1,14 @@
 """What do the headers of a compressed kdump say?
 
-makedumpfile's diskdump_mod.h: struct disk_dump_header, struct kdump_sub_header, struct page_desc. In blocks of a page:
-the header, the sub-header, two bitmaps of page frames (which exist; which are dumped), a descriptor for each dumped
-page in order of frame number, data.
+Mirrors makedumpfile's diskdump_mod.h: struct disk_dump_header, struct kdump_sub_header, struct page_desc. A file is made of
+blocks of a page: the header, the sub-header with the notes behind it, two bitmaps of page frames (which exist, and which were
+dumped), a descriptor for each dumped page in order of frame number, and the data of the pages.
 """
 
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
@@ -15,17 +16,51 @@ from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import PAGE
 
 MAGIC = b"KDUMP   "
+
+# A bit of `status`: DUMP_DH_COMPRESSED_INCOMPLETE.
 INCOMPLETE = 8
-MAX_FRAMES = 1 << 36  # 256 TiB; counting the bits of as many takes seconds
+
+# 256 TiB, more than x86-64 machines have. Counting the bits of as many takes seconds.
+MAX_FRAMES = 1 << 36
 MAX_NOTES = 64 << 20
-DESCRIPTOR = struct.Struct("<QIIQ")  # offset, size, flags, page flags
-_HEADER = struct.Struct("<8si65x65x65x65x65s65x6x16xIiiII")  # up to max_mapnr
+
+# The sub-header takes one block, or some more with its notes; a dump of 2^16 blocks would have 256 MiB of them.
+MAX_SUB_BLOCKS = 1 << 16
+
+# struct disk_dump_header up to max_mapnr: signature, header_version, the six strings of struct new_utsname (only `machine` is
+# read), padding, timestamp, status, block_size, sub_hdr_size, bitmap_blocks, max_mapnr.
+_HEADER = struct.Struct("<8si65x65x65x65x65s65x6x16xIiiII")
+
+# struct kdump_sub_header: phys_base, dump_level, split, start_pfn, end_pfn; offset and size of vmcoreinfo, of the notes, of
+# the erase information; then start_pfn, end_pfn and max_mapnr again, with 64 bits.
 _SUB_HEADER = struct.Struct("<Qii14Q")
-_SUB_HEADER_SIZES = {1: 12, 2: 32, 3: 48, 4: 64, 5: 80, 6: 104}  # bytes that a version has
+
+# How many bytes of it each version of the header has. Version 6 came with the 64-bit numbers at the end.
+_SUB_HEADER_SIZES = {1: 12, 2: 32, 3: 48, 4: 64, 5: 80, 6: 104}
+_FIRST_WITH_64_BIT_FRAMES = 6
+
+# struct page_desc.
+_DESCRIPTOR = struct.Struct("<QIIQ")
+DESCRIPTOR_SIZE = _DESCRIPTOR.size
 
 
 class KdumpHeader(NamedTuple):
-    """Both headers. Offsets and sizes are in bytes of the file, frame numbers count pages; absent values are 0."""
+    """What both headers say. Values that a version does not have are 0.
+
+    Attributes:
+        version: 1 to 6.
+        status: bits, of which `INCOMPLETE` is used.
+        dump_level: which pages makedumpfile was told to leave out (-d).
+        is_split: whether the file is a part of a dump.
+        start_frame: number of the first page frame that this part is for.
+        end_frame: of the first behind them.
+        frames: how many page frames the whole machine has; bits in each bitmap.
+        vmcoreinfo: offset and size in bytes of the VMCOREINFO in the file.
+        notes: offset and size of the ELF notes.
+        erased: offset and size of what says which data makedumpfile erased.
+        bitmap: offset of the first bitmap.
+        bitmap_size: bytes of all bitmaps together.
+    """
 
     version: int
     status: int
@@ -43,13 +78,15 @@ class KdumpHeader(NamedTuple):
     @property
     def has_two_bitmaps(self) -> bool:
         """False where one bitmap says both which frames exist and which are dumped."""
-        one = -(-self.frames // 8 // PAGE) * PAGE
-        return self.bitmap_size >= 2 * one
+        size_of_one = -(-self.frames // 8 // PAGE) * PAGE
+        return self.bitmap_size >= 2 * size_of_one
 
     @property
     def dumped_bitmap(self) -> int:
         """Offset of the bitmap of dumped frames."""
-        return self.bitmap + (self.bitmap_size // 2 if self.has_two_bitmaps else 0)
+        if not self.has_two_bitmaps:
+            return self.bitmap
+        return self.bitmap + self.bitmap_size // 2
 
     @property
     def descriptors(self) -> int:
@@ -57,19 +94,32 @@ class KdumpHeader(NamedTuple):
         return self.bitmap + self.bitmap_size
 
 
-def _check(name: str, machine: bytes, version: int, block_size: int, sub_blocks: int, bitmap_blocks: int) -> None:
-    if version not in range(1, 7):
-        raise UnsupportedFormat(name, f"a compressed kdump of version {version}; 1 to 6 are known")
-    if machine not in (b"", b"x86_64"):  # QEMU names none
-        raise UnsupportedFormat(name, f"a compressed kdump of another machine: {machine.decode('ascii', 'replace')}")
-    if block_size != PAGE:
-        raise UnsupportedFormat(name, f"a compressed kdump with pages of {block_size} bytes; x86-64 has {PAGE}")
-    if not 1 <= sub_blocks <= 1 << 16 or bitmap_blocks < 1:
-        raise UnsupportedFormat(name, f"a compressed kdump with {sub_blocks} sub-header and {bitmap_blocks} map blocks")
+class PageDescriptor(NamedTuple):
+    """Where the data of one page are.
+
+    Attributes:
+        offset: of the data in the file; 0 where they were not written.
+        size: of the data, in bytes.
+        flags: how they are packed (DUMP_DH_COMPRESSED_*, of which `pagecodecs` knows what they mean).
+        page_flags: those of the kernel's struct page; writers leave them 0.
+    """
+
+    offset: int
+    size: int
+    flags: int
+    page_flags: int
+
+
+def parse_descriptors(data: bytes) -> Iterator[PageDescriptor]:
+    """The descriptors in `data`, `DESCRIPTOR_SIZE` bytes each."""
+    return map(PageDescriptor._make, _DESCRIPTOR.iter_unpack(data))
 
 
 def parse_kdump(source: ByteSource) -> KdumpHeader:
     """The headers of a compressed kdump.
+
+    Args:
+        source: the file, or one file of a split dump.
 
     Raises:
         UnsupportedFormat: they are cut off, contradict themselves, or are not of an x86-64 machine.
@@ -81,21 +131,50 @@ def parse_kdump(source: ByteSource) -> KdumpHeader:
     if magic != MAGIC:
         raise UnsupportedFormat(name, "not a compressed kdump")
     _check(name, machine.partition(b"\0")[0], version, block_size, sub_blocks, bitmap_blocks)
-    raw = source.read_at(PAGE, _SUB_HEADER_SIZES[version]).ljust(_SUB_HEADER.size, b"\0")
-    _, level, split, start, end, *rest = _SUB_HEADER.unpack(raw)
-    if version >= 6:
-        start, end, frames = rest[6:9]
+
+    sub_header = source.read_at(PAGE, _SUB_HEADER_SIZES[version]).ljust(_SUB_HEADER.size, b"\0")
+    _, level, split, start, end, *places_and_frames = _SUB_HEADER.unpack(sub_header)
+    if version >= _FIRST_WITH_64_BIT_FRAMES:
+        start, end, frames = places_and_frames[6:9]
     if not 0 < frames <= MAX_FRAMES:
         raise UnsupportedFormat(name, f"a compressed kdump of {frames} page frames")
-    bitmap, bitmap_size = (1 + sub_blocks) * PAGE, bitmap_blocks * PAGE
-    found = KdumpHeader(
-        *(version, status, level, bool(split), start, end, frames),
-        *((rest[0], rest[1]), (rest[2], rest[3]), (rest[4], rest[5]), bitmap, bitmap_size),
+
+    header = KdumpHeader(
+        version=version,
+        status=status,
+        dump_level=level,
+        is_split=bool(split),
+        start_frame=start,
+        end_frame=end,
+        frames=frames,
+        vmcoreinfo=(places_and_frames[0], places_and_frames[1]),
+        notes=(places_and_frames[2], places_and_frames[3]),
+        erased=(places_and_frames[4], places_and_frames[5]),
+        bitmap=(1 + sub_blocks) * PAGE,
+        bitmap_size=bitmap_blocks * PAGE,
     )
-    if bitmap_size * 8 < frames:
-        raise UnsupportedFormat(name, f"a compressed kdump whose bitmap has {bitmap_size} bytes for {frames} frames")
-    if source.size < found.descriptors:
+
+    if header.bitmap_size * 8 < frames:
+        what = f"a compressed kdump whose bitmap has {header.bitmap_size} bytes for {frames} frames"
+        raise UnsupportedFormat(name, what)
+    if source.size < header.descriptors:
         raise UnsupportedFormat(name, "a compressed kdump that is cut off before its page descriptors")
-    if found.is_split and not start <= end <= frames:  # a part may be empty
+
+    # A part may be empty: makedumpfile divides the pages among as many files as it was given names.
+    if header.is_split and not start <= end <= frames:
         raise UnsupportedFormat(name, f"a part of a split kdump from frame {start} to {end} of {frames}")
-    return found
+    return header
+
+
+def _check(name: str, machine: bytes, version: int, block_size: int, sub_blocks: int, bitmap_blocks: int) -> None:
+    """Raises UnsupportedFormat unless the first header is one that this module reads."""
+    if version not in _SUB_HEADER_SIZES:
+        raise UnsupportedFormat(name, f"a compressed kdump of version {version}; 1 to 6 are known")
+
+    # QEMU leaves the names of the system empty.
+    if machine not in (b"", b"x86_64"):
+        raise UnsupportedFormat(name, f"a compressed kdump of another machine: {machine.decode('ascii', 'replace')}")
+    if block_size != PAGE:
+        raise UnsupportedFormat(name, f"a compressed kdump with pages of {block_size} bytes; x86-64 has {PAGE}")
+    if not 1 <= sub_blocks <= MAX_SUB_BLOCKS or bitmap_blocks < 1:
+        raise UnsupportedFormat(name, f"a compressed kdump with {sub_blocks} sub-header and {bitmap_blocks} map blocks")

@@ -1,4 +1,7 @@
-"""What does a file that lzop wrote hold, as the kernel's build packs a boot image with LZO?"""
+"""What does a file that lzop wrote hold, as the kernel's build packs a boot image with LZO?
+
+Mirrors lib/decompress_unlzo.c.
+"""
 
 from __future__ import annotations
 
@@ -7,40 +10,70 @@ from collections.abc import Iterator
 from orcdbg.base.errors import UnsupportedFormat
 
 LZOP = b"\x89LZO\0\r\n\x1a\n"
-MAX_BLOCK = 1 << 20  # lzop packs 256 KiB at a time
-_D_CHECKSUMS, _C_CHECKSUMS = (0x1, 0x100), (0x2, 0x200)
-_FILTER, _NEWER = 0x800, 0x940
+
+# lzop packs 256 KiB at a time; more is no file of its making.
+MAX_BLOCK = 1 << 20
+
+# Flags of the file's header: checksums of unpacked and of packed blocks (adler32, crc32), and a filter.
+_UNPACKED_CHECKSUMS = (0x1, 0x100)
+_PACKED_CHECKSUMS = (0x2, 0x200)
+_HAS_FILTER = 0x800
+_CHECKSUM_SIZE = 4
+
+# From this version on the header has two fields more.
+_NEWER_VERSION = 0x0940
 
 
-class _Reader:
-    """Big-endian numbers one after another."""
+class _Cursor:
+    """Takes big-endian numbers one after another."""
 
-    def __init__(self, data: bytes, at: int, name: str) -> None:
-        self.data, self.at, self.name = data, at, name
+    def __init__(self, data: bytes, offset: int, name: str) -> None:
+        self._data = data
+        self._offset = offset
+        self._name = name
 
     def take(self, size: int) -> bytes:
-        if self.at + size > len(self.data):
-            raise UnsupportedFormat(self.name, "compressed data are cut off")
-        self.at += size
-        return self.data[self.at - size : self.at]
+        """The next bytes; UnsupportedFormat where there are not so many."""
+        end = self._offset + size
+        if end > len(self._data):
+            raise UnsupportedFormat(self._name, "compressed data are cut off")
+        piece = self._data[self._offset : end]
+        self._offset = end
+        return piece
 
     def number(self, size: int) -> int:
+        """The next number, of `size` bytes."""
         return int.from_bytes(self.take(size), "big")
 
 
-def _skip_header(reader: _Reader) -> int:
+def _skip_header(cursor: _Cursor) -> int:
     """Reads lzop's file header; its flags."""
-    newer = reader.number(2) >= _NEWER
-    reader.take(6 if newer else 3)  # versions, method, level
-    flags = reader.number(4)
-    reader.take((4 if flags & _FILTER else 0) + (12 if newer else 8))  # filter, mode, times
-    reader.take(reader.number(1))  # name
-    reader.take(4)
+    is_newer = cursor.number(2) >= _NEWER_VERSION
+
+    # The library's version, the version needed to extract, the method, the level.
+    cursor.take(6 if is_newer else 3)
+    flags = cursor.number(4)
+    if flags & _HAS_FILTER:
+        cursor.take(4)
+
+    # Mode and time of the file that was packed, its name, the header's checksum.
+    cursor.take(12 if is_newer else 8)
+    cursor.take(cursor.number(1))
+    cursor.take(_CHECKSUM_SIZE)
     return flags
+
+
+def _checksums_size(flags: int, which: tuple[int, int]) -> int:
+    """Bytes of those of two checksums that a file has."""
+    return sum(_CHECKSUM_SIZE for flag in which if flags & flag)
 
 
 def unpacked_pieces(data: bytes, name: str) -> Iterator[bytes]:
     """What a file that lzop wrote holds, block by block; bytes behind its end are passed over.
+
+    Args:
+        data: the file, which begins with `LZOP`.
+        name: for messages.
 
     Raises:
         UnsupportedFormat: damaged or cut off.
@@ -48,19 +81,24 @@ def unpacked_pieces(data: bytes, name: str) -> Iterator[bytes]:
     import lzallright  # only when there is something for it to do
 
     unpack = lzallright.LZOCompressor.decompress
-    reader = _Reader(data, len(LZOP), name)
-    flags = _skip_header(reader)
-    while size := reader.number(4):
-        packed = reader.number(4)
-        if size > MAX_BLOCK or packed > size:
-            raise UnsupportedFormat(name, f"damaged compressed data: a block of {size} bytes from {packed}")
-        reader.take(4 * sum(bool(flags & one) for one in _D_CHECKSUMS))
-        if packed < size:
-            reader.take(4 * sum(bool(flags & one) for one in _C_CHECKSUMS))
-        block = reader.take(packed)
+    cursor = _Cursor(data, len(LZOP), name)
+    flags = _skip_header(cursor)
+
+    while size := cursor.number(4):
+        packed_size = cursor.number(4)
+        if size > MAX_BLOCK or packed_size > size:
+            raise UnsupportedFormat(name, f"damaged compressed data: a block of {size} bytes from {packed_size}")
+
+        # A block that would not get smaller is stored as it is, without a checksum of its packed form.
+        is_packed = packed_size < size
+        cursor.take(_checksums_size(flags, _UNPACKED_CHECKSUMS))
+        if is_packed:
+            cursor.take(_checksums_size(flags, _PACKED_CHECKSUMS))
+        block = cursor.take(packed_size)
+
         try:
             # Output is at most some 255 times the input, which is at most a block.
-            piece = unpack(block, size) if packed < size else block
+            piece = unpack(block, size) if is_packed else block
         except (lzallright.LZOError, lzallright.InputNotConsumed) as error:
             raise UnsupportedFormat(name, f"damaged compressed data: {error}") from error
         if len(piece) != size:

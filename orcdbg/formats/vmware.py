@@ -8,7 +8,7 @@ format no description was published; this follows what readers of it agree upon.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
@@ -35,6 +35,10 @@ class Value(NamedTuple):
     size: int
     is_block: bool
     is_compressed: bool
+
+
+# Values of one group by name and indices, such as ("CR64", (cpu, 3)).
+Numbers = Mapping[tuple[str, tuple[int, ...]], int]
 
 
 def _values(source: ByteSource, offset: int) -> Iterator[Value]:
@@ -85,3 +89,16 @@ def parse_groups(source: ByteSource) -> dict[str, list[Value]]:
         if name in ("memory", "cpu"):
             groups[name] = list(_values(source, offset))
     return groups
+
+
+def parse_numbers(source: ByteSource, values: Sequence[Value]) -> Numbers:
+    """All values of a group that are plain numbers.
+
+    Raises:
+        UnsupportedFormat: one of them is beyond the end of the file.
+    """
+    return {
+        (value.name, value.indices): int.from_bytes(source.read_at(value.offset, value.size), "little")
+        for value in values
+        if not value.is_block
+    }

@@ -18,12 +18,24 @@ from orcdbg.gdb.endpoint import Endpoint, connect
 from orcdbg.gdb.packets import Arrived, Kind, PacketReader, encode_packet, from_hex, number
 from orcdbg.gdb.target_description import RegisterPlace, read_description
 
+# How long an answer may take: QEMU answers at once, a machine behind a slow line within seconds.
 SECONDS = 15.0
+# Damaged packets before one answer, after which the line is given up.
 RETRIES = 3
-MAX_UNASKED = 64  # notifications and stale stop replies before one answer
+# Notifications and stale stop replies before one answer; a stub could talk for ever without one.
+MAX_UNASKED = 64
 MAX_THREADS = 4096
 MAX_DOCUMENT = 1 << 20
-MIN_PACKET, DEFAULT_PACKET, MAX_PACKET = 256, 1024, 1 << 16
+
+# Bytes of a packet: as few as the shortest questions need, what is taken where the stub does not say, and as many as
+# are asked for whatever it says.
+MIN_PACKET = 256
+DEFAULT_PACKET = 1024
+MAX_PACKET = 1 << 16
+_RECEIVED = 1 << 16
+# What `$`, `#`, the checksum and an answer's first letter take of a packet.
+_FRAMING = 8
+
 _STOP = re.compile(rb"[TS][0-9a-fA-F]{2}")
 _ERROR = re.compile(rb"E(?:[0-9a-fA-F]{2}|\..*)", re.DOTALL)
 _THREAD = re.compile(rb"(?:p[0-9a-fA-F]{1,8}\.)?[0-9a-fA-F]{1,8}")
@@ -34,7 +46,13 @@ class Refused(RemoteError):
 
 
 class StopReply(NamedTuple):
-    """Why the machine stopped: a signal's number, the thread, and the address of the data that a watchpoint saw."""
+    """Why the machine stopped.
+
+    Attributes:
+        signal: its number.
+        thread: the thread's name; None where the stub names none.
+        watched: address of the data that a watchpoint saw; None for any other stop.
+    """
 
     signal: int
     thread: bytes | None
@@ -51,8 +69,14 @@ def parse_stop(payload: bytes) -> StopReply:
         raise RemoteError("the machine has ended")
     if not _STOP.match(payload):
         raise RemoteError(f"not a stop reply: {payload[:40]!r}")
-    thread, watched = None, None
-    for pair in payload[3:].split(b";") if payload[:1] == b"T" else ():
+
+    signal = int(payload[1:3], 16)
+    if payload[:1] == b"S":
+        return StopReply(signal, None, None)
+
+    thread = None
+    watched = None
+    for pair in payload[3:].split(b";"):
         key, _, value = pair.partition(b":")
         if key == b"thread":
             if not _THREAD.fullmatch(value):
@@ -60,7 +84,7 @@ def parse_stop(payload: bytes) -> StopReply:
             thread = value
         elif key in (b"watch", b"rwatch", b"awatch"):
             watched = number(value, "stop reply")
-    return StopReply(int(payload[1:3], 16), thread, watched)
+    return StopReply(signal, thread, watched)
 
 
 class Client:
@@ -69,6 +93,13 @@ class Client:
     Args:
         endpoint: where it listens.
         seconds: how long one answer may take.
+
+    Attributes:
+        endpoint: likewise.
+        is_running: whether the machine was let go and has not reported a stop.
+
+    Raises:
+        RemoteError: nobody listens there.
     """
 
     def __init__(self, endpoint: Endpoint, seconds: float = SECONDS) -> None:
@@ -76,7 +107,9 @@ class Client:
         self.is_running = False
         self._seconds = seconds
         self._reader = PacketReader()
-        self._lock = threading.RLock()  # the prompt sorts symbol names aside, those of modules too
+        # The prompt asks from a second thread, which sorts symbol names aside, those of modules too.
+        self._lock = threading.RLock()
+        # Why the connection is of no more use; None while it is good.
         self._broken: str | None = None
         self._packet = DEFAULT_PACKET
         self._socket = connect(endpoint, seconds)
@@ -126,8 +159,10 @@ class Client:
         """Sends a question and waits for its answer; a Ctrl-C counts only after it, lest the next be mistaken."""
         if self._broken:
             raise RemoteError(f"{self.endpoint}: the connection is of no more use: {self._broken}")
+
         self._send(encode_packet(question))
         deadline = time.monotonic() + self._seconds
+
         interrupted: KeyboardInterrupt | None = None
         answer: bytes | None = None
         while answer is None:
@@ -140,6 +175,7 @@ class Client:
         return answer
 
     def _answer(self, question: bytes, deadline: float) -> bytes:
+        """The answer to a question that was sent."""
         failed = 0
         for _ in range(MAX_UNASKED):
             arrived = self._next(deadline)
@@ -154,6 +190,7 @@ class Client:
                 # QEMU reports by itself that a connection stopped it, at any time after.
                 if not _STOP.match(arrived.payload) or question == b"?":
                     return arrived.payload
+
             if failed > RETRIES:
                 raise self._break("packets arrive damaged")
         raise self._break("it talks without answering")
@@ -167,7 +204,7 @@ class Client:
                     return arrived
                 if arrived is None:
                     self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-                    data = self._socket.recv(65536)
+                    data = self._socket.recv(_RECEIVED)
                     if not data:
                         raise self._break("it hung up")
                     self._reader.feed(data)
@@ -205,13 +242,14 @@ class Client:
         return parse_stop(self.ask(b"?"))
 
     def _document(self, name: str) -> bytes:
-        out = b""
-        while len(out) <= MAX_DOCUMENT:
-            length = self._packet - 8
-            answer = self.ask(f"qXfer:features:read:{name}:{len(out):x},{length:x}".encode())
-            out += answer[1:]
+        """One of the documents of the target description; `l` begins its last part, `m` any other."""
+        document = b""
+        while len(document) <= MAX_DOCUMENT:
+            length = self._packet - _FRAMING
+            answer = self.ask(f"qXfer:features:read:{name}:{len(document):x},{length:x}".encode())
+            document += answer[1:]
             if answer[:1] == b"l":
-                return out
+                return document
             if answer[:1] != b"m" or len(answer) == 1:
                 raise RemoteError(f"{self.endpoint}: target description: {_shown(answer)}")
         raise RemoteError(f"{self.endpoint}: target description: more than {MAX_DOCUMENT} bytes")
@@ -223,28 +261,35 @@ class Client:
 
     def threads(self) -> list[bytes]:
         """The names of the threads; of QEMU, one a CPU, in order."""
-        found: list[bytes] = []
+        threads: list[bytes] = []
         question = b"qfThreadInfo"
-        while len(found) <= MAX_THREADS:
+        while len(threads) <= MAX_THREADS:
             answer = self.ask(question)
             if answer == b"l":
-                return found
+                return threads
+
             names = answer[1:].split(b",")
             if answer[:1] != b"m" or not all(_THREAD.fullmatch(name) for name in names):
                 raise RemoteError(f"{self.endpoint}: not a list of threads: {_shown(answer)}")
-            found += names
+            threads += names
             question = b"qsThreadInfo"
         raise RemoteError(f"{self.endpoint}: more than {MAX_THREADS} threads")
 
     def registers(self, thread: bytes) -> dict[str, int]:
-        """A thread's registers that have a value, by the stub's names."""
+        """A thread's registers that have a value, by the stub's names.
+
+        Raises:
+            RemoteError: one is missing without which nothing can be shown of a CPU.
+        """
         self.command(b"Hg" + thread)
         answer = self.ask(b"g")
         values = {}
         for name, offset, size in self.places:
             digits = answer[2 * offset : 2 * (offset + size)]
+            # The answer may end early, and `xx` stands for a byte that the stub does not know.
             if len(digits) == 2 * size and digits.strip(b"x"):
                 values[name] = int.from_bytes(from_hex(digits, f"register {name}"), "little")
+
         missing = {"rip", "rsp", "eflags", "cs"} - set(values)
         if missing:
             raise RemoteError(f"{self.endpoint}: no {min(missing)} among a CPU's registers")
@@ -252,15 +297,16 @@ class Client:
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes of memory; Refused where the stub cannot read them."""
-        out = b""
-        limit = (self._packet - 16) // 2
-        while len(out) < size:
-            wanted = min(limit, size - len(out))
-            data = from_hex(self.ask(f"m{address + len(out):x},{wanted:x}".encode()), "memory")
+        memory = b""
+        # A byte takes two digits.
+        limit = (self._packet - 2 * _FRAMING) // 2
+        while len(memory) < size:
+            wanted = min(limit, size - len(memory))
+            data = from_hex(self.ask(f"m{address + len(memory):x},{wanted:x}".encode()), "memory")
             if not 0 < len(data) <= wanted:
                 raise RemoteError(f"{self.endpoint}: {len(data)} bytes of memory where {wanted} were asked for")
-            out += data
-        return out
+            memory += data
+        return memory
 
     # Moving
 
@@ -268,7 +314,8 @@ class Client:
         """Lets the machine go: `action` is a vCont packet. What it reported before is taken off the line first."""
         with self._lock:
             self.ask(b"vCont?")
-            self.is_running = True  # before it does: a Ctrl-C in between must find that it has to be stopped
+            # Before it does: a Ctrl-C in between must find that it has to be stopped.
+            self.is_running = True
             self._send(encode_packet(action))
 
     def wait(self, seconds: float | None) -> StopReply | None:
@@ -280,8 +327,11 @@ class Client:
                 return None
             if arrived.kind is Kind.DAMAGED:
                 raise self._break("a stop reply arrived damaged")
+
+            # `O` is what a stub's machine prints.
             if arrived.kind is not Kind.PACKET or arrived.payload[:1] == b"O":
-                continue  # `O` is what a stub's machine prints
+                continue
+
             self._send(b"+")
             self.is_running = False
             if not arrived.payload or _ERROR.fullmatch(arrived.payload):
@@ -296,7 +346,7 @@ class Client:
                 if arrived is not None:
                     return arrived
                 self._socket.settimeout(None if end is None else max(0.001, end - time.monotonic()))
-                data = self._socket.recv(65536)
+                data = self._socket.recv(_RECEIVED)
             except TimeoutError:
                 return None
             except OSError as error:

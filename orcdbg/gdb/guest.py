@@ -41,12 +41,14 @@ class GuestMemory:
         self._pages.clear()
 
     def _page(self, number: int) -> bytes | None:
+        """A page by its number; None where the stub has none."""
         if number not in self._pages:
             if len(self._pages) >= MAX_PAGES:
                 self._pages.clear()
             try:
                 self._pages[number] = self._client.read(number * PAGE, PAGE)
             except Refused:
+                # A machine that runs refuses every question; that says nothing about this page.
                 if self._client.is_running:
                     raise
                 self._pages[number] = None
@@ -54,15 +56,15 @@ class GuestMemory:
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a physical address; NotInSnapshot where the stub has none, RemoteError where it fails."""
-        out = b""
+        memory = b""
         while True:
-            offset = (address + len(out)) % PAGE
-            page = self._page((address + len(out)) // PAGE)
+            number, offset = divmod(address + len(memory), PAGE)
+            page = self._page(number)
             if page is None:
                 raise NotInSnapshot("physical", address, size)
-            out += page[offset : offset + size - len(out)]
-            if len(out) >= size:
-                return out
+            memory += page[offset : offset + size - len(memory)]
+            if len(memory) >= size:
+                return memory
 
 
 class Guest:
@@ -138,18 +140,30 @@ class Guest:
 
     def cpu_state(self, cpu: int) -> CpuState:
         """A CPU's registers as a snapshot has them."""
-        found = self.registers(cpu)
-        values = {_RENAMED.get(name, name): found[name] for name in _GENERAL if name in found}
-        gs_base = found.get("gs_base")
-        cr3, cr4 = found.get("cr3"), found.get("cr4")
+        told = self.registers(cpu)
         return CpuState(
-            cpu, f"GDB stub cpu {cpu}", values, cpu + 1, cr3, cr4, MAPPED_IDT, gs_base
-        )  # no stub tells the IDT
+            cpu=cpu,
+            source=f"GDB stub cpu {cpu}",
+            registers={_RENAMED.get(name, name): told[name] for name in _GENERAL if name in told},
+            pid=cpu + 1,
+            cr3=told.get("cr3"),
+            cr4=told.get("cr4"),
+            # No stub tells the IDT: it is where the kernel maps it.
+            idt=MAPPED_IDT,
+            gs_base=told.get("gs_base"),
+        )
 
     def snapshot(self) -> Snapshot:
         """The machine as it is stopped now."""
         states = [self.cpu_state(cpu) for cpu in range(len(self._threads))]
-        return Snapshot(str(self._client.endpoint), "live guest (GDB remote protocol)", self.memory, states, {})
+        return Snapshot(
+            path=str(self._client.endpoint),
+            format="live guest (GDB remote protocol)",
+            physical=self.memory,
+            cpus=states,
+            vmcoreinfo={},
+            # No `ranges` and no `left_out`: a stub does not say which memory there is.
+        )
 
     # Moving
 
@@ -228,11 +242,15 @@ class Guest:
         """A stop reply in our words."""
         cpu = 0
         if reply.thread is not None:
+            # A name is `pPROCESS.THREAD` or the thread's number alone, and QEMU uses both forms.
             numbers = {int(name.rpartition(b".")[2], 16): index for index, name in enumerate(self._threads)}
             cpu = numbers.get(int(reply.thread.rpartition(b".")[2], 16), 0)
+
         ip = self.registers(cpu)["rip"]
         if reply.watched is not None:
             return GuestStop(StopReason.WATCHPOINT, cpu, ip, reply.watched)
         if reply.signal not in (0, _SIGINT, _SIGTRAP):
             return GuestStop(StopReason.SIGNAL, cpu, ip, signal=reply.signal)
-        return GuestStop(StopReason.INTERRUPT if reply.signal in (0, _SIGINT) else expected, cpu, ip)
+
+        reason = StopReason.INTERRUPT if reply.signal in (0, _SIGINT) else expected
+        return GuestStop(reason, cpu, ip)

@@ -14,21 +14,34 @@ from orcdbg.snapshot.machine import CpuState
 from orcdbg.target.session import Session
 from orcdbg.unwind.starts import running_start, sleeping_start
 
-_BURST = 2000  # instructions between two looks at whether the client has had enough
-_SWAPPER = 1 << 30  # threads of the idle tasks, which all have the pid 0
+# Instructions between two looks at whether the client has had enough.
+_BURST = 2000
+# gdb's thread numbers: pids come below this, idle tasks, which all have pid 0, from here on by their CPU, and behind those
+# the tasks whose pid is taken.
+_SWAPPER = 1 << 30
+_MAX_CPUS = 8192
 _RENAMED = {"rflags": "eflags"}
 
 
 class ServedCpu:
-    """A CPU that runs on from its recorded registers, in a copy of memory that it alone sees."""
+    """A CPU that runs on from its recorded registers, in a copy of memory that it alone sees.
+
+    Args:
+        session: the stopped kernel.
+        note: the CPU's registers.
+    """
 
     def __init__(self, session: Session, note: CpuState) -> None:
         from orcdbg.emulation.emulator import Emulator  # unicorn takes a while to load, and most clients only look
 
         self._recorded = note.registers
         pages = PageSource(session.memory, session.code)
-        base = note.gs_base if note.gs_base and note.gs_base >> 63 else session.linux.per_cpu_offset(note.cpu)
-        self._emulator = Emulator(pages.page, session.is_text, note.registers, base)
+
+        # A CPU in user mode has the process's base; its own per-CPU data begin at the kernel's.
+        gs_base = note.gs_base
+        if not gs_base or not gs_base >> 63:
+            gs_base = session.linux.per_cpu_offset(note.cpu)
+        self._emulator = Emulator(pages.page, session.is_text, note.registers, gs_base)
 
     def registers(self) -> Mapping[str, int]:
         """All registers; those that the emulator has none of as they were recorded."""
@@ -60,6 +73,7 @@ class ServedSnapshot:
     def __init__(self, session: Session, first: Task) -> None:
         self._session = session
         self._first = first
+        # The thread that was moved, and its CPU.
         self._moved: tuple[int, ServedCpu] | None = None
 
     def afresh(self) -> ServedSnapshot:
@@ -70,23 +84,28 @@ class ServedSnapshot:
     @functools.cached_property
     def _tasks(self) -> dict[int, Task]:
         """Tasks by thread number: their pid, or a number of their own where that is 0 or taken."""
-        found: dict[int, Task] = {}
+        tasks: dict[int, Task] = {}
         for index, task in enumerate([self._first, *self._session.tasks]):
-            if task.address == self._first.address and index:
+            # The first is in the list a second time.
+            if index and task.address == self._first.address:
                 continue
-            taken = not 0 < task.pid < _SWAPPER or task.pid in found
-            found[_SWAPPER + (task.cpu or 0 if not task.pid else index + 8192) if taken else task.pid] = task
-        return found
+
+            number = task.pid
+            if not 0 < number < _SWAPPER or number in tasks:
+                is_idle = not task.pid
+                number = _SWAPPER + ((task.cpu or 0) if is_idle else _MAX_CPUS + index)
+            tasks[number] = task
+        return tasks
 
     @functools.cached_property
     def threads(self) -> Sequence[ServedThread]:
         """Every task; those on a CPU say so."""
         running = self._session.unwinder.running
-        out = []
+        threads = []
         for number, task in self._tasks.items():
             cpu = f" on CPU {running[task.address][0]}" if task.address in running else ""
-            out.append(ServedThread(number, f"{task.comm}{cpu}"))
-        return out
+            threads.append(ServedThread(number, f"{task.comm}{cpu}"))
+        return threads
 
     def _task(self, thread: int) -> Task:
         if thread not in self._tasks:
@@ -96,23 +115,21 @@ class ServedSnapshot:
     def registers(self, thread: int) -> Mapping[str, int]:
         """A CPU's recorded ones, or the few that a task kept when it was switched out; none where nothing is known."""
         if self._moved is not None and self._moved[0] == thread:
-            return {_RENAMED.get(name, name): value for name, value in self._moved[1].registers().items()}
+            return _for_gdb(self._moved[1].registers())
+
         task = self._task(thread)
-        is_running, note = task.address in self._session.unwinder.running, None
-        if is_running:
-            note = self._session.unwinder.running[task.address][1]
-        if note is not None:
-            found = {_RENAMED.get(name, name): value.value for name, value in running_start(note).registers.items()}
-            more = {"cr3": note.cr3, "cr4": note.cr4, "gs_base": note.gs_base}
-            return found | {name: value for name, value in more.items() if value is not None}
-        if is_running or not task.stack:
+        running = self._session.unwinder.running
+        if task.address in running:
+            _, note = running[task.address]
+            return {} if note is None else _recorded_registers(note)
+
+        if not task.stack:
             return {}
         try:
-            return {
-                name: one.value for name, one in sleeping_start(self._session.linux, task.address).registers.items()
-            }
+            start = sleeping_start(self._session.linux, task.address)
         except MemoryFault:
             return {}
+        return {name: value.value for name, value in start.registers.items()}
 
     def read(self, address: int, size: int) -> bytes:
         """Memory, as an emulated thread left it; text that the snapshot lacks is replayed."""
@@ -145,3 +162,15 @@ class ServedSnapshot:
                 raise OrcdbgError(f"task {task.pid} is not on a CPU: not all its registers are known")
             self._moved = thread, ServedCpu(self._session, note)
         return self._moved[1]
+
+
+def _recorded_registers(note: CpuState) -> dict[str, int]:
+    """A CPU's registers, by gdb's names."""
+    registers = _for_gdb({name: value.value for name, value in running_start(note).registers.items()})
+    more = {"cr3": note.cr3, "cr4": note.cr4, "gs_base": note.gs_base}
+    return registers | {name: value for name, value in more.items() if value is not None}
+
+
+def _for_gdb(registers: Mapping[str, int]) -> dict[str, int]:
+    """Registers by gdb's names."""
+    return {_RENAMED.get(name, name): value for name, value in registers.items()}

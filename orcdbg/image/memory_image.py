@@ -13,9 +13,12 @@ from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.formats.kallsyms import KERNEL_BASE, Kallsyms, find_kallsyms
 from orcdbg.image.vmlinux import MAX_TABLE, Image
 
+# All that may lie between two symbols of the kernel's; a kernel has some tens of MiB.
 MAX_AREA = 256 << 20
 INIT_TEXT = ".init.text"
 _PROGBITS = 1
+# What linux_banner begins with (init/version-timestamp.c; before 6.1 init/version.c).
+_BANNER = b"Linux version "
 # Sections, the symbols that bound them, and whether they hold code.
 _SECTIONS = (
     (".text", "_text", "_etext", True),
@@ -50,6 +53,7 @@ class MemoryImage(Image):
         self.path = path
         self.slide = slide
         self._memory = memory
+
         first, last = tables or area
         if not 0 < last - first <= MAX_AREA:
             raise UnsupportedFormat(path, f"a kernel between {first:#x} and {last:#x}")
@@ -58,9 +62,9 @@ class MemoryImage(Image):
         except UnsupportedFormat as error:
             what = "no image is given, and the kernel's own symbol tables are not whole in this snapshot"
             raise UnsupportedFormat(path, what, "give the vmlinux or vmlinuz of this kernel besides") from error
-        self._freed: Section | None = None
+
         self._sections = self._bounded()
-        self._freed = self.find_section(INIT_TEXT)
+        self._freed: Section | None = self.find_section(INIT_TEXT)
         self._check_banner()
 
     def _symbol(self, name: str) -> int | None:
@@ -69,19 +73,23 @@ class MemoryImage(Image):
         return None if address is None or address < KERNEL_BASE else address - self.slide
 
     def _bounded(self) -> list[Section]:
-        found = []
+        """The sections whose bounds the symbols tell, as far as they make sense."""
+        sections = []
         for name, first, last, is_code in _SECTIONS:
-            start, end = self._symbol(first), self._symbol(last)
-            if start is not None and end is not None and 0 < end - start <= (MAX_AREA if is_code else MAX_TABLE):
-                flags = SHF_ALLOC | (SHF_EXECINSTR if is_code else 0)
-                found.append(Section(name, _PROGBITS, flags, start, 0, end - start, 0, 0, 0))
-        return found
+            start = self._symbol(first)
+            end = self._symbol(last)
+            most = MAX_AREA if is_code else MAX_TABLE
+            if start is None or end is None or not 0 < end - start <= most:
+                continue
+            flags = SHF_ALLOC | (SHF_EXECINSTR if is_code else 0)
+            sections.append(Section(name, _PROGBITS, flags, start, 0, end - start, 0, 0, 0))
+        return sections
 
     def _check_banner(self) -> None:
         """What the tables say must be there is there: they are of this kernel."""
-        at = self._symbol("linux_banner")
+        banner = self._symbol("linux_banner")
         try:
-            good = at is not None and self.read(at, 14) == b"Linux version "
+            good = banner is not None and self.read(banner, len(_BANNER)) == _BANNER
         except MemoryFault:
             good = False
         if not good:
@@ -122,9 +130,10 @@ class MemoryImage(Image):
 def _present(memory: AddressSpace, first: int, last: int) -> bytes:
     """The bytes of an area, zeros where there are none."""
     out = bytearray()
-    for at in range(first, last, PAGE):
+    for address in range(first, last, PAGE):
+        size = min(PAGE, last - address)
         try:
-            out += memory.read(at, min(PAGE, last - at))
+            out += memory.read(address, size)
         except (NotInSnapshot, BadAddress):
-            out += bytes(min(PAGE, last - at))
+            out += bytes(size)
     return bytes(out)

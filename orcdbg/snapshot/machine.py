@@ -41,7 +41,8 @@ class Snapshot:
         warnings: for the user to see once.
         ranges: gives [start, end) of all memory that the snapshot holds, in order; None where the reader cannot tell.
         notes: the ELF notes that it was made from, for who writes another snapshot of the same machine.
-        left_out: counts bytes that the file names but does not hold, by the words of `NotInSnapshot`; None likewise.
+        left_out: gives how many bytes the file names but does not hold, by the words of `Absence`; `orcdbg checkup` shows
+            them. None where the reader cannot tell.
         is_trimmed: whether `orcdbg trim` made it.
     """
 

@@ -2,64 +2,63 @@
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 
-from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.formats.core_notes import (
+    NT_PRSTATUS,
+    QemuCpuState,
+    is_prstatus,
+    is_qemu,
+    parse_prstatus,
+    parse_qemu_state,
+)
 from orcdbg.formats.elf import Note
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 
+__all__ = ["NT_PRSTATUS", "VMCOREINFO", "cpu_states", "vmcoreinfo_of"]
+
+# The owner of the kernel's note (VMCOREINFO_NOTE_NAME, include/linux/vmcore_info.h; until 6.8 in crash_core.h).
 VMCOREINFO = "VMCOREINFO"
-NT_PRSTATUS = 1
-_PRSTATUS_SIZE, _PR_PID, _PR_REG = 336, 32, 112
-# Order of pr_reg, struct user_regs_struct in arch/x86/include/asm/user_64.h.
-_PR_NAMES = (
-    *("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi"),
-    *("orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
-)
-_QEMU_SIZE, _QEMU_SEGMENT, _QEMU_IDT, _QEMU_GS, _QEMU_CR = 440, 152, 9, 4, 392
-
-
-def _qemu_state(note: Note) -> dict[str, int]:
-    """CR3, CR4, IDT base and active GS base from one of QEMU's own notes (QEMUCPUState in its arch_dump.c)."""
-    if len(note.data) < _QEMU_SIZE:
-        raise UnsupportedFormat("QEMU note", f"{len(note.data)} bytes, {_QEMU_SIZE} expected")
-
-    def base(index: int) -> int:
-        return int.from_bytes(note.data[_QEMU_SEGMENT + 24 * index + 16 :][:8], "little")
-
-    cr = struct.unpack_from("<5Q", note.data, _QEMU_CR)
-    return {"cr3": cr[3], "cr4": cr[4], "idt": base(_QEMU_IDT), "gs_base": base(_QEMU_GS)}
-
-
-def _cpu_state(cpu: int, note: Note, qemu: Note | None) -> CpuState:
-    if len(note.data) < _PRSTATUS_SIZE:
-        raise UnsupportedFormat("NT_PRSTATUS note", f"{len(note.data)} bytes, {_PRSTATUS_SIZE} expected")
-    pid = int.from_bytes(note.data[_PR_PID : _PR_PID + 4], "little")
-    values = dict(zip(_PR_NAMES, struct.unpack_from("<27Q", note.data, _PR_REG), strict=True))
-    state = _qemu_state(qemu) if qemu else {}
-    return CpuState(cpu, f"NT_PRSTATUS cpu {cpu}", values, pid, **state)
-
-
-def is_qemu(note: Note) -> bool:
-    """True for a note that QEMU added for itself, one a CPU."""
-    return note.name == "QEMU" and note.type == 0
 
 
 def cpu_states(notes: Sequence[Note]) -> list[CpuState]:
     """The CPUs whose registers the notes hold, in the order of the notes.
 
+    Args:
+        notes: all notes of the snapshot, in the order of the file.
+
     Raises:
         UnsupportedFormat: a note is too short for what it is called.
     """
-    statuses = [note for note in notes if note.name == "CORE" and note.type == NT_PRSTATUS]
-    qemu = [note for note in notes if is_qemu(note)]
-    return [
-        _cpu_state(cpu, note, qemu[cpu] if len(qemu) == len(statuses) else None) for cpu, note in enumerate(statuses)
-    ]
+    statuses = [note for note in notes if is_prstatus(note)]
+    of_qemu = [note for note in notes if is_qemu(note)]
+
+    # The notes of one CPU do not name it: only where each has both do the n-th of either kind belong together.
+    are_paired = len(of_qemu) == len(statuses)
+
+    states = []
+    for cpu, note in enumerate(statuses):
+        status = parse_prstatus(note.data)
+        more: QemuCpuState | None = parse_qemu_state(of_qemu[cpu].data) if are_paired else None
+        states.append(
+            CpuState(
+                cpu=cpu,
+                source=f"NT_PRSTATUS cpu {cpu}",
+                registers=status.registers,
+                pid=status.pid,
+                cr3=None if more is None else more.cr3,
+                cr4=None if more is None else more.cr4,
+                idt=None if more is None else more.idt,
+                gs_base=None if more is None else more.gs_base,
+            )
+        )
+    return states
 
 
 def vmcoreinfo_of(notes: Sequence[Note]) -> dict[str, str]:
-    """The VMCOREINFO among the notes; empty without."""
-    return next((parse_vmcoreinfo(note.data) for note in notes if note.name == VMCOREINFO), {})
+    """The lines of the first VMCOREINFO among the notes, by their keys; empty where there is none."""
+    for note in notes:
+        if note.name == VMCOREINFO:
+            return parse_vmcoreinfo(note.data)
+    return {}

@@ -1,7 +1,8 @@
 """Where in a kernel structure is a member, according to the kernel's own BTF?
 
-Types are numbered by their order in the section and have no index, so the numbering is rebuilt once: numpy computes, for
-every aligned word taken as a type header, where the next header would be, and a short loop follows the real chain.
+Mirrors include/uapi/linux/btf.h. Types are numbered by their order in the section and have no index, so the numbering is
+rebuilt once: numpy computes, for every aligned word taken as a type header, where the next header would be, and a short loop
+follows the real chain.
 """
 
 from __future__ import annotations
@@ -16,22 +17,47 @@ import numpy.typing as npt
 from orcdbg.base.errors import NotFound, UnsupportedFormat
 
 MAGIC = 0xEB9F
+_VERSION = 1
+
+# BTF_KIND_*, in the order of their numbers.
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO = range(1, 14)
 VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(14, 20)
 _MODIFIERS = {TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG}
+_SIZED = {INT, STRUCT, UNION, ENUM, ENUM64, FLOAT}
+_POINTER_SIZE = 8
 
-# Words that follow a header: a fixed part, and a part for each of the header's `vlen` elements.
+# struct btf_type: three words, name_off, info, and size or type. `info` holds vlen, kind and kind_flag.
+_HEADER_WORDS = 3
+_KINDS = 32
+
+# Words that follow a type's header: a fixed part, and a part for each of the header's `vlen` elements.
 _FIXED = {INT: 1, ARRAY: 3, VAR: 1, DECL_TAG: 1}
 _EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
-MAX_DEPTH, MAX_MEMBERS, MAX_NAME = 32, 1 << 15, 4096
-MAX_TYPES = 32 << 20  # bytes of all types; those of a kernel of 2026 have 5 MB
-MAX_SIZE = 256 << 20  # bytes of a type that anybody would read
 
+# Typedefs, qualifiers and anonymous members may name each other in a circle; a kernel's are a few deep.
+MAX_DEPTH = 32
+# A structure may contain itself a million times; the largest of a kernel has some hundreds of members.
+MAX_MEMBERS = 1 << 15
+# Names may lie in each other, so that a small section holds many long ones.
+MAX_NAME = 4096
+# Bytes of all types; those of a kernel of 2026 have 5 MB.
+MAX_TYPES = 32 << 20
+# Bytes of a type that anybody would read.
+MAX_SIZE = 256 << 20
+
+# struct btf_header: magic, version, flags, hdr_len; offset and length of the types, and of the strings.
 _HEADER = struct.Struct("<HBBIIIII")
 
 
 class Member(NamedTuple):
-    """A structure member: bit offset from the structure's start, type number, bits of a bit-field (else 0)."""
+    """A structure's member.
+
+    Attributes:
+        name: empty for an anonymous one.
+        bit_offset: from the structure's start.
+        type_id: number of its type.
+        bit_size: bits of a bit-field, else 0.
+    """
 
     name: str
     bit_offset: int
@@ -47,7 +73,13 @@ class Member(NamedTuple):
 class RawType(NamedTuple):
     """A type's header.
 
-    `vlen` is how many parts it has, `value` a size or another type's number, `at` the index of the first word that follows.
+    Attributes:
+        kind: one of the kinds above.
+        name: empty where it has none.
+        vlen: how many parts it has.
+        flag: `kind_flag`, which means another thing for each kind.
+        value: a size in bytes, or another type's number.
+        at: index of the first word that follows.
     """
 
     kind: int
@@ -61,6 +93,10 @@ class RawType(NamedTuple):
 class Btf:
     """The types of one BTF section.
 
+    Args:
+        data: the section.
+        name: for messages.
+
     Raises:
         UnsupportedFormat: the section is not BTF, or its parts leave it.
     """
@@ -69,15 +105,23 @@ class Btf:
         self._name = name
         if len(data) < _HEADER.size:
             raise UnsupportedFormat(name, "no BTF type information")
+
         magic, version, _, header_size, type_offset, type_size, string_offset, string_size = _HEADER.unpack_from(data)
-        types, strings = header_size + type_offset, header_size + string_offset
-        if magic != MAGIC or version != 1 or max(types + type_size, strings + string_size) > len(data):
+        types = header_size + type_offset
+        strings = header_size + string_offset
+        if magic != MAGIC or version != _VERSION or max(types + type_size, strings + string_size) > len(data):
             raise UnsupportedFormat(name, "damaged BTF header")
         if type_size > MAX_TYPES:
             raise UnsupportedFormat(name, f"{type_size} bytes of BTF types")
+
         self._words = memoryview(data[types : types + (type_size & ~3)]).cast("I")
         self._strings = data[strings : strings + string_size]
         self._named: dict[tuple[int, str], int | None] = {}
+
+    @property
+    def name(self) -> str:
+        """The section, for messages."""
+        return self._name
 
     @functools.cached_property
     def _starts(self) -> list[int]:
@@ -85,19 +129,28 @@ class Btf:
         words = np.frombuffer(self._words, dtype="<u4")
         info = np.zeros(len(words), dtype=np.int64)
         info[:-1] = words[1:]
-        kind, vlen = info >> 24 & 31, info & 0xFFFF
-        fixed, each = np.zeros(32, dtype=np.int64), np.zeros(32, dtype=np.int64)
-        for key, count in _FIXED.items():
-            fixed[key] = count
-        for key, count in _EACH.items():
-            each[key] = count
-        following = memoryview(np.arange(len(words)) + 3 + fixed[kind] + each[kind] * vlen)
-        starts, position, end = [-1], 0, len(words) - 2
+        kind = info >> 24 & 31
+        vlen = info & 0xFFFF
+
+        fixed = np.zeros(_KINDS, dtype=np.int64)
+        for of_kind, count in _FIXED.items():
+            fixed[of_kind] = count
+        each = np.zeros(_KINDS, dtype=np.int64)
+        for of_kind, count in _EACH.items():
+            each[of_kind] = count
+
+        # The loop runs over every type of the kernel. A memoryview gives it plain numbers; numpy's scalars would make it slow.
+        following = memoryview(np.arange(len(words)) + _HEADER_WORDS + fixed[kind] + each[kind] * vlen)
+        starts = [-1]
+        position = 0
+        end = len(words) - (_HEADER_WORDS - 1)
         while position < end:
             starts.append(position)
             position = following[position]
+
+        # Nobody knows how long a type of another kind is, so that all which follow it would be misnumbered.
         unknown = np.flatnonzero((kind[starts[1:]] == 0) | (kind[starts[1:]] > ENUM64))
-        if len(unknown):  # nobody knows how long it is, so all that follow would be misnumbered
+        if len(unknown):
             raise UnsupportedFormat(self._name, f"BTF type {int(unknown[0]) + 1} is of a kind not known")
         return starts
 
@@ -108,34 +161,31 @@ class Btf:
             raise UnsupportedFormat(self._name, f"BTF type {type_id} of {len(starts)}")
         start = starts[type_id]
         info = self._words[start + 1]
-        return info >> 24 & 31, info & 0xFFFF, self._words[start + 2], start + 3
+        return info >> 24 & 31, info & 0xFFFF, self._words[start + 2], start + _HEADER_WORDS
 
-    def _string(self, offset: int) -> str:
+    def string(self, offset: int) -> str:
+        """A name by its offset in the section's strings.
+
+        Raises:
+            UnsupportedFormat: it does not end, or is longer than any compiler makes.
+        """
         end = self._strings.find(b"\0", offset, offset + MAX_NAME)
         if end < 0:
             raise UnsupportedFormat(self._name, f"a name without an end at offset {offset:#x}")
         return self._strings[offset:end].decode("ascii", "replace")
 
-    @property
-    def name(self) -> str:
-        """The section, for messages."""
-        return self._name
-
     def raw(self, type_id: int) -> RawType:
         """A type's header; UnsupportedFormat for a number that no type has."""
-        kind, count, value, at = self._header(type_id)
-        name = self._words[at - 3]
-        return RawType(kind, self._string(name) if name else "", count, bool(self._words[at - 2] >> 31), value, at)
+        kind, count, value, body = self._header(type_id)
+        name_offset = self._words[body - 3]
+        flag = bool(self._words[body - 2] >> 31)
+        return RawType(kind, self.string(name_offset) if name_offset else "", count, flag, value, body)
 
     def words(self, at: int, count: int) -> list[int]:
         """Words that follow a header; UnsupportedFormat behind the section's end."""
         if at < 0 or at + count > len(self._words):
             raise UnsupportedFormat(self._name, f"BTF type cut off at word {at}")
         return self._words[at : at + count].tolist()
-
-    def string(self, offset: int) -> str:
-        """A name by its offset."""
-        return self._string(offset)
 
     def find(self, kind: int, name: str) -> int | None:
         """The number of the type of that kind and name, or None."""
@@ -156,23 +206,35 @@ class Btf:
         words = np.frombuffer(self._words, dtype="<u4")
         starts = np.array(self._starts[1:], dtype=np.int64)
         kind = words[starts + 1] >> 24 & 31
-        mine = np.unique(words[starts[(kind == STRUCT) | (kind == UNION)]]).tolist()
-        found: set[str] = set()
-        left = 2 * len(self._strings)  # names that lie in each other could fill all of memory
-        for name in mine:
-            found.add(text := self._string(name) if 0 < name < len(self._strings) else "")
-            left -= len(text)
+        name_offsets = np.unique(words[starts[(kind == STRUCT) | (kind == UNION)]]).tolist()
+
+        names: set[str] = set()
+        # Names that lie in each other could fill all of memory: as many characters come out as honest strings could give.
+        left = 2 * len(self._strings)
+        for offset in name_offsets:
+            if not 0 < offset < len(self._strings):
+                continue
+            name = self.string(offset)
+            names.add(name)
+            left -= len(name)
             if left < 0:
                 raise UnsupportedFormat(self._name, "names of structures that lie in each other")
-        return sorted(found - {""})
+        return sorted(names - {""})
 
     def _search(self, kind: int, name: str) -> int | None:
-        text, places = b"\0" + name.encode() + b"\0", [-1]
-        while (at := self._strings.find(text, places[-1] + 1)) >= 0:
-            places.append(at)
-        names = np.array(places[1:], dtype=np.uint32) + 1
-        hits = np.flatnonzero(self._names == names[0] if len(names) == 1 else np.isin(self._names, names))
-        return next((hit + 1 for hit in hits.tolist() if self._header(hit + 1)[0] == kind), None)
+        """As `find`, without keeping the answer."""
+        # A string is there once in a good section, and a name may begin only behind another's end.
+        text = b"\0" + name.encode() + b"\0"
+        places = []
+        place = self._strings.find(text)
+        while place >= 0:
+            places.append(place + 1)
+            place = self._strings.find(text, place + 1)
+
+        offsets = np.array(places, dtype=np.uint32)
+        is_hit = self._names == offsets[0] if len(offsets) == 1 else np.isin(self._names, offsets)
+        type_ids = (index + 1 for index in np.flatnonzero(is_hit).tolist())
+        return next((type_id for type_id in type_ids if self._header(type_id)[0] == kind), None)
 
     def _resolve(self, type_id: int) -> int:
         """`type_id` without typedefs and qualifiers."""
@@ -184,23 +246,28 @@ class Btf:
         raise UnsupportedFormat(self._name, f"BTF type {type_id}: a chain of more than {MAX_DEPTH} qualifiers")
 
     def size_of(self, type_id: int) -> int:
-        """Size in bytes of a type."""
+        """Size of a type in bytes; 0 of one that has none, such as a function.
+
+        Raises:
+            UnsupportedFormat: damaged, or larger than anybody would read.
+        """
         elements = 1
         for _ in range(MAX_DEPTH):
-            kind, _, value, at = self._header(self._resolve(type_id))
+            kind, _, value, body = self._header(self._resolve(type_id))
             if kind != ARRAY:
                 break
-            element, _, count = self.words(at, 3)
-            elements, type_id = elements * count, element
-        size = 8 if kind == PTR else value if kind in (INT, STRUCT, UNION, ENUM, ENUM64, FLOAT) else 0
+            type_id, _, count = self.words(body, 3)
+            elements *= count
+
+        size = _POINTER_SIZE if kind == PTR else value if kind in _SIZED else 0
         if size * elements > MAX_SIZE:
             raise UnsupportedFormat(self._name, f"BTF type {type_id} of more than {MAX_SIZE >> 20} MiB")
         return size * elements
 
     def array_length(self, type_id: int) -> int:
         """Number of elements of an array type; 1 for anything else."""
-        kind, _, _, at = self._header(self._resolve(type_id))
-        return self.words(at, 3)[2] if kind == ARRAY else 1
+        kind, _, _, body = self._header(self._resolve(type_id))
+        return self.words(body, 3)[2] if kind == ARRAY else 1
 
     def points_to_integer(self, type_id: int) -> bool:
         """True for a pointer to an integer type, such as `unsigned long *`."""
@@ -222,37 +289,54 @@ class Btf:
         Raises:
             UnsupportedFormat: they are damaged, or more than any structure has.
         """
-        found: dict[str, Member] = {}
-        pending, seen = [(Member("", base, type_id, 0), 0)], 0
+        members: dict[str, Member] = {}
+        pending = [(Member("", base, type_id, 0), 0)]
+        seen = 0
         while pending:
             member, depth = pending.pop()
             if member.name:
-                found[member.name] = member
-            elif depth <= MAX_DEPTH:
-                inner = self._direct(member)
-                seen += len(inner)
-                if seen > MAX_MEMBERS:
-                    raise UnsupportedFormat(self._name, f"BTF type {type_id} has more than {MAX_MEMBERS} members")
-                pending += [(one, depth + 1) for one in reversed(inner)]
-        return found
+                members[member.name] = member
+                continue
+            if depth > MAX_DEPTH:
+                continue
+
+            inner = self._direct(member)
+            seen += len(inner)
+            if seen > MAX_MEMBERS:
+                raise UnsupportedFormat(self._name, f"BTF type {type_id} has more than {MAX_MEMBERS} members")
+            # Reversed, so that they come off the pile in the order of the structure.
+            pending += [(each, depth + 1) for each in reversed(inner)]
+        return members
 
     def _direct(self, outer: Member) -> list[Member]:
         """The members of an anonymous member's type; an array has one, its element."""
-        kind, count, _, at = self._header(self._resolve(outer.type_id))
+        kind, count, _, body = self._header(self._resolve(outer.type_id))
         if kind == ARRAY:
-            return [outer._replace(type_id=self.words(at, 3)[0])]
+            element, _, _ = self.words(body, 3)
+            return [outer._replace(type_id=element)]
         if kind not in (STRUCT, UNION):
             return []
-        is_packed, words = self._words[at - 2] >> 31, self.words(at, 3 * count)
-        found = []
-        for name, target, where in zip(words[::3], words[1::3], words[2::3], strict=True):
-            bits, place = (where >> 24, where & 0xFFFFFF) if is_packed else (0, where)
-            found.append(Member(self._string(name) if name else "", outer.bit_offset + place, target, bits))
-        return found
+
+        has_bit_fields = bool(self._words[body - 2] >> 31)
+        words = self.words(body, 3 * count)
+        members = []
+        for name_offset, type_id, offset in zip(words[::3], words[1::3], words[2::3], strict=True):
+            # With kind_flag, the offset's upper byte is a bit-field's size (BTF_MEMBER_BITFIELD_SIZE).
+            bit_size = 0
+            if has_bit_fields:
+                bit_size = offset >> 24
+                offset &= 0xFFFFFF
+            name = self.string(name_offset) if name_offset else ""
+            members.append(Member(name, outer.bit_offset + offset, type_id, bit_size))
+        return members
 
 
 class StructIndex:
-    """Structures by name: `offset("task_struct", "thread.sp")` and the like."""
+    """Structures by name: `offset("task_struct", "thread.sp")` and the like.
+
+    Args:
+        btf: the section that they are from.
+    """
 
     def __init__(self, btf: Btf) -> None:
         self._btf = btf
@@ -285,16 +369,18 @@ class StructIndex:
         return self._paths[key]
 
     def _walk_path(self, struct_name: str, path: str) -> Member | None:
+        """As `find`, without keeping the answer; a later member's offset counts from the structure's start."""
         first, *rest = path.split(".")
         try:
-            found = self.members(struct_name).get(first)
+            member = self.members(struct_name).get(first)
         except NotFound:
             return None
+
         for step in rest:
-            if found is None:
+            if member is None:
                 return None
-            found = self._btf.members(found.type_id, found.bit_offset).get(step)
-        return found
+            member = self._btf.members(member.type_id, member.bit_offset).get(step)
+        return member
 
     def offset(self, struct_name: str, path: str) -> int:
         """Byte offset of a member.

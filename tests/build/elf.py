@@ -42,9 +42,9 @@ def note(name: str, kind: int, data: bytes) -> bytes:
 
 def prstatus(registers: dict[str, int], pid: int) -> bytes:
     """An NT_PRSTATUS note with these registers, named as in gdb."""
-    from orcdbg.snapshot.notes import _PR_NAMES
+    from orcdbg.formats.core_notes import PR_REG_NAMES
 
-    values = struct.pack("<27Q", *(registers.get(name, 0) for name in _PR_NAMES))
+    values = struct.pack("<27Q", *(registers.get(name, 0) for name in PR_REG_NAMES))
     body = bytes(32) + pid.to_bytes(4, "little") + bytes(76) + values
     return note("CORE", 1, body.ljust(336, b"\0"))
 

@@ -10,13 +10,15 @@ import os
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.intervals import Pieces
 from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import U64
-from orcdbg.formats.elf import PT_LOAD, ElfFile, Note, is_core
+from orcdbg.formats.core_notes import is_qemu
+from orcdbg.formats.elf import PT_LOAD, PT_NOTE, ElfFile, Note, Segment, is_core
 from orcdbg.formats.trim_note import is_trim_note, parse_trim_note
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.notes import cpu_states, is_qemu, vmcoreinfo_of
+from orcdbg.snapshot.notes import cpu_states, vmcoreinfo_of
 from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.trimmed_memory import TrimmedMemory
 
@@ -53,6 +55,7 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
         raise UnsupportedFormat(source.name, "an ELF core without memory (no PT_LOAD)")
 
     notes = list(elf.notes())
+    _refuse_headers_as_memory(elf, loads)
     trim_note = next(filter(is_trim_note, notes), None)
 
     memory: ExtentMemory | TrimmedMemory = ExtentMemory(extents)
@@ -71,6 +74,27 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
         left_out=memory.left_out,
         is_trimmed=trim_note is not None,
     )
+
+
+def _refuse_headers_as_memory(elf: ElfFile, loads: Sequence[Segment]) -> None:
+    """Raises UnsupportedFormat where a segment of memory lies over the program headers or the notes.
+
+    No writer of cores does that. A changed p_offset does, and makes bytes that describe the dump look like the machine's.
+    """
+    notes = [(each.offset, each.offset + each.file_size) for each in elf.segments if each.type == PT_NOTE]
+    areas = [*elf.header_areas, *notes]
+
+    # Memory comes behind all of them in every good file: a million segments are passed by one comparison each.
+    last_end = max(end for _, end in areas)
+    doubtful = [load for load in loads if load.file_size and load.offset < last_end]
+
+    header_areas = Pieces(areas if doubtful else [])
+    for load in doubtful:
+        following = header_areas.next_start(load.offset)
+        is_over_next = following is not None and following < load.offset + load.file_size
+        if is_over_next or header_areas.find(load.offset) is not None:
+            what = f"an ELF core whose segment at offset {load.offset:#x} lies over its own headers or notes"
+            raise UnsupportedFormat(elf.source.name, what)
 
 
 def _who_wrote(notes: Sequence[Note]) -> str:

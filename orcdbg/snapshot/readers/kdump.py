@@ -7,6 +7,7 @@ below it were dumped.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -14,12 +15,22 @@ from collections.abc import Iterator, Sequence
 from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import PAGE
+from orcdbg.formats.core_notes import is_qemu
 from orcdbg.formats.elf import Note, parse_notes
-from orcdbg.formats.kdump import DESCRIPTOR, INCOMPLETE, MAGIC, MAX_NOTES, KdumpHeader, parse_kdump
+from orcdbg.formats.kdump import (
+    DESCRIPTOR_SIZE,
+    INCOMPLETE,
+    MAGIC,
+    MAX_NOTES,
+    KdumpHeader,
+    PageDescriptor,
+    parse_descriptors,
+    parse_kdump,
+)
+from orcdbg.formats.page_bitmap import PageBitmap
 from orcdbg.formats.pagecodecs import DamagedPage, unpack_page
-from orcdbg.snapshot.bitmap import PageBitmap
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.notes import VMCOREINFO, cpu_states, is_qemu, vmcoreinfo_of
+from orcdbg.snapshot.notes import VMCOREINFO, cpu_states, vmcoreinfo_of
 from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 
@@ -53,12 +64,26 @@ class KdumpPart:
         if header.has_two_bitmaps:
             self.existing = PageBitmap(source, header.bitmap, header.frames)
 
+    @functools.cached_property
+    def _skipped(self) -> int:
+        """How many dumped frames are in earlier parts: the bitmaps are those of the whole dump, the descriptors are not."""
+        return self.dumped.rank(self.start) if self.start else 0
+
+    def _descriptors_end(self) -> int:
+        """Offset of the first byte behind all descriptors that are known of; data of pages lie behind the last of them.
+
+        Known of are those of the frames that were counted so far, which is all of them up to 32 GiB of memory. To count the
+        rest takes 0.4 s for 4 TiB, which no first question should wait for.
+        """
+        count = self.dumped.rank_so_far(self.end) - self._skipped
+        return self.header.descriptors + count * DESCRIPTOR_SIZE
+
     def _missing(self, frame: int) -> NotInSnapshot:
         state = Absence.EXCLUDED if self.existing.test(frame) else Absence.ABSENT
         return NotInSnapshot("physical", frame * PAGE, PAGE, state)
 
-    def descriptors(self, frame: int, count: int) -> bytes:
-        """The descriptors of `count` frames that follow each other, as they stand in the file.
+    def descriptors(self, frame: int, count: int) -> Iterator[PageDescriptor]:
+        """The descriptors of `count` frames that follow each other.
 
         Raises:
             NotInSnapshot: one of them was not dumped, or the file ends before.
@@ -69,31 +94,31 @@ class KdumpPart:
             frames = range(frame, frame + count)
             raise self._missing(next(each for each in frames if not self.dumped.test(each)))
 
-        # The bitmaps of a part are those of the whole dump, its descriptors only its own.
-        skipped = self.dumped.rank(self.start) if self.start else 0
-        offset = self.header.descriptors + (rank - skipped) * DESCRIPTOR.size
-        size = count * DESCRIPTOR.size
+        offset = self.header.descriptors + (rank - self._skipped) * DESCRIPTOR_SIZE
+        size = count * DESCRIPTOR_SIZE
         if offset + size > self.source.size:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
-        return self.source.read_at(offset, size)
+        return parse_descriptors(self.source.read_at(offset, size))
 
-    def unpack(self, frame: int, offset: int, size: int, flags: int) -> bytes:
+    def unpacked_page(self, frame: int, descriptor: PageDescriptor) -> bytes:
         """The page that a descriptor describes.
 
         Args:
             frame: the page frame's number.
-            offset: of its data in the file; 0 in what makedumpfile had no room for any more.
-            size: of its data, in bytes.
-            flags: how they are packed (DUMP_DH_COMPRESSED_* of diskdump_mod.h).
+            descriptor: this frame's.
 
         Raises:
             NotInSnapshot: its data are not there, or are not a page's.
         """
+        offset, size, flags, _ = descriptor
+
+        # makedumpfile leaves descriptors of zeros for what it had no room for any more.
         if offset == 0 or offset + size > self.source.size:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.CUT_OFF)
 
-        # Data that would not get smaller are stored as they are, so none are larger than a page.
-        if size > PAGE:
+        # A false descriptor would show headers, notes or other descriptors as memory. And data that would not get smaller
+        # are stored as they are, so none are larger than a page.
+        if offset < self._descriptors_end() or size > PAGE:
             raise NotInSnapshot("physical", frame * PAGE, PAGE, Absence.DAMAGED)
         try:
             return unpack_page(self.source.read_at(offset, size), flags)
@@ -120,8 +145,8 @@ class KdumpMemory:
             self._pages.move_to_end(frame)
             return page
         part = self._part(frame)
-        offset, size, flags, _ = DESCRIPTOR.unpack(part.descriptors(frame, 1))
-        page = self._pages[frame] = part.unpack(frame, offset, size, flags)
+        (descriptor,) = part.descriptors(frame, 1)
+        page = self._pages[frame] = part.unpacked_page(frame, descriptor)
         if len(self._pages) > CACHED_PAGES:
             self._pages.popitem(last=False)
         return page
@@ -134,11 +159,11 @@ class KdumpMemory:
 
             last_offset = 0
             page = b""
-            for offset, size, flags, _ in DESCRIPTOR.iter_unpack(part.descriptors(frame, count)):
+            for descriptor in part.descriptors(frame, count):
                 # All pages of zeros share one page's data, and often follow each other.
-                if offset != last_offset or not page:
-                    page = part.unpack(frame, offset, size, flags)
-                    last_offset = offset
+                if descriptor.offset != last_offset or not page:
+                    page = part.unpacked_page(frame, descriptor)
+                    last_offset = descriptor.offset
                 yield page
                 frame += 1
 

@@ -42,6 +42,7 @@ def open_lime(source: ByteSource) -> Snapshot:
         vmcoreinfo={},
         warnings=cut_off_warnings(source, extents),
         ranges=memory.ranges,
+        left_out=memory.left_out,
     )
 
 

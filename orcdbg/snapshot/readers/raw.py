@@ -62,6 +62,7 @@ def open_raw(parts: Sequence[ByteSource]) -> Snapshot:
         cpus=[],
         vmcoreinfo={},
         ranges=memory.ranges,
+        # No `left_out`: nothing in the file says how long it should be.
     )
 
 

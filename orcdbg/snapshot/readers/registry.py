@@ -5,8 +5,10 @@ from __future__ import annotations
 from orcdbg.snapshot.readers import elf_core, kdump, lime, raw, vmware
 from orcdbg.snapshot.readers.reader import SnapshotReader
 
-# A reader is asked whether a file is its own only after all before it said no. The rule of the order: a longer magic number
-# comes before a shorter one, so that no reader takes a file which a later one would know better.
+# A reader is asked whether a file is its own only after all before it said no. The order matters only where two readers would
+# take one file: then the one that looks at more of it comes first. No two of these would (`tests/snapshot/test_opening.py`
+# holds them to it), and a new one may stand anywhere before `raw`. The order below keeps chance away as well: a longer magic
+# number comes before a shorter one.
 READERS: tuple[SnapshotReader, ...] = (
     kdump.READER,  # 8 bytes, which spell KDUMP
     elf_core.READER,  # 4 bytes that every ELF file begins with, and the type of the file behind them

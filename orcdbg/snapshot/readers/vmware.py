@@ -5,14 +5,14 @@ VMware published none of the names; they are those that Volatility's reader goes
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import ByteSource, FileSource
+from orcdbg.base.reading import ByteSource, FilePart, FileSource
 from orcdbg.base.sizes import PAGE
-from orcdbg.formats.vmware import MAGICS, Value, parse_groups
-from orcdbg.snapshot.extents import Extent, ExtentMemory
+from orcdbg.formats.vmware import MAGICS, Numbers, Value, parse_groups, parse_numbers
+from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader
 
@@ -26,34 +26,28 @@ _REGISTERS = {
     "eflags": "rflags",
 }
 
-# Values of one group by name and indices, such as ("CR64", (cpu, 3)).
-Numbers = Mapping[tuple[str, tuple[int, ...]], int]
 
+def _extents(numbers: Numbers, saved: ByteSource, size: int) -> list[Extent]:
+    """Where the guest's physical memory is: in regions if the guest has holes in it.
 
-def _numbers(source: ByteSource, values: Sequence[Value]) -> Numbers:
-    """All values of a group that are plain numbers."""
-    return {
-        (value.name, value.indices): int.from_bytes(source.read_at(value.offset, value.size), "little")
-        for value in values
-        if not value.is_block
-    }
+    Region n is `regionSize` pages from page `regionPageNum` of the memory on, at page frame `regionPPN` of the guest.
 
-
-def _extents(numbers: Numbers, source: ByteSource, offset: int, size: int) -> list[Extent]:
-    """Memory from `offset` of a file on: in regions where the guest has holes in its physical memory.
-
-    Region n is `regionSize` pages from page `regionPageNum` of the file's memory on, at page frame `regionPPN` of the guest.
+    Args:
+        numbers: the values of the group `memory`.
+        saved: the saved memory and nothing else. A false region would otherwise show headers, or what a device saved, as
+            memory of the guest.
+        size: how many bytes of memory there should be; fewer are in a file that is cut off.
     """
     count = numbers.get(("regionsCount", ()), 0)
     if not count:
-        return [Extent(0, source, offset, size, size)]
+        return [Extent(0, saved, 0, size, size)]
     if count > MAX_REGIONS:
-        raise UnsupportedFormat(source.name, f"a VMware snapshot of {count} regions of memory")
+        raise UnsupportedFormat(saved.name, f"a VMware snapshot of {count} regions of memory")
 
     extents = []
     for index in range(count):
         page, frame, pages = (numbers.get((name, (index,)), 0) for name in ("regionPageNum", "regionPPN", "regionSize"))
-        extents.append(Extent(frame * PAGE, source, offset + page * PAGE, pages * PAGE, pages * PAGE))
+        extents.append(Extent(frame * PAGE, saved, page * PAGE, pages * PAGE, pages * PAGE))
     return extents
 
 
@@ -73,19 +67,19 @@ def _cpu(numbers: Numbers, cpu: int) -> CpuState | None:
     return CpuState(cpu, f"VMware cpu {cpu}", registers, 0, cr3, cr4, idt)
 
 
-def _memory(source: ByteSource, values: Sequence[Value], numbers: Numbers) -> list[Extent]:
-    """The guest's memory: a block of the file itself, or the .vmem beside it."""
+def _find_memory(source: ByteSource, values: Sequence[Value]) -> tuple[ByteSource, int]:
+    """The guest's memory, a block of the file itself or the .vmem beside it; and how many bytes it should have."""
     block = next((value for value in values if value.name == "Memory" and value.is_block), None)
     if block is not None and block.is_compressed:
         raise UnsupportedFormat(source.name, "a VMware snapshot with compressed memory: suspend without compression")
     if block is not None:
-        return _extents(numbers, source, block.offset, block.size)
+        return FilePart(source, block.offset, block.size), block.size
 
     beside = Path(source.name).with_suffix(".vmem")
     if not beside.is_file():
         raise UnsupportedFormat(source.name, f"its memory is in a file of its own, and {beside} is not there")
     memory = FileSource(str(beside))
-    return _extents(numbers, memory, 0, memory.size)
+    return memory, memory.size
 
 
 def open_vmware(source: ByteSource) -> Snapshot:
@@ -97,9 +91,11 @@ def open_vmware(source: ByteSource) -> Snapshot:
     groups = parse_groups(source)
 
     memory_values = groups.get("memory", [])
-    memory = ExtentMemory(_memory(source, memory_values, _numbers(source, memory_values)))
+    saved, size = _find_memory(source, memory_values)
+    extents = _extents(parse_numbers(source, memory_values), saved, size)
+    memory = ExtentMemory(extents)
 
-    cpu_numbers = _numbers(source, groups.get("cpu", []))
+    cpu_numbers = parse_numbers(source, groups.get("cpu", []))
     count = min(cpu_numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
     cpus = [state for cpu in range(count) if (state := _cpu(cpu_numbers, cpu)) is not None]
 
@@ -109,7 +105,9 @@ def open_vmware(source: ByteSource) -> Snapshot:
         physical=memory,
         cpus=cpus,
         vmcoreinfo={},
+        warnings=cut_off_warnings(saved, extents),
         ranges=memory.ranges,
+        left_out=memory.left_out,
     )
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from orcdbg.base.errors import Absence, NotInSnapshot
+from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import BytesSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.snapshot.opening import open_paths
@@ -60,3 +60,30 @@ def test_a_sparse_core_of_64_gibibytes_opens_like_a_small_one(tmp_path: Path) ->
     tracemalloc.stop()
     assert time.perf_counter() - began < 0.5
     assert peak < 1 << 20
+
+
+@pytest.mark.parametrize("offset", [0, 63, 64, 64 + 56, 64 + 3 * 56 - 1, 64 + 3 * 56, 64 + 3 * 56 + 12])
+def test_headers_and_notes_are_never_memory(offset: int) -> None:
+    """A segment that was moved over them is refused, wherever it touches them; one of no bytes in the file is not."""
+    whole = bytearray(core([Load(0x10000, HIGH), Load(0x40000, HIGH)], note("VMCOREINFO", 0, b"OSRELEASE=6.1.0\n")))
+    header_of_first = 64 + 56
+    struct.pack_into("<Q", whole, header_of_first + 8, offset)
+    with pytest.raises(UnsupportedFormat, match="over its own headers or notes"):
+        open_elf_core(BytesSource("core", bytes(whole)))
+
+    struct.pack_into("<Q", whole, header_of_first + 32, 0)
+    assert open_elf_core(BytesSource("core", bytes(whole))).physical.read(0x40000, len(HIGH)) == HIGH
+
+
+def test_a_segment_that_ends_in_the_notes_is_refused() -> None:
+    """Also where it begins before them: here the notes are behind the memory."""
+    whole = bytearray(core([Load(0x10000, HIGH)], note("VMCOREINFO", 0, b"OSRELEASE=6.1.0\n")))
+    notes_offset, notes_size = struct.unpack_from("<Q16xQ", whole, 64 + 8)
+    moved = len(whole)
+    whole += whole[notes_offset : notes_offset + notes_size]
+    struct.pack_into("<Q", whole, 64 + 8, moved)
+    assert open_elf_core(BytesSource("core", bytes(whole))).physical.read(0x10000, len(HIGH)) == HIGH
+
+    struct.pack_into("<Q", whole, 64 + 56 + 32, len(HIGH) + 1)
+    with pytest.raises(UnsupportedFormat, match="over its own headers or notes"):
+        open_elf_core(BytesSource("core", bytes(whole)))

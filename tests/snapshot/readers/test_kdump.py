@@ -15,7 +15,7 @@ from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import BytesSource, FileSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.flattened import FlattenedSource
-from orcdbg.snapshot.bitmap import PageBitmap
+from orcdbg.formats.page_bitmap import PageBitmap
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.readers.kdump import open_kdump
 from tests.build.elf import note, prstatus
@@ -65,6 +65,27 @@ def test_every_page_reads_back(version: int, packing: int) -> None:
     assert snapshot.vmcoreinfo.get("OSRELEASE") == ("6.1.0" if version >= 3 else None)
     assert snapshot.ranges is not None
     assert list(snapshot.ranges()) == [(PAGE, 4 * PAGE), (7 * PAGE, 8 * PAGE), (100 * PAGE, 300 * PAGE)]
+
+
+@pytest.mark.parametrize("is_split", [False, True])
+def test_only_what_is_behind_the_descriptors_is_a_page(is_split: bool) -> None:
+    """A false descriptor shows neither headers nor bitmaps nor descriptors as memory; the first byte behind them may be."""
+    held = {frame: random.Random(frame).randbytes(PAGE) for frame in (1, 2, 9)}
+    dump = Kdump(held, 0, frames=64, part=(2, 64) if is_split else None)
+    whole = bytearray(dump.encode())
+    table = 4 * PAGE
+    data_start = table + 24 * (2 if is_split else 3)
+    first_frame = 2 if is_split else 1
+    assert dump.positions[first_frame][0] == data_start
+
+    for offset in (1, PAGE, 2 * PAGE, 3 * PAGE, table, data_start - 1):
+        struct.pack_into("<Q", whole, table, offset)
+        snapshot = opened(bytes(whole))
+        assert state_at(snapshot, first_frame * PAGE) == "damaged"
+        assert snapshot.physical.read(9 * PAGE, PAGE) == held[9]
+
+    struct.pack_into("<Q", whole, table, data_start)
+    assert opened(bytes(whole)).physical.read(first_frame * PAGE, PAGE) == held[first_frame]
 
 
 def test_missing_pages_have_their_words() -> None:
@@ -165,8 +186,20 @@ def test_ranks_and_runs_are_those_of_counting(bits: int, chosen: list[int], bit:
     bitmap = PageBitmap(BytesSource("map", bytes(raw)), 7, bits)
     assert bitmap.test(bit) == (bit in marks)
     assert bitmap.rank(min(bit, bits)) == sum(one < min(bit, bits) for one in marks)
+    assert bitmap.rank_so_far(min(bit, bits)) == bitmap.rank(min(bit, bits))
     listed = [one for first, end in bitmap.runs(bit, bits) for one in range(first, end)]
     assert listed == sorted(one for one in marks if one >= bit)
+
+
+def test_what_is_not_counted_is_not_counted_for_a_lower_bound() -> None:
+    """`rank_so_far` has the bits of the spans that earlier questions reached, and reads nothing more."""
+    raw = bytes([1]) + bytes((2 << 20) - 2) + bytes([0x80])
+    bitmap = PageBitmap(BytesSource("map", raw), 0, len(raw) * 8)
+    assert bitmap.rank_so_far(len(raw) * 8) == 0
+    assert bitmap.rank(5) == 1
+    assert bitmap.rank_so_far(len(raw) * 8) == 1
+    assert bitmap.rank(len(raw) * 8) == 2
+    assert bitmap.rank_so_far(len(raw) * 8) == 2
 
 
 def test_the_head_of_four_tebibytes_opens_like_a_small_one(tmp_path: Path) -> None:
