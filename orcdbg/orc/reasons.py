@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
 from orcdbg.base.reasons import Reason
 
@@ -29,51 +28,42 @@ class Original(enum.Enum):
 # Why a rule holds that is not the row as built.
 
 
-@dataclass(frozen=True, slots=True)
 class StandsForReturnAddress(Reason):
     """Inside the code that a replaced return address leads to; the true address is with `holder`."""
 
     holder: Holder
 
 
-@dataclass(frozen=True, slots=True)
 class InsideThunk(Reason):
     """Inside a speculation thunk, by its instructions."""
 
 
-@dataclass(frozen=True, slots=True)
 class BpfFrame(Reason):
     """Inside BPF code, by its frame pointer."""
 
 
-@dataclass(frozen=True, slots=True)
 class CopiedCode(Reason):
     """Inside a copy of code that has a row."""
 
     original: Original
 
 
-@dataclass(frozen=True, slots=True)
 class BehindFtraceCopy(Reason):
     """At the return that the kernel put behind its copy of an ftrace trampoline."""
 
 
-@dataclass(frozen=True, slots=True)
 class KprobeDetour(Reason):
     """Inside the detour of an optimised kprobe."""
 
 
-@dataclass(frozen=True, slots=True)
 class RegistersAtResult(Reason):
     """error_entry has just returned, with the address of the registers that it saved in rax."""
 
 
-@dataclass(frozen=True, slots=True)
 class RegistersSavedSince(Reason):
     """The row describes the state before a call that has saved all registers since."""
 
 
-@dataclass(frozen=True, slots=True)
 class ReturnAddressInRegister(Reason):
     """The return address is on no stack, but in this register; `are_all_saved` where the whole pt_regs is written."""
 
@@ -81,12 +71,10 @@ class ReturnAddressInRegister(Reason):
     are_all_saved: bool
 
 
-@dataclass(frozen=True, slots=True)
 class CallerLeftOut(Reason):
     """The row leaves out the caller, whose return address is right below the saved registers."""
 
 
-@dataclass(frozen=True, slots=True)
 class LeftOutOfOrc(Reason):
     """A function without rows, by its instructions; `is_confirmed` where call frame information says the same."""
 
@@ -96,43 +84,36 @@ class LeftOutOfOrc(Reason):
 # What is in doubt about a rule.
 
 
-@dataclass(frozen=True, slots=True)
 class NoRuleInThunk(Reason):
     """A thunk's instructions do not tell."""
 
     symbol: str
 
 
-@dataclass(frozen=True, slots=True)
 class CallerInUnknownRegister(Reason):
     """error_entry's caller is in r12, whose value is not known in this frame."""
 
 
-@dataclass(frozen=True, slots=True)
 class SavingFunctionUnknown(Reason):
     """The text of error_entry, or of its like, is missing or does not look as expected."""
 
 
-@dataclass(frozen=True, slots=True)
 class PatchedTextMissing(Reason):
     """Patched text is neither in the snapshot nor can it be replayed."""
 
 
-@dataclass(frozen=True, slots=True)
 class InsidePatchedInstruction(Reason):
     """The ip is no instruction boundary of the patched text."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class NotBehindPatchedCall(Reason):
     """No call of the patched text returns to the ip."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class StackPointerNotFollowed(Reason):
     """The patched text sets the stack pointer in a way that is not followed."""
 
@@ -140,30 +121,25 @@ class StackPointerNotFollowed(Reason):
 # What is in doubt where the tables of patched places are lost.
 
 
-@dataclass(frozen=True, slots=True)
 class RowBeganTooFarBack(Reason):
     """The row began `size` bytes before, more than are looked at."""
 
     size: int
 
 
-@dataclass(frozen=True, slots=True)
 class NoText(Reason):
     """There is no text to look for patches in."""
 
 
-@dataclass(frozen=True, slots=True)
 class FillsReturnStack(Reason):
     """Beside code that fills the return stack buffer."""
 
 
-@dataclass(frozen=True, slots=True)
 class NotABoundarySinceRow(Reason):
     """No instruction begins at the ip, counted from the beginning of its row."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class TookMoreThanPut(Reason):
     """Instructions since the row's beginning took more from the stack than they put there."""

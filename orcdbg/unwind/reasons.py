@@ -11,45 +11,38 @@ from orcdbg.kernel.stacks import StackKind
 # What speaks against a frame.
 
 
-@dataclass(frozen=True, slots=True)
 class NoCallBefore(Reason):
     """No call ends at the return address."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class ReachedThroughDoubt(Reason):
     """A frame below, number `index`, is in doubt."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
 class ReachedThroughGuess(Reason):
     """A frame below, number `index`, is a guess."""
 
     index: int
 
 
-@dataclass(frozen=True, slots=True)
 class UnlistedCode(Reason):
     """Code that the kernel has no list of: the rule is a guess."""
 
 
-@dataclass(frozen=True, slots=True)
 class InUnlistedCode(Reason):
     """The return address is in such code."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class EntryHalfWritten(Reason):
     """function_graph may have been writing the entry that the return address is from."""
 
 
-@dataclass(frozen=True, slots=True)
 class NotBehindSwitch(Reason):
     """A sleeping task's saved ip does not follow the call of __switch_to_asm."""
 
@@ -59,14 +52,12 @@ class NotBehindSwitch(Reason):
 # What the judge holds against a step.
 
 
-@dataclass(frozen=True, slots=True)
 class NothingBeginsAt(Reason):
     """Nothing puts the ip at the beginning of a stack."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class CallLeadsElsewhere(Reason):
     """The call before the ip does not lead to the function of the frame below."""
 
@@ -74,14 +65,12 @@ class CallLeadsElsewhere(Reason):
     callee: str
 
 
-@dataclass(frozen=True, slots=True)
 class NoCallEndsAt(Reason):
     """Of the function's instructions, none that ends at the ip is a call."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class PointerLeadsElsewhere(Reason):
     """An indirect call went through the pointer at `address`, and not to the function of the frame below."""
 
@@ -91,14 +80,12 @@ class PointerLeadsElsewhere(Reason):
     callee: str
 
 
-@dataclass(frozen=True, slots=True)
 class NoInstructionAt(Reason):
     """The interrupted ip is inside an instruction."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class NotSavedAtStackPointer(Reason):
     """An interrupt saves registers right below the stack pointer; these end elsewhere."""
 
@@ -106,14 +93,12 @@ class NotSavedAtStackPointer(Reason):
     sp: int
 
 
-@dataclass(frozen=True, slots=True)
 class UserRegistersNotAtTop(Reason):
     """The user's registers do not end at the top of the task's stack."""
 
     end: int
 
 
-@dataclass(frozen=True, slots=True)
 class CannotGoOn(Reason):
     """The walk broke off at something that contradicts its last frame."""
 
@@ -121,19 +106,16 @@ class CannotGoOn(Reason):
 # What a scan found.
 
 
-@dataclass(frozen=True, slots=True)
 class MaybeOfEarlierCall(Reason):
     """A return address that nothing vouches for."""
 
 
-@dataclass(frozen=True, slots=True)
 class ResumedByGuess(Reason):
     """The walk goes on from what a scan found: a return address, or a whole set of saved registers."""
 
     from_registers: bool
 
 
-@dataclass(frozen=True, slots=True)
 class TextOnStack(Reason):
     """An address of text; `is_behind_call` where a call ends there."""
 
@@ -143,34 +125,28 @@ class TextOnStack(Reason):
 # What is said of a frame without a doubt.
 
 
-@dataclass(frozen=True, slots=True)
 class NotOutermost(Reason):
     """The row says end of stack, where no stack ends."""
 
 
-@dataclass(frozen=True, slots=True)
 class Overflowed(Reason):
     """The stack pointer is below its stack."""
 
 
-@dataclass(frozen=True, slots=True)
 class SlotsCompared(Reason):
     """For a corrected frame: each looked-at slot, and whether the word in it follows a call."""
 
     slots: tuple[tuple[int, bool], ...]
 
 
-@dataclass(frozen=True, slots=True)
 class UserIpInRcx(Reason):
     """syscall put the user's ip into rcx, and sysret takes it from there."""
 
 
-@dataclass(frozen=True, slots=True)
 class IretWordsPushed(Reason):
     """Only the words that iret takes are saved yet."""
 
 
-@dataclass(frozen=True, slots=True)
 class UserRegistersRestored(Reason):
     """The user's registers are back in the CPU, and still on the stack."""
 
@@ -210,14 +186,12 @@ class Layout(enum.Enum):
     IRET_FRAME = enum.auto()  # the CPU's five words
 
 
-@dataclass(frozen=True, slots=True)
 class TooManyFrames(Reason):
     """The walk reached its bound."""
 
     most: int
 
 
-@dataclass(frozen=True, slots=True)
 class NotOnStacks(Reason):
     """What was wanted is on none of the task's stacks."""
 
@@ -225,7 +199,6 @@ class NotOnStacks(Reason):
     address: int
 
 
-@dataclass(frozen=True, slots=True)
 class Unreadable(Reason):
     """What was wanted is not to be had; `fault` is the memory's own account."""
 
@@ -233,7 +206,6 @@ class Unreadable(Reason):
     fault: str
 
 
-@dataclass(frozen=True, slots=True)
 class RegisterUnknown(Reason):
     """The rule counts from a register that is not known in the frame."""
 
@@ -241,14 +213,12 @@ class RegisterUnknown(Reason):
     register: str
 
 
-@dataclass(frozen=True, slots=True)
 class ReturnRegisterUnknown(Reason):
     """The return address is in a register that is not known in the frame."""
 
     register: str
 
 
-@dataclass(frozen=True, slots=True)
 class RegisterHoldsNoReturn(Reason):
     """The register that must have the return address has another value."""
 
@@ -256,7 +226,6 @@ class RegisterHoldsNoReturn(Reason):
     value: int
 
 
-@dataclass(frozen=True, slots=True)
 class TrueReturnLost(Reason):
     """A named trampoline stands in for the return address, and the true one is not found, `why`."""
 
@@ -265,26 +234,22 @@ class TrueReturnLost(Reason):
     why: Reason
 
 
-@dataclass(frozen=True, slots=True)
 class RecordsUnreadable(Reason):
     """The tracer's structures cannot be read."""
 
     fault: str
 
 
-@dataclass(frozen=True, slots=True)
 class RecordsWithoutSlots(Reason):
     """The tracer's structures do not say which slot each is of."""
 
 
-@dataclass(frozen=True, slots=True)
 class NoRecordOfSlot(Reason):
     """None of the tracer's structures names the slot."""
 
     structure: str
 
 
-@dataclass(frozen=True, slots=True)
 class ReplacedTooOften(Reason):
     """More trampolines stand in for one another than are followed."""
 
@@ -292,7 +257,6 @@ class ReplacedTooOften(Reason):
     most: int
 
 
-@dataclass(frozen=True, slots=True)
 class ReturnNotText(Reason):
     """The word in the return slot is no address of kernel text."""
 
@@ -300,7 +264,6 @@ class ReturnNotText(Reason):
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class InterruptedNotText(Reason):
     """The interrupted ip is no address of kernel text."""
 
@@ -308,7 +271,6 @@ class InterruptedNotText(Reason):
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class RegisterImplausible(Reason):
     """No interrupt can have saved this value."""
 
@@ -316,7 +278,6 @@ class RegisterImplausible(Reason):
     value: int
 
 
-@dataclass(frozen=True, slots=True)
 class UserCodeOnKernelStack(Reason):
     """The code segment is the user's, the stack segment is not."""
 
@@ -326,7 +287,6 @@ class UserCodeOnKernelStack(Reason):
 Implausible = RegisterImplausible | UserCodeOnKernelStack
 
 
-@dataclass(frozen=True, slots=True)
 class NotSavedRegisters(Reason):
     """What lies there cannot be what an interrupt saved."""
 
@@ -335,14 +295,12 @@ class NotSavedRegisters(Reason):
     why: Implausible
 
 
-@dataclass(frozen=True, slots=True)
 class StackPointerOffStacks(Reason):
     """The caller's stack pointer is on none of the task's stacks."""
 
     sp: int
 
 
-@dataclass(frozen=True, slots=True)
 class StackPointerNotUp(Reason):
     """Within a stack a caller's stack pointer is above its callee's."""
 
@@ -350,14 +308,12 @@ class StackPointerNotUp(Reason):
     new_sp: int
 
 
-@dataclass(frozen=True, slots=True)
 class InterruptedPointerOffStacks(Reason):
     """The interrupted stack pointer is on none of the task's stacks."""
 
     sp: int
 
 
-@dataclass(frozen=True, slots=True)
 class InterruptedPointerNotUp(Reason):
     """The interrupted stack pointer is not above the registers saved there."""
 
@@ -365,7 +321,6 @@ class InterruptedPointerNotUp(Reason):
     sp: int
 
 
-@dataclass(frozen=True, slots=True)
 class StackEnteredTwice(Reason):
     """A walk comes back to a stack that it left."""
 
@@ -373,21 +328,18 @@ class StackEnteredTwice(Reason):
     begin: int
 
 
-@dataclass(frozen=True, slots=True)
 class NoRow(Reason):
     """No ORC row covers the ip."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class RowUndefined(Reason):
     """The row that covers the ip states no rule."""
 
     ip: int
 
 
-@dataclass(frozen=True, slots=True)
 class NoCallerHere(Reason):
     """The row at the ip says end of stack, where no stack ends."""
 
@@ -397,32 +349,27 @@ class NoCallerHere(Reason):
 # Why there is no walk.
 
 
-@dataclass(frozen=True, slots=True)
 class CpuNotSaved(Reason):
     """The task runs on a CPU whose registers are not in the snapshot."""
 
     cpu: int | None
 
 
-@dataclass(frozen=True, slots=True)
 class StartUnreadable(Reason):
     """The registers to begin with cannot be read."""
 
     fault: str
 
 
-@dataclass(frozen=True, slots=True)
 class StackGone(Reason):
     """The task gave its stack back."""
 
 
-@dataclass(frozen=True, slots=True)
 class StackPointerElsewhere(Reason):
     """A sleeping task's saved stack pointer is not on its stack."""
 
     begin: int
 
 
-@dataclass(frozen=True, slots=True)
 class OnlyText(Reason):
     """The frames are text addresses on the stack; nobody walked."""
