@@ -73,5 +73,5 @@ def open_live(stub: GdbStub, vmlinux: Path, text: int, mebibytes: int = 256) -> 
     phys_base = int.from_bytes(read_text(stub, symbols.get("phys_base").address + slide, 8), "little", signed=True)
     registers = stub.read_registers()
     empty = Snapshot("guest", "GDB stub", StubMemory(stub, mebibytes << 20), (cpu_state(registers),), {})
-    stub.ask("Qqemu.PhyMemMode:1")
+    stub.read_physical_memory()
     return LiveKernel(stub, Session(image, empty, slide, phys_base))
