@@ -20,6 +20,7 @@ from orcdbg.kernel.tasks import Task, current_task, read_task
 from orcdbg.unwind.frame import FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.unwind.walker import State
+from tests.lab.failures import Difference
 from tests.lab.live import LiveKernel
 from tests.lab.loads import loads
 
@@ -28,10 +29,6 @@ _RESUME_FLAG = 1 << 16
 WORD = 8
 RECENT = 12  # instructions before a difference whose loads are named, changed or not
 Registers = dict[str, int]
-
-
-class Difference(AssertionError):
-    """The guest and the emulator are not in the same state after the same instructions."""
 
 
 class Word(NamedTuple):
