@@ -67,6 +67,11 @@ class GdbStub:
         self._thread = self._stopped
         return self._client.registers(b"%x" % self._thread)
 
+    def read_registers_of(self, cpu: int) -> dict[str, int]:
+        """Return the registers of a CPU, counted from 0; `step` and `write_register` are about that one from now on."""
+        self._thread = cpu + 1
+        return self._client.registers(b"%x" % self._thread)
+
     def read_memory(self, address: int, size: int) -> bytes:
         """Return guest memory through the current CPU's page tables, or physical after `read_physical_memory`."""
         return self._client.read(address, size)
@@ -113,7 +118,10 @@ class GdbStub:
             self.pauses += 1
             return
 
-        # Only the named CPU runs; the others stay where they are.
+        self.step_as_qemu_does()
+
+    def step_as_qemu_does(self) -> None:
+        """Let QEMU step the CPU whose registers were read last, by one instruction or more; the other CPUs stand still."""
         self._client.start(b"vCont;s:%x" % self._thread)
         if self._client.wait(self._timeout) is None:
             raise StubError("the guest does not step")
