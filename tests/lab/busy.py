@@ -70,14 +70,21 @@ def busy_guest(
         guest, console = _booted(found, random, machine, init, stack)
         try:
             yield guest, found, console
-        except Difference:
-            raise  # dead or not, both CPUs had run the same instructions
         except Exception as error:
-            # What a test found wrong stays wrong, unless the guest was dead by then: while it is looked at it stands still.
-            death = guest.last_words() if isinstance(error, AssertionError) else guest.death()
+            death = death_behind(error, guest)
             if death is None:
                 raise
             raise GuestDied(kernel, death) from error
+
+
+def death_behind(error: Exception, guest: Guest) -> str | None:
+    """What a guest said that died, where an error may come from that; None for what a test found wrong on a living one."""
+    if isinstance(error, Difference):
+        return None  # dead or not, both CPUs had run the same instructions
+    if isinstance(error, AssertionError):
+        # While a guest is looked at it stands still: a panic that it had not printed by then did not make the test fail.
+        return guest.last_words()
+    return guest.death()
 
 
 def _booted(kernel: Kernel, random: Random, machine: Machine, init: str | None, stack: ExitStack) -> tuple[Guest, str]:

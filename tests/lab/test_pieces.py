@@ -11,11 +11,14 @@ import pytest
 
 from orcdbg.target.session import Session
 from tests.build.stub import MachineStub, StubServer, answering
-from tests.lab import initramfs, program, scripts
+from tests.lab import deaths, initramfs, program, scripts
 from tests.lab.apt import Unavailable, find_mirror, parse_deb822, parse_one_line
 from tests.lab.boots import BOOTS, DEADLY
+from tests.lab.busy import GuestDied, death_behind, on_a_living_guest
 from tests.lab.conftest import CHOSEN_BOOTS
-from tests.lab.gdbstub import GdbStub, WaitsForInterrupt
+from tests.lab.failures import Difference
+from tests.lab.gdbstub import GdbStub, StubError, WaitsForInterrupt
+from tests.lab.guest import Guest, Machine
 from tests.lab.loads import Load, loads
 
 STANZAS = """# a comment
@@ -208,3 +211,62 @@ def test_no_boot_is_drawn_that_kills_its_guest() -> None:
     """Each of them is a boot that there is."""
     assert not set(CHOSEN_BOOTS) & set(DEADLY)
     assert {how for _, how in DEADLY} <= set(BOOTS)
+
+
+@pytest.fixture
+def deaths_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They are not told at the run's end."""
+    monkeypatch.setattr(deaths, "_DEATHS", [])
+
+
+@pytest.mark.usefixtures("deaths_of_this_test")
+def test_work_on_a_guest_that_dies_begins_anew_and_is_counted() -> None:
+    """As often as guests are booted; then the test is skipped, with the last reason."""
+    tries = list[int]()
+
+    @on_a_living_guest
+    def work(until: int) -> None:
+        tries.append(until)
+        if len(tries) < until:
+            raise GuestDied("6.12", f"Kernel panic {len(tries)}")
+
+    work(3)
+    assert len(tries) == 3
+    told = list(deaths.account_of_deaths())
+    assert told == ["2 guests died and were begun anew", "  6.12: Kernel panic 1", "  6.12: Kernel panic 2"]
+
+    tries.clear()
+    with pytest.raises(pytest.skip.Exception, match="Kernel panic 3"):
+        work(9)
+
+
+def test_what_a_test_finds_wrong_is_not_begun_anew() -> None:
+    """The first failure stands."""
+    tries = list[int]()
+
+    @on_a_living_guest
+    def work() -> None:
+        tries.append(1)
+        raise Difference("rip")
+
+    with pytest.raises(Difference):
+        work()
+    assert len(tries) == 1
+
+
+@pytest.mark.parametrize(
+    ("error", "is_dead"),
+    [(AssertionError(), True), (StubError("gone"), True), (Difference("rip"), False)],
+)
+@pytest.mark.parametrize("console", ["BUSY\n", "BUSY\n[   1.0] Kernel panic - not syncing: x\n"])
+def test_only_a_guest_that_has_panicked_stands_behind_an_error(
+    tmp_path: Path, error: Exception, is_dead: bool, console: str
+) -> None:
+    """And never behind a difference between two CPUs that ran the same instructions."""
+    guest = Guest(Machine(tmp_path, tmp_path), tmp_path / "serial")
+    try:
+        guest.serial.write_text(console)
+        has_panicked = "panic" in console
+        assert (death_behind(error, guest) is not None) == (is_dead and has_panicked)
+    finally:
+        guest.close()
