@@ -139,9 +139,9 @@ def _account(live: LiveKernel, run: Run, name: str, number: int, guest: Register
     for register in REGISTERS:
         if guest[register] != expected[register]:
             yield f"{register}: {guest[register]:#x} in the guest, {expected[register]:#x} in the emulator"
-    later = [at - number - 1 for at in range(number + 2, len(states)) if states[at] == guest]
+    later = [at for at in range(number + 2, len(states)) if states[at] == guest]
     if later:
-        yield f"the guest is where the emulator came {later[0]} instructions later: one step of it ran {later[0] + 1}"
+        yield f"the emulator came to the guest's state with instruction {later[0] - 1}: one step ran {later[0] - number}"
 
     # Memory as the emulator had it after this instruction.
     machine.back(machine.executed - (number + 1))
