@@ -10,10 +10,15 @@ from orcdbg.base.sizes import U64
 
 
 class Load(NamedTuple):
-    """Memory that an instruction reads: `size` bytes at a virtual address."""
+    """Memory that an instruction reads: `size` bytes at a virtual address.
+
+    Attributes:
+        may_write: it may write there too, or only that.
+    """
 
     address: int
     size: int
+    may_write: bool = False
 
 
 @functools.cache
@@ -33,6 +38,7 @@ def loads(raw: bytes, registers: Mapping[str, int], gs_base: int) -> list[Load]:
         registers: before it.
         gs_base: what `%gs:` counts from.
     """
+    import capstone
     from capstone import x86, x86_const
 
     insn = next(_decoder().disasm(raw, registers["rip"], 1), None)
@@ -42,14 +48,17 @@ def loads(raw: bytes, registers: Mapping[str, int], gs_base: int) -> list[Load]:
     # lea and nop have an operand in memory and read none. Capstone 5 says of some that read that they only write (lock inc).
     reads_none = insn.id in (x86_const.X86_INS_LEA, x86_const.X86_INS_NOP)
     operands = [] if reads_none else [operand for operand in insn.operands if operand.type == x86.X86_OP_MEM]
-    places = [(_address(insn, operand.mem, registers, gs_base), operand.size) for operand in operands]
+    places = [
+        (_address(insn, operand.mem, registers, gs_base), operand.size, operand.access != capstone.CS_AC_READ)
+        for operand in operands
+    ]
 
     if insn.id in (x86_const.X86_INS_POP, x86_const.X86_INS_POPFQ, x86_const.X86_INS_RET):
-        places.append((registers["rsp"], 8))
+        places.append((registers["rsp"], 8, False))
     if insn.id == x86_const.X86_INS_LEAVE:
-        places.append((registers["rbp"], 8))
+        places.append((registers["rbp"], 8, False))
 
-    return [Load(address, size) for address, size in places if address is not None]
+    return [Load(address, size, may_write) for address, size, may_write in places if address is not None]
 
 
 def _address(insn: Any, memory: Any, registers: Mapping[str, int], gs_base: int) -> int | None:

@@ -123,15 +123,26 @@ def compare_functions(live: LiveKernel, random: Random) -> Tally:
 
 
 def read_only_load(run: Run) -> Load | None:
-    """The first load of a word that nothing in the run writes."""
+    """The first load of a word that no instruction of the run writes, not even with what is there already."""
     machine, touched = run.emulated.machine, run.emulated.touched
+    all_loads = list[Load]()
     for registers in run.states[:-1]:
         insn = machine.instruction(registers["rip"])
-        for load in loads(insn.raw, registers, run.emulated.gs_base) if insn is not None else ():
-            page, offset = load.address // PAGE * PAGE, load.address % PAGE
-            is_word = load.size == WORD and offset % WORD == 0 and page in touched
-            if is_word and touched[page][offset:][:WORD] == machine.memory.read(load.address, WORD):
-                return load
+        all_loads += loads(insn.raw, registers, run.emulated.gs_base) if insn is not None else ()
+    written = [load for load in all_loads if load.may_write]
+    # Pushes and calls write below where the stack pointer was.
+    pushed = range(min(state["rsp"] for state in run.states) - WORD, max(state["rsp"] for state in run.states))
+
+    for load in all_loads:
+        page, offset = load.address // PAGE * PAGE, load.address % PAGE
+        is_word = load.size == WORD and offset % WORD == 0 and page in touched
+        is_written = any(
+            other.address < load.address + WORD and load.address < other.address + other.size for other in written
+        )
+        if not is_word or is_written or load.address in pushed:
+            continue
+        if touched[page][offset:][:WORD] == machine.memory.read(load.address, WORD):
+            return load
     return None
 
 

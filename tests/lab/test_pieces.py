@@ -189,9 +189,10 @@ def test_any_other_step_is_one_of_one_cpu(sample: Session, tmp_path: Path, code:
         ("0f1f4000", []),  # nopl 0x0(%rax)
         ("658b0510000000", [Load(0x1017 + 0x70000, 4)]),  # mov %gs:0x10(%rip),%eax
         ("65488b04ca", [Load(0x3000 + 8 * 5 + 0x70000, 8)]),  # mov %gs:(%rdx,%rcx,8),%rax
-        ("f0480fc103", [Load(0x2000, 8)]),  # lock xadd %rax,(%rbx)
-        ("65ff0b", [Load(0x72000, 4)]),  # decl %gs:(%rbx)
-        ("48a5", [Load(0x5000, 8), Load(0x4000, 8)]),  # movsq: also what it writes, which comes first
+        ("f0480fc103", [Load(0x2000, 8, True)]),  # lock xadd %rax,(%rbx)
+        ("65ff0b", [Load(0x72000, 4, True)]),  # decl %gs:(%rbx)
+        ("48a5", [Load(0x5000, 8, True), Load(0x4000, 8)]),  # movsq: also what it only writes
+        ("488903", [Load(0x2000, 8, True)]),  # mov %rax,(%rbx), which only writes
         ("5b", [Load(0x6000, 8)]),  # pop %rbx
         ("c3", [Load(0x6000, 8)]),  # ret
         ("c9", [Load(0x7000, 8)]),  # leave
