@@ -13,6 +13,8 @@ from typing import ParamSpec
 import pytest
 
 from tests.lab import scripts
+from tests.lab.deaths import note_death
+from tests.lab.failures import Difference
 from tests.lab.fetch import Kernel, ensure
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.scenes import BOOT_SECONDS, write_initrd
@@ -24,11 +26,19 @@ SYMBOL = "_raw_spin_lock_irqsave"
 
 
 class GuestDied(Exception):
-    """A busy guest panicked while it was looked at."""
+    """A busy guest panicked while it was looked at: `death` is what it said."""
+
+    def __init__(self, kernel: str, death: str) -> None:
+        super().__init__(f"{kernel}: the guest died in the emulator: {death}")
+        self.kernel = kernel
+        self.death = death
 
 
 def on_a_living_guest(test: Callable[P, None]) -> Callable[P, None]:
-    """A test on a busy guest, begun anew where that dies in the emulator, and skipped where it always does."""
+    """A test on a busy guest, begun anew where that dies in the emulator, and skipped where it always does.
+
+    Each death is counted, and printed at the run's end.
+    """
 
     @functools.wraps(test)
     def attempts(*args: P.args, **kwargs: P.kwargs) -> None:
@@ -38,7 +48,7 @@ def on_a_living_guest(test: Callable[P, None]) -> Callable[P, None]:
                 return test(*args, **kwargs)
             except GuestDied as died:
                 reason = str(died)
-                print(reason)
+                note_death(died.kernel, died.death)
         pytest.skip(f"{BOOTS} times: {reason}")
 
     return attempts
@@ -61,10 +71,20 @@ def busy_guest(
         try:
             yield guest, found, console
         except Exception as error:
-            death = guest.death()
+            death = death_behind(error, guest)
             if death is None:
                 raise
-            raise GuestDied(f"{kernel}: the guest died in the emulator: {death}") from error
+            raise GuestDied(kernel, death) from error
+
+
+def death_behind(error: Exception, guest: Guest) -> str | None:
+    """What a guest said that died, where an error may come from that; None for what a test found wrong on a living one."""
+    if isinstance(error, Difference):
+        return None  # dead or not, both CPUs had run the same instructions
+    if isinstance(error, AssertionError):
+        # While a guest is looked at it stands still: a panic that it had not printed by then did not make the test fail.
+        return guest.last_words()
+    return guest.death()
 
 
 def _booted(kernel: Kernel, random: Random, machine: Machine, init: str | None, stack: ExitStack) -> tuple[Guest, str]:
@@ -77,6 +97,7 @@ def _booted(kernel: Kernel, random: Random, machine: Machine, init: str | None, 
                 console = guest.wait_for(scripts.BUSY, BOOT_SECONDS)
             except GuestError as error:
                 reason = str(error)
+                note_death(f"{kernel.name}, on its way up", reason)
                 continue
             stack.push(own.pop_all())
             return guest, console

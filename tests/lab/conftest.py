@@ -13,7 +13,8 @@ import pytest
 
 import orcdbg
 from orcdbg.target.session import Session
-from tests.lab.boots import BOOTS
+from tests.lab.boots import BOOTS, DEADLY
+from tests.lab.deaths import account_of_deaths, note_death
 from tests.lab.failures import ASKED, SEED_VARIABLE, AskedScene, account
 from tests.lab.fetch import RELEASES
 from tests.lab.guest import GuestError
@@ -28,14 +29,19 @@ BOOTS_PER_KERNEL = 3
 
 
 def _choose_boots() -> list[tuple[str, str]]:
-    """Kernel and kind of the boots that this run audits: all when asked to, else some that the seed chooses."""
+    """Kernel and kind of the boots that this run audits: all when asked to, else some that the seed chooses.
+
+    None that is known to kill its guest.
+    """
+    living = {kernel: [how for how in BOOTS if (kernel, how) not in DEADLY] for kernel in KERNELS}
     if os.environ.get(BOOTS_VARIABLE) == "all":
-        return [(kernel, how) for kernel in KERNELS for how in BOOTS]
+        return [(kernel, how) for kernel in KERNELS for how in living[kernel]]
     chooser = random.Random(_SEED)
-    return [(kernel, how) for kernel in KERNELS for how in chooser.sample(list(BOOTS), BOOTS_PER_KERNEL)]
+    return [(kernel, how) for kernel in KERNELS for how in chooser.sample(living[kernel], BOOTS_PER_KERNEL)]
 
 
 CHOSEN_BOOTS = _choose_boots()
+HAS_GUESTS = pytest.StashKey[bool]()
 
 MakeScene = Callable[[str, int], Scene]
 FindScene = Callable[[str, str], Scene]
@@ -47,8 +53,17 @@ def pytest_report_header() -> list[str]:
     boots = ", ".join(f"{kernel} {how}" for kernel, how in CHOSEN_BOOTS)
     return [
         f"lab seed: {_SEED} (repeat with {SEED_VARIABLE}={_SEED})",
-        f"lab boots: {boots} (all {len(KERNELS) * len(BOOTS)} with {BOOTS_VARIABLE}=all)",
+        f"lab boots: {boots} (all {len(KERNELS) * len(BOOTS) - len(DEADLY)} with {BOOTS_VARIABLE}=all)",
+        *(f"lab boots left out: {kernel} {how}: {why}" for (kernel, how), why in DEADLY.items()),
     ]
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """How many guests died in this run, and of what: also where every test passed."""
+    if config.stash.get(HAS_GUESTS, False):
+        terminalreporter.section("guests of the lab")
+        for line in account_of_deaths():
+            terminalreporter.write_line(line)
 
 
 @pytest.fixture(scope="session")
@@ -59,8 +74,10 @@ def seed() -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_runtest_setup(item: pytest.Item) -> None:
-    """No scene has been asked for yet."""
+    """No scene has been asked for yet; a test of the lab will have guests."""
     item.config.stash[ASKED] = []
+    if item.get_closest_marker("lab"):
+        item.config.stash[HAS_GUESTS] = True
 
 
 @pytest.hookimpl(wrapper=True)
@@ -86,7 +103,7 @@ def _make(maker: MakeScene, kernel: str, name: str, seed: int) -> Scene:
     try:
         return maker(kernel, seed)
     except GuestError as error:
-        print(f"{kernel} {name}: {error}; trying seed {seed + 1}")
+        note_death(f"{kernel} {name}, now with seed {seed + 1}", str(error))
         return maker(kernel, seed + 1)
 
 

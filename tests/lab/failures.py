@@ -20,6 +20,10 @@ CONSOLE_LINES = 20
 _OF_THIS_MACHINE = ("ORCDBG_LAB_CACHE",)
 
 
+class Difference(AssertionError):
+    """Two accounts of one machine differ, an emulated CPU and the guest's say. Never a reason to begin anew."""
+
+
 @dataclass(frozen=True, slots=True)
 class AskedScene:
     """A scene that a test asked for; `made` is None where no guest came so far."""

@@ -2,16 +2,26 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from orcdbg.base.errors import RemoteError
-from orcdbg.gdb.client import Client
+from orcdbg.gdb.client import Client, Refused
 from orcdbg.gdb.endpoint import Endpoint
 
 DEFAULT_SECONDS = 30.0
 StubError = RemoteError
+
+# QEMU's emulator ends `pause` by leaving its loop (helper_pause in target/i386/tcg/misc_helper.c), past the place where a step
+# stops: `vCont;s` then runs the next instruction too, a breakpoint there or not (docs/facts.md).
+PAUSE = b"\xf3\x90"
+
+# hlt and mwait. A step lets no interrupt in, so it stays in them, or leaves them when QEMU finds work and runs on.
+WAITING = (b"\xf4", b"\x0f\x01\xc9")
+_LONGEST = 3  # bytes of these
+
 # In the protocol's order.
 REGISTERS = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp"),
@@ -19,14 +29,24 @@ REGISTERS = (
 )
 
 
+class WaitsForInterrupt(StubError):
+    """The next instruction waits for an interrupt, and a step lets none in: the guest can only be let run."""
+
+
 class GdbStub:
-    """A connection to a stub. Connecting stops the guest; leaving the `with` block lets it run again."""
+    """A connection to a stub. Connecting stops the guest; leaving the `with` block lets it run again.
+
+    Attributes:
+        pauses: how many `pause` instructions `step` went past by itself.
+    """
 
     def __init__(self, path: Path, timeout: float = DEFAULT_SECONDS) -> None:
         self._timeout = timeout
         self._client = Client(Endpoint(path=str(path)), timeout)
         self._client.greet()
         self._thread = self._stopped = 1
+        self._is_physical = False
+        self.pauses = 0
 
     def __enter__(self) -> Self:
         return self
@@ -47,9 +67,19 @@ class GdbStub:
         self._thread = self._stopped
         return self._client.registers(b"%x" % self._thread)
 
+    def read_registers_of(self, cpu: int) -> dict[str, int]:
+        """Return the registers of a CPU, counted from 0; `step` and `write_register` are about that one from now on."""
+        self._thread = cpu + 1
+        return self._client.registers(b"%x" % self._thread)
+
     def read_memory(self, address: int, size: int) -> bytes:
-        """Return guest memory through the current CPU's page tables."""
+        """Return guest memory through the current CPU's page tables, or physical after `read_physical_memory`."""
         return self._client.read(address, size)
+
+    def read_physical_memory(self) -> None:
+        """From now on addresses of memory are physical."""
+        self.ask("Qqemu.PhyMemMode:1")
+        self._is_physical = True
 
     def write_register(self, name: str, value: int) -> None:
         """Change rip or one of the sixteen registers of the CPU whose registers were read last."""
@@ -68,10 +98,46 @@ class GdbStub:
         self.ask(f"z1,{address:x},1")
 
     def step(self) -> None:
-        """Execute one instruction of the CPU whose registers were read last."""
+        """Execute one instruction of the CPU whose registers were read last, and of no other CPU.
+
+        `pause` is gone past by hand, for QEMU would run the next instruction with it. It changes nothing but rip.
+
+        Raises:
+            WaitsForInterrupt: the instruction is hlt or mwait.
+            StubError: the guest does not step.
+        """
+        self.ask(f"Hg{self._thread:x}")
+        ip = int.from_bytes(bytes.fromhex(self.ask(f"p{REGISTERS.index('rip'):x}")), "little")
+        code = self._read_code(ip)
+
+        if code.startswith(WAITING):
+            raise WaitsForInterrupt(f"the instruction at {ip:#x} waits for an interrupt")
+
+        if code.startswith(PAUSE):
+            self.write_register("rip", ip + len(PAUSE))
+            self.pauses += 1
+            return
+
+        self.step_as_qemu_does()
+
+    def step_as_qemu_does(self) -> None:
+        """Let QEMU step the CPU whose registers were read last, by one instruction or more; the other CPUs stand still."""
         self._client.start(b"vCont;s:%x" % self._thread)
         if self._client.wait(self._timeout) is None:
             raise StubError("the guest does not step")
+
+    def _read_code(self, ip: int) -> bytes:
+        """The first bytes of the instruction at a virtual address; none where they cannot be read."""
+        if self._is_physical:
+            self.ask("Qqemu.PhyMemMode:0")
+        try:
+            for size in range(_LONGEST, 0, -1):  # a page that cannot be read may follow
+                with contextlib.suppress(Refused):
+                    return self._client.read(ip, size)
+            return b""  # the step raises a page fault
+        finally:
+            if self._is_physical:
+                self.ask("Qqemu.PhyMemMode:1")
 
     def resume(self, timeout: float) -> bool:
         """Let the guest run until it stops, at most `timeout` seconds; tell whether it stopped by itself."""

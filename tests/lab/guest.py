@@ -121,6 +121,10 @@ class Guest:
         if self._process is not None:
             with contextlib.suppress(subprocess.TimeoutExpired):
                 self._process.wait(DEATH_SECONDS)
+        return self.last_words()
+
+    def last_words(self) -> str | None:
+        """The line of its panic that the guest has printed by now."""
         return next((line for line in self.console().splitlines() if "Kernel panic" in line), None)
 
     def console(self) -> str:

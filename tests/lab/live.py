@@ -17,6 +17,8 @@ from tests.lab.gdbstub import GdbStub, StubError
 from tests.lab.strike import read_text
 
 CHUNK = 1024  # bytes a packet; QEMU's packets hold 2 KiB of data
+# QEMU's SSTEP_NOIRQ and SSTEP_NOTIMER, which are on unless somebody turns them off.
+NO_INTERRUPTS_NO_TIMERS = 0x2 | 0x4
 # The stub's names of what `struct pt_regs` calls otherwise.
 _RENAMED = {"eflags": "rflags"}
 
@@ -66,12 +68,20 @@ class LiveKernel:
 
 
 def open_live(stub: GdbStub, vmlinux: Path, text: int, mebibytes: int = 256) -> LiveKernel:
-    """The session over a stopped guest with so much memory whose `_text` runs at address `text`."""
+    """The session over a stopped guest with so much memory whose `_text` runs at address `text`.
+
+    Raises:
+        StubError: QEMU would let interrupts or timers in while the guest is stepped: what is between two steps is then not
+            the stepped instruction alone.
+    """
+    masked = int(stub.ask("qqemu.sstep"), 16)
+    if masked & NO_INTERRUPTS_NO_TIMERS != NO_INTERRUPTS_NO_TIMERS:
+        raise StubError(f"QEMU lets interrupts or timers in while it steps: {masked:#x}")
     image = Image(open_source(str(vmlinux)))
     symbols = image_symbols(image)
     slide = text - symbols.get("_text").address
     phys_base = int.from_bytes(read_text(stub, symbols.get("phys_base").address + slide, 8), "little", signed=True)
     registers = stub.read_registers()
     empty = Snapshot("guest", "GDB stub", StubMemory(stub, mebibytes << 20), (cpu_state(registers),), {})
-    stub.ask("Qqemu.PhyMemMode:1")
+    stub.read_physical_memory()
     return LiveKernel(stub, Session(image, empty, slide, phys_base))

@@ -13,6 +13,7 @@ from random import Random
 from types import MappingProxyType
 
 from tests.lab import scripts
+from tests.lab.deaths import note_death
 from tests.lab.fetch import Kernel, cache_dir, ensure, locked
 from tests.lab.gdbstub import StubError
 from tests.lab.guest import Guest, GuestError, Machine
@@ -103,7 +104,7 @@ def fresh(kernel: str, name: str, seed: int, make: Callable[[Kernel, Random], Sc
     """Return a scene that is not kept, made anew; several attempts start from the same seed."""
     found = ensure(kernel)
     with locked("guest"):
-        return attempt(lambda: make(found, Random(f"{kernel} {name} {seed}")))
+        return attempt(f"{kernel} {name}", lambda: make(found, Random(f"{kernel} {name} {seed}")))
 
 
 def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
@@ -111,7 +112,7 @@ def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
     shutil.rmtree(home, ignore_errors=True)
     scratch = Path(tempfile.mkdtemp(prefix="making-", dir=home.parent))
     try:
-        scene = attempt(lambda: make(scratch))
+        scene = attempt(home.name, lambda: make(scratch))
         (scratch / "initrd").unlink()
         _save(scratch, dataclasses.replace(scene, seed=seed))
         scratch.rename(home)
@@ -120,13 +121,15 @@ def _make_in(home: Path, make: Callable[[Path], Scene], seed: int) -> None:
     _prune(home)
 
 
-def attempt(make: Callable[[], Scene]) -> Scene:
+def attempt(what: str, make: Callable[[], Scene]) -> Scene:
+    """Make a scene; begin anew where its guest fails, at most so often that ATTEMPTS are made."""
     for left in reversed(range(ATTEMPTS)):
         try:
             return make()
-        except (GuestError, StubError, TimeoutError):
+        except (GuestError, StubError, TimeoutError) as error:
             if not left:
                 raise
+            note_death(what, str(error) or type(error).__name__)
     raise AssertionError("unreachable")
 
 

@@ -70,10 +70,6 @@ def test_a_default_boot_is_fully_explained(kernel: str, name: str, open_scene: O
 @pytest.mark.parametrize(("kernel", "how"), CHOSEN_BOOTS)
 def test_a_boot_of_another_kind_is_fully_explained(kernel: str, how: str, seed: int, tmp_path: Path) -> None:
     """Other CPUs, mitigations, tracers and probes."""
-    if (kernel, how) == ("7.2", "lfence"):
-        pytest.skip(
-            "this kernel dies early: Rust's jumps to the thunk of r11 have no room for an LFENCE (docs/facts.md)"
-        )
     try:
         scene = boots.boot(kernel, how, seed, tmp_path)
         assert_clean(scene, opened(scene))

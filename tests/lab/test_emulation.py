@@ -1,6 +1,7 @@
 """Truth by the other CPU: from the same state, the emulator and the guest run the same instructions to the same registers.
 
-The emulator goes first, over the memory of the guest that stands still; then the guest is stepped, and compared.
+The emulator goes first, over the memory of the guest that stands still; then the guest is stepped, and registers and memory
+are compared. The guest has one CPU, and nobody else writes to its memory meanwhile: the comparison of memory shows that.
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ from random import Random
 
 import pytest
 
-from orcdbg.emulation.emulator import Emulator
-from orcdbg.emulation.engine import REGISTERS
-from orcdbg.emulation.pages import PageSource
-from orcdbg.emulation.stops import Stop, StoppedBy
-from orcdbg.kernel.tasks import Task, current_task, read_task
-from orcdbg.unwind.frame import End, FrameKind, RegisterValue, StackTrace
-from orcdbg.unwind.unwinder import Unwinder
-from orcdbg.unwind.walker import State
+from orcdbg.base.sizes import PAGE
+from orcdbg.emulation.stops import StoppedBy
+from orcdbg.unwind.frame import End, StackTrace
 from tests.lab import scripts
 from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS
+from tests.lab.emulated import WORD, Emulated, Registers, Run, compare, registers_of, same
+from tests.lab.failures import Difference
+from tests.lab.gdbstub import WaitsForInterrupt
 from tests.lab.guest import MEMORY
 from tests.lab.live import LiveKernel, open_live
+from tests.lab.loads import Load, loads
 from tests.lab.stepping import Caller, callers, contradictions
 
 pytestmark = pytest.mark.lab
@@ -36,19 +36,6 @@ FUNCTIONS = int(os.environ.get(FUNCTIONS_VARIABLE) or 30)
 STEPS = 60
 SEARCH = 400  # steps to look for a function's entry, before the guest runs on
 ATTEMPTS = 100 * FUNCTIONS
-# Set behind a breakpoint, for the debugger's sake.
-_RESUME_FLAG = 1 << 16
-Registers = dict[str, int]
-
-
-@dataclass
-class Run:
-    """What the emulator did: registers before each instruction and after the last, why it ended, and what walks said."""
-
-    states: list[Registers]
-    stop: Stop | None
-    walks: int = 0
-    unknown: list[str] = field(default_factory=list)
 
 
 @dataclass
@@ -57,43 +44,10 @@ class Tally:
 
     functions: set[str] = field(default_factory=set)
     instructions: int = 0
+    pages: int = 0
     walks: int = 0
     unknown: list[str] = field(default_factory=list)
     refused: Counter[str] = field(default_factory=Counter)
-
-
-def registers_of(live: LiveKernel) -> Registers:
-    """The guest's registers by our names; the flag that only debuggers see is left out."""
-    found = live.stub.read_registers()
-    found["rflags"] = found["eflags"] & ~_RESUME_FLAG
-    return found
-
-
-def same(states: Registers) -> Registers:
-    """The registers that are compared."""
-    return {name: states[name] for name in REGISTERS}
-
-
-class Emulated:
-    """An emulator at the state in which the guest stands."""
-
-    def __init__(self, live: LiveKernel, registers: Registers) -> None:
-        session = live.session
-        session.memory.forget()
-        address = current_task(session.linux, 0)
-        assert address is not None
-        self._task: Task = read_task(session.linux, address)
-        self._pages = PageSource(session.memory, session.code)
-        self.machine = Emulator(self._pages.page, session.is_text, same(registers), registers["gs_base"])
-        memory = self.machine.memory
-        self._unwinder: Unwinder = session.kernel.unwinder_over(memory)
-
-    def trace(self) -> StackTrace:
-        """The stack of the emulated CPU."""
-        values = {name: RegisterValue(value, "emulated") for name, value in self.machine.registers().items()}
-        return self._unwinder.from_state(
-            self._task, State(self.machine.ip, True, values, FrameKind.INTERRUPT, None), "given"
-        )
 
 
 def emulate(live: LiveKernel, registers: Registers, name: str) -> Run:
@@ -102,7 +56,7 @@ def emulate(live: LiveKernel, registers: Registers, name: str) -> Run:
     entry = one.trace()
     known: list[Caller] = callers(entry)
     sp, is_inside = registers["rsp"], entry.end != End.STOPPED and not any(frame.doubt for frame in entry.frames)
-    run = Run([same(registers)], None, unknown=[] if is_inside else [f"{name}: {entry.end_reason or 'a doubt'}"])
+    run = Run(one, [same(registers)], None, unknown=[] if is_inside else [f"{name}: {entry.end_reason or 'a doubt'}"])
     for _ in range(STEPS):
         run.stop = one.machine.step()
         if run.stop is not None:
@@ -126,16 +80,6 @@ def walk(run: Run, trace: StackTrace, known: list[Caller], sp: int, where: str) 
         run.unknown.append(f"{where}: {trace.end_reason or doubts[0]}")
 
 
-def compare(live: LiveKernel, run: Run, name: str) -> int:
-    """Steps the guest, and holds each state against the emulator's; the number of instructions."""
-    for number, (before, expected) in enumerate(zip(run.states, run.states[1:], strict=False)):
-        live.stub.step()
-        found = same(registers_of(live))
-        where = f"{name}: instruction {number} at {live.session.names.describe(before['rip'])}"
-        assert {k: f"{v:#x}" for k, v in found.items()} == {k: f"{v:#x}" for k, v in expected.items()}, where
-    return len(run.states) - 1
-
-
 def entries(live: LiveKernel, random: Random, done: set[str]) -> Iterator[tuple[str, Registers]]:
     """Stops the guest at the entry of one function after another, none twice; it runs on a little in between."""
     session = live.session
@@ -154,7 +98,10 @@ def entries(live: LiveKernel, random: Random, done: set[str]) -> Iterator[tuple[
             if is_entry and place is not None and place.symbol not in done:
                 yield place.symbol, registers
                 break
-            live.stub.step()
+            try:
+                live.stub.step()
+            except WaitsForInterrupt:
+                break
 
 
 def compare_functions(live: LiveKernel, random: Random) -> Tally:
@@ -163,7 +110,9 @@ def compare_functions(live: LiveKernel, random: Random) -> Tally:
     for name, registers in entries(live, random, tally.functions):
         tally.functions.add(name)
         run = emulate(live, registers, name)
-        tally.instructions += compare(live, run, name)
+        compare(live, run, name)
+        tally.instructions += len(run.states) - 1
+        tally.pages += len(run.emulated.touched)
         tally.walks, tally.unknown = tally.walks + run.walks, tally.unknown + run.unknown
         if run.stop is not None:
             assert run.stop.by in (StoppedBy.UNSUPPORTED, StoppedBy.FAULT), run.stop
@@ -173,18 +122,63 @@ def compare_functions(live: LiveKernel, random: Random) -> Tally:
     return tally
 
 
+def read_only_load(run: Run) -> Load | None:
+    """The first load of a word that no instruction of the run writes, not even with what is there already."""
+    machine, touched = run.emulated.machine, run.emulated.touched
+    all_loads = list[Load]()
+    for registers in run.states[:-1]:
+        insn = machine.instruction(registers["rip"])
+        all_loads += loads(insn.raw, registers, run.emulated.gs_base) if insn is not None else ()
+    written = [load for load in all_loads if load.may_write]
+    # Pushes and calls write below where the stack pointer was.
+    pushed = range(min(state["rsp"] for state in run.states) - WORD, max(state["rsp"] for state in run.states))
+
+    for load in all_loads:
+        page, offset = load.address // PAGE * PAGE, load.address % PAGE
+        is_word = load.size == WORD and offset % WORD == 0 and page in touched
+        is_written = any(
+            other.address < load.address + WORD and load.address < other.address + other.size for other in written
+        )
+        if not is_word or is_written or load.address in pushed:
+            continue
+        if touched[page][offset:][:WORD] == machine.memory.read(load.address, WORD):
+            return load
+    return None
+
+
+def check_foreign_write(live: LiveKernel, random: Random) -> str:
+    """A word that another writes between the emulator's run and the guest's fails the comparison, which names its load."""
+    for name, registers in entries(live, random, set()):
+        run = emulate(live, registers, name)
+        load = read_only_load(run)
+        if load is None:
+            continue
+        physical = live.session.memory.translate(load.address)
+        then = live.stub.read_memory(physical, WORD)
+        live.stub.write_memory(physical, bytes((then[0] ^ 1,)))
+        with pytest.raises(Difference) as raised:
+            compare(live, run, name)
+        account = str(raised.value)
+        line = next((line for line in account.splitlines() if f"8 bytes at {load.address:#x}" in line), account)
+        assert line.startswith("LOAD OF A WORD THAT DIFFERS"), account
+        assert f": {then[::-1].hex()} then, " in line, account
+        return name
+    raise AssertionError("no function reads a word that it does not write")
+
+
 @pytest.mark.parametrize("kernel", KERNELS)
 @on_a_living_guest
 def test_the_emulator_and_the_guest_do_the_same(kernel: str, seed: int, tmp_path: Path) -> None:
     """The same instructions and registers, up to the first that the emulator refuses; callers never change meanwhile."""
     random = Random(seed)
     with busy_guest(kernel, random, tmp_path) as (guest, found, console), guest.stub() as stub:
-        assert int(stub.ask("qqemu.sstep"), 16) & 6 == 6, "the stub lets interrupts in while it steps"
         live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"], MEMORY)
         tally = compare_functions(live, random)
+        found_write = check_foreign_write(live, random)  # last, since the guest is damaged then
     words = ", ".join(f"{name} {count}" for name, count in tally.refused.most_common(8))
     print(
-        f"{kernel}: {len(tally.functions)} functions, {tally.instructions} instructions the same, {tally.walks} walks, "
+        f"{kernel}: {len(tally.functions)} functions, {tally.instructions} instructions and {tally.pages} pages the same, "
+        f"{stub.pauses} pauses gone past by hand; a foreign write was found in {found_write}; {tally.walks} walks, "
         f"{len(tally.unknown)} without callers {tally.unknown[:3]}; stopped at: {words}"
     )
     assert len(tally.functions) == FUNCTIONS

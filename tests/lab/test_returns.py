@@ -23,8 +23,9 @@ from orcdbg.unwind.frame import End, Mark, StackTrace
 from tests.lab import scripts, traced
 from tests.lab.bpf_program import CALLED, NAME, filter_program
 from tests.lab.conftest import KERNELS
+from tests.lab.deaths import note_death
 from tests.lab.fetch import Kernel, ensure, locked
-from tests.lab.gdbstub import StubError
+from tests.lab.gdbstub import StubError, WaitsForInterrupt
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.live import LiveKernel, open_live
 from tests.lab.proc_stacks import as_proc_prints, blocked_tasks
@@ -196,7 +197,10 @@ class Follower:
             self.unknown.append(f"at the entry: {self.first.end_reason}")
             return
         for step in range(STEPS):
-            self.live.stub.step()
+            try:
+                self.live.stub.step()
+            except WaitsForInterrupt:
+                return
             registers = self.live.stub.read_registers()
             ip, sp = registers["rip"], registers["rsp"]
             if (ip, sp) == self.known[0] or time.monotonic() > deadline:
@@ -295,7 +299,7 @@ def test_true_callers_are_shown_under_probes_and_tracers(kernel: str, seed: int,
                 if death is None:
                     raise
                 deaths.append(death)
-                print(f"{kernel}: the guest died, another plan follows: {death}")
+                note_death(f"{kernel} traced, now with another plan", death)
     pytest.skip(f"{kernel}: the guest died under each of {BOOT_ATTEMPTS} plans: {deaths}")
 
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import time
 from pathlib import Path
 from random import Random
 
 import pytest
 
-from orcdbg.base.errors import RemoteError
 from orcdbg.unwind.frame import End
 from tests.lab import scripts
-from tests.lab.busy import busy_guest
+from tests.lab.busy import busy_guest, on_a_living_guest
 from tests.lab.conftest import KERNELS
+from tests.lab.gdbstub import WaitsForInterrupt
 from tests.lab.live import LiveKernel, open_live
 from tests.lab.stepping import callers, contradictions, stops_at_entries
 
@@ -21,12 +20,6 @@ pytestmark = pytest.mark.lab
 
 FUNCTIONS_VARIABLE = "ORCDBG_LAB_FUNCTIONS"
 FUNCTIONS, STEPS = int(os.environ.get(FUNCTIONS_VARIABLE) or 4), 300
-PANIC = "Kernel panic"
-
-
-def is_asleep(live: LiveKernel, ip: int) -> bool:
-    """Whether the next instruction is hlt or mwait, which a CPU that is stepped without interrupts never gets past."""
-    return live.session.memory.read(ip, 3).startswith((b"\xf4", b"\x0f\x01\xc9"))
 
 
 def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
@@ -37,9 +30,10 @@ def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
     known, sp = callers(entry), entry.frames[0].sp
     unknown: list[str] = []
     for step in range(STEPS):
-        if is_asleep(live, live.stub.read_registers()["rip"]):
+        try:
+            live.stub.step()
+        except WaitsForInterrupt:
             return step, unknown
-        live.stub.step()
         if live.stub.read_registers()["rsp"] > sp:
             return step, unknown
         trace = live.trace()
@@ -53,6 +47,7 @@ def follow(live: LiveKernel, name: str) -> tuple[int, list[str]]:
 
 
 @pytest.mark.parametrize("kernel", KERNELS)
+@on_a_living_guest
 def test_callers_never_change_while_a_function_runs(kernel: str, seed: int, tmp_path: Path) -> None:
     """At every instruction of functions with patch sites, chosen at random: the same callers, or a word that they are lost.
 
@@ -62,18 +57,10 @@ def test_callers_never_change_while_a_function_runs(kernel: str, seed: int, tmp_
     stops, functions, unknown = 0, 0, list[str]()
     with busy_guest(kernel, random, tmp_path) as (guest, found, console), guest.stub() as stub:
         live = open_live(stub, found.vmlinux, scripts.parse_symbols(console)["_text"])
-        try:
-            for ip in stops_at_entries(live, random, FUNCTIONS):
-                count, lost = follow(live, live.session.names.describe(ip) or hex(ip))
-                stops, unknown, functions = stops + count, unknown + lost, functions + 1
-                if functions == FUNCTIONS:
-                    break
-        except RemoteError as error:
-            time.sleep(1)  # for the emulator to end
-            if PANIC not in guest.console():
-                raise
-            print(f"{kernel}: the guest died in the emulator after {functions} functions: {error.message}")
-            if not stops:
-                pytest.skip(f"{kernel}: the guest died in the emulator before a function was stepped: {error.message}")
+        for ip in stops_at_entries(live, random, FUNCTIONS):
+            count, lost = follow(live, live.session.names.describe(ip) or hex(ip))
+            stops, unknown, functions = stops + count, unknown + lost, functions + 1
+            if functions == FUNCTIONS:
+                break
     print(f"{kernel}: {stops} stops in {functions} functions, {len(unknown)} without callers: {unknown[:5]}")
     assert stops > 0
