@@ -154,8 +154,9 @@ def test_no_test_module_is_imported() -> None:
     assert {name: found for name, found in borrowed.items() if found} == {}
 
 
-# Where something is replaced that no argument reaches: cmd2 writes to sys.stdout, and there is one /proc/kcore.
-REPLACING = {"tests/repl/test_shell.py", "tests/snapshot/test_opening.py"}
+# Where something is replaced that no argument reaches: cmd2 writes to sys.stdout, there is one /proc/kcore, and one
+# list of the run's deaths.
+REPLACING = {"tests/repl/test_shell.py", "tests/snapshot/test_opening.py", "tests/lab/test_pieces.py"}
 
 
 def test_what_tests_replace_from_outside_is_known() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.image.vmlinux import Image
@@ -12,19 +13,23 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.patches.alternative_table import ALTERNATIVES, entry_size
 from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.site import U64Array
-from orcdbg.patches.state.ftrace_records import FtraceState
-from orcdbg.patches.state.mitigations import Mitigations
-from orcdbg.patches.state.module_calls import ModuleCalls, called, module_calls
 from orcdbg.patches.state.nops import NopTable, choose_nops
-from orcdbg.patches.state.padding import Pads
-from orcdbg.patches.state.probes import Probes
-from orcdbg.patches.state.static_call_keys import trampolines_and_keys
-from orcdbg.patches.tables import BoundedTable
+
+if TYPE_CHECKING:
+    from orcdbg.patches.state.ftrace_records import FtraceState
+    from orcdbg.patches.state.mitigations import Mitigations
+    from orcdbg.patches.state.module_calls import ModuleCalls
+    from orcdbg.patches.state.padding import Pads
+    from orcdbg.patches.state.probes import Probes
+    from orcdbg.patches.tables import BoundedTable
 
 
 @dataclass(frozen=True)
 class Build:
-    """What the passes draw on: the image and its tables, the kernel's state, text as built at run-time addresses."""
+    """What the passes draw on: the image and its tables, the kernel's state, text as built at run-time addresses.
+
+    The state is imported where it is asked for: the two mechanisms that a walk needs ask for none of it.
+    """
 
     image: Image
     linux: Linux
@@ -55,30 +60,42 @@ class Build:
     @functools.cached_property
     def mitigations(self) -> Mitigations:
         """The machine's defences that show in text."""
+        from orcdbg.patches.state.mitigations import Mitigations
+
         return Mitigations(self.linux, self.features)
 
     @functools.cached_property
     def pads(self) -> Pads:
         """The padding in front of functions."""
+        from orcdbg.patches.state.padding import Pads
+
         return Pads(self.image, self.linux, self.mitigations, self.text)
 
     @functools.cached_property
     def module_calls(self) -> dict[int, ModuleCalls]:
         """What the modules call that are no part of this build."""
+        from orcdbg.patches.state.module_calls import module_calls
+
         return module_calls(self.linux)
 
     @functools.cached_property
     def tracing(self) -> FtraceState:
         """What ftrace keeps, read once for the kernel's text and all modules'."""
+        from orcdbg.patches.state.ftrace_records import FtraceState
+
         return FtraceState(self.linux)
 
     @functools.cached_property
     def probes(self) -> Probes:
         """The kprobes, likewise."""
+        from orcdbg.patches.state.probes import Probes
+
         return Probes(self.linux)
 
     def called_besides(self) -> U64Array:
         """The functions whose calls were counted for another reason than this build's tables, as they are now."""
+        from orcdbg.patches.state.module_calls import called
+
         return called(self.module_calls.values(), self.pads)
 
     @property
@@ -94,6 +111,8 @@ class Build:
     @functools.cached_property
     def static_calls(self) -> list[tuple[int, int]]:
         """Trampoline and key of each static call that is defined here."""
+        from orcdbg.patches.state.static_call_keys import trampolines_and_keys
+
         return trampolines_and_keys(self.linux.symbols, self.linux.slide)
 
     def patched_locks(self, sites: U64Array) -> U64Array:

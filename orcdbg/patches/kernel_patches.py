@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound
 from orcdbg.patches.alternative_table import ALTERNATIVES
 from orcdbg.patches.build import Build
-from orcdbg.patches.journal import Journal, JournalLedger
 from orcdbg.patches.ledger import PatchLedger
-from orcdbg.patches.mechanisms.jump_label import JUMP_LABEL, branches_between
-from orcdbg.patches.module_sites import ModuleSites
-from orcdbg.patches.replay import all_passes, stack_passes
 from orcdbg.patches.site import PatchPass
+from orcdbg.patches.stack_mechanisms import stack_passes
+
+if TYPE_CHECKING:
+    from orcdbg.patches.journal import Journal, JournalLedger
+    from orcdbg.patches.module_sites import ModuleSites
 
 MakePasses = Callable[[Build], Sequence[PatchPass]]
 
@@ -59,13 +61,18 @@ class KernelPatches:
         Making them all reads each table of the image once; who needs one mechanism asks for less than this.
         """
         if self.build.image.is_memory:
-            return [*JUMP_LABEL.make(self.build, ())]
+            return [*self._jumps]
+
+        from orcdbg.patches.replay import all_passes
+
         return all_passes(self.build) + self._extra
 
     @functools.cached_property
     def ledger(self) -> PatchLedger | JournalLedger:
         """All patch sites; without an image, which is what they are told by, those of the journal, or none."""
         if self.journal is not None:
+            from orcdbg.patches.journal import JournalLedger
+
             return JournalLedger(self.journal.clusters)
         if self.build.image.is_memory:
             return PatchLedger([], self.build.built)
@@ -75,12 +82,16 @@ class KernelPatches:
     def stack_ledger(self) -> PatchLedger | JournalLedger:
         """The patch sites where the stack pointer may move otherwise than as built; what a walk needs, at a walk's price."""
         if self.journal is not None:
+            from orcdbg.patches.journal import JournalLedger
+
             return JournalLedger(self.journal.stack)
         return PatchLedger(stack_passes(self.build) + self._extra, self.build.built)
 
     @functools.cached_property
     def module_sites(self) -> ModuleSites:
         """Patch sites of modules, by their tables in memory."""
+        from orcdbg.patches.module_sites import ModuleSites
+
         return ModuleSites(self.build.linux, self.build.image.section_data(ALTERNATIVES))
 
     @functools.cached_property
@@ -88,8 +99,12 @@ class KernelPatches:
         # Judging one indirect call asks for these and for no other pass: making all of them costs more than the walk. A
         # table that cannot be read is an error here: without a jump that may be patched in, a register would be taken for
         # saved on all paths that is not.
+        from orcdbg.patches.mechanisms.jump_label import JUMP_LABEL
+
         return JUMP_LABEL.make(self.build, ())
 
     def jumps_between(self, start: int, end: int) -> dict[int, int]:
         """Where jumps go that static branches may have had in [start, end), by where they are."""
+        from orcdbg.patches.mechanisms.jump_label import branches_between
+
         return branches_between(self._jumps, start, end)

@@ -21,13 +21,14 @@ from orcdbg.patches.mechanisms.ibt_seal import IBT_SEAL
 from orcdbg.patches.mechanisms.jump_label import JUMP_LABEL
 from orcdbg.patches.mechanisms.kprobe import KPROBE
 from orcdbg.patches.mechanisms.optprobe import OPTPROBE
-from orcdbg.patches.mechanisms.paravirt import PARAVIRT, writes_instructions
+from orcdbg.patches.mechanisms.paravirt import PARAVIRT
 from orcdbg.patches.mechanisms.retpoline import RETPOLINE
 from orcdbg.patches.mechanisms.return_thunk import RETURN_THUNK
 from orcdbg.patches.mechanisms.runtime_const import RUNTIME_CONST
 from orcdbg.patches.mechanisms.smp_lock import SMP_LOCK
 from orcdbg.patches.mechanisms.static_call import STATIC_CALL_SITES, STATIC_CALL_TRAMPOLINES
 from orcdbg.patches.site import PatchPass, Spans, Undecidable, known_spans
+from orcdbg.patches.stack_mechanisms import with_paravirt_placed
 from orcdbg.patches.state.boot_progress import as_far_as_they_came
 from orcdbg.patches.state.padding import counts_alternatives
 from orcdbg.patches.sweep import FromMemory, FromTable
@@ -75,7 +76,7 @@ STATE: tuple[Mechanism, ...] = (
 
 def boot_order(build: Build) -> tuple[Mechanism, ...]:
     """What the boot does once, in this kernel's order."""
-    return _with_paravirt_placed(_with_counted_calls_placed(BOOT, build), build)
+    return with_paravirt_placed(_with_counted_calls_placed(BOOT, build), build)
 
 
 def _with_counted_calls_placed(order: tuple[Mechanism, ...], build: Build) -> tuple[Mechanism, ...]:
@@ -89,32 +90,6 @@ def _with_counted_calls_placed(order: tuple[Mechanism, ...], build: Build) -> tu
     others = [mechanism for mechanism in order if mechanism is not CALL_THUNK]
     others.insert(others.index(ALTERNATIVE) + 1, CALL_THUNK)
     return tuple(others)
-
-
-def _with_paravirt_placed(order: tuple[Mechanism, ...], build: Build) -> tuple[Mechanism, ...]:
-    """To 5.11 paravirt came last, because it wrote instructions itself; since 5.13 (4e6292114c74) it comes first.
-
-    Which it is shows in the instruction at the sites.
-    """
-    try:
-        is_last = writes_instructions(build)
-    except OrcdbgError:
-        is_last = False  # its passes cannot be made either, and that is said there
-    if not is_last:
-        return order
-    return (*(mechanism for mechanism in order if mechanism is not PARAVIRT), PARAVIRT)
-
-
-def stack_passes(build: Build) -> list[PatchPass]:
-    """The passes whose instructions may move the stack pointer otherwise than the text as built: what a walk asks about.
-
-    None of them is told what ran before: how a replacement calls and returns moves no stack otherwise.
-
-    Raises:
-        OrcdbgError: a table cannot be read. A walk that did without would take rows for true that a patch made wrong.
-    """
-    chosen = [mechanism for mechanism in _with_paravirt_placed(BOOT, build) if mechanism.moves_stack]
-    return [the_pass for mechanism in chosen for the_pass in mechanism.make(build, ())]
 
 
 def passes_of(mechanisms: Sequence[Mechanism], build: Build) -> list[PatchPass]:

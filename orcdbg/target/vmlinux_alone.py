@@ -14,8 +14,8 @@ from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable, union_of
 from orcdbg.patches.build import Build
-from orcdbg.patches.replay import stack_passes
 from orcdbg.patches.site import WorkingText
+from orcdbg.patches.stack_mechanisms import stack_passes
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable

@@ -10,6 +10,7 @@ import pytest
 import orcdbg.patches.mechanisms
 from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.replay import BOOT, STATE, boot_tables
+from orcdbg.patches.stack_mechanisms import MOVE_STACK
 
 FILES = sorted(
     path.stem for path in Path(orcdbg.patches.mechanisms.__path__[0]).glob("*.py") if path.stem != "__init__"
@@ -46,3 +47,9 @@ def test_a_table_belongs_to_one_mechanism() -> None:
     tables = [table for mechanism in (*BOOT, *STATE) for table in mechanism.tables]
     assert len(tables) == len(set(tables))
     assert set(boot_tables()) < set(tables)
+
+
+def test_the_mechanisms_that_move_the_stack_are_those_that_say_so() -> None:
+    """A walk asks about them alone, and loads no other."""
+    assert [*MOVE_STACK] == [mechanism for mechanism in BOOT if mechanism.moves_stack]
+    assert not any(mechanism.moves_stack for mechanism in STATE)

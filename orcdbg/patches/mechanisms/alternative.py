@@ -19,9 +19,6 @@ from orcdbg.patches.alternative_replacements import PatchedReplacements
 from orcdbg.patches.alternative_table import ALTERNATIVES, AltEntry, AlternativeTable
 from orcdbg.patches.build import Build
 from orcdbg.patches.mechanism import Mechanism
-from orcdbg.patches.mechanisms.call_thunk import CountedCalls, calls_in_replacements
-from orcdbg.patches.mechanisms.retpoline import RetpolinePass
-from orcdbg.patches.mechanisms.return_thunk import ReturnsPass
 from orcdbg.patches.moved_instructions import moved, optimise_new_nops, optimise_old_nops
 from orcdbg.patches.site import Applied, PatchPass, Spans, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.nops import NopTable
@@ -197,6 +194,13 @@ def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[AlternativesPass
 
 def _in_replacements(build: Build, earlier: Sequence[PatchPass]) -> list[Sweep]:
     """Those of the earlier passes that patch replacements too, before these are copied into the text."""
+    if not earlier:
+        return []  # as a walk asks, which needs none of these modules
+
+    from orcdbg.patches.mechanisms.call_thunk import CountedCalls, calls_in_replacements
+    from orcdbg.patches.mechanisms.retpoline import RetpolinePass
+    from orcdbg.patches.mechanisms.return_thunk import ReturnsPass
+
     passes: list[Sweep] = [each for each in earlier if isinstance(each, RetpolinePass | ReturnsPass)]
     if any(isinstance(each, CountedCalls) for each in earlier):
         passes += calls_in_replacements(build)
