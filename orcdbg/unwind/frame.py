@@ -72,7 +72,8 @@ class Frame:
     """One frame. Frame 0 is innermost.
 
     `exact` is True when `ip` is an interrupted address and not a return address; `location` is then of `ip`, else of
-    `ip - 1`. `came_from` is the stack slot this frame's own ip was read from, `return_slot` the one its caller's ip was read
+    `ip - 1`. `is_behind_int3` tells an ip that a breakpoint saved: the instruction at `ip - 1`, which the int3 stands for, is
+    not run yet. `came_from` is the stack slot this frame's own ip was read from, `return_slot` the one its caller's ip was read
     from. `doubt` is set on every frame that may be wrong, or whose own step to the caller may be.
     """
 
@@ -94,6 +95,12 @@ class Frame:
     reliable: bool = True
     doubt: Reason | None = None
     notes: tuple[Reason, ...] = ()
+    is_behind_int3: bool = False
+
+    @property
+    def looked_up(self) -> tuple[int, bool]:
+        """The ip whose state the frame is in, and whether it is exact: behind an int3, the state before that instruction."""
+        return (self.ip - 1, True) if self.is_behind_int3 else (self.ip, self.exact)
 
     @property
     def sp(self) -> int:

@@ -39,6 +39,12 @@ class InUnlistedCode(Reason):
     ip: int
 
 
+class MayHaveRun(Reason):
+    """The instruction of one byte at `address`, which an int3 stands for, may have been run elsewhere by now, or not."""
+
+    address: int
+
+
 class EntryHalfWritten(Reason):
     """function_graph may have been writing the entry that the return address is from."""
 

@@ -29,6 +29,7 @@ from orcdbg.unwind.reasons import (
     InterruptedPointerOffStacks,
     InUnlistedCode,
     Layout,
+    MayHaveRun,
     NoCallBefore,
     NoCallerHere,
     NoRow,
@@ -63,6 +64,9 @@ _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu
 _LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
 # Code in which rsp may be anything: the user's, or a place to compute in. See user_edge.py.
 USERS_SP = ("entry_SYSCALL_64", "entry_SYSRETQ_unsafe_stack", "syscall_return_via_sysret")
+# The entry of #BP; `int3` to 5.7.
+_BREAKPOINT_ENTRIES = ("asm_exc_int3", "int3")
+_INT3 = b"\xcc"
 NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
 REGISTER_OF = {
     OrcRegister.SP: "rsp",
@@ -104,6 +108,7 @@ class State:
             only its five words had been saved, or were just being saved (`state->prev_regs` in the kernel's unwinder).
         doubt: what speaks against the step that led here.
         recovered: for an ip that a tracer had replaced, where it came from.
+        is_behind_int3: the ip was saved by a breakpoint, and is one past the int3; not exact.
         registers_saved: a whole pt_regs lies at rsp, whatever the row says: see orc/rules/entry_code.py.
     """
 
@@ -115,6 +120,7 @@ class State:
     full_registers: Registers | None = None
     doubt: Reason | None = None
     recovered: Recovered | None = None
+    is_behind_int3: bool = False
     registers_saved: bool = False
 
     @property
@@ -171,6 +177,7 @@ class Walker:
         self._frames: list[Frame] = []
         self._code = terrain.code
         self._overlay = terrain.overlay
+        self._calls = terrain.evidence.calls
         self._stacks = stacks
         self._left: set[tuple[StackKind, int]] = set()
         self._is_nested = False
@@ -210,6 +217,7 @@ class Walker:
             reliable=state.reliable,
             doubt=state.doubt,
             recovered=state.recovered,
+            is_behind_int3=state.is_behind_int3,
         )
 
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
@@ -237,12 +245,13 @@ class Walker:
         walked by its frame pointer (the kernel's orc_fp_entry); and a call of NULL, in `_row_and_rule`, which no row covers
         and whose return address is on top of the stack (null_orc_entry).
         """
-        effective = self._overlay.at(frame.ip, frame.exact)
+        ip, exact = frame.looked_up
+        effective = self._overlay.at(ip, exact)
         if state.registers_saved:
             return rule_of_caller_after_saving(effective)
 
         has_no_row = isinstance(effective, Unknown) and effective.entry is None
-        if has_no_row and self._is_unlisted(frame.ip, frame.exact):
+        if has_no_row and self._is_unlisted(ip, exact):
             return Derived(None, FRAME_RULE, FRAME_ROW, UnlistedCode(), Source.FRAME_POINTER)
         return effective
 
@@ -440,18 +449,77 @@ class Walker:
             if rbp is not None:
                 registers["rbp"] = rbp
 
+        is_behind_int3, unsure = False, None
         if not is_user(registers):
-            self._check_interrupted(registers, slot, row.signal, has_users_sp)
+            is_behind_int3, unsure = self._looks_behind_int3(frame, registers)
+            self._check_interrupted(registers, slot, not is_behind_int3, has_users_sp)
 
         return State(
             ip=registers["rip"].value,
-            exact=row.signal,  # clear for #BP alone, whose saved ip is one past the int3
+            exact=not is_behind_int3,
             registers=registers,
             kind=FrameKind.INTERRUPT if is_whole else FrameKind.INTERRUPT_PARTIAL,
             came_from=slot,
             full_registers=full_registers,
-            doubt=_doubt_of_caller(frame),
+            doubt=_doubt_of_caller(frame) or unsure,
+            is_behind_int3=is_behind_int3,
         )
+
+    def _looks_behind_int3(self, frame: Frame, registers: Registers) -> tuple[bool, Reason | None]:
+        """Whether the ip that a breakpoint's entry saved is still one past the int3, and what is in doubt about that.
+
+        The rows do not tell: to 6.2 they have no bit for it, and from 6.3 on (ffb1b4a41016) it is clear only up to the call
+        of error_entry, while the handler may set the ip anew at any time: where it emulates the instruction, or has it run
+        elsewhere, the ip is exact from then on. So the text is asked, and where that leaves both open, because a probed
+        instruction of one byte may have run or not, the stack.
+        """
+        if frame.location is None or frame.location.symbol not in _BREAKPOINT_ENTRIES:
+            return False, None
+
+        ip = registers["rip"].value
+        here, is_int3 = self._calls.begins_as_built(ip - 1), self._is_int3(ip - 1)
+        if here is not None and here.size > 1:
+            return True, None  # nothing begins at the ip itself
+        if here is None and not is_int3:
+            return False, None
+
+        before, behind = (self._overlay.at(place, True).rule for place in (ip - 1, ip))
+        if before == behind:
+            return is_int3, None
+        if_not_run, if_run = (self._evidence_of_call(rule, registers) for rule in (before, behind))
+        if if_not_run == if_run:
+            return is_int3, MayHaveRun(ip - 1)
+        return if_not_run > if_run, None
+
+    def _is_int3(self, address: int) -> bool:
+        try:
+            return self._code.memory.read(address, 1) == _INT3
+        except MemoryFault:
+            return False
+
+    def _evidence_of_call(self, rule: CfaRule | None, registers: Registers) -> int:
+        """How well the return address that a rule finds fits the function that was interrupted with these registers.
+
+        2 where the call before it leads there, 1 where it may, 0 where it does not, or there is none.
+        """
+        base = (
+            None if rule is None or not rule.is_direct else registers.get(REGISTER_OF.get(rule.base, rule.base.value))
+        )
+        function = self._code.locate(registers["rip"].value - 1)
+        if rule is None or base is None or function is None:
+            return 0
+
+        slot = base.value + rule.offset - 8 & U64
+        if self._stack_of(slot) is None:
+            return 0
+        try:
+            word = int.from_bytes(self._code.memory.read(slot, 8), "little")
+        except MemoryFault:
+            return 0
+        if not self._code.is_text(word - 1) or not self._code.follows_call(word):
+            return 0
+        verdict = self._calls.leads_to(word, function)
+        return 1 if verdict is None else 2 * verdict
 
     def _check_interrupted(self, registers: Registers, slot: int, exact: bool, has_users_sp: bool) -> None:
         """Stops where the kernel cannot have been interrupted with these registers, which were saved at `slot`."""

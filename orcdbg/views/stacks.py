@@ -72,7 +72,9 @@ def provenance(frame: Frame) -> str:
 
 
 def _remark(frame: Frame) -> str:
-    """What a reader would stumble over: a return address that belongs to the next symbol already."""
+    """What a reader would stumble over: an ip that belongs to the next instruction, or even symbol, already."""
+    if frame.is_behind_int3:
+        return "   (row of the int3, ip-1)"
     place = frame.location
     if place is not None and not frame.exact and frame.ip - place.start == place.size:
         return "   (row of the call, ip-1)"

@@ -13,7 +13,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.patches.code import Code
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
-from orcdbg.x86.instructions import outline
+from orcdbg.x86.instructions import Instruction, decode_one, outline
 
 MAX_FUNCTIONS = 64  # that jumps lead through, and
 MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open
@@ -49,6 +49,23 @@ class Calls:
     def is_boundary(self, address: int) -> bool | None:
         """Whether an instruction begins at `address`, in the text as it is or as built; None where that is open."""
         return self._ask(address, address, "")
+
+    def begins_as_built(self, address: int) -> Instruction | None:
+        """The instruction that begins at `address` in text as built; None also for modules, which are not there as built."""
+        place = self._code.locate(address)
+        if place is None or not place.is_text or place.module is not None or not 0 < place.size <= MAX_FUNCTION_SIZE:
+            return None
+        try:
+            code = self._built.read(place.start, address - place.start + MAX_INSTRUCTION)
+        except MemoryFault:
+            return None
+
+        end = place.start
+        for start, size, _, _ in outline(code, place.start):
+            if start >= address:
+                break
+            end = start + size
+        return decode_one(code[address - place.start :], address) if end == address else None
 
     def ends_call(self, return_address: int, word: str = "call") -> bool | None:
         """Whether an instruction that calls ends at `return_address`, likewise; or another whose name holds `word`."""

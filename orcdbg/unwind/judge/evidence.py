@@ -158,8 +158,9 @@ class Evidence:
         return None if witness is None or found is None else self.refuted(witness, found.value)
 
     def _interrupt(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
-        if frame.exact and frame.ip and self.calls.is_boundary(frame.ip) is False:
-            return NoInstructionAt(frame.ip)
+        ip, exact = frame.looked_up
+        if exact and ip and self.calls.is_boundary(ip) is False:
+            return NoInstructionAt(ip)
         end = _registers_end(below)
         same = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
         if same is None or not same.begin <= frame.sp <= same.end:

@@ -82,7 +82,7 @@ class RegisterFinder:
             if frames[index].kind is not FrameKind.CALL or callee.cfa is None or _is_guess(callee):
                 return _held(frames[index], name, own)
 
-            row = Row() if is_thunk(callee.location) else self._saves.row(callee.ip, callee.exact)
+            row = Row() if is_thunk(callee.location) else self._saves.row(*callee.looked_up)
             if row is not None and name not in row.saved:
                 continue
 
@@ -138,7 +138,7 @@ class RegisterFinder:
             row = None
         if row is not None and self._agrees(row, frame, inner) and self._is_fresh(row, frame, inner):
             return _Found(row, _CALL_FRAMES)
-        row = self._saves.row(frame.ip, frame.exact)
+        row = self._saves.row(*frame.looked_up)
         return _Found(row, "the function's instructions")
 
     def _agrees(self, row: Row, frame: Frame, inner: KnownRegisters) -> bool:
