@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # Where downloaded kernels and made scenes stay between runs, outside the repository (see tests/lab/fetch.py).
 
-.PHONY: demo test lowest lab bench docs check map clean
+.PHONY: demo test lowest lab lab-all bench docs check map clean
 
 $(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -46,9 +46,16 @@ lowest:
 	PIP_CONSTRAINT=$(CURDIR)/build/lowest.txt $(MAKE) test VENV=.venv-lowest
 
 # Debian packages the lab runs on; installed when this user may, else named by the tests that skip for want of them.
+# `make lab SCENES='6.1 and entries'` runs a part, chosen as pytest's -k does.
+SCENES ?=
 lab: $(VENV)/lab
 	@tests/lab/packages.sh
-	$(BIN)/pytest -v -m lab tests/lab
+	$(BIN)/pytest -v -m lab tests/lab -k '$(SCENES)'
+
+# All kinds of boots, which a seed would choose three from, and more functions to step through.
+lab-all: $(VENV)/lab
+	@tests/lab/packages.sh
+	ORCDBG_LAB_BOOTS=all ORCDBG_LAB_FUNCTIONS=40 $(BIN)/pytest -v -m lab tests/lab
 
 bench: $(VENV)/lab
 	@tests/lab/packages.sh
