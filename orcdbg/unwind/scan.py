@@ -40,7 +40,13 @@ _SELECTOR = np.uint64(0xFFFF)
 
 
 class Words:
-    """The aligned words of a stack from an address on, those on missing pages left out."""
+    """The aligned words of a stack from an address on, those on missing pages left out.
+
+    Args:
+        memory: where the stack is.
+        begin: the first word that is looked at, rounded up to one.
+        end: where the stack ends.
+    """
 
     def __init__(self, memory: AddressSpace, begin: int, end: int) -> None:
         self.memory = memory
@@ -60,6 +66,37 @@ class Words:
             at = until
 
 
+class _Guesses:
+    """What was found above one walk, and what it cost.
+
+    Attributes:
+        frames: the guessed frames, numbered from `index` on.
+        lines: how many of them are no part of a chain.
+        attempts: walks that were tried.
+    """
+
+    def __init__(self, index: int, budget: Budget) -> None:
+        self._index = index
+        self.budget = budget
+        self.frames: list[Frame] = []
+        self.lines = 0
+        self.attempts = 0
+
+    @property
+    def next_index(self) -> int:
+        """The number of the next frame."""
+        return self._index + len(self.frames)
+
+    def add_line(self, frame: Frame) -> None:
+        """Adds a return address that may be a frame, or left over."""
+        self.frames.append(frame)
+        self.lines += 1
+
+    def add_chain(self, chain: Walk) -> None:
+        """Adds the frames of a walk that went somewhere."""
+        self.frames += _guessed(chain.frames, self.next_index)
+
+
 class Scan:
     """Looks for the rest of one walk.
 
@@ -77,42 +114,51 @@ class Scan:
         self._walk_on = walk_on
 
     def above(self, sp: int, index: int, budget: Budget) -> list[Frame]:
-        """Guessed frames above `sp`, numbered from `index` on; none where `sp` is on no known stack.
+        """Guessed frames above a place where a walk stopped.
 
-        `budget` counts words; what it does not have left is not looked over.
+        Args:
+            sp: the place; where it is on no known stack, there are none.
+            index: the number of the first frame.
+            budget: in words; what it does not have left is not looked over.
         """
-        found: list[Frame] = []
-        lines, attempts, position = 0, 0, sp
+        guesses = _Guesses(index, budget)
+        position = sp
         while (stack := self._stack_of(position)) is not None:
-            if not budget.take(_WHAT, position, (stack.end - position) // 8):
-                return found
-            chain: Walk | None = None
-            for at, word in self._promising(position, stack.end):
-                state = self._candidate(at, word, stack)
-                if state is None:
-                    continue
-                if not budget.take(_WHAT, at, WORDS_A_WALK):
-                    return found
-                chain, attempts = self._walk_on(state), attempts + 1
-                if _is_good(chain, self._calls):
-                    break
-                chain = None
-                if state.kind is FrameKind.CALL and lines < MAX_LINES:
-                    found.append(self.line(at, word, index + len(found), MaybeOfEarlierCall()))
-                    lines += 1
-                if attempts >= MAX_ATTEMPTS:
-                    return found
-            if chain is None or len(found) >= MAX_FRAMES:
-                return found
-            found += _guessed(chain.frames, index + len(found))
+            chain = self._next_chain(stack, position, guesses)
+            if chain is None or len(guesses.frames) >= MAX_FRAMES:
+                break
+
+            guesses.add_chain(chain)
             position = chain.frames[-1].sp
             if chain.end is not WalkEnd.STOPPED:
-                return found
-        return found
+                break
+        return guesses.frames
+
+    def _next_chain(self, stack: Stack, begin: int, guesses: _Guesses) -> Walk | None:
+        """The first walk from a word above `begin` that is worth showing; the return addresses before it are guesses too."""
+        if not guesses.budget.take(_WHAT, begin, (stack.end - begin) // 8):
+            return None
+
+        for at, word in self._promising(begin, stack.end):
+            state = self._candidate(at, word, stack)
+            if state is None:
+                continue
+            if guesses.attempts >= MAX_ATTEMPTS or not guesses.budget.take(_WHAT, at, WORDS_A_WALK):
+                return None
+
+            guesses.attempts += 1
+            chain = self._walk_on(state)
+            if _is_good(chain, self._calls):
+                return chain
+
+            if state.kind is FrameKind.CALL and guesses.lines < MAX_LINES:
+                guesses.add_line(self.line(at, word, guesses.next_index, MaybeOfEarlierCall()))
+        return None
 
     def _promising(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """The few words of a stack that can be a return address, or the first of a pt_regs, by what costs least to look at."""
         begin = begin + 7 & ~7
+
         pages = [begin, *range((begin // PAGE + 1) * PAGE, end, PAGE), end]
         data = bytearray()
         for page, until in itertools.pairwise(pages):
@@ -123,6 +169,8 @@ class Scan:
 
         words = np.frombuffer(data, "<u8", len(data) // 8)
         is_promising = words >= np.uint64(_ALL_TEXT_ABOVE)
+
+        # A pt_regs has its code segment at one distance from its first word, and few numbers of 16 bits are one.
         selectors = words[PT_REGS["cs"] // 8 :] & _SELECTOR
         is_promising[: len(selectors)] |= np.isin(selectors, CODE_SEGMENTS)
         for place in np.flatnonzero(is_promising).tolist():
