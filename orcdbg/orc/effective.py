@@ -78,7 +78,7 @@ class AsBuilt:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """The row as built, moved by what a patch pushed or popped before the address."""
+    """Another rule than the stated one: that of the site's first byte, moved by what the patch pushed or popped since."""
 
     entry: OrcEntry
     rule: CfaRule
@@ -145,5 +145,5 @@ Effective = AsBuilt | Corrected | Derived | Unknown
 
 
 def by_patch(entry: OrcEntry, rule: CfaRule, patch: PatchEffect) -> AsBuilt | Corrected:
-    """The rule where a patch was followed: corrected if that moved the stack pointer."""
+    """The rule where a patch was followed: corrected where it is not the one that the row states."""
     return Corrected(entry, rule, patch) if patch.adjust else AsBuilt(entry, rule, patch)

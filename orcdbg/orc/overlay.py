@@ -5,8 +5,8 @@ there is no row, other sources tell. Each is a file in `rules/`; the tuple below
 an answer decides. Kernels whose build put the rows of all alternatives into the image state the same rule themselves, and
 then nothing is corrected.
 
-What no address tells, since it depends on the frames before (a callee that has saved all registers, code on no list, a call
-of NULL), is added by the walker: see `Walker._rule_of`.
+The walker adds three rules of its own (`Walker._rule_of` and `_row_and_rule`): for the caller of a function that has saved
+all registers, which only the frame below tells, and for code on no list and calls of no code, which no table covers.
 """
 
 from __future__ import annotations
@@ -52,17 +52,17 @@ class OrcOverlay:
             # First, since ORC has rows here in some versions, for needs of the kernel's own unwinder: they look defined,
             # and no later source would doubt them.
             InsideReturnTrampolines(self.returns),
-            # Before all that read the image's text, of which generated code is no part. It answers only where no table
-            # covers the address, and asks this overlay again for the text that a copy was made from.
+            # It answers only where no table covers the address, where none of the following does either; so it may stand
+            # anywhere. It asks this overlay again for the text that a copy was made from.
             InsideGeneratedCode(code, self._stated, self),
-            # Before the patched sites: thunks are patched too, and those would move the thunk's row by what the patch
-            # pushed. But that row is undefined or of other code, so it is nothing to count from.
+            # Before the patched sites, which count from the row at a site's start. A thunk's row, where it has one, is of the
+            # code before or behind it.
             InsideThunks(code.memory),
-            # Before the patched sites: the `mov` is in a site (an alternative), at whose boundaries behind a call they
-            # believe the row as it is. Here it is one instruction late.
+            # Before the patched sites and the rows as built, which both take the row at the `mov` as it is. It still
+            # describes the state before the call: it is one instruction late.
             ErrorEntryResult(self.saving),
-            # Before the next source, though neither answers for the other's functions: a compiler made these, and
-            # error_entry is assembly, which `UnstatedFunctions` refuses.
+            # Before all below, which accept a row without a rule: there the walk would stop. It answers for functions that a
+            # compiler made, the next source for assembly, so these two may change places.
             UndefinedRows(UnstatedFunctions(code, rows)),
             # Before the patched sites, which would believe a row that leaves the caller out.
             InsideSavingFunctions(self.saving),
