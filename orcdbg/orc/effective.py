@@ -18,9 +18,9 @@ class Source(enum.Enum):
     NONE = "none"
     ORC = "orc"
     PATCH = "patch"
-    TRAMPOLINE = (
-        "trampoline"  # assembly whose rows are of other use, and code that the kernel made: by what it is known to do
-    )
+    # Whatever is known of code that orcdbg knows by name: thunks, entry code, return trampolines, copies and detours that the
+    # kernel made. The word is the contract's; only some of these are trampolines.
+    TRAMPOLINE = "trampoline"
     FRAME_POINTER = "frame-pointer"
     DWARF = "dwarf"
     INSTRUCTIONS = "instructions"

@@ -50,12 +50,14 @@ class Mark(enum.Enum):
 
     AS_BUILT = " "  # sure: row and return slot as the build made them
     CHANGED = "~"  # sure, but by a corrected or derived rule, or by a return address that a tracer had replaced
-    GUESS = "?"  # something speaks against the step that led here, or it was found by looking over the stack
-    STEP_IN_DOUBT = "!"  # the frame itself is sure; something speaks against the step from it to its caller
+    GUESS = "?"  # something speaks against the step that led here, or the frame was found by looking over the stack
+    STEP_IN_DOUBT = (
+        "!"  # the way here was sure, but the rule in this frame is not, or what it led to cannot be its caller
+    )
 
     @property
     def is_sure(self) -> bool:
-        """True where nothing speaks against the frame."""
+        """True where nothing is in doubt: neither the way to the frame nor its own step."""
         return self in (Mark.AS_BUILT, Mark.CHANGED)
 
 
@@ -120,7 +122,7 @@ class Frame:
 
     @property
     def is_trusted(self) -> bool:
-        """True where nothing speaks against the frame, nor against what it was reached through."""
+        """True where nothing is in doubt so far, as in `mark.is_sure`: a walk goes on from the frame without a doubt."""
         return self.reliable and self.doubt is None
 
     @property

@@ -1,6 +1,6 @@
-"""How far has the stack pointer moved at each instruction boundary inside a patch site?
+"""How far has the stack pointer moved at each instruction boundary of a short piece of code?
 
-Instructions are followed from the site's first byte along every branch that stays inside. A boundary that two paths reach
+The piece is a patch site, a thunk, a return trampoline or a detour. Instructions are followed from its first byte along every branch that stays inside. A boundary that two paths reach
 with different depths, or that lies behind an instruction which sets rsp outright, has no depth.
 """
 
@@ -18,9 +18,10 @@ _WORD = 8
 
 @dataclass(frozen=True, slots=True)
 class Boundary:
-    """A boundary that execution can reach: `pushed` bytes below the stack pointer at the site's start, None if unknown.
+    """A boundary that execution can reach.
 
-    `before` is the instruction that leads here and `path` the stack-moving instructions from the site's start on.
+    `pushed` is by how many bytes the stack pointer is lower than at the piece's start, None where that is not known. `before`
+    is the instruction that leads here, and `path` are those that moved the stack pointer since the start.
     `after_call` is True behind a call of other code, which in entry code need not come back with the stack as it was
     (error_entry leaves a pt_regs there).
     """

@@ -1,6 +1,6 @@
-"""Where does the kernel's entry code run ahead of its ORC rows?
+"""Which rules hold in error_entry and paranoid_entry, whose ORC rows have no place for the caller?
 
-error_entry and paranoid_entry build a pt_regs around their own return address: they take the address into rsi, put rdi
+These two are called "saving functions" here. They build a pt_regs around their own return address: they take the address into rsi, put rdi
 where it was, and push it again when all registers are saved. In between the rows of 5.10 look for it where rdi is, later
 ones leave the caller out; and to the caller the rows say that the stack is as before the call, though all registers lie on
 it.
@@ -36,7 +36,7 @@ _RETURN_ADDRESS = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.CA
 _OVERWRITE = bytes.fromhex("48897c2408")  # mov %rdi,8(%rsp): the return address is in rsi from here on
 _PUSH_AGAIN = b"\x56"  # push %rsi
 _POP_R12, _PUSH_R12 = b"\x41\x5c", b"\x41\x54"
-_SIZE = 1 << 9  # no longer than this
+_SIZE = 1 << 9  # bytes that neither function is longer than
 _WINDOW = 64  # bytes from error_entry on in which both stand
 _MOVE = b"\x48\x89\xc4"  # mov %rax,%rsp
 

@@ -94,7 +94,8 @@ class PatchedSites:
         if boundary.pushed is None:
             return AsBuilt(entry, rule, followed, StackPointerNotFollowed())
 
-        # A row of another type than the first one's, and what other code left behind, have nothing to do with it.
+        # The stack at the site's first byte says nothing of this address where the row here is of another type, as in entry
+        # code that saves registers, or where other code was called in between, which may have left anything on the stack.
         first_entry, first_rule = self._stated.at(cluster.address)
         is_comparable = first_entry is not None and first_entry.row.type is entry.row.type and not boundary.after_call
         if first_rule is None or not first_rule.counts_from_sp or not is_comparable:
