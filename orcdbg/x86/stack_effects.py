@@ -1,7 +1,8 @@
 """How far has the stack pointer moved at each instruction boundary of a short piece of code?
 
-The piece is a patch site, a thunk, a return trampoline or a detour. Instructions are followed from its first byte along every branch that stays inside. A boundary that two paths reach
-with different depths, or that lies behind an instruction which sets rsp outright, has no depth.
+The piece is a patch site, a thunk, a return trampoline or a detour. Instructions are followed from its first byte along
+every branch that stays inside. A boundary that two paths reach with different depths, or that lies behind an instruction
+which sets rsp outright, has no depth.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
 """Which rules hold in error_entry and paranoid_entry, whose ORC rows have no place for the caller?
 
-These two are called "saving functions" here. They build a pt_regs around their own return address: they take the address into rsi, put rdi
-where it was, and push it again when all registers are saved. In between the rows of 5.10 look for it where rdi is, later
-ones leave the caller out; and to the caller the rows say that the stack is as before the call, though all registers lie on
-it.
+These two are called "saving functions" here. They build a pt_regs around their own return address: they take the address
+into rsi, put rdi where it was, and push it again when all registers are saved. In between the rows of 5.10 look for it where
+rdi is, later ones leave the caller out; and to the caller the rows say that the stack is as before the call, though all
+registers lie on it.
 """
 
 from __future__ import annotations
