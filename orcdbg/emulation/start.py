@@ -55,12 +55,12 @@ def called(known: Mapping[str, int], function: int) -> tuple[dict[str, int], dic
 def gs_base(linux: Linux, cpu: int, note: CpuState | None) -> int:
     """Where a CPU finds its own data in the kernel: as recorded with its registers, else by the kernel's table.
 
-    In user mode, and before `swapgs`, the recorded base is the user's. A kernel for one CPU has no table and keeps
+    In user mode, and before `swapgs`, the recorded base in use is the user's. A kernel for one CPU has no table and keeps
     the data in place.
     """
-    recorded = None if note is None else note.gs_base
-    if recorded is not None and recorded >> 63:
-        return recorded
+    recorded = [] if note is None else note.possible_kernel_bases
     if linux.find_address("__per_cpu_offset") is None:
-        return linux.find_address("fixed_percpu_data") or 0
-    return linux.per_cpu_offset(cpu)
+        return recorded[0] if recorded else linux.find_address("fixed_percpu_data") or 0
+
+    listed = linux.per_cpu_offset(cpu)
+    return listed if listed in recorded or not recorded else recorded[0]

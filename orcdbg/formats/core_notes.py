@@ -31,7 +31,7 @@ PR_REG_NAMES = (
     *("orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
 )
 
-# QEMUCPUState: its size, its ten QEMUCPUSegments (selector, limit, flags, padding, base), and cr[5].
+# QEMUCPUState: its size, its ten QEMUCPUSegments (selector, limit, flags, padding, base), cr[5], and kernel_gs_base.
 _QEMU_SIZE = 440
 _QEMU_SEGMENT = struct.Struct("<4IQ")
 _QEMU_SEGMENTS_OFFSET = 152
@@ -39,6 +39,8 @@ _QEMU_GS_NUMBER = 4
 _QEMU_IDT_NUMBER = 9
 _QEMU_CR = struct.Struct("<5Q")
 _QEMU_CR_OFFSET = 392
+_QEMU_KERNEL_GS = struct.Struct("<Q")
+_QEMU_KERNEL_GS_OFFSET = 432
 
 
 class Prstatus(NamedTuple):
@@ -61,12 +63,14 @@ class QemuCpuState(NamedTuple):
         cr4: the control register.
         idt: virtual address of the interrupt descriptor table.
         gs_base: of the GS that was active.
+        kernel_gs_base: of the one that `swapgs` exchanges it for.
     """
 
     cr3: int
     cr4: int
     idt: int
     gs_base: int
+    kernel_gs_base: int
 
 
 def is_prstatus(note: Note) -> bool:
@@ -107,9 +111,11 @@ def parse_qemu_state(data: bytes) -> QemuCpuState:
         return int(base)
 
     cr = _QEMU_CR.unpack_from(data, _QEMU_CR_OFFSET)
+    (kernel_gs_base,) = _QEMU_KERNEL_GS.unpack_from(data, _QEMU_KERNEL_GS_OFFSET)
     return QemuCpuState(
         cr3=cr[3],
         cr4=cr[4],
         idt=segment_base(_QEMU_IDT_NUMBER),
         gs_base=segment_base(_QEMU_GS_NUMBER),
+        kernel_gs_base=kernel_gs_base,
     )

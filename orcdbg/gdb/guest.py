@@ -151,6 +151,7 @@ class Guest:
             # No stub tells the IDT: it is where the kernel maps it.
             idt=MAPPED_IDT,
             gs_base=told.get("gs_base"),
+            kernel_gs_base=told.get("k_gs_base"),
         )
 
     def snapshot(self) -> Snapshot:

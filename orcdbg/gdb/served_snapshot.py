@@ -28,20 +28,19 @@ class ServedCpu:
 
     Args:
         session: the stopped kernel.
+        cpu: the CPU's number in this kernel.
         note: the CPU's registers.
     """
 
-    def __init__(self, session: Session, note: CpuState) -> None:
-        from orcdbg.emulation.emulator import Emulator  # unicorn takes a while to load, and most clients only look
+    def __init__(self, session: Session, cpu: int, note: CpuState) -> None:
+        # unicorn takes a while to load, and most clients only look
+        from orcdbg.emulation.emulator import Emulator
+        from orcdbg.emulation.start import gs_base
 
         self._recorded = note.registers
         pages = PageSource(session.memory, session.code)
-
-        # A CPU in user mode has the process's base; its own per-CPU data begin at the kernel's.
-        gs_base = note.gs_base
-        if not gs_base or not gs_base >> 63:
-            gs_base = session.linux.per_cpu_offset(note.cpu)
-        self._emulator = Emulator(pages.page, session.is_text, note.registers, gs_base)
+        base = gs_base(session.linux, cpu, note)
+        self._emulator = Emulator(pages.page, session.is_text, note.registers, base)
 
     def registers(self) -> Mapping[str, int]:
         """All registers; those that the emulator has none of as they were recorded."""
@@ -157,10 +156,10 @@ class ServedSnapshot:
         if self._moved is None or self._moved[0] != thread:
             task = self._task(thread)
             running = self._session.unwinder.running
-            note = running[task.address][1] if task.address in running else None
+            cpu, note = running.get(task.address, (0, None))
             if note is None:
                 raise OrcdbgError(f"task {task.pid} is not on a CPU: not all its registers are known")
-            self._moved = thread, ServedCpu(self._session, note)
+            self._moved = thread, ServedCpu(self._session, cpu, note)
         return self._moved[1]
 
 

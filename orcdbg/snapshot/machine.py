@@ -14,8 +14,8 @@ class CpuState:
     """One CPU's registers as the snapshot recorded them.
 
     `registers` is keyed by the names of `struct pt_regs` spelt as in gdb (rip, rsp, rbp, rax ... r15, rflags, cs, ss).
-    `pid` is what the note says (a task's pid in a kdump, CPU number + 1 from QEMU), `cr3`, `cr4`, `idt` and `gs_base`
-    are None where no note has them.
+    `pid` is what the note says (a task's pid in a kdump, CPU number + 1 from QEMU), `cr3`, `cr4`, `idt`, `gs_base` (the
+    base in use) and `kernel_gs_base` (the one that `swapgs` exchanges it for) are None where no note has them.
     """
 
     cpu: int
@@ -26,6 +26,23 @@ class CpuState:
     cr4: int | None = None
     idt: int | None = None
     gs_base: int | None = None
+    kernel_gs_base: int | None = None
+
+    @property
+    def is_in_user_mode(self) -> bool:
+        """Whether the CPU ran a program when it was stopped."""
+        return self.registers.get("cs", 0) & 3 == 3
+
+    @property
+    def possible_kernel_bases(self) -> Sequence[int]:
+        """What may be the base of the CPU's own kernel data, the likelier first; empty where neither can.
+
+        A program sets its own base to whatever it likes (wrgsbase, 5.9), also to an address of the kernel. In user mode the
+        kernel's base is the one that `swapgs` brings. In the kernel it is the one in use, but for a few instructions of entry
+        and exit code, where it is still or already the other.
+        """
+        bases = (self.kernel_gs_base,) if self.is_in_user_mode else (self.gs_base, self.kernel_gs_base)
+        return [base for base in bases if base is not None and base >> 63]
 
 
 @dataclass(frozen=True, slots=True)

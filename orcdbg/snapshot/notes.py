@@ -51,6 +51,7 @@ def cpu_states(notes: Sequence[Note]) -> list[CpuState]:
                 cr4=None if more is None else more.cr4,
                 idt=None if more is None else more.idt,
                 gs_base=None if more is None else more.gs_base,
+                kernel_gs_base=None if more is None else more.kernel_gs_base,
             )
         )
     return states

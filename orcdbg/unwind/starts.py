@@ -25,6 +25,7 @@ def running_start(cpu: CpuState) -> State:
     """The state of a CPU whose registers the snapshot recorded: its ip is exact, and all registers are known."""
     registers = {name: RegisterValue(value, cpu.source) for name, value in cpu.registers.items()}
     registers["cs"] = registers["cs"]._replace(value=registers["cs"].value & 0xFFFF)
+    registers.pop("orig_rax", None)  # no CPU has such a register: the word of a note says nothing
     return State(registers["rip"].value, True, registers, FrameKind.INTERRUPT, None)
 
 
@@ -62,20 +63,42 @@ def switched_out_registers(
 
 
 def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int, CpuState | None]]:
-    """For each task that some CPU runs: that CPU, and the recorded registers that are its.
+    """For each task that is the `current` of some CPU: that CPU, and the recorded registers that are its.
 
     A task runs on one CPU. Early in the boot the areas of all CPUs are one, and each seems to run the first task: it is the
-    online CPU's then.
+    online CPU's then. A CPU that was never started names the first task too.
     """
     on_cpus: dict[int, list[int]] = {}
     for cpu in range(linux.cpu_limit()):
         task = current_task(linux, cpu)
         if task:
             on_cpus.setdefault(task, []).append(cpu)
-    online = set(online_cpus(linux)) if any(len(numbers) > 1 for numbers in on_cpus.values()) else set[int]()
-    current = {min(numbers, key=lambda cpu: (cpu not in online, cpu)): task for task, numbers in on_cpus.items()}
+
+    first_task = linux.find_address("init_task")
+    is_in_doubt = first_task in on_cpus or any(len(numbers) > 1 for numbers in on_cpus.values())
+    online = set(online_cpus(linux)) if is_in_doubt else set[int]()
+    if first_task is not None and first_task in on_cpus:
+        started = [cpu for cpu in on_cpus[first_task] if cpu in online or _is_own_cpu(linux, first_task, cpu)]
+        on_cpus[first_task] = started
+
+    current = {
+        min(numbers, key=lambda cpu: (cpu not in online, cpu)): task for task, numbers in on_cpus.items() if numbers
+    }
     notes = _notes_by_cpu(linux, cpus, current)
     return {task: (cpu, notes.get(cpu)) for cpu, task in current.items()}
+
+
+def _is_own_cpu(linux: Linux, task: int, cpu: int) -> bool:
+    """Whether a task says that it is on a CPU, or says nothing.
+
+    The image holds `current_task = &init_task` for every CPU, and that stays so where a CPU is possible and never comes up. A
+    CPU that was stopped by a panic is offline as well, but its task names it.
+    """
+    try:
+        own = linux.first_member("task_struct", ("thread_info.cpu", "cpu"), task)
+    except MemoryFault:
+        return True
+    return own is None or own & 0xFFFF_FFFF == cpu
 
 
 def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, int]) -> dict[int, CpuState]:
@@ -88,16 +111,19 @@ def _notes_by_cpu(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, 
     """
     # QEMU's notes have CR3, kdump's have not.
     is_in_order = bool(cpus) and all(state.cr3 is not None for state in cpus)
-    told = _notes_by_gs_base(linux, cpus) if is_in_order else _notes_by_task(linux, cpus, current)
+    told = _notes_by_gs_base(linux, cpus, current) if is_in_order else _notes_by_task(linux, cpus, current)
 
     hidden = {cpu: hidden_registers(linux, cpu, task) for cpu, task in current.items() if cpu not in told}
     return told | {cpu: state for cpu, state in hidden.items() if state is not None}
 
 
-def _notes_by_gs_base(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, CpuState]:
-    """Notes by the number of the CPU whose data their GS base is; by their order where the base is the user's."""
-    in_order = {state.cpu: state for state in cpus if not _has_kernel_gs_base(state)}
-    numbers = [_own_number(linux, state) for state in cpus]
+def _notes_by_gs_base(linux: Linux, cpus: Sequence[CpuState], current: Mapping[int, int]) -> dict[int, CpuState]:
+    """Notes by the number of the CPU whose data their kernel's GS base is; by their order where no base tells it.
+
+    A base that is a kernel's and none of this kernel's leaves the note out: that CPU is in another kernel.
+    """
+    in_order = {state.cpu: state for state in cpus if not state.possible_kernel_bases}
+    numbers = [_own_number(linux, state, current) for state in cpus]
     by_base = {cpu: state for cpu, state in zip(numbers, cpus, strict=True) if cpu is not None}
     return in_order | by_base
 
@@ -121,26 +147,40 @@ def _note_on_stacks(notes: Sequence[CpuState], stacks: Sequence[Stack]) -> CpuSt
 
 
 def _note_of_pid(notes: Sequence[CpuState], linux: Linux, task: int) -> CpuState | None:
-    """The first note of a CPU in user mode that names a task's pid: a user's stack pointer is on no kernel stack."""
+    """The first note that names a task's pid and is of a CPU on none of its stacks: in user mode, or between two tasks.
+
+    All idle tasks have pid 0, which names none of them.
+    """
     pid = linux.member("task_struct", "pid", task)
-    return next((note for note in notes if note.pid == pid and note.registers["cs"] & 3 == 3), None)
+    return next((note for note in notes if note.pid == pid and (pid or note.is_in_user_mode)), None)
 
 
-def _has_kernel_gs_base(state: CpuState) -> bool:
-    """Whether a CPU's GS base is a kernel address, as the base of its own data is."""
-    return state.gs_base is not None and bool(state.gs_base >> 63)
+def _own_number(linux: Linux, state: CpuState, current: Mapping[int, int]) -> int | None:
+    """The number that this kernel gives a CPU whose GS base is a kernel's; None where it is not this one's, or not known.
 
-
-def _own_number(linux: Linux, state: CpuState) -> int | None:
-    """The number that this kernel gives a CPU whose GS base is a kernel's; None where it is not this one's, or the user's."""
-    if state.gs_base is None or not state.gs_base >> 63:
-        return None
+    In the kernel both bases may be some CPU's, because a program may have set its own to another CPU's data. Then the stack
+    that the CPU is on decides, which no program chooses, then the order of the notes.
+    """
     try:
-        limit = linux.cpu_limit()
-        order = [state.cpu, *range(limit)] if state.cpu < limit else range(limit)
-        return next((cpu for cpu in order if linux.per_cpu_offset(cpu) == state.gs_base), None)
+        found = [_cpu_of_base(linux, state.cpu, base) for base in state.possible_kernel_bases]
     except (MemoryFault, NotFound):
         return state.cpu
+    numbers = list(dict.fromkeys(number for number in found if number is not None))
+    if len(numbers) < 2:
+        return numbers[0] if numbers else None
+
+    for number in numbers:
+        stacks = stacks_of(linux, current[number], number) if number in current else cpu_stacks(linux, number)
+        if _note_on_stacks([state], stacks):
+            return number
+    return state.cpu if state.cpu in numbers else numbers[0]
+
+
+def _cpu_of_base(linux: Linux, likely: int, base: int) -> int | None:
+    """The CPU whose own data is at a base, the likely one tried first."""
+    limit = linux.cpu_limit()
+    order = [likely, *range(limit)] if likely < limit else range(limit)
+    return next((cpu for cpu in order if linux.per_cpu_offset(cpu) == base), None)
 
 
 def stacks_of(linux: Linux, task: int, cpu: int | None) -> list[Stack]:

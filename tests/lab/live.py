@@ -7,7 +7,7 @@ from pathlib import Path
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.image.vmlinux import Image, open_source
-from orcdbg.kernel.tasks import current_task, read_task
+from orcdbg.kernel.tasks import read_task
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.symbols.table import image_symbols
 from orcdbg.target.session import Session
@@ -46,7 +46,8 @@ class StubMemory:
 def cpu_state(registers: dict[str, int]) -> CpuState:
     """The stub's registers of CPU 0 as a snapshot would have them."""
     values = {_RENAMED.get(name, name): value for name, value in registers.items()}
-    return CpuState(0, "GDB stub", values, 1, registers["cr3"], registers["cr4"], None, registers["gs_base"])
+    bases = registers["gs_base"], registers["k_gs_base"]
+    return CpuState(0, "GDB stub", values, 1, registers["cr3"], registers["cr4"], None, *bases)
 
 
 @dataclass
@@ -58,13 +59,14 @@ class LiveKernel:
 
     def trace(self) -> StackTrace:
         """The stack of what runs now."""
+        unwinder = self.unwinder()
+        (task,) = unwinder.running
+        return unwinder.trace(read_task(self.session.linux, task))
+
+    def unwinder(self) -> Unwinder:
+        """What walks the stacks of the guest as it is stopped now."""
         self.session.memory.forget()
-        linux = self.session.linux
-        state = cpu_state(self.stub.read_registers())
-        task = current_task(linux, 0)
-        assert task is not None
-        unwinder = Unwinder(self.session.kernel.terrain, [state])
-        return unwinder.trace(read_task(linux, task))
+        return Unwinder(self.session.kernel.terrain, [cpu_state(self.stub.read_registers())])
 
 
 def open_live(stub: GdbStub, vmlinux: Path, text: int, mebibytes: int = 256) -> LiveKernel:
