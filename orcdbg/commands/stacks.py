@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
@@ -11,9 +10,9 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import NotFound
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
-from orcdbg.kernel.syscalls import syscall_name
 from orcdbg.unwind.batch.equal_stacks import EqualStacks, SharedFrames
-from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
+from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
+from orcdbg.unwind.system_calls import name_of_call
 
 if TYPE_CHECKING:
     from orcdbg.image.source_position import Position
@@ -50,25 +49,10 @@ class StackGroups(Result):
     stacks: Stacks
 
 
-def _call_number(trace: StackTrace) -> int | None:
-    """What the task had in orig_rax when it came from user mode."""
-    frames = trace.frames
-    if isinstance(frames, SharedFrames):
-        return frames.user_value("orig_rax")
-    found = frames[-1].registers.get("orig_rax") if frames else None
-    return None if found is None else found.value
-
-
 def stacks_result(debugger: Debugger, traces: list[StackTrace]) -> Stacks:
     """The traces, with the names of the system calls their tasks are in."""
-    name_of = functools.cache(functools.partial(syscall_name, debugger.session.linux))
-    calls = {}
-    for trace in traces:
-        number = _call_number(trace) if trace.end is End.USER else None
-        name = None if number is None else name_of(number)
-        if name:
-            calls[trace.task] = name
-    return Stacks(traces, calls)
+    names = {trace.task: name_of_call(debugger.session.linux, trace) for trace in traces}
+    return Stacks(traces, {task: name for task, name in names.items() if name is not None})
 
 
 def add_arguments(parser: argparse.ArgumentParser) -> None:
