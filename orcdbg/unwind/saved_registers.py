@@ -10,6 +10,7 @@ from orcdbg.unwind.reasons import Implausible, RegisterImplausible, UserCodeOnKe
 _SELECTORS = ("cs", "ss")
 # Selectors of the code segments that a kernel and its programs run with, bare and under Xen.
 _KERNEL_CS, USER_CS = (0x10, 0x08, 0xE030), (0x33, 0x23, 0xE033, 0xE02B)
+_LOCAL, _USER = 4, 3  # bits of a selector: it is one of the program's own table (LDT), and of user mode
 CODE_SEGMENTS = (*_KERNEL_CS, *USER_CS)
 
 
@@ -32,7 +33,8 @@ def implausible(registers: Registers, has_users_sp: bool = False) -> Implausible
     """Why these cannot be registers that an interrupt saved, or None; `has_users_sp` where the kernel runs with the user's."""
     cs, flags, sp, ss = (registers[name].value for name in ("cs", "rflags", "rsp", "ss"))
 
-    if cs in USER_CS:
+    # The code segments of a program's own table are never the kernel's (modify_ldt makes them with privilege 3).
+    if cs in USER_CS or cs & (_LOCAL | _USER) == (_LOCAL | _USER):
         # The user's flags are whatever r11 held at a syscall instruction: seen in the lab with reserved bits set.
         return None if ss & 3 == 3 else UserCodeOnKernelStack(ss)
     if cs not in _KERNEL_CS:

@@ -30,6 +30,14 @@ from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 _ENTRY, _SWITCHED, _FRAMED = "entry_SYSCALL_64", "entry_SYSCALL_64_safe_stack", "entry_SYSCALL_64_after_hwframe"
 _LEFT = "entry_SYSRETQ_unsafe_stack"  # to 5.19 part of the next one
 _SYSRET, _RESTORE = "syscall_return_via_sysret", "common_interrupt_return"
+# Of 32-bit programs on CPUs that have `syscall` for them; they keep the user's stack pointer in r8.
+_ENTRY_32, _SWITCHED_32, _FRAMED_32 = (
+    "entry_SYSCALL_compat",
+    "entry_SYSCALL_compat_safe_stack",
+    "entry_SYSCALL_compat_after_hwframe",
+)
+_LEFT_32 = ("sysret32_from_system_call", "entry_SYSRETL_compat_unsafe_stack")
+_CS_64, _CS_32 = USER_CS[:2]
 _SYSCALLS = (_FRAMED, _SYSRET, _RESTORE, "swapgs_restore_regs_and_return_to_usermode")
 
 
@@ -95,14 +103,19 @@ def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> _
     if symbol == _LEFT or (symbol == _SYSRET and not frame.sp >> 63):
         return _from_rcx(frame, frame.registers["rsp"])
 
+    if symbol == _ENTRY_32:
+        return _at_entry_32(linux, frame)
+    if symbol in _LEFT_32 and not frame.sp >> 63:
+        return _from_rcx(frame, frame.registers["rsp"], _CS_32)
+
     own = next((stack for stack in stacks if stack.kind is StackKind.TASK), None)
-    if own is None or symbol not in (_SWITCHED, *_SYSCALLS):
+    if own is None or symbol not in (_SWITCHED, *_SYSCALLS, _SWITCHED_32, _FRAMED_32):
         return None
     if own.begin <= frame.sp <= own.end:
         return _on_task_stack(linux, frame, symbol, own, stacks)
 
     is_on_entry_stack = any(stack.kind is StackKind.ENTRY and stack.begin <= frame.sp <= stack.end for stack in stacks)
-    return _after_restoring(linux, frame, symbol, own) if is_on_entry_stack and symbol != _SWITCHED else None
+    return _after_restoring(linux, frame, symbol, own) if is_on_entry_stack and symbol in _SYSCALLS else None
 
 
 def _at_entry(linux: Linux, frame: Frame, stacks: Sequence[Stack]) -> _User | None:
@@ -111,6 +124,14 @@ def _at_entry(linux: Linux, frame: Frame, stacks: Sequence[Stack]) -> _User | No
     if is_kept is None:
         return None
     return _from_rcx(frame, _kept_sp(linux, stacks) if is_kept else frame.registers["rsp"])
+
+
+def _at_entry_32(linux: Linux, frame: Frame) -> _User | None:
+    """In entry_SYSCALL_compat, which keeps the user's stack pointer in rsp, and then in r8."""
+    is_kept = _has_kept_sp(linux, frame)
+    if is_kept is None:
+        return None
+    return _from_rcx(frame, frame.registers.get("r8") if is_kept else frame.registers["rsp"], _CS_32)
 
 
 def _on_task_stack(linux: Linux, frame: Frame, symbol: str, own: Stack, stacks: Sequence[Stack]) -> _User | None:
@@ -122,8 +143,11 @@ def _on_task_stack(linux: Linux, frame: Frame, symbol: str, own: Stack, stacks: 
         registers = saved_registers(words, IRET_FRAME, f"interrupt frame {iret:#x}")
         return _checked(_User(registers, iret, IretWordsPushed()))
 
-    is_pushing = symbol == _SWITCHED and iret < frame.sp <= iret + IRET_SIZE
-    return _from_rcx(frame, _kept_sp(linux, stacks)) if is_pushing else None
+    if not iret < frame.sp <= iret + IRET_SIZE:
+        return None
+    if symbol == _SWITCHED_32:
+        return _from_rcx(frame, frame.registers.get("r8"), _CS_32)
+    return _from_rcx(frame, _kept_sp(linux, stacks)) if symbol == _SWITCHED else None
 
 
 def _after_restoring(linux: Linux, frame: Frame, symbol: str, own: Stack) -> _User | None:
@@ -142,11 +166,11 @@ def _checked(user: _User) -> _User | None:
     return user if is_user(user.registers) and implausible(user.registers) is None else None
 
 
-def _from_rcx(frame: Frame, sp: RegisterValue | None) -> _User | None:
+def _from_rcx(frame: Frame, sp: RegisterValue | None, code_segment: int = _CS_64) -> _User | None:
     ip, flags = frame.registers.get("rcx"), frame.registers.get("r11")
     if ip is None or flags is None or sp is None or ip.value >> 63:
         return None
-    cs = RegisterValue(USER_CS[0], "the mode that syscall and sysret are for")
+    cs = RegisterValue(code_segment, "the mode that syscall and sysret are for")
     ip = ip._replace(source=f"rcx of frame #{frame.index}")
     flags = flags._replace(source=f"r11 of frame #{frame.index}")
     return _User({"rip": ip, "rsp": sp, "rflags": flags, "cs": cs}, None, UserIpInRcx())
@@ -165,8 +189,9 @@ def _has_kept_sp(linux: Linux, frame: Frame) -> bool | None:
 
 
 def _keeps_sp(insn: Instruction) -> bool:
-    """Whether an instruction is `mov %rsp, %gs:...`."""
-    return insn.mnemonic.startswith("mov") and insn.operands.replace(" ", "").startswith("%rsp,%gs:")
+    """Whether an instruction is `mov %rsp, %gs:...`, or `mov %esp, %r8d` of 32-bit calls."""
+    operands = insn.operands.replace(" ", "")
+    return insn.mnemonic.startswith("mov") and (operands.startswith("%rsp,%gs:") or operands == "%esp,%r8d")
 
 
 def _kept_sp(linux: Linux, stacks: Sequence[Stack]) -> RegisterValue | None:

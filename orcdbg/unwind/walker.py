@@ -63,10 +63,15 @@ OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
 _LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
 # Code in which rsp may be anything: the user's, or a place to compute in. See user_edge.py.
-USERS_SP = ("entry_SYSCALL_64", "entry_SYSRETQ_unsafe_stack", "syscall_return_via_sysret")
+USERS_SP = (
+    *("entry_SYSCALL_64", "entry_SYSRETQ_unsafe_stack", "syscall_return_via_sysret"),
+    *("entry_SYSCALL_compat", "entry_SYSRETL_compat_unsafe_stack", "sysret32_from_system_call"),
+)
 # The entry of #BP; `int3` to 5.7.
 _BREAKPOINT_ENTRIES = ("asm_exc_int3", "int3")
 _INT3 = b"\xcc"
+# The switch of tasks: code that "returns" to where the next task goes on.
+SWITCH = ("__switch_to_asm", "__switch_to")
 NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
 REGISTER_OF = {
     OrcRegister.SP: "rsp",
@@ -372,17 +377,26 @@ class Walker:
         if rbp is not None:
             registers["rbp"] = rbp
 
+        is_new_task = self._is_switch_to_new_task(frame, ip)
         return State(
             ip=ip,
-            exact=False,
+            exact=is_new_task,
             registers=registers,
             kind=FrameKind.CALL,
             came_from=slot,
             full_registers=self._kept_while_saving(frame, cfa, ip, state),
-            doubt=self._doubt_of_return(frame, ip, is_unlisted, true_return),
+            doubt=_doubt_of_caller(frame)
+            if is_new_task
+            else self._doubt_of_return(frame, ip, is_unlisted, true_return),
             recovered=None if true_return is None else true_return.recovered,
             registers_saved=self._callee_has_saved(frame, ip),
         )
+
+    def _is_switch_to_new_task(self, frame: Frame, ip: int) -> bool:
+        """Whether the switch will "return" to the first instruction of a task that never ran: copy_thread() put it there."""
+        place = self._code.locate(ip)
+        is_start = place is not None and place.symbol in NEW_TASK and place.start == ip
+        return is_start and frame.location is not None and frame.location.symbol in SWITCH
 
     def _true_return(self, slot: int, word: int) -> TrueReturn | None:
         """What a tracer's trampoline in a return slot stands for; None where the slot has the true address itself."""

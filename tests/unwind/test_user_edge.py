@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
-from orcdbg.kernel.stacks import StackKind, exception_stacks, task_registers, task_stack
+from orcdbg.kernel.names import Location
+from orcdbg.kernel.stacks import StackKind, cpu_stacks, exception_stacks, task_registers, task_stack
 from orcdbg.orc.effective import Source
 from orcdbg.orc.rows import RowType
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import End, FrameKind, Mark, RegisterValue, StackTrace
-from orcdbg.unwind.walker import State
+from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, RegisterValue, StackTrace
+from orcdbg.unwind.user_edge import add_user
+from orcdbg.unwind.walker import State, Walk, WalkEnd
 from orcdbg.x86.registers import PT_REGS
 from tests.build.sample_notes import without_notes
 
@@ -106,3 +110,64 @@ def test_on_the_way_out_the_restored_registers_are_still_there(sample: Session) 
         is_sysret = symbol.startswith("syscall")
         assert is_found(edge.stop(symbol, offset, entry.end - 8, rcx=USER_IP + 2)) == (not is_sysret)
         assert not is_found(edge.stop(symbol, offset, entry.begin - 8))
+
+
+COMPAT = 0xFFFF_FFFF_A200_0000
+# entry_SYSCALL_compat of 6.1: swapgs; mov %esp,%r8d; mov %cr3,%rsp; nop; mov %gs:0x1fb50,%rsp
+COMPAT_TEXT = bytes.fromhex("0f01f8 4189e0 0f20dc 90 65488b2425 50fb0100")
+
+
+class CompatEdge(Edge):
+    """The same for a 32-bit program's system calls, whose entry the sample's kernel lacks: made frames stand for it."""
+
+    def __init__(self, sample: Session) -> None:
+        super().__init__(sample, **{f"at_{COMPAT:x}": COMPAT_TEXT})
+        stack = task_stack(sample.linux, self.task.address)
+        assert stack is not None
+        self.stacks = [stack, *cpu_stacks(sample.linux, 0)]
+        entry = sample.find_orc(sample.linux.address(SYSCALL))
+        assert entry is not None
+        assert entry.row.type is RowType.END_OF_STACK
+        self.entry = entry
+
+    def completed(self, symbol: str, offset: int, sp: int, **others: int) -> Walk:
+        """What becomes of a walk that stopped there."""
+        values = {"rip": COMPAT + offset, "rsp": sp, "rcx": USER_IP, "r11": 0x202, "r8": 0, **others}
+        registers = {name: RegisterValue(value, "given") for name, value in values.items()}
+        place = Location(symbol, COMPAT, len(COMPAT_TEXT), None, True)
+        frame = Frame(0, FrameKind.INTERRUPT, StackKind.UNKNOWN, COMPAT + offset, True, place, registers)
+        walk = Walk([replace(frame, entry=self.entry)])
+        add_user(self.session.linux, walk, self.stacks)
+        return walk
+
+    def is_found(self, symbol: str, offset: int, sp: int, **others: int) -> bool:
+        """Whether the walk came to the program, to where it was."""
+        walk = self.completed(symbol, offset, sp, **others)
+        if walk.end is not WalkEnd.USER:
+            return False
+        user = walk.frames[-1]
+        assert (user.ip, user.sp, user.registers["cs"].value) == (USER_IP, USER_SP_32, 0x23)
+        return True
+
+
+USER_SP_32 = 0xFFB0_1000
+ENTRY_32, SAFE_32 = "entry_SYSCALL_compat", "entry_SYSCALL_compat_safe_stack"
+
+
+def test_a_32_bit_call_keeps_the_users_stack_pointer_in_r8(sample: Session) -> None:
+    """From its second instruction on; before that rsp has it, and later rsp may hold anything."""
+    edge = CompatEdge(sample)
+    assert edge.is_found(ENTRY_32, 0, USER_SP_32)
+    assert edge.is_found(ENTRY_32, 3, USER_SP_32)
+    assert edge.is_found(ENTRY_32, 6, USER_SP_32, r8=USER_SP_32)
+    assert edge.is_found(ENTRY_32, 10, 0x2A0D000, r8=USER_SP_32)
+    assert not edge.is_found(ENTRY_32, 4, USER_SP_32)  # inside an instruction
+    assert all(edge.is_found(SAFE_32, 0, edge.end - 8 * number, r8=USER_SP_32) for number in range(5))
+
+
+@pytest.mark.parametrize("symbol", ["sysret32_from_system_call", "entry_SYSRETL_compat_unsafe_stack"])
+def test_a_32_bit_call_leaves_with_the_users_stack_pointer(sample: Session, symbol: str) -> None:
+    """The program's ip is in rcx by then; with a stack of the kernel it is not yet known."""
+    edge = CompatEdge(sample)
+    assert edge.is_found(symbol, 0, USER_SP_32)
+    assert not edge.is_found(symbol, 0, edge.saved)

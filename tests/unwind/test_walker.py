@@ -330,20 +330,40 @@ def test_the_registers_that_error_entry_saved_are_taken_from_rax(moves: bool, en
     assert (walk.frames[0].mark == Mark.CHANGED) == moves
 
 
-class AtEntry(World):
-    """Function 1 is one in which the kernel runs with the user's stack pointer."""
+class Named(World):
+    """Function 1 has a name that the walk knows."""
+
+    own_name = ""
 
     def name(self, number: int) -> str:
-        """Its name is what says so."""
-        return "entry_SYSCALL_64" if number == 1 else super().name(number)
+        """Its name is what says what may happen there."""
+        return self.own_name if number == 1 else super().name(number)
 
 
-@pytest.mark.parametrize(("kind", "frames"), [(AtEntry, 2), (World, 1)])
-def test_the_kernel_may_be_interrupted_with_the_users_stack_pointer(kind: type[World], frames: int) -> None:
-    """By an NMI in the first instructions of a system call; elsewhere such registers were never saved."""
+@pytest.mark.parametrize(
+    ("name", "frames"),
+    [("entry_SYSCALL_64", 2), ("entry_SYSCALL_compat", 2), ("sysret32_from_system_call", 2), ("f1", 1)],
+)
+def test_the_kernel_may_be_interrupted_with_the_users_stack_pointer(name: str, frames: int) -> None:
+    """By an NMI in the first instructions of a system call, or the last; elsewhere such registers were never saved."""
     saved = dict.fromkeys(PT_REGS, 0) | {"rip": TEXT + FUNCTION, "cs": 0x10, "rflags": 2, "rsp": 0x7FFD00001000}
-    world = kind({0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True), 1: END})
+    world = Named({0: OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS, True), 1: END})
+    world.own_name = name
     world.words = {STACK.begin + 0x100 + at: saved[name] for name, at in PT_REGS.items()}
     walk = world.walk(TEXT + 4, STACK.begin + 0x100)
     assert (walk.end, len(walk.frames)) == (WalkEnd.STOPPED, frames)
     assert [(frame.ip, frame.sp) for frame in walk.frames[1:]] == [(saved["rip"], saved["rsp"])] * (frames - 1)
+
+
+@pytest.mark.parametrize(("name", "marks"), [("__switch_to", " "), ("__switch_to_asm", " "), ("f1", "?")])
+def test_a_switch_returns_to_the_first_instruction_of_a_task_that_never_ran(name: str, marks: str) -> None:
+    """No call put that address there; from any other function it is in doubt."""
+    world = Named({1: call(8), 2: END})
+    world.own_name = name
+    world.follows_call = False
+    sp = TOP - 176
+    world.words = {sp: TEXT + 2 * FUNCTION}
+    walk = world.walk(TEXT + FUNCTION + 4, sp)
+    frame = walk.frames[1]
+    assert (frame.mark.value, frame.exact, frame.ip) == (marks, marks == " ", TEXT + 2 * FUNCTION)
+    assert (walk.end is WalkEnd.FIRST_FRAME) == (marks == " ")
