@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
-from orcdbg.base.reading import read_s32
+from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
+from orcdbg.kernel.panic import panic_cpu
 from orcdbg.kernel.tasks import Task
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
@@ -52,16 +52,7 @@ class Debugger:
     @property
     def panic_cpu(self) -> int | None:
         """The CPU that panicked, or None."""
-        linux = self.session.linux
-        for name in ("panic_cpu", "crashing_cpu"):
-            try:
-                address = linux.find_address(name)
-                cpu = -1 if address is None else read_s32(linux.memory, address)
-            except MemoryFault:
-                continue
-            if 0 <= cpu < linux.cpu_limit():
-                return cpu
-        return None
+        return panic_cpu(self.session.linux)
 
     @property
     def task(self) -> Task:

@@ -352,6 +352,37 @@ class NoCallerHere(Reason):
     ip: int
 
 
+class SysenterKeepsNothing(Reason):
+    """sysenter keeps neither ip nor stack pointer, and the kernel has not filled them in."""
+
+
+# Of which time the registers are that a walk begins with.
+
+
+class SwitchingFrom(Reason):
+    """A CPU is about to leave the task for another, and has saved its registers."""
+
+    cpu: int
+    incoming: int
+
+
+class SwitchingTo(Reason):
+    """A CPU is on the task's stack already, while `current` is still the task that it comes from."""
+
+    cpu: int
+    outgoing: int
+
+
+class MaybeSwitchingTo(Reason):
+    """A CPU whose registers are not known has chosen the task to run next, and may be on its stack already."""
+
+    cpu: int
+
+
+class MaybeOfEarlierEntry(Reason):
+    """The user's registers are at the top of the stack, and may have been left there by an earlier entry."""
+
+
 # Why there is no walk.
 
 

@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import read_memory_pieces
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
-from orcdbg.kernel.stacks import Stack, StackKind, task_registers, task_stack, task_stack_size
-from orcdbg.kernel.tasks import MAX_TASKS, Task, all_task_addresses
+from orcdbg.kernel.panic import panic_cpu
+from orcdbg.kernel.stacks import Stack, task_stack, task_stack_size
+from orcdbg.kernel.tasks import Task, read_task
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
+from orcdbg.unwind.frame import End, FrameKind, StackTrace
 from orcdbg.unwind.reasons import (
     CpuNotSaved,
+    MaybeSwitchingTo,
     NotBehindSwitch,
     OnlyText,
     StackGone,
     StackPointerElsewhere,
     StartUnreadable,
+    SwitchingFrom,
+    SwitchingTo,
+    SysenterKeepsNothing,
 )
-from orcdbg.unwind.saved_registers import is_user, saved_registers
 from orcdbg.unwind.starts import (
     inactive_frame,
     new_task_ip,
@@ -33,6 +37,8 @@ from orcdbg.unwind.starts import (
     stacks_of,
     tasks_on_cpus,
 )
+from orcdbg.unwind.switching import ReturnsDuringSwitch, Running, TaskStacks, on_cpus
+from orcdbg.unwind.top_of_stack import add_first_user, add_last_user, end_at_zeros, fill_in_sysenter
 from orcdbg.unwind.true_returns import TrueReturns
 from orcdbg.unwind.user_edge import add_user
 from orcdbg.unwind.walker import (
@@ -43,7 +49,6 @@ from orcdbg.unwind.walker import (
     WalkEnd,
     Walker,
 )
-from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 if TYPE_CHECKING:
     from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
@@ -89,11 +94,24 @@ class Unwinder:
         self._code = terrain.code
         self._linux = terrain.code.linux
         self._cpus = cpus
+        self._task_stacks = TaskStacks(terrain.code.linux)
+
+    @property
+    def running(self) -> Running:
+        """Running tasks by address: CPU, and its recorded registers if there are any.
+
+        A task is running where a CPU is on its stack: while a CPU goes over to another task, that is not `current`.
+        """
+        return self._on_cpus[0]
+
+    @property
+    def switching(self) -> Mapping[int, Reason]:
+        """Tasks that a CPU was just switching from or to, each with the reason that says so."""
+        return self._on_cpus[1]
 
     @functools.cached_property
-    def running(self) -> dict[int, tuple[int, CpuState | None]]:
-        """Running tasks by address: CPU, and its recorded registers if there are any."""
-        return tasks_on_cpus(self._linux, self._cpus)
+    def _on_cpus(self) -> tuple[Running, Mapping[int, Reason]]:
+        return on_cpus(self._linux, tasks_on_cpus(self._linux, self._cpus), self._task_stacks)
 
     def trace(self, task: Task, budget: Budget | None = None) -> StackTrace:
         """The stack of a task; what cannot be read becomes the reason why the walk stopped.
@@ -102,11 +120,15 @@ class Unwinder:
         """
         start = self._start(task)
         try:
-            stacks = self._stacks_from(task, start)
+            stacks = stacks_of(self._linux, task.address, start.cpu)
             walk = self._judged(task, stacks, start.state) if start.state else Walk(end_reason=start.why_none)
             self._complete(walk, task, stacks, start, budget)
         except MemoryFault as error:
             walk = Walk(end_reason=StartUnreadable(str(error)))
+
+        switching = self.switching.get(task.address)
+        if walk.frames and isinstance(switching, SwitchingFrom | SwitchingTo):
+            walk.frames[0] = replace(walk.frames[0], notes=(*walk.frames[0].notes, switching))
         return _trace_of(task, start, walk)
 
     def traces(self, tasks: Sequence[Task], budget: Budget | None = None) -> list[StackTrace]:
@@ -116,7 +138,7 @@ class Unwinder:
         """
         if budget is None:
             budget = Budget(MAX_SCANNED)
-        candidates = [task for task in tasks if task.pid and task.stack and task.address not in self.running]
+        candidates = [task for task in tasks if self._may_share(task)]
         found: dict[int, Found] = {}
         for task, one in zip(candidates, self._lockstep.walk(self._sleepers(candidates)), strict=True):
             if one is not None:
@@ -131,6 +153,11 @@ class Unwinder:
         from orcdbg.unwind.batch.lockstep import Lockstep  # one stack needs none of it
 
         return Lockstep(self.terrain, *inactive_frame(self._linux), self._is_plain_start)
+
+    def _may_share(self, task: Task) -> bool:
+        """Whether a task sleeps, as far as its CPU tells, so that its walk may be like others'."""
+        on_cpu = task.address in self.running or task.address in self.switching
+        return bool(task.pid and task.stack) and not on_cpu
 
     def _is_plain_start(self, ip: int) -> bool:
         return (
@@ -157,14 +184,29 @@ class Unwinder:
         )
 
     def from_state(self, task: Task, state: State, source: str, most: int = MAX_FRAMES) -> StackTrace:
-        """The stack from registers that the user gave, over the stacks of `task` and its CPU, or its innermost frames."""
+        """The stack from registers that the user gave, over the stacks of `task` and its CPU, or its innermost frames.
+
+        Where the stack pointer is on another task's stack, it is that task's: an emulated CPU comes to its next task.
+        """
+        sp = state.registers["rsp"].value
+        task = self._owner(task, sp)
         cpu, _ = self.running.get(task.address, (task.cpu, None))
-        start = WalkStart(source, state, cpu=cpu, sp=state.registers["rsp"].value)
-        stacks = self._stacks_from(task, start)
+        start = WalkStart(source, state, cpu=cpu, sp=sp)
+        stacks = stacks_of(self._linux, task.address, start.cpu)
         walk = self._judged(task, stacks, state, most)
         if len(walk.frames) < most or walk.end is WalkEnd.FIRST_FRAME:
             self._complete(walk, task, stacks, start)
         return _trace_of(task, start, walk)
+
+    def _owner(self, task: Task, sp: int) -> Task:
+        """The task on whose stack a stack pointer is, where it is on none of the stacks of `task`."""
+        if not sp >> 63 or any(stack.begin <= sp <= stack.end for stack in self.stacks(task)):
+            return task
+        owner = self._task_stacks.owner(sp)
+        try:
+            return task if owner is None else read_task(self._linux, owner)
+        except MemoryFault:
+            return task
 
     def _start(self, task: Task) -> WalkStart:
         """The registers of the CPU that runs a task, or those that a task was switched out with."""
@@ -189,40 +231,48 @@ class Unwinder:
 
         sp = state.registers["rsp"].value
         state.doubt = self._start_problem(state)
+        switching = self.switching.get(task.address)
+        if state.doubt is None and isinstance(switching, MaybeSwitchingTo):
+            state.doubt = switching  # the CPU may have overwritten what the task had saved
         if state.doubt is not None and not self._code.is_text(state.ip):
             return WalkStart(_SWITCHED_OUT, why_none=state.doubt, sp=sp)
         return WalkStart(_SWITCHED_OUT, state, sp=sp)
 
-    def _stacks_from(self, task: Task, start: WalkStart) -> list[Stack]:
-        """The stacks that a walk may touch, the task's own first."""
-        stacks = stacks_of(self._linux, task.address, start.cpu)
-        sp = start.sp
-        if start.cpu is not None and sp is not None and sp >> 63 and not any(stack.holds(sp) for stack in stacks):
-            # Inside __switch_to_asm the CPU is on the next task's stack while `current` still names the last one.
-            stacks += [stack for stack in self._all_task_stacks if stack.holds(sp)]
-        return stacks
-
     def _judged(self, task: Task, stacks: Sequence[Stack], start: State, most: int = MAX_FRAMES) -> Walk:
         """A walk whose frames were held against each other."""
-        returns = TrueReturns(self._linux, self.terrain.overlay.returns, task.address)
-        walk = Walker(self.terrain, stacks, returns, task.pid == 0).walk(start, most)
+        walk = Walker(self.terrain, stacks, self._returns_of(task), task.pid == 0).walk(start, most)
         if len(walk.frames) < most:
             add_user(self._linux, walk, stacks)
+        end_at_zeros(self._linux, walk, task.address)
         broke_off = walk.end is WalkEnd.STOPPED and not walk.is_missing and len(walk.frames) < most
         walk.frames = self.terrain.evidence.judge(walk.frames, stacks, broke_off)
+        fill_in_sysenter(self._linux, walk, task.address)
         return walk
+
+    def _returns_of(self, task: Task) -> TrueReturns:
+        own = TrueReturns(self._linux, self.terrain.overlay.returns, task.address)
+        switching = self.switching.get(task.address)
+        if not isinstance(switching, SwitchingTo):
+            return own
+        outgoing = TrueReturns(self._linux, self.terrain.overlay.returns, switching.outgoing)
+        return ReturnsDuringSwitch(own, outgoing)
 
     def _complete(
         self, walk: Walk, task: Task, stacks: Sequence[Stack], start: WalkStart, budget: Budget | None = None
     ) -> None:
         """Adds what a walk did not come to: guesses above the place where it stopped, or a new task's user registers."""
-        if walk.end is WalkEnd.STOPPED and start.sp is not None:
+        is_whole = isinstance(walk.end_reason, SysenterKeepsNothing)
+        if walk.end is WalkEnd.STOPPED and start.sp is not None and not is_whole:
             sp = walk.frames[-1].sp if walk.frames else start.sp
             walk.frames += self.scan_of(stacks, task).above(sp, len(walk.frames), budget or Budget(MAX_SCANNED))
 
         own = task_stack(self._linux, task.address)
-        if walk.end is WalkEnd.FIRST_FRAME and own is not None and not task.is_kernel_thread:
-            self._add_first_user_frame(walk, task_registers(self._linux, own))
+        if own is None or task.is_kernel_thread:
+            return
+        if walk.end is WalkEnd.FIRST_FRAME:
+            add_first_user(self._linux, walk, own)
+        elif isinstance(walk.end_reason, CpuNotSaved) and walk.end_reason.cpu == panic_cpu(self._linux):
+            add_last_user(self._linux, walk, own)
 
     def scan_of(self, stacks: Sequence[Stack], task: Task | None = None) -> Scan:
         """What looks over these stacks, and walks on for `task` where there is one."""
@@ -251,19 +301,6 @@ class Unwinder:
         is_running = task.address in self.running
         return StackTrace(task.address, task.pid, task.comm, cpu, is_running, "scan", numbered, End.STOPPED, OnlyText())
 
-    @functools.cached_property
-    def _all_task_stacks(self) -> list[Stack]:
-        """Read once: a snapshot may have thousands of CPUs that stand on no stack of theirs, and many false tasks."""
-        stacks: list[Stack] = []
-        try:
-            for address in all_task_addresses(self._linux, Budget(MAX_TASKS)):
-                stack = task_stack(self._linux, address)
-                if stack is not None:
-                    stacks.append(stack)
-        except OrcdbgError:
-            pass  # a task list that breaks off: the stacks before the break are the ones there are
-        return stacks
-
     def _start_problem(self, start: State) -> Reason | None:
         """Why a sleeping task's saved ip cannot be where it was switched out, or None.
 
@@ -278,21 +315,6 @@ class Unwinder:
         if switch is None or target == switch:
             return None
         return NotBehindSwitch(start.ip)
-
-    def _add_first_user_frame(self, walk: Walk, address: int) -> None:
-        """A new user task has no caller, but the registers it will begin with are at the top of its stack."""
-        try:
-            data = self._linux.memory.read(address, PT_REGS_SIZE)
-        except MemoryFault:
-            return  # the frames that were found stand without it
-        registers = saved_registers(data, PT_REGS, f"pt_regs {address:#x}")
-        if is_user(registers):
-            slot = address + PT_REGS["rip"]
-            ip = registers["rip"].value
-            walk.frames.append(
-                Frame(len(walk.frames), FrameKind.USER, StackKind.UNKNOWN, ip, True, None, registers, slot)
-            )
-            walk.end = WalkEnd.USER
 
 
 def _trace_of(task: Task, start: WalkStart, walk: Walk) -> StackTrace:

@@ -78,7 +78,9 @@ def crash_lines(trace: StackTrace) -> Iterator[Line]:
     for index, frame in enumerate(trace.frames):
         before = trace.frames[index - 1] if index else None
         if frame.kind is FrameKind.USER:
-            yield from register_lines(frame.registers)
+            first, *others = register_lines(frame.registers)
+            yield first if frame.is_trusted else [*first, *line(("  ?", "doubt"))]
+            yield from others
             continue
         if before is not None and frame.kind is not FrameKind.CALL:
             offset = f"+{frame.ip - frame.location.start}" if frame.location else ""

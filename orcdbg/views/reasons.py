@@ -138,6 +138,20 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
         "the registers are not all saved here; the words that iret takes are at the top of the task's stack"
     ),
     unwind.UserRegistersRestored: ("the user's registers are restored; they still lie at the top of the task's stack"),
+    unwind.MaybeOfEarlierEntry: (
+        "the registers at the top of the task's stack, maybe of an earlier entry into the kernel"
+    ),
+    unwind.MaybeSwitchingTo: (
+        "CPU {r.cpu}, whose registers are not in the snapshot, has chosen this task to run next, and may be on its stack"
+    ),
+    unwind.SwitchingFrom: (
+        "CPU {r.cpu} is in the middle of a switch from this task to task {r.incoming:#x}: `current` still names this one,"
+        " whose registers are those that the switch has saved"
+    ),
+    unwind.SwitchingTo: (
+        "CPU {r.cpu} is in the middle of a switch to this task: it is on its stack already, while `current` still names"
+        " task {r.outgoing:#x}"
+    ),
     # Why a walk ends.
     unwind.TooManyFrames: "more than {r.most} frames",
     unwind.NotOnStacks: lambda r: f"{_wanted(r.wanted)} at {r.address:#x} is on none of this task's stacks",
@@ -169,6 +183,9 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.NoRow: "no ORC row covers {r.ip:#x}",
     unwind.RowUndefined: "the ORC row for {r.ip:#x} is undefined",
     unwind.NoCallerHere: _NO_CALLER + " at {r.ip:#x}",
+    unwind.SysenterKeepsNothing: (
+        "sysenter keeps neither the user's ip nor its stack pointer, and the kernel has not filled them in"
+    ),
     # Why there is no walk.
     unwind.CpuNotSaved: "running on CPU {r.cpu}, whose registers are not in the snapshot",
     unwind.StartUnreadable: "the starting registers cannot be read: {r.fault}",

@@ -13,7 +13,7 @@ from orcdbg.orc.effective import Source, TextFrom
 from orcdbg.orc.rows import RowType
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
-from orcdbg.unwind.reasons import Overflowed
+from orcdbg.unwind.reasons import Overflowed, SwitchingFrom, SwitchingTo
 from orcdbg.views.lines import position_json, position_lines
 from orcdbg.views.page import Line, Piece, fold, line, plain, problem_lines
 from orcdbg.views.reasons import words, words_or_none
@@ -36,6 +36,8 @@ _STACK_NAMES = {
     StackKind.TASK: "task stack",
     StackKind.SOFTIRQ: "softirq stack",
 }
+# Notes that a frame has whatever rule holds in it; other notes explain the rule.
+_ALWAYS_SAID = (Overflowed, SwitchingFrom, SwitchingTo)
 _USER_REGISTERS = (("RIP", "rip"), ("RSP", "rsp"))
 
 
@@ -99,7 +101,7 @@ def reasons(frame: Frame) -> list[str]:
     if frame.source.is_derived:
         found += notes
     elif patch is None:
-        found += [words(note) for note in frame.notes if isinstance(note, Overflowed)]
+        found += [words(note) for note in frame.notes if isinstance(note, _ALWAYS_SAID)]
     if frame.doubt is not None and frame.source is not Source.SCAN:
         found.append(words(frame.doubt))
     return found
@@ -140,7 +142,7 @@ def _switch(before: Frame, after: Frame) -> Line | None:
 
 
 def user_line(frame: Frame, syscall: str | None) -> Line:
-    """Where the task was in user mode."""
+    """Where the task was in user mode, with its mark."""
     values = [f"{label}: {frame.registers[name].value:016x}" for label, name in _USER_REGISTERS]
     number = frame.registers.get("orig_rax")
     if number is not None:
@@ -148,7 +150,7 @@ def user_line(frame: Frame, syscall: str | None) -> Line:
         values.append(f"ORIG_RAX: {shown:x}" if shown >= 0 else "ORIG_RAX: -")
         if syscall:
             values[-1] += f" ({syscall})"
-    return line(("    user mode  " + "  ".join(values), "note"))
+    return line((f"{frame.mark.value}   user mode  " + "  ".join(values), "note" if frame.is_trusted else "doubt"))
 
 
 _ENDS = {
@@ -205,6 +207,8 @@ def trace_lines(
             yield from fold(between, width, 4)
         if frame.kind is FrameKind.USER:
             yield from fold(user_line(frame, syscall), width, 4)
+            for reason in reasons(frame):
+                yield from fold([Piece(" " * REASON_INDENT), Piece(reason, "reason")], width, REASON_INDENT)
         else:
             yield from _frame_lines(frame, width, column)
             for found in position_lines(positions.get(lookup(frame)), REASON_INDENT):

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from random import Random
+from types import MappingProxyType
 from typing import ParamSpec
 
 import pytest
@@ -16,7 +17,7 @@ from tests.lab import scripts
 from tests.lab.deaths import note_death
 from tests.lab.failures import Difference
 from tests.lab.fetch import Kernel, ensure
-from tests.lab.guest import Guest, GuestError, Machine
+from tests.lab.guest import CPU, Guest, GuestError, Machine
 from tests.lab.scenes import BOOT_SECONDS, write_initrd
 from tests.lab.skips import skipped_if_unavailable
 
@@ -56,18 +57,25 @@ def on_a_living_guest(test: Callable[P, None]) -> Callable[P, None]:
 
 @contextmanager
 def busy_guest(
-    kernel: str, random: Random, folder: Path, append: str = "", smp: int = 1, init: str | None = None
+    kernel: str,
+    random: Random,
+    folder: Path,
+    append: str = "",
+    smp: int = 1,
+    init: str | None = None,
+    files: Mapping[str, bytes] = MappingProxyType({}),
+    cpu: str = CPU,
 ) -> Iterator[tuple[Guest, Kernel, str]]:
     """The guest, its kernel, and what it printed so far; a skip with its reason where it cannot be had.
 
     A guest that panics ends at once, so that nobody waits for it; what fails then is a GuestDied.
-    `init` stands for work that `random` chooses.
+    `init` stands for work that `random` chooses; `files` are put into the guest by their paths.
     """
     with skipped_if_unavailable(kernel):
         found = ensure(kernel)
     with ExitStack() as stack:
-        machine = Machine(found.vmlinuz, folder / "initrd", f"panic=-1 oops=panic {append}", smp=smp)
-        guest, console = _booted(found, random, machine, init, stack)
+        machine = Machine(found.vmlinuz, folder / "initrd", f"panic=-1 oops=panic {append}", cpu, smp)
+        guest, console = _booted(found, random, machine, init, files, stack)
         try:
             yield guest, found, console
         except Exception as error:
@@ -87,10 +95,12 @@ def death_behind(error: Exception, guest: Guest) -> str | None:
     return guest.death()
 
 
-def _booted(kernel: Kernel, random: Random, machine: Machine, init: str | None, stack: ExitStack) -> tuple[Guest, str]:
+def _booted(
+    kernel: Kernel, random: Random, machine: Machine, init: str | None, files: Mapping[str, bytes], stack: ExitStack
+) -> tuple[Guest, str]:
     reason, folder = "", machine.initrd.parent
     for number in range(BOOTS):
-        write_initrd(folder, kernel, init or scripts.write_busy(random, SYMBOL), random)
+        write_initrd(folder, kernel, init or scripts.write_busy(random, SYMBOL), random, files)
         with ExitStack() as own:
             guest = own.enter_context(Guest(machine, folder / f"serial-{number}.log"))
             try:

@@ -63,6 +63,15 @@ def executable(code: bytes) -> bytes:
     return header + segment + code
 
 
+def executable_32(code: bytes) -> bytes:
+    """Return a static 32-bit executable of machine code."""
+    headers = 52 + 32
+    ident = b"\x7fELF\x01\x01\x01" + bytes(9)
+    header = ident + struct.pack("<HHIIIIIHHHHHH", 2, 3, 1, BASE + headers, 52, 0, 0, 52, 32, 1, 0, 0, 0)
+    segment = struct.pack("<IIIIIIII", 1, 0, BASE, BASE, headers + len(code), headers + len(code), 7, 0x1000)
+    return header + segment + code
+
+
 def sleeper_programs() -> dict[str, bytes]:
     """Return every program of `SLEEPERS` by name."""
     return {name: build_program(calls) for name, calls in SLEEPERS.items()}

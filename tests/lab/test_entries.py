@@ -15,6 +15,8 @@ from random import Random
 
 import pytest
 
+from orcdbg.kernel.stacks import task_stack
+from orcdbg.kernel.tasks import current_task
 from tests.lab import scripts
 from tests.lab.boots import TRACING
 from tests.lab.busy import busy_guest, on_a_living_guest
@@ -30,7 +32,8 @@ pytestmark = pytest.mark.lab
 WAIT, ATTEMPTS = 20.0, 60
 ELSEWHERE = 40  # stops in other code that entry code called
 INSIDE = 120  # most instructions of its handler at which an NMI is interrupted
-ENOUGH = 8  # scenes, of all thirteen
+ENOUGH = 8  # scenes, of all fourteen
+SWITCH = 40  # instructions on the next task's stack before `current` names it, at least
 DEATHS = ("Kernel panic", "Oops:", "double fault")
 # None of those that wait for all children: some of these never end.
 WORK = "\n".join(scripts.WORKLOADS[name] for name in ("pipe", "timer", "signal", "copy"))
@@ -174,6 +177,8 @@ def interrupted(lab: Lab, mode: str) -> list[Place]:
     if mode == "kernel":
         lab.stop(lab.address("vfs_read"))
         return lab.places()
+    if mode == "switch":
+        return inside_switch(lab)
     if mode == "entry":
         lab.stop(lab.address("entry_SYSCALL_64"))
         for _ in range(lab.random.randrange(30)):
@@ -185,6 +190,25 @@ def interrupted(lab: Lab, mode: str) -> list[Place]:
         if registers["cs"] & 3:
             return [(registers["rip"], registers["rsp"])]
     raise StubError("the guest was never in user mode")
+
+
+def inside_switch(lab: Lab) -> list[Place]:
+    """The frames of a CPU that is on the next task's stack, while `current` still names the last one."""
+    linux, stub = lab.live.session.linux, lab.live.stub
+    lab.stop(lab.address("__switch_to_asm"))
+    incoming = stub.read_registers()["rsi"]
+    stack = task_stack(linux, incoming)
+    assert stack is not None
+    while not stack.holds(stub.read_registers()["rsp"]):
+        stub.step()
+    for _ in range(lab.random.randrange(SWITCH)):
+        stub.step()
+
+    lab.live.session.memory.forget()
+    assert current_task(linux, 0) != incoming
+    places = lab.places()
+    assert list(lab.live.unwinder().running) == [incoming]
+    return places
 
 
 def nmi_in_nmi(lab: Lab) -> Shadow:
@@ -269,6 +293,7 @@ SCENES: dict[str, Callable[[Lab], Shadow]] = {
     "NMI in user mode": nmi("user"),
     "NMI in the kernel": nmi("kernel"),
     "NMI in a system call's entry": nmi("entry"),
+    "NMI in a switch of tasks": nmi("switch"),
     "NMI in an NMI": nmi_in_nmi,
     "new task": new_task,
     "softirq": softirq,

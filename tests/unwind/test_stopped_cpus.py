@@ -8,9 +8,12 @@ import pytest
 
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import End, FrameKind, StackTrace
+from orcdbg.unwind.frame import End, FrameKind, Mark, StackTrace
+from orcdbg.unwind.reasons import CpuNotSaved, MaybeOfEarlierEntry
 from orcdbg.views.reasons import words_or_none
 from tests.build.sample_notes import without_notes
+
+NO_CPU = (-1 & 0xFFFF_FFFF).to_bytes(4, "little")
 
 
 def nmi_state(sample: Session) -> str:
@@ -36,9 +39,20 @@ def test_the_nmi_that_a_cpu_handles_tells_what_it_interrupted(sample: Session) -
 
 def test_a_cpu_that_handles_no_nmi_has_no_registers_there(sample: Session) -> None:
     """What lies on the NMI stack then is old."""
-    found = on_cpu(without_notes(sample, **{nmi_state(sample): bytes(4)}))
+    session = without_notes(sample, **{nmi_state(sample): bytes(4), "panic_cpu": NO_CPU, "crashing_cpu": NO_CPU})
+    found = on_cpu(session)
     assert (found.frames, found.end) == ((), End.STOPPED)
     assert "whose registers are not in the snapshot" in (words_or_none(found.end_reason) or "")
+
+
+def test_a_task_that_panicked_came_from_user_mode_even_where_nothing_else_is_known(sample: Session) -> None:
+    """The registers at the top of its stack are shown, as a guess: an NMI may have come before they were saved."""
+    whole = on_cpu(sample)
+    found = on_cpu(without_notes(sample, **{nmi_state(sample): bytes(4)}))
+    (user,) = found.frames
+    assert (user.kind, user.ip, user.sp) == (FrameKind.USER, whole.frames[-1].ip, whole.frames[-1].sp)
+    assert (user.mark, user.doubt) == (Mark.GUESS, MaybeOfEarlierEntry())
+    assert (found.end, found.end_reason) == (End.STOPPED, CpuNotSaved(0))
 
 
 def crash_note(state: CpuState) -> bytes:
