@@ -11,7 +11,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.stacks import Stacks
 from orcdbg.unwind.frame import End
-from orcdbg.unwind.reasons import StackGone
+from orcdbg.unwind.reasons import CpuNotSaved, MaybeOfEarlierEntry, StackGone
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of, text_pieces
 from orcdbg.views.page import plain
@@ -81,3 +81,18 @@ def test_guesses_and_reasons_are_said(debugger: Debugger, registry: Registry) ->
     assert [line.endswith("  ?") for line in lines] == [False, False, True, False]
     assert lines[-1] == "bt: the task has no stack any more (it has exited)"
     assert json.dumps(encode(result)) == json.dumps(encode(result.stacks))
+
+
+def test_a_users_frame_that_is_a_guess_has_its_mark(debugger: Debugger, registry: Registry) -> None:
+    """In crash's lines where the registers begin; in our own in column 0, and with its reason."""
+    result = registry.run(debugger, "bt")
+    assert isinstance(result, Stacks)
+    trace = result.stacks[0]
+    user = replace(trace.frames[-1], reliable=False, doubt=MaybeOfEarlierEntry())
+    stacks = Stacks([replace(trace, frames=(user,), end=End.STOPPED, end_reason=CpuNotSaved(0))])
+
+    as_crash = plain(lines_of(CrashStacks(stacks), None)).splitlines()
+    assert [line.endswith("  ?") for line in as_crash] == [False, True, *[False] * (len(as_crash) - 2)]
+    own = plain(lines_of(stacks, None)).splitlines()
+    assert own[1].startswith("?   user mode  RIP: ")
+    assert own[2].strip() == "the registers at the top of the task's stack, maybe of an earlier entry into the kernel"
