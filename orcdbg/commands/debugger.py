@@ -5,8 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
-from orcdbg.kernel.panic import panic_cpu
-from orcdbg.kernel.tasks import Task
+from orcdbg.kernel.tasks import Task, panic_cpu
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
-from orcdbg.base.reading import read_memory_pieces, read_u64
+from orcdbg.base.reading import read_memory_pieces, read_s32, read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
@@ -184,6 +184,19 @@ def online_cpus(linux: Linux) -> list[int]:
     except MemoryFault:
         return list(range(limit))
     return [cpu for cpu in range(limit) if bits >> cpu & 1]
+
+
+def panic_cpu(linux: Linux) -> int | None:
+    """The CPU that panicked, or None. See panic() of kernel/panic.c, and __crash_kexec() for the second name."""
+    for name in ("panic_cpu", "crashing_cpu"):
+        try:
+            address = linux.find_address(name)
+            cpu = -1 if address is None else read_s32(linux.memory, address)
+        except MemoryFault:
+            continue
+        if 0 <= cpu < linux.cpu_limit():
+            return cpu
+    return None
 
 
 def idle_tasks(linux: Linux) -> Iterator[int]:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
+from orcdbg.base.reasons import Reason
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import Stack, cpu_stacks, task_stack
+from orcdbg.kernel.stacks import GUARD, Stack, StackKind, cpu_stacks, task_stack
 from orcdbg.kernel.tasks import current_task, online_cpus
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import FrameKind, RegisterValue
+from orcdbg.unwind.reasons import MaybeSwitchingTo, SwitchingFrom, SwitchingTo
 from orcdbg.unwind.stopped_cpus import hidden_registers
 from orcdbg.unwind.walker import NEW_TASK, State
 
@@ -19,6 +21,13 @@ from orcdbg.unwind.walker import NEW_TASK, State
 INACTIVE = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "bx": 32, "bp": 40, "ret_addr": 48}
 _INACTIVE_SIZE = 56
 _NAMES = {"bx": "rbx", "bp": "rbp", "ret_addr": "rip"}
+
+Running = Mapping[int, tuple[int, CpuState | None]]
+# Stacks that an exception begins at their top, whatever the CPU was on. Interrupts are off during a switch.
+_EXCEPTION_STACKS = (StackKind.NMI, StackKind.DF, StackKind.DB, StackKind.MCE, StackKind.VC)
+# Below an exception stack's top: the stack pointer among the five words that the CPU pushes, and where entry code of an NMI
+# keeps a copy that no nested NMI overwrites (see stopped_cpus.py).
+_PUSHED_SP, _OUTERMOST_SP = 16, 112
 
 
 def running_start(cpu: CpuState) -> State:
@@ -188,3 +197,79 @@ def stacks_of(linux: Linux, task: int, cpu: int | None) -> list[Stack]:
     own = task_stack(linux, task)
     others = cpu_stacks(linux, cpu) if cpu is not None else []
     return ([own] if own else []) + others
+
+
+def on_cpus(
+    linux: Linux, current: Running, owner_of: Callable[[int], int | None]
+) -> tuple[Running, Mapping[int, Reason]]:
+    """The tasks that CPUs run, by their stacks; and for the tasks between which a CPU is, the reason that says so.
+
+    Args:
+        linux: the kernel.
+        current: for each task that is the `current` of a CPU, that CPU and its registers.
+        owner_of: gives the task whose stack a stack pointer is on.
+    """
+    running: dict[int, tuple[int, CpuState | None]] = {}
+    reasons: dict[int, Reason] = {}
+    for task, (cpu, note) in current.items():
+        if note is None:
+            running[task] = cpu, None
+            chosen = _chosen_next(linux, cpu)
+            if chosen is not None and chosen not in current:
+                reasons[chosen] = MaybeSwitchingTo(cpu)
+            continue
+        owner = _other_owner(linux, task, cpu, note, owner_of)
+
+        # No CPU goes over to a task that another one runs: such a stack pointer is somebody else's, or damaged.
+        if owner is None or owner in current or owner in running:
+            running[task] = cpu, note
+            continue
+        running[owner] = cpu, note
+        reasons[task] = SwitchingFrom(cpu, owner)
+        reasons[owner] = SwitchingTo(cpu, task)
+    return running, reasons
+
+
+def _chosen_next(linux: Linux, cpu: int) -> int | None:
+    """The task that a CPU's scheduler has chosen, `rq->curr`: `current` is set to it at the end of the switch."""
+    try:
+        queue = linux.per_cpu("runqueues", cpu)
+        return None if queue is None else linux.member("rq", "curr", queue)
+    except (MemoryFault, NotFound):
+        return None
+
+
+def _other_owner(
+    linux: Linux, task: int, cpu: int, note: CpuState, owner_of: Callable[[int], int | None]
+) -> int | None:
+    """The task whose stack a CPU is on, where it is another than `current`."""
+    if note.is_in_user_mode:
+        return None
+    try:
+        sp = _task_stack_pointer(linux, task, cpu, note.registers["rsp"])
+    except MemoryFault:
+        return None
+    return None if sp is None else owner_of(sp)
+
+
+def _task_stack_pointer(linux: Linux, task: int, cpu: int, sp: int) -> int | None:
+    """The stack pointer of what a CPU does for a task, below its exceptions; None on the stack of `task` and in interrupts."""
+    own = task_stack(linux, task)
+    if own is not None and own.begin - GUARD <= sp <= own.end:
+        return None
+
+    exceptions = {stack.kind: stack for stack in cpu_stacks(linux, cpu)}
+    # Each stack is left once, so that damaged words lead nowhere twice.
+    for _ in range(len(exceptions) + 1):
+        stack = next((stack for stack in exceptions.values() if stack.begin < sp <= stack.end), None)
+        if stack is None:
+            is_own = own is not None and own.begin - GUARD <= sp <= own.end
+            return sp if sp >> 63 and not is_own else None
+        if stack.kind not in _EXCEPTION_STACKS:
+            return None
+
+        del exceptions[stack.kind]
+        sp = read_u64(linux.memory, stack.end - _PUSHED_SP)
+        if stack.kind is StackKind.NMI and stack.begin < sp <= stack.end:
+            sp = read_u64(linux.memory, stack.end - _OUTERMOST_SP)
+    return None

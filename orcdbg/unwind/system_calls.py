@@ -14,7 +14,6 @@ from dataclasses import dataclass
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.syscalls import syscall_name
-from orcdbg.kernel.syscalls_ia32 import ia32_syscall_name
 from orcdbg.unwind.batch.equal_stacks import SharedFrames
 from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
 from orcdbg.unwind.walker import NEW_TASK
@@ -72,9 +71,18 @@ def name_of_call(linux: Linux, trace: StackTrace) -> str | None:
     call = system_call(linux, trace)
     if call is None:
         return None
-    name = syscall_name(linux, call.number) if call.table is CallTable.NATIVE else ia32_syscall_name(call.number)
+    name = _name(linux, call)
     is_new = _entry(trace.frames) in NEW_TASK
     return None if is_new and name not in _FORKS else name
+
+
+def _name(linux: Linux, call: SystemCall) -> str | None:
+    if call.table is CallTable.NATIVE:
+        return syscall_name(linux, call.number)
+
+    from orcdbg.kernel.syscalls_ia32 import ia32_syscall_name  # most machines make no such call
+
+    return ia32_syscall_name(call.number)
 
 
 def system_call(linux: Linux, trace: StackTrace) -> SystemCall | None:

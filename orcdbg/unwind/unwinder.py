@@ -12,9 +12,8 @@ from orcdbg.base.reading import read_memory_pieces
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
-from orcdbg.kernel.panic import panic_cpu
 from orcdbg.kernel.stacks import Stack, task_stack, task_stack_size
-from orcdbg.kernel.tasks import Task, read_task
+from orcdbg.kernel.tasks import Task, panic_cpu, read_task
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import End, FrameKind, StackTrace
 from orcdbg.unwind.reasons import (
@@ -30,17 +29,17 @@ from orcdbg.unwind.reasons import (
     SysenterKeepsNothing,
 )
 from orcdbg.unwind.starts import (
+    Running,
     inactive_frame,
     new_task_ip,
+    on_cpus,
     running_start,
     sleeping_start,
     stacks_of,
     tasks_on_cpus,
 )
-from orcdbg.unwind.switching import ReturnsDuringSwitch, Running, TaskStacks, on_cpus
-from orcdbg.unwind.top_of_stack import add_first_user, add_last_user, end_at_zeros, fill_in_sysenter
+from orcdbg.unwind.system_calls import REWOUND
 from orcdbg.unwind.true_returns import TrueReturns
-from orcdbg.unwind.user_edge import add_user
 from orcdbg.unwind.walker import (
     MAX_FRAMES,
     State,
@@ -53,6 +52,7 @@ from orcdbg.unwind.walker import (
 if TYPE_CHECKING:
     from orcdbg.unwind.batch.lockstep import Found, Lockstep, Sleeper
     from orcdbg.unwind.scan import Scan
+    from orcdbg.unwind.switching import TaskStacks
 
 # One question looks over so many words for guesses above broken walks: 512 whole stacks. A snapshot can be made of a hundred
 # thousand false tasks, each of whose walks breaks off at once.
@@ -94,7 +94,6 @@ class Unwinder:
         self._code = terrain.code
         self._linux = terrain.code.linux
         self._cpus = cpus
-        self._task_stacks = TaskStacks(terrain.code.linux)
 
     @property
     def running(self) -> Running:
@@ -111,7 +110,16 @@ class Unwinder:
 
     @functools.cached_property
     def _on_cpus(self) -> tuple[Running, Mapping[int, Reason]]:
-        return on_cpus(self._linux, tasks_on_cpus(self._linux, self._cpus), self._task_stacks)
+        return on_cpus(self._linux, tasks_on_cpus(self._linux, self._cpus), self._owner_of)
+
+    @functools.cached_property
+    def _task_stacks(self) -> TaskStacks:
+        from orcdbg.unwind.switching import TaskStacks  # few snapshots have a CPU between two tasks
+
+        return TaskStacks(self._linux)
+
+    def _owner_of(self, sp: int) -> int | None:
+        return self._task_stacks.owner(sp)
 
     def trace(self, task: Task, budget: Budget | None = None) -> StackTrace:
         """The stack of a task; what cannot be read becomes the reason why the walk stopped.
@@ -202,7 +210,7 @@ class Unwinder:
         """The task on whose stack a stack pointer is, where it is on none of the stacks of `task`."""
         if not sp >> 63 or any(stack.begin <= sp <= stack.end for stack in self.stacks(task)):
             return task
-        owner = self._task_stacks.owner(sp)
+        owner = self._owner_of(sp)
         try:
             return task if owner is None else read_task(self._linux, owner)
         except MemoryFault:
@@ -241,12 +249,20 @@ class Unwinder:
     def _judged(self, task: Task, stacks: Sequence[Stack], start: State, most: int = MAX_FRAMES) -> Walk:
         """A walk whose frames were held against each other."""
         walk = Walker(self.terrain, stacks, self._returns_of(task), task.pid == 0).walk(start, most)
-        if len(walk.frames) < most:
+        if len(walk.frames) < most and walk.end is WalkEnd.STOPPED:
+            from orcdbg.unwind.user_edge import add_user  # most walks come to their end
+
             add_user(self._linux, walk, stacks)
-        end_at_zeros(self._linux, walk, task.address)
+        if any(frame.location is not None and frame.location.symbol in REWOUND for frame in walk.frames[-2:]):
+            from orcdbg.unwind.top_of_stack import end_at_zeros
+
+            end_at_zeros(self._linux, walk, task.address)
         broke_off = walk.end is WalkEnd.STOPPED and not walk.is_missing and len(walk.frames) < most
         walk.frames = self.terrain.evidence.judge(walk.frames, stacks, broke_off)
-        fill_in_sysenter(self._linux, walk, task.address)
+        if walk.frames and walk.frames[-1].kind is FrameKind.USER and walk.frames[-1].ip == 0:
+            from orcdbg.unwind.top_of_stack import fill_in_sysenter
+
+            fill_in_sysenter(self._linux, walk, task.address)
         return walk
 
     def _returns_of(self, task: Task) -> TrueReturns:
@@ -254,6 +270,8 @@ class Unwinder:
         switching = self.switching.get(task.address)
         if not isinstance(switching, SwitchingTo):
             return own
+        from orcdbg.unwind.switching import ReturnsDuringSwitch
+
         outgoing = TrueReturns(self._linux, self.terrain.overlay.returns, switching.outgoing)
         return ReturnsDuringSwitch(own, outgoing)
 
@@ -267,8 +285,11 @@ class Unwinder:
             walk.frames += self.scan_of(stacks, task).above(sp, len(walk.frames), budget or Budget(MAX_SCANNED))
 
         own = task_stack(self._linux, task.address)
-        if own is None or task.is_kernel_thread:
+        if own is None or task.is_kernel_thread or walk.end is WalkEnd.USER:
             return
+
+        from orcdbg.unwind.top_of_stack import add_first_user, add_last_user
+
         if walk.end is WalkEnd.FIRST_FRAME:
             add_first_user(self._linux, walk, own)
         elif isinstance(walk.end_reason, CpuNotSaved) and walk.end_reason.cpu == panic_cpu(self._linux):

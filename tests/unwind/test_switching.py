@@ -16,7 +16,8 @@ from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind, Mark, RegisterValue
 from orcdbg.unwind.reasons import MaybeSwitchingTo, SwitchingFrom, SwitchingTo
-from orcdbg.unwind.switching import TaskStacks, on_cpus
+from orcdbg.unwind.starts import on_cpus
+from orcdbg.unwind.switching import TaskStacks
 from orcdbg.unwind.walker import State
 from tests.build.memory import SparseMemory
 from tests.build.sample_notes import Overlaid, without_notes
@@ -114,7 +115,7 @@ def test_no_cpu_goes_over_to_a_task_that_another_one_runs(sample: Session) -> No
         between.outgoing.address: (0, note),
         between.incoming.address: (1, None),
     }
-    assert on_cpus(sample.linux, current, TaskStacks(sample.linux)) == (current, {})
+    assert on_cpus(sample.linux, current, TaskStacks(sample.linux).owner) == (current, {})
 
 
 def test_in_user_mode_no_stack_pointer_names_a_task(sample: Session) -> None:
