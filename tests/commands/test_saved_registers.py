@@ -55,16 +55,16 @@ def test_saved_registers_are_found_and_are_guesses(orcdbg_run: RunProgram, optio
 
 TOP = 0xFFFFC90000014000
 STACK = Stack(StackKind.TASK, TOP - 0x1000, TOP)
-KERNELS = {"rip": TEXT + FUNCTION, "cs": 0x10, "ss": 0x18, "rflags": 0x246, "rsp": TOP - 0x20}
+KERNELS = {"rip": TEXT + FUNCTION, "cs": 0x10, "ss": 0x18, "rflags": 0x246, "rsp": TOP - 0x100}
 USERS = {"rip": 0x401000, "cs": 0x33, "ss": 0x2B, "rflags": 0x202, "rsp": 0x7FFE00000000}
 BEHIND_CALL = TEXT + FUNCTION + 2
 
 
-def found_on(stack: Stack, at: int, registers: dict[str, int], **words: int) -> list[int]:
+def found_on(stack: Stack, at: int, registers: dict[str, int]) -> list[int]:
     """Where registers are found on a stack that has these at `at`, and a return address on top of the interrupted one."""
     memory = SparseMemory()
     memory.put(TEXT, bytes(FUNCTION) + b"\xff\xd0" + b"\x90" * (FUNCTION - 2))  # call *%rax
-    values = {at + PT_REGS[name]: value for name, value in (registers | words).items()} | {TOP - 0x20: BEHIND_CALL}
+    values = {at + PT_REGS[name]: value for name, value in registers.items()} | {TOP - 0x100: BEHIND_CALL}
     memory.put_words(stack.begin, *(values.get(place, 0) for place in range(stack.begin, stack.end, 8)))
 
     def locate(address: int) -> Location | None:
