@@ -31,6 +31,7 @@ class RowStatus(enum.Enum):
     BEYOND = "beyond"  # ours past the last line of the log
     MISSING = "missing"  # a contradiction: only the log has it
     EXTRA = "extra"  # a contradiction: only we have it
+    UNCOMPARED = "uncompared"  # a line of the log, where we have no frames at all
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +62,16 @@ class LogCheck:
         """How many rows cannot be right on both sides."""
         return sum(row.contradicts for row in self.rows)
 
+    @property
+    def compared(self) -> int:
+        """How many of our frames that are sure have a line of the log beside them."""
+        return sum(row.status in (RowStatus.SAME, RowStatus.GUESS) for row in self.rows)
+
+    @property
+    def agrees(self) -> bool:
+        """True where frames were compared, and none contradicts the log."""
+        return self.compared > 0 and self.contradictions == 0
+
 
 @dataclass(frozen=True, slots=True)
 class LogChecks(Result):
@@ -72,9 +83,8 @@ class LogChecks(Result):
 
     @property
     def exit_status(self) -> ExitStatus:
-        """5 where a frame and the log contradict each other."""
-        contradicted = any(check.contradictions for check in self.checks)
-        return ExitStatus.FOUND_SOMETHING if contradicted else ExitStatus.DONE
+        """5 where a frame and the log contradict each other, or no frame of a stack has a line to be compared with."""
+        return ExitStatus.DONE if all(check.agrees for check in self.checks) else ExitStatus.FOUND_SOMETHING
 
 
 def compare(
@@ -82,14 +92,16 @@ def compare(
     frames: Sequence[Frame],
     printed: Sequence[PrintedFrame],
     rename: Callable[[PrintedFrame], str] = lambda one: one.name,
-    as_returns: Sequence[str] = (),
+    also_called: Sequence[Collection[str]] = (),
 ) -> list[ComparedLine]:
     """Frames, whose names as the kernel prints them are `names`, beside the lines of a trace; both innermost first.
 
-    `rename` tells what a line would be called among `names`. `as_returns` are the names that the frames have where their ips
-    are taken for return addresses: so the kernel prints an interrupted function's first instruction after a `?`.
+    `rename` tells what a line would be called among `names`. `also_called` are other names that the log may have for each
+    frame, see `log_names`.
     """
-    known = [{name, other} for name, other in zip(names, as_returns or names, strict=True)]
+    if not frames:
+        return [_row(RowStatus.UNCOMPARED, one, None, None) for one in printed]
+    known = [{name, *others} for name, others in zip(names, also_called or [()] * len(names), strict=True)]
     pairs = _align(known, printed, [rename(one) for one in printed])
     if not pairs:
         left = [_row(RowStatus.RETURNED if one.sure else RowStatus.STALE, one, None, None) for one in printed]
@@ -159,6 +171,22 @@ def renamer(session: Session) -> Callable[[PrintedFrame], str]:
     return rename
 
 
+def log_names(session: Session, frame: Frame) -> set[str]:
+    """How the kernel may print a frame besides the name that we have for it.
+
+    Its own unwinder does not see through every trampoline: it goes on, but prints the trampoline where the return address
+    should be (that of kretprobes on 5.10 and, as rethook, on later kernels). It takes an interrupted first instruction for a
+    return address after a `?`, and so always names what it prints of a trampoline: by the function before it. And of code
+    that it made itself it knows no names.
+    """
+    describe = session.names.describe
+    names = {describe(frame.ip, False), f"{frame.ip:#x}"}
+    if frame.recovered is not None:
+        trampoline = frame.recovered.trampoline
+        names |= {describe(trampoline, False), describe(trampoline, True)}
+    return {name for name in names if name is not None}
+
+
 def trace_of(traces: Sequence[PrintedTrace], task: Task, cpu: int | None) -> PrintedTrace | None:
     """The last trace that the log has of a task; a swapper's is told by its CPU."""
     for trace in reversed(traces):
@@ -185,8 +213,8 @@ def check(debugger: Debugger, tasks: Sequence[Task]) -> LogChecks:
             continue
         frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
         names = [debugger.session.names.describe(f.ip, f.exact) or f"{f.ip:#x}" for f in frames]
-        as_returns = [debugger.session.names.describe(f.ip, False) or f"{f.ip:#x}" for f in frames]
-        rows = compare(names, frames, printed.frames, renamer(debugger.session), as_returns)
+        also_called = [log_names(debugger.session, frame) for frame in frames]
+        rows = compare(names, frames, printed.frames, renamer(debugger.session), also_called)
         checks.append(LogCheck(trace, printed, rows))
     if not checks:
         known = ", ".join(f"{one.pid} {one.comm}" for one in traces[-5:])

@@ -11,7 +11,7 @@ from orcdbg.commands.result import Result
 from orcdbg.kernel.stacks import cpu_stacks, task_stack
 from orcdbg.kernel.tasks import Task, online_cpus
 from orcdbg.unwind.frame import FrameKind, StackTrace
-from orcdbg.unwind.register_search import SavedSet, hunt
+from orcdbg.unwind.register_search import RegisterSearch, SavedSet
 from orcdbg.unwind.saved_registers import implausible, saved_registers
 from orcdbg.unwind.walker import State
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
@@ -58,14 +58,13 @@ def saved_sets(debugger: Debugger, tasks: Sequence[Task], everywhere: bool) -> S
 
 def _all_sets(debugger: Debugger, tasks: Sequence[Task], everywhere: bool) -> Iterator[SavedSet]:
     session = debugger.session
-    unwinder = session.unwinder
+    search = RegisterSearch(session.kernel.terrain)
     if everywhere:
         for cpu in online_cpus(session.linux):
-            stacks = cpu_stacks(session.linux, cpu)
-            for stack in stacks:
-                yield from hunt(session.memory, unwinder.scan_of(stacks), stack)
+            for stack in cpu_stacks(session.linux, cpu):
+                yield from search.on(stack)
     for task in tasks:
         own = task_stack(session.linux, task.address)
-        stacks = [own] if everywhere and own else [] if everywhere else unwinder.stacks(task)
+        stacks = [own] if everywhere and own else [] if everywhere else session.unwinder.stacks(task)
         for stack in stacks:
-            yield from hunt(session.memory, unwinder.scan_of(stacks), stack)
+            yield from search.on(stack)

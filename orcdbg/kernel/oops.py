@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orcdbg.kernel.log import LogRecord
 
@@ -19,10 +19,10 @@ _OWNER = re.compile(r"^CPU: (\d+)(?: UID: \d+)? PID: (\d+) Comm: (.*?) (?:Not ta
 _TASK = re.compile(r"^task:(.{1,15}?)\s+state:\S.*?\bpid:\s*(\d+)")
 _OLD_TASK = re.compile(r"^(\S.{0,14}?)\s+[RSDTtXZPI]\s.*?\s(\d+)\s+\d+\s+0x[0-9a-f]+$")
 _BEGIN = re.compile(r"^\s*Call Trace:")
-_FRAME = re.compile(
-    r"^\s*(?:<[A-Z#0-9]+>\s*)?(?:\[<[0-9a-f]+>\] )?(\? )?([A-Za-z_$][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)"
-    r"(?: \[(\w+)(?: \w+)?\])?\s*$"
-)
+_BEFORE = r"^\s*(?:<[A-Z#0-9]+>\s*)?(?:\[<[0-9a-f]+>\] )?(\? )?"
+_FRAME = re.compile(_BEFORE + r"([A-Za-z_$][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)(?: \[(\w+)(?: \w+)?\])?\s*$")
+# What kallsyms has no name for: copies of ftrace's trampoline, slots of kprobes, and where no code is.
+_BARE = re.compile(_BEFORE + r"0x([0-9a-f]{1,16})\s*$")
 _MARK = re.compile(r"^\s*</?([A-Z#][A-Z0-9]*)>\s*$")
 _RIP = re.compile(r"^RIP: ([0-9a-f]{4}):(?:\[<[0-9a-f]+>\] )?(?:\[<[0-9a-f]+>\] )?(\S.*)$")
 _REGISTERS = re.compile(r"^(?:Code|RSP|RAX|RDX|RBP|R10|R13|ORIG_RAX|FS|CS|CR2|PKRU|DR\d|Modules linked in|CPU):?[: ]")
@@ -31,7 +31,10 @@ _USER_SELECTOR = 3
 
 @dataclass(frozen=True, slots=True)
 class PrintedFrame:
-    """A line of a trace: `sure` is False after `?`; `is_rip` marks the ip of saved registers, which is exact."""
+    """A line of a trace: `sure` is False after `?`; `is_rip` marks the ip of saved registers, which is exact.
+
+    Where the kernel has no name for a place it prints the `address`, which is None elsewhere; the symbol is empty then.
+    """
 
     symbol: str
     offset: int
@@ -39,17 +42,24 @@ class PrintedFrame:
     module: str | None
     sure: bool
     is_rip: bool = False
+    address: int | None = None
 
     @property
     def name(self) -> str:
         """As the kernel printed it."""
+        if self.address is not None:
+            return f"{self.address:#x}"
         module = f" [{self.module}]" if self.module else ""
         return f"{self.symbol}+{self.offset:#x}/{self.size:#x}{module}"
 
 
 @dataclass(slots=True)
 class PrintedTrace:
-    """One call trace: whose, on which CPU (None where the log does not say), when, and its lines, innermost first."""
+    """One call trace: whose, on which CPU (None where the log does not say), when, and its lines, innermost first.
+
+    The registers that an oops prints in front of its trace are the trace's too: it begins with who called that RIP, behind
+    lines after a `?` of what the kernel itself had called by then.
+    """
 
     pid: int
     comm: str
@@ -61,6 +71,9 @@ class PrintedTrace:
 
 def parse_frame(text: str) -> PrintedFrame | None:
     """A line of a trace, or None."""
+    bare = _BARE.match(text)
+    if bare is not None:
+        return PrintedFrame("", 0, 0, None, bare[1] is None, address=int(bare[2], 16))
     found = _FRAME.match(text)
     if found is None:
         return None
@@ -85,6 +98,9 @@ class _Reader:
         self._owner: tuple[int, str, int | None] | None = None
         self._since_owner = 0
         self._open: PrintedTrace | None = None
+        # The RIP between the line that names the task and the trace, and whether its place in the trace is found.
+        self._rip: PrintedFrame | None = None
+        self._is_rip_placed = True
 
     def read(self, text: str, time: int) -> None:
         """The next line of this printer."""
@@ -92,35 +108,57 @@ class _Reader:
         owner = parse_owner(text)
         if owner is not None:
             self._owner, self._since_owner, self._open = owner, 0, None
+            self._rip = None
         elif _BEGIN.match(text):
             self._open = None
             if self._owner is not None and self._since_owner <= _HEADER_DISTANCE:
-                self._open = PrintedTrace(*self._owner, time)
-                self.traces.append(self._open)
+                self._begin(PrintedTrace(*self._owner, time))
                 self._owner = None
         elif self._open is not None and not self._goes_on(self._open, text):
             self._open = None
+        elif self._open is None and self._owner is not None:
+            rip = _RIP.match(text)
+            self._rip = self._rip if rip is None else _rip_of(rip)
+
+    def _begin(self, trace: PrintedTrace) -> None:
+        """Opens a trace, with the RIP that stood before it: innermost, until a line shows what is inside of it."""
+        self._open = trace
+        self.traces.append(trace)
+        self._is_rip_placed = self._rip is None
+        if self._rip is not None:
+            trace.frames.append(self._rip)
+
+    def _place_rip(self, trace: PrintedTrace) -> None:
+        """Behind the lines after a `?`, which are of the handling of the fault; the first sure line called that RIP."""
+        self._is_rip_placed = True
+        trace.frames.append(trace.frames.pop(0))
 
     def _goes_on(self, trace: PrintedTrace, text: str) -> bool:
         """Adds a line to a trace; False where it is none of it."""
         frame = parse_frame(text)
         if frame is not None and len(trace.frames) < MAX_LINES:
+            if frame.sure and not self._is_rip_placed:
+                self._place_rip(trace)
             trace.frames.append(frame)
             return True
         rip = _RIP.match(text)
         if rip is not None:
-            return self._registers(trace, int(rip[1], 16), rip[2])
+            interrupted = _rip_of(rip)
+            if interrupted is not None:
+                trace.frames.append(interrupted)
+            trace.reached_user = trace.reached_user or _is_users(rip)
+            return True
         return _MARK.match(text) is not None or _REGISTERS.match(text) is not None
 
-    def _registers(self, trace: PrintedTrace, selector: int, where: str) -> bool:
-        if selector & _USER_SELECTOR == _USER_SELECTOR:
-            trace.reached_user = True
-            return True
-        frame = parse_frame(where)
-        if frame is not None:
-            sure = PrintedFrame(frame.symbol, frame.offset, frame.size, frame.module, True, True)
-            trace.frames.append(sure)
-        return True
+
+def _is_users(rip: re.Match[str]) -> bool:
+    return int(rip[1], 16) & _USER_SELECTOR == _USER_SELECTOR
+
+
+def _rip_of(rip: re.Match[str]) -> PrintedFrame | None:
+    """The kernel's ip in a line that begins with RIP; None for the user's."""
+    frame = None if _is_users(rip) else parse_frame(rip[2])
+    return None if frame is None else replace(frame, sure=True, is_rip=True)
 
 
 def printed_traces(records: Sequence[LogRecord]) -> list[PrintedTrace]:

@@ -33,6 +33,12 @@ class UnlistedCode(Reason):
     """Code that the kernel has no list of: the rule is a guess."""
 
 
+class CalledNoCode(Reason):
+    """There is no code at the ip; a call or jump through a pointer led there, and nothing was run."""
+
+    ip: int
+
+
 class InUnlistedCode(Reason):
     """The return address is in such code."""
 

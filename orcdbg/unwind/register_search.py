@@ -15,13 +15,25 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import Stack
+from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.unwind.frame import Registers
-from orcdbg.unwind.scan import Scan
+from orcdbg.unwind.no_code import NoCode
+from orcdbg.unwind.saved_registers import (
+    CODE_SEGMENTS,
+    implausible,
+    is_unlisted,
+    is_user,
+    may_have_users_sp,
+    saved_registers,
+)
+from orcdbg.unwind.walker import Terrain
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
-_CS, _FLAGS = PT_REGS["cs"] // 8, PT_REGS["rflags"] // 8
-_SELECTORS = (0x10, 0x23, 0x33)
+_CS = PT_REGS["cs"] // 8
+_INT3 = b"\xcc"
+_PADDINGS = (0, 16)  # above a task's user registers; 16 where the kernel was built for FRED (from 6.9 on)
+_USER_BITS = 56  # of a user's address, with five levels of page tables
+_FLAG_BITS = 22
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,23 +47,67 @@ class SavedSet:
     is_user: bool
 
 
-def hunt(memory: AddressSpace, scan: Scan, stack: Stack) -> Iterator[SavedSet]:
-    """Every place of a stack where a whole pt_regs may lie, in order of address."""
-    for begin, data in _pieces(memory, stack):
-        words = np.frombuffer(data, dtype="<u8")
-        places = len(words) - PT_REGS_SIZE // 8 + 1
-        if places <= 0:
-            continue
-        selectors = words[_CS : _CS + places] & np.uint64(0xFFFF)
-        likely = np.isin(selectors, np.array(_SELECTORS, dtype=np.uint64))
-        likely &= words[_FLAGS : _FLAGS + places] >> np.uint64(22) == 0
-        for index in np.flatnonzero(likely).tolist():
-            address = begin + 8 * int(index)
-            state = scan.saved(address, stack)
-            if state is not None:
-                user = state.registers["cs"].value & 3 == 3
-                place = None if user else scan.locate(state.ip)
-                yield SavedSet(address, stack, state.registers, place, user)
+class RegisterSearch:
+    """Looks for registers on the stacks of one kernel.
+
+    What a walk would go on from is found, and so is what no walk comes to; see `Walker`, whose conditions these are.
+
+    Args:
+        terrain: the kernel.
+    """
+
+    def __init__(self, terrain: Terrain) -> None:
+        self._code = terrain.code
+        self._calls = terrain.evidence.calls
+        self._no_code = NoCode(terrain.code)
+
+    def on(self, stack: Stack) -> Iterator[SavedSet]:
+        """Every place of a stack where a whole pt_regs may lie, in order of address."""
+        for begin, data in _pieces(self._code.memory, stack):
+            words = np.frombuffer(data, dtype="<u8")
+            places = len(words) - PT_REGS_SIZE // 8 + 1
+            if places <= 0:
+                continue
+            selectors = words[_CS : _CS + places] & np.uint64(0xFFFF)
+            for index in np.flatnonzero(np.isin(selectors, CODE_SEGMENTS)).tolist():
+                address = begin + 8 * int(index)
+                at = address - begin
+                registers = saved_registers(data[at : at + PT_REGS_SIZE], PT_REGS, f"pt_regs {address:#x}")
+                if is_user(registers):
+                    if self._are_users(registers, address, stack):
+                        yield SavedSet(address, stack, registers, None, True)
+                elif self._are_kernels(registers):
+                    yield SavedSet(address, stack, registers, self._code.locate(registers["rip"].value), False)
+
+    def _are_users(self, registers: Registers, address: int, stack: Stack) -> bool:
+        """Whether the user's registers may lie there: at the top of a task's stack with any ip and flags, as walks have it.
+
+        Elsewhere entry code keeps them for a while, and two selectors alone are no sign.
+        """
+        if implausible(registers) is not None:
+            return False
+        if stack.kind is StackKind.TASK and stack.end - address - PT_REGS_SIZE in _PADDINGS:
+            return True
+        ip, flags = registers["rip"].value, registers["rflags"].value
+        return stack.kind is not StackKind.TASK and not ip >> _USER_BITS and bool(flags & 2) and not flags >> _FLAG_BITS
+
+    def _are_kernels(self, registers: Registers) -> bool:
+        """Whether the kernel can have been interrupted with these."""
+        ip = registers["rip"].value
+        if implausible(registers, may_have_users_sp(self._code, ip)) is not None:
+            return False
+        if self._code.is_text(ip):
+            return self._calls.is_boundary(ip) is not False or self._is_behind_int3(ip)
+        if ip == 0 or is_unlisted(self._code, ip, exact=True):
+            return True
+        return self._no_code.was_called(ip, registers) is not False
+
+    def _is_behind_int3(self, ip: int) -> bool:
+        """Whether a breakpoint before the ip, in place of a longer instruction, may have saved it."""
+        try:
+            return self._code.memory.read(ip - 1, 1) == _INT3 and self._calls.is_boundary(ip - 1) is not False
+        except MemoryFault:
+            return False
 
 
 def _pieces(memory: AddressSpace, stack: Stack) -> Iterator[tuple[int, bytes]]:

@@ -18,7 +18,6 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget
-from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.effective import Source
 from orcdbg.patches.code import Code
@@ -175,10 +174,6 @@ class Scan:
         is_promising[: len(selectors)] |= np.isin(selectors, CODE_SEGMENTS)
         for place in np.flatnonzero(is_promising).tolist():
             yield begin + 8 * place, int(words[place])
-
-    def locate(self, address: int) -> Location | None:
-        """The symbol that holds an address."""
-        return self._code.locate(address)
 
     def text(self, stack: Stack, begin: int) -> Iterator[Frame]:
         """Every address of text on a stack from `begin` up, as a guess."""

@@ -24,6 +24,7 @@ from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, Recovered, Registers, RegisterValue
 from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.reasons import (
+    CalledNoCode,
     InterruptedNotText,
     InterruptedPointerNotUp,
     InterruptedPointerOffStacks,
@@ -54,19 +55,13 @@ from orcdbg.unwind.reasons import (
     Unreadable,
     Wanted,
 )
-from orcdbg.unwind.saved_registers import implausible, is_user, saved_registers
+from orcdbg.unwind.saved_registers import implausible, is_unlisted, is_user, may_have_users_sp, saved_registers
 from orcdbg.unwind.true_returns import TrueReturn, TrueReturns
 from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 
 MAX_FRAMES = 1024
 OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its stack
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
-_LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
-# Code in which rsp may be anything: the user's, or a place to compute in. See user_edge.py.
-USERS_SP = (
-    *("entry_SYSCALL_64", "entry_SYSRETQ_unsafe_stack", "syscall_return_via_sysret"),
-    *("entry_SYSCALL_compat", "entry_SYSRETL_compat_unsafe_stack", "sysret32_from_system_call"),
-)
 # The entry of #BP; `int3` to 5.7.
 _BREAKPOINT_ENTRIES = ("asm_exc_int3", "int3")
 _INT3 = b"\xcc"
@@ -246,17 +241,24 @@ class Walker:
     def _rule_of(self, frame: Frame, state: State) -> Effective:
         """The rule that holds in a frame: the overlay's, with the exceptions that only the way here tells.
 
-        There are three: a frame whose callee has saved all registers at its stack pointer; code that is on no list, which is
-        walked by its frame pointer (the kernel's orc_fp_entry); and a call of NULL, in `_row_and_rule`, which no row covers
-        and whose return address is on top of the stack (null_orc_entry).
+        There are three: a frame whose callee has saved all registers at its stack pointer; an address without code that was
+        called, whose return address is on top of the stack (null_orc_entry, for NULL alone); and code that is on no list,
+        which is walked by its frame pointer (the kernel's orc_fp_entry).
         """
         ip, exact = frame.looked_up
         effective = self._overlay.at(ip, exact)
         if state.registers_saved:
             return rule_of_caller_after_saving(effective)
 
-        has_no_row = isinstance(effective, Unknown) and effective.entry is None
-        if has_no_row and self._is_unlisted(ip, exact):
+        if not isinstance(effective, Unknown) or effective.entry is not None or self._code.is_text(ip):
+            return effective
+        known = {**(state.full_registers or {}), **frame.registers}
+        was_called = self._was_called(ip, known) if exact else False
+        may_be_code = is_unlisted(self._code, ip, exact)
+        # Of code on no list some may have run, unless the pointer still is what the CPU went to.
+        if was_called or (was_called is None and not may_be_code):
+            return Derived(None, sp_rule(8), FUNCTION_ENTRY, CalledNoCode(ip), Source.INSTRUCTIONS)
+        if may_be_code:
             return Derived(None, FRAME_RULE, FRAME_ROW, UnlistedCode(), Source.FRAME_POINTER)
         return effective
 
@@ -268,19 +270,12 @@ class Walker:
             return self._call(frame, cfa, row, state)
         return self._interrupted(frame, cfa, row, state)
 
-    def _is_unlisted(self, ip: int, exact: bool) -> bool:
-        """Whether code that no list names may be at an ip: memory where such code lies, and a call before a return address.
+    def _was_called(self, ip: int, registers: Registers) -> bool | None:
+        """Whether a call whose return address is on top of a stack led to `ip`, where no code is."""
+        from orcdbg.unwind.no_code import NoCode  # hardly any walk comes to such a place
 
-        The kernel's unwinder believes any such ip and goes on by frame pointer (orc_fp_entry), no longer reliable.
-        """
-        inside = ip if exact else ip - 1
-        if inside < _LISTED_ABOVE or self._code.is_text(inside) or self._code.locate(inside) is not None:
-            return False
-        try:
-            self._code.memory.read(inside, 1)
-        except MemoryFault:
-            return False
-        return exact or self._code.follows_call(ip) is True
+        is_on_stack = self._stack_of(registers["rsp"].value) is not None
+        return is_on_stack and NoCode(self._code).was_called(ip, registers)
 
     def _outermost(self, frame: Frame) -> Frame:
         """Judges a frame whose row says end of stack: it is a first frame only where first frames are.
@@ -368,8 +363,8 @@ class Walker:
         ip = word if true_return is None else true_return.ip
         ip_source = f"return slot {slot:#x} of frame #{frame.index}" if true_return is None else true_return.source
 
-        is_unlisted = not self._code.is_text(ip) and not self._code.is_text(ip - 1)
-        if is_unlisted and not self._is_unlisted(ip, exact=False):
+        is_on_no_list = not self._code.is_text(ip) and not self._code.is_text(ip - 1)
+        if is_on_no_list and not is_unlisted(self._code, ip, exact=False):
             raise _Stop(ReturnNotText(slot, ip))
 
         registers = _registers_of_caller(frame, cfa, RegisterValue(ip, ip_source))
@@ -387,7 +382,7 @@ class Walker:
             full_registers=self._kept_while_saving(frame, cfa, ip, state),
             doubt=_doubt_of_caller(frame)
             if is_new_task
-            else self._doubt_of_return(frame, ip, is_unlisted, true_return),
+            else self._doubt_of_return(frame, ip, is_on_no_list, true_return),
             recovered=None if true_return is None else true_return.recovered,
             registers_saved=self._callee_has_saved(frame, ip),
         )
@@ -406,14 +401,14 @@ class Walker:
         return answer
 
     def _doubt_of_return(
-        self, frame: Frame, ip: int, is_unlisted: bool, true_return: TrueReturn | None
+        self, frame: Frame, ip: int, is_on_no_list: bool, true_return: TrueReturn | None
     ) -> Reason | None:
         """What speaks against a caller, the strongest first."""
         if self._code.follows_call(ip) is False:
             return NoCallBefore(ip)
         if not frame.is_trusted:
             return ReachedThroughDoubt(frame.index)
-        if is_unlisted:
+        if is_on_no_list:
             return InUnlistedCode(ip)
         return None if true_return is None else true_return.doubt
 
@@ -466,7 +461,8 @@ class Walker:
         is_behind_int3, unsure = False, None
         if not is_user(registers):
             is_behind_int3, unsure = self._looks_behind_int3(frame, registers)
-            self._check_interrupted(registers, slot, not is_behind_int3, has_users_sp)
+            known = {**(full_registers or {}), **registers}
+            self._check_interrupted(known, slot, not is_behind_int3, has_users_sp)
 
         return State(
             ip=registers["rip"].value,
@@ -540,8 +536,11 @@ class Walker:
         if not has_users_sp:
             self._check_switch(registers["rsp"].value, slot)
 
-        ip = registers["rip"].value  # 0 where a NULL pointer was called
-        if ip and not self._code.is_text(ip) and not self._is_unlisted(ip, exact):
+        ip = registers["rip"].value
+        if self._code.is_text(ip) or is_unlisted(self._code, ip, exact):
+            return
+        # That the CPU was at NULL is believed without a call: saved registers with that ip are no chance find.
+        if ip and self._was_called(ip, registers) is False:
             raise _Stop(InterruptedNotText(slot, ip))
 
     # Registers of the caller
@@ -568,8 +567,8 @@ class Walker:
 
     def _has_users_sp(self, registers: Registers) -> bool:
         """Whether kernel code runs with a stack pointer that is none: the walk goes no further from there."""
-        place = self._code.locate(registers["rip"].value)
-        return place is not None and place.symbol in USERS_SP and not self._stack_of_pointer(registers["rsp"].value)
+        is_at_edge = may_have_users_sp(self._code, registers["rip"].value)
+        return is_at_edge and not self._stack_of_pointer(registers["rsp"].value)
 
     def _rbp_of_caller(self, frame: Frame, cfa: int, row: OrcRow, own: RegisterValue | None) -> RegisterValue | None:
         """The caller's rbp by the row's second half; None where it is not known."""
@@ -661,9 +660,6 @@ def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
         return effective.row, effective.rule
 
     if effective.entry is None:
-        if frame.ip == 0 and frame.exact:
-            # A call through a NULL pointer: the return address is on top of the stack (null_orc_entry).
-            return FUNCTION_ENTRY, sp_rule(8)
         raise _Stop(NoRow(frame.ip))
 
     row = effective.entry.row

@@ -7,6 +7,7 @@ from typing import Any
 
 from orcdbg.commands.log_check import ComparedLine, LogCheck, LogChecks, RowStatus
 from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.reasons import words_or_none
 from orcdbg.views.view import Width, view
 
 _WORDS = {
@@ -19,6 +20,7 @@ _WORDS = {
     RowStatus.BEYOND: "past the end of the trace",
     RowStatus.MISSING: "NOT AMONG OUR FRAMES",
     RowStatus.EXTRA: "NOT IN THE LOG",
+    RowStatus.UNCOMPARED: "nothing here to compare with",
 }
 
 
@@ -51,8 +53,18 @@ def _check_lines(check: LogCheck) -> Iterator[Line]:
     counts = {status: sum(row.status is status for row in check.rows) for status in _WORDS}
     stale = f", {counts[RowStatus.STALE]} stale `?` in the log" if counts[RowStatus.STALE] else ""
     summary = f"{counts[RowStatus.SAME]} the same, {counts[RowStatus.GUESS]} that the log only guesses{stale}."
-    verdict = f" {check.contradictions} CONTRADICT THE LOG." if check.contradictions else " No contradiction."
-    yield line(summary, (verdict, "doubt" if check.contradictions else ""))
+    yield line(summary, (f" {_verdict(check)}", "" if check.agrees else "doubt"))
+
+
+def _verdict(check: LogCheck) -> str:
+    if check.contradictions:
+        return f"{check.contradictions} CONTRADICT THE LOG."
+    if check.agrees:
+        return "No contradiction."
+    if not check.trace.frames:
+        why = f": {words_or_none(check.trace.end_reason) or 'no reason known'}"
+        return f"NOTHING WAS COMPARED, since this stack has no frames{why}."
+    return "NOTHING WAS COMPARED: no frame that is sure is in the log's trace."
 
 
 def _printed(row: ComparedLine) -> str:
@@ -78,7 +90,8 @@ def _check(check: LogCheck) -> dict[str, Any]:
         "comm": check.trace.comm,
         "cpu": check.printed.cpu,
         "time": check.printed.time,
-        "agrees": check.contradictions == 0,
+        "agrees": check.agrees,
+        "compared": check.compared,
         "contradictions": check.contradictions,
         "rows": [_row(row) for row in check.rows],
     }

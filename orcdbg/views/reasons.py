@@ -103,6 +103,9 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.ReachedThroughGuess: "reached through frame #{r.index}, which is a guess",
     unwind.UnlistedCode: _UNLISTED,
     unwind.InUnlistedCode: "{r.ip:#x} is in " + _UNLISTED,
+    unwind.CalledNoCode: (
+        "there is no code at {r.ip:#x}, and a pointer led here: the return address of that call is on top of the stack"
+    ),
     unwind.MayHaveRun: "the instruction at {r.address:#x}, which an int3 stands for, may have been run already",
     unwind.EntryHalfWritten: (
         "function_graph was just taking this return address: its entry may be from an earlier call"

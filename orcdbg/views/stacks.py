@@ -175,13 +175,20 @@ def _changed_by(frame: Frame) -> _Change:
     return _Change.RULE if frame.recovered is None else _Change.RETURN
 
 
+def _has_statement(frame: Frame) -> bool:
+    """Whether a row says how to go on from the frame, or that it is the first: one without a row can be sure all the same."""
+    return frame.rule is not None or frame.row_type is RowType.END_OF_STACK
+
+
 def _summary(trace: StackTrace) -> Line:
     frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
     marks = [frame.mark for frame in frames]
     changes = [_changed_by(frame) for frame in frames if frame.mark is Mark.CHANGED]
     shown = [change for change in _Change if change is _Change.PATCH or change in changes]
-    parts = [f"{marks.count(Mark.AS_BUILT)} ORC as built"]
+    without = sum(frame.mark is Mark.AS_BUILT and not _has_statement(frame) for frame in frames)
+    parts = [f"{marks.count(Mark.AS_BUILT) - without} ORC as built"]
     parts += [f"{changes.count(change)} {change.value}" for change in shown]
+    parts += [f"{without} without a rule"] if without else []
     parts.append(f"{marks.count(Mark.GUESS)} guessed")
     if Mark.STEP_IN_DOUBT in marks:
         parts.append(f"{marks.count(Mark.STEP_IN_DOUBT)} in contradiction")

@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
-from orcdbg.commands.log_check import RowStatus, compare, renamer
-from orcdbg.kernel.oops import PrintedFrame
+from orcdbg.commands.log_check import LogCheck, LogChecks, RowStatus, compare, log_names, renamer
+from orcdbg.kernel.oops import PrintedFrame, PrintedTrace
+from orcdbg.kernel.ret_stack import Tracer
 from orcdbg.target.session import Session
-from orcdbg.unwind.frame import Frame, FrameKind
+from orcdbg.unwind.frame import Frame, FrameKind, Recovered
+from orcdbg.unwind.reasons import CpuNotSaved
+from orcdbg.views.log_check import checks_json, checks_lines
+from orcdbg.views.page import plain
 from tests.conftest import RunProgram
 
 
@@ -59,7 +64,7 @@ def test_an_interrupted_first_instruction_is_a_return_address_to_a_kernel_that_l
     """Printed after a `?`, with the name of the function before it (5.10, a stack that overflowed in a thunk)."""
     frame = replace(sample.unwinder.trace(sample.task(1)).frames[0], kind=FrameKind.INTERRUPT, exact=True)
     line = PrintedFrame("before", 0x12, 0x12, None, False)
-    assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line], as_returns=["before+0x12/0x12"])] == [
+    assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line], also_called=[{"before+0x12/0x12"}])] == [
         RowStatus.GUESS
     ]
     assert [row.status for row in compare(["thunk+0x0/0x20"], [frame], [line])] == [RowStatus.STALE, RowStatus.SINCE]
@@ -114,6 +119,66 @@ def test_the_log_ends_before_we_do(frames: tuple[list[Frame], list[str]]) -> Non
 def test_nothing_in_common_is_said_as_such(frames: tuple[list[Frame], list[str]]) -> None:
     """The task has moved on altogether."""
     assert set(statuses(frames, [PrintedFrame("other", 1, 2, None, True)])) == {RowStatus.RETURNED, RowStatus.SINCE}
+
+
+def test_an_empty_walk_agrees_with_nothing(frames: tuple[list[Frame], list[str]], sample: Session) -> None:
+    """A CPU without registers has no frames: no line of the log had returned by then, as far as anybody knows."""
+    log = printed(frames[1])
+    rows = compare([], [], log)
+    assert [(row.status, row.printed) for row in rows] == [(RowStatus.UNCOMPARED, one) for one in log]
+    trace = replace(sample.unwinder.trace(sample.task(1)), frames=(), end_reason=CpuNotSaved(3))
+    text, status, shown = answer(LogCheck(trace, PrintedTrace(1, "init", 0, 0, log), rows))
+    assert (status, shown["agrees"], shown["compared"], shown["contradictions"]) == (5, False, 0, 0)
+    assert "NOTHING WAS COMPARED, since this stack has no frames: running on CPU 3" in text
+    assert "No contradiction" not in text
+
+
+def test_frames_of_which_none_is_in_the_log_are_not_compared(
+    frames: tuple[list[Frame], list[str]], sample: Session
+) -> None:
+    """Nor are frames that are all marked, which contradict nothing."""
+    other = [PrintedFrame("other", 1, 2, None, True)]
+    marked = [replace(frame, reliable=False) for frame in frames[0]]
+    trace = sample.unwinder.trace(sample.task(1))
+    for ours, log in ((frames[0], other), (marked, printed(frames[1]))):
+        rows = compare(frames[1], ours, log)
+        text, status, shown = answer(LogCheck(trace, PrintedTrace(1, "init", 0, 0, log), rows))
+        assert (status, shown["agrees"], shown["compared"], shown["contradictions"]) == (5, False, 0, 0)
+        assert "NOTHING WAS COMPARED" in text
+
+
+def answer(found: LogCheck) -> tuple[str, int, Any]:
+    """Text, exit status and JSON of one check."""
+    result = LogChecks([found], [], [])
+    return plain(checks_lines(result, None)), result.exit_status, checks_json(result)["checks"][0]
+
+
+def test_a_trampoline_in_the_log_stands_for_the_return_address_that_it_replaced(sample: Session) -> None:
+    """The kernel's unwinder goes on past a kretprobe's or rethook's, but prints it as if it were the caller."""
+    inner, outer, *_ = sample.unwinder.trace(sample.task(1)).frames
+    address = sample.linux.address("do_syscall_64")
+    recovered = replace(outer, recovered=Recovered(Tracer.KRETPROBE, address))
+    names = [sample.names.describe(frame.ip, frame.exact) or "" for frame in (inner, outer)]
+    also = [log_names(sample, inner), log_names(sample, recovered)]
+    (trampoline,) = printed([sample.names.describe(address, False) or ""])
+    (first,) = printed(names[:1])
+    assert trampoline.symbol != "do_syscall_64"
+    assert [row.status for row in compare(names, [inner, recovered], [first, trampoline], also_called=also)] == [
+        RowStatus.SAME,
+        RowStatus.SAME,
+    ]
+    plainly = compare(
+        names, [inner, outer], [first, trampoline], also_called=[log_names(sample, f) for f in (inner, outer)]
+    )
+    assert [row.status for row in plainly] == [RowStatus.SAME, RowStatus.MISSING, RowStatus.BEYOND]
+
+
+def test_code_without_a_name_is_known_by_its_address(sample: Session) -> None:
+    """Copies of ftrace's trampoline, and slots of kprobes, have a name in /proc/kallsyms and none in a trace."""
+    frame = sample.unwinder.trace(sample.task(1)).frames[1]
+    line = PrintedFrame("", 0, 0, None, True, address=frame.ip)
+    rows = compare(["ftrace_trampoline+0x6a/0xa6"], [frame], [line], also_called=[log_names(sample, frame)])
+    assert [row.status for row in rows] == [RowStatus.SAME]
 
 
 def test_the_samples_panic_agrees(orcdbg_run: RunProgram) -> None:

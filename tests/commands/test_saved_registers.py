@@ -7,6 +7,13 @@ from typing import Any
 
 import pytest
 
+from orcdbg.kernel.names import Location
+from orcdbg.kernel.stacks import Stack, StackKind
+from orcdbg.unwind.register_search import RegisterSearch
+from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
+from tests.build.code import MadeKernelCode, MadeRows, made_terrain
+from tests.build.memory import SparseMemory
+from tests.build.stacks import FUNCTION, TEXT
 from tests.conftest import RunProgram
 
 
@@ -44,6 +51,74 @@ def test_saved_registers_are_found_and_are_guesses(orcdbg_run: RunProgram, optio
     assert {one["reliable"] for one in found} == {False}
     assert {one["mode"] for one in found} == {"user", "kernel"}
     assert len({one["task"] for one in found}) > (2 if option == "-E" else 1)
+
+
+TOP = 0xFFFFC90000014000
+STACK = Stack(StackKind.TASK, TOP - 0x1000, TOP)
+KERNELS = {"rip": TEXT + FUNCTION, "cs": 0x10, "ss": 0x18, "rflags": 0x246, "rsp": TOP - 0x100}
+USERS = {"rip": 0x401000, "cs": 0x33, "ss": 0x2B, "rflags": 0x202, "rsp": 0x7FFE00000000}
+BEHIND_CALL = TEXT + FUNCTION + 2
+
+
+def found_on(stack: Stack, at: int, registers: dict[str, int]) -> list[int]:
+    """Where registers are found on a stack that has these at `at`, and a return address on top of the interrupted one."""
+    memory = SparseMemory()
+    memory.put(TEXT, bytes(FUNCTION) + b"\xff\xd0" + b"\x90" * (FUNCTION - 2))  # call *%rax
+    values = {at + PT_REGS[name]: value for name, value in registers.items()} | {TOP - 0x100: BEHIND_CALL}
+    memory.put_words(stack.begin, *(values.get(place, 0) for place in range(stack.begin, stack.end, 8)))
+
+    def locate(address: int) -> Location | None:
+        is_text = TEXT + FUNCTION <= address < TEXT + 2 * FUNCTION
+        return Location("f1", TEXT + FUNCTION, FUNCTION, None, True) if is_text else None
+
+    search = RegisterSearch(made_terrain(MadeKernelCode(memory, locate), MadeRows(lambda address: None)))
+    return [one.address for one in search.on(stack)]
+
+
+LOW, HIGH = TOP - 0x400, TOP - PT_REGS_SIZE
+FOUND: dict[str, tuple[int, dict[str, int]]] = {
+    "the kernel's": (LOW, KERNELS),
+    "NULL was called": (LOW, KERNELS | {"rip": 0, "rsp": TOP - 0x80}),
+    "what is no code was called": (LOW, KERNELS | {"rip": 0xDEAD << 48, "rax": 0xDEAD << 48}),
+    "under Xen": (LOW, KERNELS | {"cs": 0xE030}),
+    "flags that an emulator leaves": (LOW, KERNELS | {"rflags": 0x80000246}),
+    "the user's": (HIGH, USERS),
+    "the user's, below FRED's 16 bytes": (HIGH - 16, USERS),
+    "the user's, with flags from r11": (HIGH, USERS | {"rflags": 0xFFFF_0000_0000_0000}),
+    "the user's, who called NULL": (HIGH, USERS | {"rip": 0}),
+    "the user's, in the vsyscall page": (HIGH, USERS | {"rip": 0xFFFFFFFFFF600000}),
+}
+
+
+@pytest.mark.parametrize("case", FOUND)
+def test_what_a_walk_would_go_on_from_is_found(case: str) -> None:
+    """A search that is stricter than the walk finds nothing where `bt` itself went on from registers."""
+    at, registers = FOUND[case]
+    assert found_on(STACK, at, registers) == [at]
+
+
+@pytest.mark.parametrize(
+    ("at", "registers"),
+    [
+        (LOW, KERNELS | {"rip": 0xDEAD << 48, "rax": 1}),
+        (LOW, KERNELS | {"rip": TEXT + FUNCTION + 1}),
+        (LOW, KERNELS | {"rflags": 0x244}),
+        (LOW, KERNELS | {"rsp": 0x1000}),
+        (LOW, KERNELS | {"cs": 0x11}),
+        (LOW, USERS),
+        (HIGH, USERS | {"ss": 0x18}),
+    ],
+)
+def test_what_no_walk_would_go_on_from_is_not(at: int, registers: dict[str, int]) -> None:
+    """A call that led elsewhere, no instruction's start, impossible values, and a user's below the top of a task's stack."""
+    assert found_on(STACK, at, registers) == []
+
+
+def test_the_users_registers_are_found_on_the_stacks_of_a_cpu() -> None:
+    """Entry code keeps them there for a while."""
+    entry = Stack(StackKind.ENTRY, TOP - 0x1000, TOP)
+    assert found_on(entry, LOW, USERS) == [LOW]
+    assert found_on(entry, LOW, USERS | {"rflags": 0}) == []
 
 
 @pytest.mark.parametrize("option", ["-t", "-T"])

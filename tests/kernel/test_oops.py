@@ -54,6 +54,58 @@ def test_a_panics_trace_is_read_whole() -> None:
     ]
 
 
+OOPS = """
+CPU: 0 PID: 126 Comm: cat Not tainted 5.10.0-32-cloud-amd64 #1 Debian 5.10.223-1
+Hardware name: QEMU Standard PC
+RIP: 0010:function_trace_call+0x3/0x120
+Code: 1f 44 00 00 41 56 4c 8b
+RSP: 0018:ffffb880c01dbe50 EFLAGS: 00000282
+Call Trace:
+ ? __die_body.cold+0x1a/0x1f
+ ? exc_page_fault+0x78/0x160
+ 0xffffffffc01db06a
+ ? vfs_write+0x5/0x270
+ vfs_write+0x5/0x270
+RIP: 0033:0x47b7a0
+Modules linked in: loop
+---[ end trace c422b43549842204 ]---
+RIP: 0010:function_trace_call+0x3/0x120
+"""
+
+
+def test_an_oops_own_rip_is_below_the_first_line_that_is_sure() -> None:
+    """It is printed in front of the trace; lines after a `?` that stand first are of the handling of the fault."""
+    (trace,) = printed_traces(records(OOPS))
+    assert [(one.name, one.sure, one.is_rip) for one in trace.frames] == [
+        ("__die_body.cold+0x1a/0x1f", False, False),
+        ("exc_page_fault+0x78/0x160", False, False),
+        ("function_trace_call+0x3/0x120", True, True),
+        ("0xffffffffc01db06a", True, False),
+        ("vfs_write+0x5/0x270", False, False),
+        ("vfs_write+0x5/0x270", True, False),
+    ]
+    assert trace.reached_user
+
+
+@pytest.mark.parametrize("where", ["0x0", "0xdead000000000100"])
+def test_a_rip_where_no_code_is_has_its_address_for_a_name(where: str) -> None:
+    """And where the kernel is sure of no line, it is the innermost."""
+    text = OOPS.replace("function_trace_call+0x3/0x120", where).replace(" 0xff", " ? 0xff").replace(" vfs", " ? vfs")
+    (trace,) = printed_traces(records(text))
+    assert (trace.frames[0].name, trace.frames[0].is_rip, trace.frames[0].sure) == (where, True, True)
+    assert {one.sure for one in trace.frames[1:]} == {False}
+
+
+def test_the_users_rip_in_front_of_a_trace_is_no_frame_of_it() -> None:
+    """As a task's that dies in user mode, where the kernel prints a trace all the same; nor is the RIP of another task."""
+    (trace,) = printed_traces(records(OOPS.replace("0010:function_trace_call+0x3/0x120", "0033:0x47b7a0")))
+    assert [one for one in trace.frames if one.is_rip] == []
+    second = "CPU: 1 PID: 7 Comm: other Not tainted 5.10\nCall Trace:\n f+0x1/0x2"
+    first = OOPS.partition("Call Trace:")[0]
+    (other,) = printed_traces(records(first + second))
+    assert [one.name for one in other.frames] == ["f+0x1/0x2"]
+
+
 def test_traces_of_two_printers_do_not_mix() -> None:
     """sysrq-l lets several CPUs print at once."""
     second = PANIC.replace("PID: 153 Comm: syslogd", "PID: 7 Comm: other").replace("panic+0x118", "stop+0x1")
@@ -90,7 +142,9 @@ def test_the_task_of_a_trace_is_named_in_front_of_it(line: str, owner: tuple[int
         (" [<ffffffff81012345>] ? do_wait+0x1/0x2", PrintedFrame("do_wait", 1, 2, None, False)),
         (" f+0x1/0x2 [pktgen abcdef0123]", PrintedFrame("f", 1, 2, "pktgen", True)),
         ("RAX: 0000000000000000", None),
-        (" 0xffffffff81012345", None),
+        (" 0xffffffffc01db06a", PrintedFrame("", 0, 0, None, True, address=0xFFFFFFFFC01DB06A)),
+        (" ? 0xffffffffc01db06a", PrintedFrame("", 0, 0, None, False, address=0xFFFFFFFFC01DB06A)),
+        (" 0xffffffffc01db06a is no line of a trace", None),
     ],
 )
 def test_lines_of_traces(line: str, frame: PrintedFrame | None) -> None:

@@ -20,6 +20,7 @@ from orcdbg.unwind.frame import FrameKind, Mark, Recovered
 from orcdbg.unwind.reasons import CannotGoOn
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import line, paint, plain, safe
+from tests.conftest import RunProgram
 
 COMMANDS = (
     "bt",
@@ -109,3 +110,11 @@ def test_the_last_line_counts_each_frame_once_by_its_reason(registry: Registry, 
     shown = plain(lines_of(replace(result, stacks=[replace(result.stacks[0], frames=frames)]), None))
     as_built = len(plainly) - 5
     assert f": {as_built} ORC as built, 1 corrected for a patch, 1 recovered, 3 derived, 1 guessed. Ends" in shown
+
+
+def test_a_frame_without_a_row_is_not_counted_as_one_by_its_row(orcdbg_run: RunProgram) -> None:
+    """Where a walk begins at an address that no row covers, that frame is sure and says nothing of ORC."""
+    status, text, _ = orcdbg_run("demo", "-e", "bt -I 0x1000 -S 0xffffc90000013e80")
+    assert status == 0
+    assert "1 frame: 0 ORC as built, 0 corrected for a patch, 1 without a rule, 0 guessed. Stopped: " in text
+    assert "without a rule" not in orcdbg_run("demo", "-e", "foreach bt")[1]
