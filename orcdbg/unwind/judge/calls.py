@@ -1,7 +1,8 @@
 """Can the call before this return address have led into that function?
 
 Yes where it is a direct call of it; no where it is a direct call, as built, of another function out of which no jump
-leads there. What an indirect call or jump, or a place that is patched while the kernel runs, leaves open stays open.
+leads there, and where it is an indirect call and no pointer leads there. What a place that is patched while the kernel
+runs leaves open stays open.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.names import Location
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.patches.code import Code
+from orcdbg.unwind.judge.entries import Entries
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
 from orcdbg.x86.instructions import Instruction, decode_one, outline
 
@@ -42,6 +44,7 @@ class Calls:
         self._code = code
         self._memory = code.as_run
         self._built = code.as_linked
+        self._entries = Entries(code)
         self._verdicts: dict[tuple[int, int], bool | None] = {}
         self._exits: dict[int, frozenset[int] | None] = {}
         self._boundaries: dict[tuple[int, str], bool | None] = {}
@@ -125,6 +128,8 @@ class Calls:
             return True
         if is_thunk(callee):
             return None
+        if self._is_indirect(return_address, now, built):
+            return None if self._entries.ways_into(callee) is None else False
         if now is None:
             return self._is_gone(return_address, built, callee)
         if built is not None and -NEAR <= now - built <= NEAR:
@@ -134,6 +139,23 @@ class Calls:
         targets = {now, now if built is None or self._is_patched_in(built) else built}
         answers = {self.is_reached(target, callee) for target in targets}
         return True if True in answers else None if None in answers else False
+
+    def _is_indirect(self, return_address: int, now: int | None, built: int | None) -> bool:
+        """Whether the call that ends there goes by a pointer, as it is and as built, in code of the image or a module."""
+        if self._code.generated_at(return_address - 1) is not None:
+            return False  # BPF's trampolines go on behind the first instruction of the function that they trace
+        if now is None and built is None:
+            return self.ends_call(return_address) is True
+        is_built_so = built is not None and self._is_indirect_thunk(built)
+        return (is_built_so and now is None) or (now is not None and self._goes_by_thunk(now, is_built_so))
+
+    def _goes_by_thunk(self, target: int, is_built_so: bool) -> bool:
+        """Whether a direct call goes to a thunk; one as built may go to one that has no name since (ITS, 6.15)."""
+        return self._is_indirect_thunk(target) or (is_built_so and self._code.locate(target) is None)
+
+    def _is_indirect_thunk(self, target: int) -> bool:
+        place = self._code.locate(target)
+        return place is not None and is_thunk(place) and _RETURN not in place.symbol
 
     def _is_patched_in(self, built: int) -> bool:
         """True where a call as built goes to what stands in for a call that is patched in."""
@@ -160,6 +182,14 @@ class Calls:
         first = self._code.locate(target)
         if first is None:
             return None
+        forward = self._is_reached_from(first, callee)
+        if forward is not None or _OPEN.match(first.symbol) or _OF_TRACERS.match(callee.symbol) or is_thunk(callee):
+            return forward
+        ways = self._entries.ways_into(callee)
+        return None if ways is None or ways.include(first) else False
+
+    def _is_reached_from(self, first: Location, callee: Location) -> bool | None:
+        """The same, by following the jumps of what is called."""
         whole = callee.symbol.partition(".cold")[0]
         found, todo, size = {first.start}, [first], 0
         while todo:
@@ -266,6 +296,9 @@ class Calls:
         if target is None:
             return None
         if function.start <= target < function.start + function.size:
+            return function.start
+        references = self._code.references
+        if references is not None and references.is_in_auxiliary(target - self._code.slide):
             return function.start
         place = self._code.locate(target)
         if place is None:
