@@ -66,40 +66,44 @@ class References:
         self._code = [s for s in self._sections if s.flags & SHF_EXECINSTR]
         self._is_whole = self._sections == sections
 
+    def is_listed(self, address: int) -> bool:
+        """Whether the function that begins at a link address plainly has pointers to it; False where that is to be sought.
+
+        Nearly all that is ever called through a pointer stands in a table of them, or the build left it an ENDBR: that is
+        found in a fraction of the time that the rest takes.
+        """
+        return self._is_landing(address) if len(self._sealed) else _holds(self._tabled, address)
+
     def is_pointed_to(self, address: int) -> bool:
         """False only where nothing can hold a pointer to the function that begins at a link address."""
-        if not self._is_whole or self._may_be_landed_on(address):
+        if not self._is_whole or self.is_listed(address):
             return True
-        if _holds(self._sealed, address):
-            return False
-        # Nearly all that is ever called through a pointer stands in a table of them, which costs a fraction of the rest.
-        return _holds(self._tabled, address) or _holds(self._taken, address)
+        # That the build left no ENDBR proves nothing: start_secondary is called through a pointer before branches are
+        # tracked (__noendbr). That it took one away again does: it would not have done so beside a pointer.
+        return not _holds(self._sealed, address) and _holds(self._taken, address)
 
-    def _may_be_landed_on(self, address: int) -> bool:
-        """Whether the build left an ENDBR there, having found a pointer; False also where it does not say.
-
-        That it left none proves nothing: start_secondary is called through a pointer before branches are tracked
-        (__noendbr).
-        """
-        if not len(self._sealed) or _holds(self._sealed, address):
-            return False
+    def _is_landing(self, address: int) -> bool:
+        """Whether the build left an ENDBR there, having found a pointer."""
         try:
-            return self._image.read(address, len(_ENDBR)) == _ENDBR
+            has_endbr = self._image.read(address, len(_ENDBR)) == _ENDBR
         except MemoryFault:
             return True
+        return has_endbr and not _holds(self._sealed, address)
 
     def jumps_into(self, start: int, end: int) -> list[int]:
-        """Where near jumps into [start, end) are, but those within: link addresses, each of a jump or what looks like one.
+        """Where near jumps into [start, end) are, but those within, by link addresses.
 
-        Jumps of one byte's distance are left out: they come from the functions next door. A jump in a replacement of
-        other code counts only where it enters at `start`, since its own function is not known; into the middle of a
-        function only that function jumps.
+        Some are bytes that only look like a jump. Jumps of one byte's distance are left out: they come from the functions
+        next door. A jump in a replacement of other code counts only where it enters at `start`, since its own function is
+        not known; into the middle of a function only that function jumps.
         """
-        targets, sources = self._jumps
-        first, last = np.searchsorted(targets, np.array([start, end], dtype=np.uint64)).tolist()
-        pairs = zip(targets[first:last].tolist(), sources[first:last].tolist(), strict=True)
-        outside = [(target, source) for target, source in pairs if not start <= source < end]
-        return [source for target, source in outside if target == start or self.is_in_function(source)]
+        found: list[tuple[int, int]] = []
+        for targets, places, opcode in self._jumps:
+            chosen = np.flatnonzero((targets >= np.uint64(start)) & (targets < np.uint64(end)))
+            ends = places[chosen].astype(np.uint64)
+            found += zip((ends - np.uint64(opcode)).tolist(), targets[chosen].tolist(), strict=True)
+        outside = [(source, target) for source, target in found if not start <= source < end]
+        return [source for source, target in outside if target == start or self.is_in_function(source)]
 
     def is_in_function(self, address: int) -> bool:
         """True for code of functions, False for code that stands in for some of theirs, and for no code."""
@@ -145,9 +149,12 @@ class References:
 
     def _contents(self, section: Section) -> Bytes:
         """A section's bytes, with zeros where tables only describe."""
-        data = np.frombuffer(self._image.elf.data(section), dtype=np.uint8).copy()
-        for start, end in self._descriptions:
-            data[max(start - section.address, 0) : max(end - section.address, 0)] = 0
+        data = np.frombuffer(self._image.elf.data(section), dtype=np.uint8)
+        inside = [(start, end) for start, end in self._descriptions if section.address <= start < section.end]
+        if inside:
+            data = data.copy()
+        for start, end in inside:
+            data[start - section.address : max(end - section.address, 0)] = 0
         return data
 
     def _absolute(self, data: Bytes) -> Iterator[U64Array]:
@@ -161,26 +168,26 @@ class References:
 
     def _own(self, addresses: U64Array) -> U64Array:
         """Those of the addresses that are in code."""
-        is_code = np.zeros(len(addresses), dtype=bool)
+        first, last = min(code.address for code in self._code), max(code.end for code in self._code)
+        near = addresses[addresses - np.uint64(first) < np.uint64(last - first)]
+        is_code = np.zeros(len(near), dtype=bool)
         for code in self._code:
-            is_code |= (addresses >= np.uint64(code.address)) & (addresses < np.uint64(code.end))
-        return addresses[is_code]
+            is_code |= (near >= np.uint64(code.address)) & (near < np.uint64(code.end))
+        return near[is_code]
 
     @functools.cached_property
-    def _jumps(self) -> tuple[U64Array, U64Array]:
-        """Targets in order, and where each jump is."""
-        targets, sources = [_NOTHING], [_NOTHING]
+    def _jumps(self) -> list[tuple[U64Array, U64Array, int]]:
+        """For each section of code and each kind of jump: where they go, where their distances are, and bytes before those."""
+        found = []
         for section in self._code:
             data = np.frombuffer(self._image.elf.data(section), dtype=np.uint8)
-            plain = np.flatnonzero(data[:-4] == _JMP)
-            if_true = np.flatnonzero((data[:-5] == _TWO_BYTES) & (data[1:-4] & _JCC_MASK == _JCC))
-            for places, opcode in ((plain, 1), (if_true, 2)):
-                targets.append(_targets(data, section.address, places + opcode))
-                sources.append(places.astype(np.uint64) + np.uint64(section.address))
-        every: U64Array = np.concatenate(targets)
-        places_of: U64Array = np.concatenate(sources)
-        order = np.argsort(every, kind="stable")
-        return every[order], places_of[order]
+            plain = np.flatnonzero(data[:-4] == _JMP) + 1
+            two_bytes = np.flatnonzero(data[:-5] == _TWO_BYTES) + 1
+            conditional = two_bytes[data[two_bytes] & _JCC_MASK == _JCC] + 1
+            for places, opcode in ((plain, 1), (conditional, 2)):
+                sites = places.astype(np.uint64) + np.uint64(section.address)
+                found.append((_targets(data, section.address, places), sites, opcode))
+        return found
 
 
 def _holds(addresses: U64Array, address: int) -> bool:
@@ -190,8 +197,8 @@ def _holds(addresses: U64Array, address: int) -> bool:
 
 def _loaded(data: Bytes, address: int) -> U64Array:
     """What `lea` computes from rip, for all bytes of text that may be one."""
-    places = np.flatnonzero((data[:-5] == _LEA) & (data[1:-4] & _RIP_MASK == _RIP))
-    return _targets(data, address, places + 2)
+    places = np.flatnonzero(data[:-5] == _LEA) + 1
+    return _targets(data, address, places[data[places] & _RIP_MASK == _RIP] + 1)
 
 
 def _distances(data: Bytes, address: int) -> U64Array:
@@ -201,9 +208,7 @@ def _distances(data: Bytes, address: int) -> U64Array:
 
 def _targets(data: Bytes, address: int, places: npt.NDArray[np.intp]) -> U64Array:
     """Where the four bytes at each of the places lead, counted from behind them."""
-    distances = np.zeros(len(places), dtype=np.uint32)
-    for number in range(4):
-        distances |= data[places + number].astype(np.uint32) << np.uint32(8 * number)
-    ends = places.astype(np.int64) + 4 + distances.view(np.int32)
+    windows = np.ndarray((max(len(data) - 3, 0),), "<i4", data, strides=(1,))
+    ends = places + 4 + windows[places]
     found: U64Array = ends.view(np.uint64) + np.uint64(address)
     return found

@@ -8,19 +8,27 @@ and neither can a call of anything else.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.names import Location
 from orcdbg.patches.code import Code
 from orcdbg.x86.branches import target_of
-from orcdbg.x86.instructions import outline
+from orcdbg.x86.instructions import Outlined, outline
 
 MAX_WAYS = 64  # functions that jump to one another; beyond, the question stays open
 MAX_FUNCTION = 1 << 16
 _SHORT = 130  # bytes that a jump of two bytes comes to, its own among them
 _ALIGNED = 16  # what compilers align functions to
 _PADDING = ("nop", "int3", "xchgw", "data16")
-_GOES_AWAY = ("ret", "jmp", "iret", "sysret", "sysexit", "ud", "hlt", "eret", "notrack jmp", "bnd jmp")
+_GOES_AWAY = ("ret", "jmp", "iret", "sysret", "sysexit", "ud", "hlt", "eret")
+
+
+class Jump(NamedTuple):
+    """A jump at `address` into the function that begins at `start`, both run-time addresses."""
+
+    address: int
+    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +58,7 @@ class Entries:
     def __init__(self, code: Code) -> None:
         self._code = code
         self._ways: dict[int, WaysIn | None] = {}
+        self._jumps: dict[int, list[tuple[int, Location | None]]] = {}
         self._next_door: dict[int, frozenset[int]] = {}
 
     def ways_into(self, callee: Location) -> WaysIn | None:
@@ -62,38 +71,90 @@ class Entries:
             self._ways[callee.start] = self._find(callee)
         return self._ways[callee.start]
 
+    def way_from(self, first: Location, callee: Location) -> list[Jump] | None:
+        """The jumps, one after another, by which code that enters `first` comes into `callee`; None where none are found."""
+        onward: dict[int, Jump] = {}
+        seen, todo = {callee.start}, [callee]
+        while todo and len(seen) < MAX_WAYS:
+            function = todo.pop(0)
+            for address, other in self._jumps_into(function):
+                if other is None or other.start in seen or not self._is_jump(other, address):
+                    continue
+                seen.add(other.start)
+                todo.append(other)
+                onward[other.start] = Jump(address, function.start)
+        if first.start == callee.start or first.start not in onward:
+            return None
+        jumps, start = list[Jump](), first.start
+        while start != callee.start:
+            jumps.append(onward[start])
+            start = jumps[-1].start
+        return jumps
+
     def _find(self, callee: Location) -> WaysIn | None:
         references = self._code.references
         if references is None or callee.module is not None or not callee.is_text:
             return None
-        starts, names, todo = {callee.start}, set[str](), [callee]
+        # What is quickly seen to have a pointer to it ends the search before anything is decoded or sought.
+        near = self._closure(callee, is_exact=False)
+        if near is None:
+            return None
+        functions = self._closure(callee, is_exact=True)
+        if functions is None or any(references.is_pointed_to(one.start - self._code.slide) for one in functions):
+            return None
+        return WaysIn(frozenset(one.start for one in functions), frozenset(_whole(one) for one in functions))
+
+    def _closure(self, callee: Location, is_exact: bool) -> list[Location] | None:
+        """The functions that come into this one by jumps, of near ones alone or of all; None where one has pointers to it."""
+        references = self._code.references
+        found, todo = {callee.start: callee}, [callee]
         while todo:
             function = todo.pop()
-            names.add(_whole(function))
-            is_open = self._code.faults.lands_from_outside(function.start, function.start + function.size)
-            if is_open or references.is_pointed_to(function.start - self._code.slide):
+            if references is None or references.is_listed(function.start - self._code.slide):
                 return None
-            for other in self._jumping_to(function):
-                if other is None or other.module is not None or not other.is_text or len(starts) >= MAX_WAYS:
+            others = [other for _, other in self._jumps_into(function)]
+            if is_exact:
+                if self._code.faults.lands_from_outside(function.start, function.start + function.size):
                     return None
-                if other.start not in starts:
-                    starts.add(other.start)
+                others += self._beside(function)
+            for other in others:
+                if other is None or other.module is not None or not other.is_text or len(found) >= MAX_WAYS:
+                    return None
+                if other.start not in found:
+                    found[other.start] = other
                     todo.append(other)
-        return WaysIn(frozenset(starts), frozenset(names))
+        return list(found.values())
 
-    def _jumping_to(self, function: Location) -> list[Location | None]:
-        """The functions that jump or fall into this one, None for code of none."""
-        references, slide = self._code.references, self._code.slide
-        if references is None:
-            return [None]
-        start, end = function.start, function.start + function.size
-        found = [
-            self._code.locate(source + slide) if references.is_in_function(source) else None
-            for source in references.jumps_into(start - slide, end - slide)
-        ]
-        if _whole(function) != function.symbol:
-            found += [self._code.locate(whole) for whole in self._code.starts_of(_whole(function))]
-        return found + [other for other in self._neighbours(function) if self._leads_into(other, function)]
+    def _jumps_into(self, function: Location) -> list[tuple[int, Location | None]]:
+        """Near jumps into a function: where each is, and of which function; None for code of none."""
+        if function.start not in self._jumps:
+            references, slide = self._code.references, self._code.slide
+            start = function.start - slide
+            jumps = [] if references is None else references.jumps_into(start, start + function.size)
+            self._jumps[function.start] = [
+                (
+                    source + slide,
+                    self._code.locate(source + slide) if references and references.is_in_function(source) else None,
+                )
+                for source in jumps
+            ]
+        return self._jumps[function.start]
+
+    def _beside(self, function: Location) -> list[Location | None]:
+        """The functions that come into this one by short jumps or by falling, and the whole of a part that was split off."""
+        found = [other for other in self._neighbours(function) if self._leads_into(other, function)]
+        if _whole(function) == function.symbol:
+            return [*found]
+        return [*found, *(self._code.locate(whole) for whole in self._code.starts_of(_whole(function)))]
+
+    def _is_jump(self, function: Location, address: int) -> bool:
+        """Whether one of a function's instructions as built is a jump at an address."""
+        try:
+            code = self._code.as_linked.read(function.start, min(function.size, MAX_FUNCTION))
+        except MemoryFault:
+            return False
+        insns = (Outlined(*insn) for insn in outline(code, function.start))
+        return any(insn.address == address and insn.mnemonic.startswith("j") for insn in insns)
 
     def _neighbours(self, function: Location) -> list[Location]:
         """The functions near enough for a jump of two bytes, the one before always among them."""
@@ -126,17 +187,18 @@ class Entries:
             code = self._code.as_linked.read(other.start, min(other.size, MAX_FUNCTION))
         except MemoryFault:
             return frozenset()
-        targets, last, mnemonic = set[int](), other.start, ""
-        for address, size, name, operands in outline(code, other.start):
+        targets, last, final = set[int](), other.start, ""
+        for address, size, mnemonic, operands in outline(code, other.start):
             last = address + size
-            if not name.startswith(_PADDING):
-                mnemonic = name
-            target = target_of(operands) if name.rpartition(" ")[2].startswith(("j", "loop")) else None
+            word = mnemonic.rpartition(" ")[2]  # behind `notrack` or `bnd`
+            if not word.startswith(_PADDING):
+                final = word
+            target = target_of(operands) if word.startswith(("j", "loop")) else None
             if target is not None:
                 targets.add(target)
         # Behind a call that does not return a compiler may end a function, and the next one begins aligned.
-        ends_in_call = mnemonic.startswith("call") and end % _ALIGNED == 0
-        if last != end or not (ends_in_call or mnemonic.startswith(_GOES_AWAY)):
+        ends_in_call = final.startswith("call") and end % _ALIGNED == 0
+        if last != end or not (ends_in_call or final.startswith(_GOES_AWAY)):
             targets.add(end)
         return frozenset(targets)
 
