@@ -61,10 +61,19 @@ class Mark(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A return address that the kernel had rewritten, taken from where it keeps the true one."""
+    """A return address that the kernel had rewritten, taken from where it keeps the true one.
+
+    Attributes:
+        by: what had rewritten it.
+        trampoline: what it was rewritten to.
+        callee: an address in the function that was to return there, by the tracer's record; None where that does not say.
+        has_returned: True where that function has returned already, and the trampoline runs.
+    """
 
     by: Tracer
     trampoline: int
+    callee: int | None = None
+    has_returned: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -86,6 +86,12 @@ class PointerLeadsElsewhere(Reason):
     callee: str
 
 
+class RecordOfOtherFunction(Reason):
+    """The tracer's record that the return address is from names another function, at `callee`, than the frame below is in."""
+
+    callee: int
+
+
 class NoInstructionAt(Reason):
     """The interrupted ip is inside an instruction."""
 

@@ -114,6 +114,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.PointerLeadsElsewhere: (
         "the call went through {r.offset:#x}({r.register}), {r.address:#x}, and not to {r.callee}"
     ),
+    unwind.RecordOfOtherFunction: "the tracer's record of this return address is of another function, at {r.callee:#x}",
     unwind.NoInstructionAt: "no instruction begins at {r.ip:#x}",
     unwind.NotSavedAtStackPointer: (
         "the registers saved below {r.end:#x} were not saved at the stack pointer {r.sp:#x}"

@@ -20,7 +20,7 @@ from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.patches.code import Code
-from orcdbg.unwind.frame import Frame, FrameKind
+from orcdbg.unwind.frame import Frame, FrameKind, Recovered
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
 from orcdbg.unwind.reasons import (
@@ -33,6 +33,7 @@ from orcdbg.unwind.reasons import (
     Overflowed,
     PointerLeadsElsewhere,
     ReachedThroughDoubt,
+    RecordOfOtherFunction,
     UserRegistersNotAtTop,
 )
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
@@ -67,6 +68,7 @@ class Evidence:
     """
 
     def __init__(self, code: Code, saves: FunctionSaves) -> None:
+        self._code = code
         self.calls = Calls(code)
         self._pointers = Pointers(code)
         self._finder = RegisterFinder(code, saves)
@@ -100,22 +102,37 @@ class Evidence:
             gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
         """
         is_placed = gap is None or gap in _PADDINGS
-        return is_placed and all(self._call(a, b) is None for a, b in itertools.pairwise(frames))
+        return is_placed and all(self._call(a.location, b) is None for a, b in itertools.pairwise(frames))
 
     def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
         """Why the step from `below` to `frame` cannot be right, or None."""
         if frame.kind is FrameKind.CALL:
             if not frame.reliable and frame.doubt is not None:
                 return frame.doubt  # the walk itself found it
-            return None if frame.recovered is not None else self._call(below, frame)
+            if frame.recovered is None:
+                return self._call(below.location, frame)
+            return self._recorded(below, frame, frame.recovered)
         if frame.kind is FrameKind.USER:
             return _user_registers(below, stacks)
         return self._interrupt(below, frame, stacks)
 
-    def _call(self, below: Frame, frame: Frame) -> Reason | None:
+    def _recorded(self, below: Frame, frame: Frame, recovered: Recovered) -> Reason | None:
+        """What speaks against a return address that a tracer's record gave; the slot itself has only a trampoline's."""
+        named = None if recovered.callee is None else self._code.locate(recovered.callee)
+        if recovered.has_returned:
+            return self._call(named, frame)  # the frame below is the trampoline, which nobody called
+        callee = below.location
+        is_of_this = recovered.callee is None or callee is None or self._may_be_record_of(recovered.callee, callee)
+        return self._call(callee, frame) if is_of_this else RecordOfOtherFunction(recovered.callee or 0)
+
+    def _may_be_record_of(self, traced: int, callee: Location) -> bool:
+        """Whether a record that names an address in a traced function can be of a frame: in it, or where it jumps to."""
+        return self.calls.is_reached(traced, callee) is not False
+
+    def _call(self, callee: Location | None, frame: Frame) -> Reason | None:
+        """What speaks against a caller by the call before its ip; `callee` is what that call led to, where it is known."""
         if _begins(frame) and not self.calls.ends_call(frame.ip):
             return None if self.calls.may_begin(frame.ip) else NothingBeginsAt(frame.ip)
-        callee = below.location
         verdict = None if callee is None else self.calls.leads_to(frame.ip, callee)
         if verdict is False and callee is not None:
             return CallLeadsElsewhere(frame.ip, callee.symbol)
@@ -131,7 +148,8 @@ class Evidence:
     def _witness(self, frames: Sequence[Frame], depth: int) -> Witness | None:
         """The same of the frame at `depth` alone."""
         below, frame = frames[depth - 1], frames[depth]
-        is_asked = frame.kind is FrameKind.CALL and frame.recovered is None and frame.doubt is None
+        has_returned = frame.recovered is not None and frame.recovered.has_returned
+        is_asked = frame.kind is FrameKind.CALL and not has_returned and frame.doubt is None
         if not is_asked or below.location is None:
             return None
         if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
