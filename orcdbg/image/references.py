@@ -45,6 +45,7 @@ _DESCRIPTIONS = (
 _LEA, _RIP_MASK, _RIP = 0x8D, 0xC7, 0x05  # lea, with a ModRM byte that says disp32(%rip)
 _JMP, _TWO_BYTES, _JCC, _JCC_MASK = 0xE9, 0x0F, 0x80, 0xF0
 _FUNCTIONS = (".text", ".init.text", ".exit.text")
+_NEEDED = {".text", ".rodata", ".data"}
 _SEARCHES = 8  # for one function each; for more, all references are found at once
 _AUXILIARY = ".altinstr_aux"
 _HIGH = 0xFFFF_FFFF_0000_0000  # of every link address of an image
@@ -66,7 +67,8 @@ class References:
         sections = [s for s in image.sections if s.flags & SHF_ALLOC and s.type != SHT_NOBITS and s.size]
         self._sections = [s for s in sections if s.size <= MAX_SECTION]
         self._code = [s for s in self._sections if s.flags & SHF_EXECINSTR]
-        self._is_whole = self._sections == sections
+        # A file of debugging information alone has the sections, but not what is in them.
+        self._is_whole = self._sections == sections and {section.name for section in sections} >= _NEEDED
 
     def is_listed(self, address: int) -> bool:
         """Whether the function that begins at a link address plainly has pointers to it; False where that is to be sought.

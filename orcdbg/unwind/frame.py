@@ -80,10 +80,10 @@ class Recovered:
 class Frame:
     """One frame. Frame 0 is innermost.
 
-    `exact` is True when `ip` is an interrupted address and not a return address; `location` is then of `ip`, else of
-    `ip - 1`. `is_behind_int3` tells an ip that a breakpoint saved: the instruction at `ip - 1`, which the int3 stands for, is
-    not run yet. `came_from` is the stack slot this frame's own ip was read from, `return_slot` the one its caller's ip was read
-    from. `doubt` is set on every frame that may be wrong, or whose own step to the caller may be.
+    `exact` is True when `ip` is no return address, but interrupted, or what the CPU is about to go to; `location` is then of
+    `ip`, else of `ip - 1`. `is_behind_int3` tells an ip that a breakpoint saved: the instruction at `ip - 1`, which the int3
+    stands for, is not run yet. `came_from` is the stack slot this frame's own ip was read from, `return_slot` the one its
+    caller's ip was read from. `doubt` is set on every frame that may be wrong, or whose own step to the caller may be.
     """
 
     index: int

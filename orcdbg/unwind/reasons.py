@@ -145,6 +145,14 @@ class Overflowed(Reason):
     """The stack pointer is below its stack."""
 
 
+class TailCalled(Reason):
+    """The call before the ip enters function `called`, which goes on to `callee` by the jumps at these addresses."""
+
+    called: str
+    callee: str
+    jumps: tuple[int, ...]
+
+
 class SlotsCompared(Reason):
     """For a corrected frame: each looked-at slot, and whether the word in it follows a call."""
 

@@ -56,6 +56,12 @@ def _compared(reason: unwind.SlotsCompared) -> str:
     return ", ".join(f"[{slot & 0xFFF:03x}] {said[is_call]}" for slot, is_call in reason.slots)
 
 
+def _tail_called(reason: unwind.TailCalled) -> str:
+    jumps = ", ".join(f"{address:#x}" for address in reason.jumps)
+    plural = "s" if len(reason.jumps) > 1 else ""
+    return f"the call before it enters {reason.called}, which goes on to {reason.callee} by the jump{plural} at {jumps}"
+
+
 # A template's `r` is the reason.
 _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     # Why a rule holds that is not the row as built.
@@ -132,6 +138,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.NotOutermost: _NO_CALLER,
     unwind.Overflowed: "the stack pointer is in the guard page below the stack, which has overflowed",
     unwind.SlotsCompared: _compared,
+    unwind.TailCalled: _tail_called,
     unwind.UserIpInRcx: (
         "no registers are saved here; the user's ip is in rcx, where syscall put it and sysret takes it from"
     ),

@@ -13,7 +13,7 @@ from orcdbg.orc.effective import Source, TextFrom
 from orcdbg.orc.rows import RowType
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
-from orcdbg.unwind.reasons import Overflowed
+from orcdbg.unwind.reasons import Overflowed, TailCalled
 from orcdbg.views.lines import position_json, position_lines
 from orcdbg.views.page import Line, Piece, fold, line, plain, problem_lines
 from orcdbg.views.reasons import words, words_or_none
@@ -99,7 +99,7 @@ def reasons(frame: Frame) -> list[str]:
     if frame.source.is_derived:
         found += notes
     elif patch is None:
-        found += [words(note) for note in frame.notes if isinstance(note, Overflowed)]
+        found += [words(note) for note in frame.notes if isinstance(note, Overflowed | TailCalled)]
     if frame.doubt is not None and frame.source is not Source.SCAN:
         found.append(words(frame.doubt))
     return found

@@ -25,7 +25,7 @@ _GOES_AWAY = ("ret", "jmp", "iret", "sysret", "sysexit", "ud", "hlt", "eret")
 
 
 class Jump(NamedTuple):
-    """A jump at `address` into the function that begins at `start`, both run-time addresses."""
+    """A jump at `address`, a run-time address, between functions; the one at the other end begins at `start`."""
 
     address: int
     start: int

@@ -18,7 +18,7 @@ from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.rows import RowType
-from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, Recovered
 from orcdbg.unwind.judge.calls import Calls
@@ -92,7 +92,16 @@ class Evidence:
         is_start = len(out) == 1 and out[0].exact  # the registers of a CPU are right, whatever follows from them
         if broke_off and out and out[-1].mark.is_sure and not is_start:
             out[-1] = replace(out[-1], doubt=CannotGoOn())
-        return out
+        return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
+
+    def with_tail_call(self, below: Frame, frame: Frame) -> Frame:
+        """A caller with a note where its call entered another function, which jumped into the one of the frame below."""
+        has_returned = frame.recovered is not None and frame.recovered.has_returned
+        is_asked = frame.kind is FrameKind.CALL and frame.reliable and not has_returned and not frame.exact
+        if not is_asked or below.location is None:
+            return frame
+        note = self.calls.tail_call(frame.ip, below.location)
+        return frame if note is None else replace(frame, notes=(*frame.notes, note))
 
     def is_plain(self, frames: Sequence[Frame], gap: int | None) -> bool:
         """Whether `judge` would leave as they are frames that are all callers of each other.
@@ -122,15 +131,18 @@ class Evidence:
         if recovered.has_returned:
             return self._call(named, frame)  # the frame below is the trampoline, which nobody called
         callee = below.location
-        is_of_this = recovered.callee is None or callee is None or self._may_be_record_of(recovered.callee, callee)
-        return self._call(callee, frame) if is_of_this else RecordOfOtherFunction(recovered.callee or 0)
-
-    def _may_be_record_of(self, traced: int, callee: Location) -> bool:
-        """Whether a record that names an address in a traced function can be of a frame: in it, or where it jumps to."""
-        return self.calls.is_reached(traced, callee) is not False
+        if (
+            recovered.callee is not None
+            and callee is not None
+            and not self.calls.may_go_on_to(recovered.callee, callee)
+        ):
+            return RecordOfOtherFunction(recovered.callee)
+        return self._call(callee, frame)
 
     def _call(self, callee: Location | None, frame: Frame) -> Reason | None:
         """What speaks against a caller by the call before its ip; `callee` is what that call led to, where it is known."""
+        if frame.exact:
+            return None  # about to be entered: see `enters_function`
         if _begins(frame) and not self.calls.ends_call(frame.ip):
             return None if self.calls.may_begin(frame.ip) else NothingBeginsAt(frame.ip)
         verdict = None if callee is None else self.calls.leads_to(frame.ip, callee)
@@ -149,10 +161,12 @@ class Evidence:
         """The same of the frame at `depth` alone."""
         below, frame = frames[depth - 1], frames[depth]
         has_returned = frame.recovered is not None and frame.recovered.has_returned
-        is_asked = frame.kind is FrameKind.CALL and not has_returned and frame.doubt is None
+        is_asked = frame.kind is FrameKind.CALL and not has_returned and not frame.exact and frame.doubt is None
         if not is_asked or below.location is None:
             return None
-        if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
+        if is_thunk(below.location) or is_return_thunk(below.location):
+            return None
+        if self.calls.leads_to(frame.ip, below.location) is not None:
             return None
         read = self._pointers.read_by(frame.ip)
         return None if read is None else Witness(depth, read, below.location)
