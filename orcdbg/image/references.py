@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Iterator, Sequence
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -46,7 +47,8 @@ _LEA, _RIP_MASK, _RIP = 0x8D, 0xC7, 0x05  # lea, with a ModRM byte that says dis
 _JMP, _TWO_BYTES, _JCC, _JCC_MASK = 0xE9, 0x0F, 0x80, 0xF0
 _FUNCTIONS = (".text", ".init.text", ".exit.text")
 _NEEDED = {".text", ".rodata", ".data"}
-_SEARCHES = 8  # for one function each; for more, all references are found at once
+_TABLES = (".rodata", ".data")
+_SEARCHES = 12  # for one function each; for more, all references are found at once
 _AUXILIARY = ".altinstr_aux"
 _HIGH = 0xFFFF_FFFF_0000_0000  # of every link address of an image
 _LOW = 0xFFFF_FFFF
@@ -63,7 +65,7 @@ class References:
     def __init__(self, image: Image, descriptions: Sequence[tuple[int, int]] = ()) -> None:
         self._image = image
         self._descriptions = descriptions
-        self._listed: dict[int, bool] = {}
+        self._searched: dict[tuple[int, int], bool] = {}
         sections = [s for s in image.sections if s.flags & SHF_ALLOC and s.type != SHT_NOBITS and s.size]
         self._sections = [s for s in sections if s.size <= MAX_SECTION]
         self._code = [s for s in self._sections if s.flags & SHF_EXECINSTR]
@@ -73,23 +75,11 @@ class References:
     def is_listed(self, address: int) -> bool:
         """Whether the function that begins at a link address plainly has pointers to it; False where that is to be sought.
 
-        Nearly all that is ever called through a pointer stands in a table of them or in an instruction that loads its
-        address, or the build left it an ENDBR.
+        Nearly all that is ever called through a pointer stands in a table of them, or the build left it an ENDBR.
         """
         if len(self._sealed):
             return self._is_landing(address)
-        if address not in self._listed:
-            is_quicker = len(self._listed) < _SEARCHES
-            self._listed[address] = self._is_found(address) if is_quicker else _holds(self._taken, address)
-        return self._listed[address]
-
-    def _is_found(self, address: int) -> bool:
-        """Whether the largest sections hold an address: 1 to 15 ms, where all references take 140."""
-        word, number = address.to_bytes(8, "little"), (address & _LOW).to_bytes(4, "little")
-        for name, sought in ((".rodata", word), (".data", word), (".text", number)):
-            if sought in self._image.section_data(name):
-                return True
-        return False
+        return self._is_found(address, _TABLES)
 
     def is_pointed_to(self, address: int) -> bool:
         """False only where nothing can hold a pointer to the function that begins at a link address."""
@@ -97,7 +87,21 @@ class References:
             return True
         # That the build left no ENDBR proves nothing: start_secondary is called through a pointer before branches are
         # tracked (__noendbr). That it took one away again does: it would not have done so beside a pointer.
-        return not _holds(self._sealed, address) and _holds(self._taken, address)
+        if _holds(self._sealed, address):
+            return False
+        return self._is_found(address, (*_TABLES, ".text")) or _holds(self._taken, address)
+
+    def _is_found(self, address: int, names: Sequence[str]) -> bool:
+        """Whether sections hold an address: 1 to 20 ms for the first few, where all references take 140."""
+        key = (address, len(names))
+        if key not in self._searched:
+            is_quicker = len(self._searched) < _SEARCHES and "_taken" not in self.__dict__
+            self._searched[key] = self._search(address, names) if is_quicker else _holds(self._taken, address)
+        return self._searched[key]
+
+    def _search(self, address: int, names: Sequence[str]) -> bool:
+        word, number = address.to_bytes(8, "little"), (address & _LOW).to_bytes(4, "little")
+        return any((word if name in _TABLES else number) in self._image.section_data(name) for name in names)
 
     def _is_landing(self, address: int) -> bool:
         """Whether the build left an ENDBR there, having found a pointer."""
@@ -107,7 +111,7 @@ class References:
             return True
         return has_endbr and not _holds(self._sealed, address)
 
-    def jumps_into(self, start: int, end: int) -> list[int]:
+    def jumps_into(self, start: int, end: int, with_conditional: bool = True) -> list[int]:
         """Where near jumps into [start, end) are, but those within, by link addresses.
 
         Some are bytes that only look like a jump. Jumps of one byte's distance are left out: they come from the functions
@@ -115,9 +119,9 @@ class References:
         not known; into the middle of a function only that function jumps.
         """
         found: list[tuple[int, int]] = []
-        for targets, places, opcode in self._jumps:
+        for targets, places, opcode in [*self._plain_jumps, *(self._conditional_jumps if with_conditional else [])]:
             chosen = np.flatnonzero((targets >= np.uint64(start)) & (targets < np.uint64(end)))
-            ends = places[chosen].astype(np.uint64)
+            ends = places[chosen]
             found += zip((ends - np.uint64(opcode)).tolist(), targets[chosen].tolist(), strict=True)
         outside = [(source, target) for source, target in found if not start <= source < end]
         return [source for source, target in outside if target == start or self.is_in_function(source)]
@@ -182,18 +186,37 @@ class References:
         return near[is_code]
 
     @functools.cached_property
-    def _jumps(self) -> list[tuple[U64Array, U64Array, int]]:
-        """For each section of code and each kind of jump: where they go, where their distances are, and bytes before those."""
+    def _plain_jumps(self) -> list[_Jumps]:
+        """What may be unconditional jumps, for each section of code."""
         found = []
         for section in self._code:
             data = np.frombuffer(self._image.elf.data(section), dtype=np.uint8)
-            plain = np.flatnonzero(data[:-4] == _JMP) + 1
+            found.append(_Jumps.at(data, section.address, np.flatnonzero(data[:-4] == _JMP) + 1, 1))
+        return found
+
+    @functools.cached_property
+    def _conditional_jumps(self) -> list[_Jumps]:
+        """What may be conditional jumps, for each section of code."""
+        found = []
+        for section in self._code:
+            data = np.frombuffer(self._image.elf.data(section), dtype=np.uint8)
             two_bytes = np.flatnonzero(data[:-5] == _TWO_BYTES) + 1
             conditional = two_bytes[data[two_bytes] & _JCC_MASK == _JCC] + 1
-            for places, opcode in ((plain, 1), (conditional, 2)):
-                sites = places.astype(np.uint64) + np.uint64(section.address)
-                found.append((_targets(data, section.address, places), sites, opcode))
+            found.append(_Jumps.at(data, section.address, conditional, 2))
         return found
+
+
+class _Jumps(NamedTuple):
+    """Jumps of one section: where they go, where their distances are, and how many bytes stand before those."""
+
+    targets: U64Array
+    places: U64Array
+    opcode_size: int
+
+    @classmethod
+    def at(cls, data: Bytes, address: int, places: npt.NDArray[np.intp], opcode_size: int) -> _Jumps:
+        """Those whose distances are at these places of a section's bytes."""
+        return cls(_targets(data, address, places), places.astype(np.uint64) + np.uint64(address), opcode_size)
 
 
 def _holds(addresses: U64Array, address: int) -> bool:

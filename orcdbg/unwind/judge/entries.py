@@ -58,7 +58,7 @@ class Entries:
     def __init__(self, code: Code) -> None:
         self._code = code
         self._ways: dict[int, WaysIn | None] = {}
-        self._jumps: dict[int, list[tuple[int, Location | None]]] = {}
+        self._jumps: dict[tuple[int, bool], list[tuple[int, Location | None]]] = {}
         self._next_door: dict[int, frozenset[int]] = {}
 
     def ways_into(self, callee: Location) -> WaysIn | None:
@@ -73,11 +73,15 @@ class Entries:
 
     def way_from(self, first: Location, callee: Location) -> list[Jump] | None:
         """The jumps, one after another, by which code that enters `first` comes into `callee`; None where none are found."""
+        way = self._way_from(first, callee, with_conditional=False)
+        return way if way is not None else self._way_from(first, callee, with_conditional=True)
+
+    def _way_from(self, first: Location, callee: Location, with_conditional: bool) -> list[Jump] | None:
         onward: dict[int, Jump] = {}
         seen, todo = {callee.start}, [callee]
-        while todo and len(seen) < MAX_WAYS:
+        while todo and len(seen) < MAX_WAYS and first.start not in onward:
             function = todo.pop(0)
-            for address, other in self._jumps_into(function):
+            for address, other in self._jumps_into(function, with_conditional):
                 if other is None or other.start in seen or not self._is_jump(other, address):
                     continue
                 seen.add(other.start)
@@ -112,7 +116,7 @@ class Entries:
             function = todo.pop()
             if references is None or references.is_listed(function.start - self._code.slide):
                 return None
-            others = [other for _, other in self._jumps_into(function)]
+            others = [other for _, other in self._jumps_into(function, with_conditional=is_exact)]
             if is_exact:
                 if self._code.faults.lands_from_outside(function.start, function.start + function.size):
                     return None
@@ -125,20 +129,19 @@ class Entries:
                     todo.append(other)
         return list(found.values())
 
-    def _jumps_into(self, function: Location) -> list[tuple[int, Location | None]]:
+    def _jumps_into(self, function: Location, with_conditional: bool) -> list[tuple[int, Location | None]]:
         """Near jumps into a function: where each is, and of which function; None for code of none."""
-        if function.start not in self._jumps:
+        key = (function.start, with_conditional)
+        if key not in self._jumps:
             references, slide = self._code.references, self._code.slide
+            if references is None:
+                return []
             start = function.start - slide
-            jumps = [] if references is None else references.jumps_into(start, start + function.size)
-            self._jumps[function.start] = [
-                (
-                    source + slide,
-                    self._code.locate(source + slide) if references and references.is_in_function(source) else None,
-                )
-                for source in jumps
+            self._jumps[key] = [
+                (source + slide, self._code.locate(source + slide) if references.is_in_function(source) else None)
+                for source in references.jumps_into(start, start + function.size, with_conditional)
             ]
-        return self._jumps[function.start]
+        return self._jumps[key]
 
     def _beside(self, function: Location) -> list[Location | None]:
         """The functions that come into this one by short jumps or by falling, and the whole of a part that was split off."""

@@ -101,7 +101,7 @@ class Evidence:
         if not is_asked or below.location is None:
             return frame
         note = self.calls.tail_call(frame.ip, below.location)
-        return frame if note is None else replace(frame, notes=(*frame.notes, note))
+        return frame if note is None or note in frame.notes else replace(frame, notes=(*frame.notes, note))
 
     def is_plain(self, frames: Sequence[Frame], gap: int | None) -> bool:
         """Whether `judge` would leave as they are frames that are all callers of each other.
