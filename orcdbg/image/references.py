@@ -70,7 +70,8 @@ class References:
         self._sections = [s for s in sections if s.size <= MAX_SECTION]
         self._code = [s for s in self._sections if s.flags & SHF_EXECINSTR]
         # A file of debugging information alone has the sections, but not what is in them.
-        self._is_whole = self._sections == sections and {section.name for section in sections} >= _NEEDED
+        names = {section.name for section in sections}
+        self._is_whole = self._sections == sections and names >= _NEEDED and bool(self._code)
 
     def is_listed(self, address: int) -> bool:
         """Whether the function that begins at a link address plainly has pointers to it; False where that is to be sought.
@@ -101,7 +102,10 @@ class References:
 
     def _search(self, address: int, names: Sequence[str]) -> bool:
         word, number = address.to_bytes(8, "little"), (address & _LOW).to_bytes(4, "little")
-        return any((word if name in _TABLES else number) in self._image.section_data(name) for name in names)
+        sections = (self._image.find_section(name) for name in names)
+        return any(
+            (number if one in self._code else word) in self._contents(one) for one in sections if one is not None
+        )
 
     def _is_landing(self, address: int) -> bool:
         """Whether the build left an ENDBR there, having found a pointer."""
@@ -151,21 +155,22 @@ class References:
         for section in self._sections:
             if section.name.startswith(_DESCRIPTIONS):
                 continue
-            data = self._contents(section)
+            data = np.frombuffer(self._contents(section), dtype=np.uint8)
             found += self._absolute(data)
             relative = _loaded if section in self._code else _distances
             found.append(self._own(relative(data, section.address)))
         return np.unique(np.concatenate(found))
 
-    def _contents(self, section: Section) -> Bytes:
+    def _contents(self, section: Section) -> bytes:
         """A section's bytes, with zeros where tables only describe."""
-        data = np.frombuffer(self._image.elf.data(section), dtype=np.uint8)
-        inside = [(start, end) for start, end in self._descriptions if section.address <= start < section.end]
-        if inside:
-            data = data.copy()
+        data = self._image.elf.data(section)
+        inside = [(start, end) for start, end in self._descriptions if section.address <= start < end <= section.end]
+        if not inside:
+            return data
+        cleared = bytearray(data)
         for start, end in inside:
-            data[start - section.address : max(end - section.address, 0)] = 0
-        return data
+            cleared[start - section.address : end - section.address] = bytes(end - start)
+        return bytes(cleared)
 
     def _absolute(self, data: Bytes) -> Iterator[U64Array]:
         """Addresses in code that a section holds whole, or as a number of four bytes, as instructions do."""
