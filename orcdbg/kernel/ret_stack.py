@@ -33,7 +33,8 @@ class ReplacedReturn(NamedTuple):
     `address` is what stood in the slot before: the true address, or another trampoline. `slot` is where, None where the
     kernel does not keep that. `record` is the address of the structure that says so. `is_taken_back` is True for the entry
     that was last given back: the trampoline may still be on its way with it. `owner` is what replaced it,
-    where its trampoline serves more than one.
+    where its trampoline serves more than one. `callee` is an address in the function that was to return there, where the
+    record says.
     """
 
     address: int
@@ -41,6 +42,7 @@ class ReplacedReturn(NamedTuple):
     record: int
     is_taken_back: bool = False
     owner: Tracer | None = None
+    callee: int | None = None
 
 
 def graph_returns(linux: Linux, task: int) -> list[ReplacedReturn]:
@@ -70,7 +72,8 @@ def _is_in_words(linux: Linux) -> bool:
 def _entry(linux: Linux, record: int, is_taken_back: bool = False) -> ReplacedReturn:
     has_slot = linux.types.has("ftrace_ret_stack", "retp")
     slot = linux.member("ftrace_ret_stack", "retp", record) if has_slot else None
-    return ReplacedReturn(linux.member("ftrace_ret_stack", "ret", record), slot, record, is_taken_back)
+    address, callee = (linux.member("ftrace_ret_stack", name, record) for name in ("ret", "func"))
+    return ReplacedReturn(address, slot, record, is_taken_back, callee=callee)
 
 
 def _array(linux: Linux, stack: int, top: int) -> Iterator[ReplacedReturn]:

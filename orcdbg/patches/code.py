@@ -10,6 +10,7 @@ from typing import Protocol
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.call_frame_row import Row
+from orcdbg.image.references import References
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
@@ -66,6 +67,13 @@ class Code(Protocol):
     @property
     def faults(self) -> ExceptionTable:
         """Where faults that the kernel expects are continued."""
+
+    @property
+    def references(self) -> References | None:
+        """What the image's code is referred to by, at link addresses.
+
+        None without an image, and where livepatches are loaded, which refer to any symbol.
+        """
 
     @property
     def are_patches_listed(self) -> bool:

@@ -11,11 +11,22 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.call_frame_row import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.debug_info import DebugInfo
+from orcdbg.image.references import References
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.built_text import BuiltText
+from orcdbg.symbols.table import SymbolTable
 
 _CODE_SECTIONS = (".text", ".init.text")
 _LASTING_SECTION = ".text"
+# Tables that name functions without calling them: where tracers may put their calls, which functions may not be probed,
+# and which may be made to fail. The last two are short, but of functions that nothing else points to.
+_DESCRIPTIONS = (
+    ("__start_mcount_loc", "__stop_mcount_loc"),
+    ("__start_kprobe_blacklist", "__stop_kprobe_blacklist"),
+    ("__start_error_injection_whitelist", "__stop_error_injection_whitelist"),
+    ("kallsyms_offsets", "kallsyms_relative_base"),
+    ("kallsyms_offsets", "kallsyms_seqs_of_names"),
+)
 
 
 class AsLinked:
@@ -50,12 +61,25 @@ class ImageCode:
         self.built = BuiltText(image, slide)
         self.as_linked = AsLinked(image, slide)
         self._debug = debug
+        self._references: References | None = None
 
     @functools.cached_property
     def ranges(self) -> list[tuple[int, int]]:
         """Run-time [start, end) of the executable sections that return addresses can point into."""
         code = [s for s in self.image.sections if s.flags & SHF_EXECINSTR and s.name in _CODE_SECTIONS]
         return [(s.address + self.slide, s.end + self.slide) for s in code]
+
+    def references_by(self, symbols: SymbolTable) -> References | None:
+        """What this code is referred to by, found once; None where the image is only what memory holds of one.
+
+        Args:
+            symbols: the image's, which tell tables that only describe code.
+        """
+        if self._references is None and not self.image.is_memory:
+            bounds = [(symbols.find(first), symbols.find(last)) for first, last in _DESCRIPTIONS]
+            described = [(first.address, last.address) for first, last in bounds if first and last]
+            self._references = References(self.image, described)
+        return self._references
 
     def holds(self, address: int) -> bool:
         """True for a run-time address in the image's code."""

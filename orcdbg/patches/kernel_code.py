@@ -7,6 +7,7 @@ import functools
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.call_frame_row import Row
+from orcdbg.image.references import References
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
@@ -74,6 +75,23 @@ class KernelCode:
     def faults(self) -> ExceptionTable:
         """Where faults that the kernel expects are continued."""
         return ExceptionTable(self.linux, (self.memory, self.as_linked))
+
+    @functools.cached_property
+    def references(self) -> References | None:
+        """What the image's code is referred to by, at link addresses; see `Code`."""
+        references = self.image.references_by(self.linux.symbols)
+        return None if references is None or self._is_livepatched else references
+
+    @property
+    def _is_livepatched(self) -> bool:
+        """Whether a livepatch is loaded: its relocations name any symbol, exported or not (klp_apply_section_relocs)."""
+        types = self.linux.types
+        if not types.has("module", "klp"):
+            return False
+        try:
+            return any(self.linux.member("module", "klp", module.address) & 0xFF for module in self.names.modules)
+        except MemoryFault:
+            return True
 
     @property
     def are_patches_listed(self) -> bool:

@@ -63,20 +63,29 @@ class Mark(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Recovered:
-    """A return address that the kernel had rewritten, taken from where it keeps the true one."""
+    """A return address that the kernel had rewritten, taken from where it keeps the true one.
+
+    Attributes:
+        by: what had rewritten it.
+        trampoline: what it was rewritten to.
+        callee: an address in the function that was to return there, by the tracer's record; None where that does not say.
+        has_returned: True where that function has returned already, and the trampoline runs.
+    """
 
     by: Tracer
     trampoline: int
+    callee: int | None = None
+    has_returned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Frame:
     """One frame. Frame 0 is innermost.
 
-    `exact` is True when `ip` is an interrupted address and not a return address; `location` is then of `ip`, else of
-    `ip - 1`. `is_behind_int3` tells an ip that a breakpoint saved: the instruction at `ip - 1`, which the int3 stands for, is
-    not run yet. `came_from` is the stack slot this frame's own ip was read from, `return_slot` the one its caller's ip was read
-    from. `doubt` is set on every frame that may be wrong, or whose own step to the caller may be.
+    `exact` is True when `ip` is no return address, but interrupted, or what the CPU is about to go to; `location` is then of
+    `ip`, else of `ip - 1`. `is_behind_int3` tells an ip that a breakpoint saved: the instruction at `ip - 1`, which the int3
+    stands for, is not run yet. `came_from` is the stack slot this frame's own ip was read from, `return_slot` the one its
+    caller's ip was read from. `doubt` is set on every frame that may be wrong, or whose own step to the caller may be.
     """
 
     index: int

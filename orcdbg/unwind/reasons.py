@@ -92,6 +92,12 @@ class PointerLeadsElsewhere(Reason):
     callee: str
 
 
+class RecordOfOtherFunction(Reason):
+    """The tracer's record that the return address is from names another function, at `callee`, than the frame below is in."""
+
+    callee: int
+
+
 class NoInstructionAt(Reason):
     """The interrupted ip is inside an instruction."""
 
@@ -143,6 +149,14 @@ class NotOutermost(Reason):
 
 class Overflowed(Reason):
     """The stack pointer is below its stack."""
+
+
+class TailCalled(Reason):
+    """The call before the ip enters function `called`, which goes on to `callee` by the jumps at these addresses."""
+
+    called: str
+    callee: str
+    jumps: tuple[int, ...]
 
 
 class SlotsCompared(Reason):

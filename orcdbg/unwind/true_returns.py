@@ -86,27 +86,29 @@ class TrueReturns:
         value = frame.registers.get(boundary.holder.value)
         if value is None:
             return ReturnRegisterUnknown(boundary.holder.value)
-        recovered = Recovered(inside.by, inside.start)
+        recovered = Recovered(inside.by, inside.start, has_returned=True)
         found = TrueReturn(value.value, f"{boundary.holder.value} of frame #{frame.index}, in {inside.name}", recovered)
         outer = self._trampolines.by_start.get(value.value)
-        return found if outer is None else self._recover(frames, slot, outer, False)
+        return found if outer is None else self._recover(frames, slot, outer, True)
 
     def _recover(
         self, frames: Sequence[Frame], slot: int, first: ReturnTrampoline, inside: bool
     ) -> TrueReturn | Reason:
         """Follows the entries that name the slot until one holds no trampoline's address."""
-        trampoline, sources, by = first, list[str](), first.by
+        trampoline, sources, by, callee = first, list[str](), first.by, None
         for _ in range(MAX_LAYERS):
             entry = self._next(trampoline, slot, inside)
             if isinstance(entry, Reason):
                 return TrueReturnLost(slot, first.name, entry)
             self._used.add(entry.record)
             by = by if sources else entry.owner or by
+            callee = entry.callee if entry.callee is not None else callee
             sources.append(f"{_STRUCTURE[trampoline.by]} {entry.record:#x}")
             outer = self._trampolines.by_start.get(entry.address)
             if outer is None:
                 source = f"{', '.join(sources)} (return slot {slot:#x} holds {first.name})"
-                return TrueReturn(entry.address, source, Recovered(by, first.start), self._doubt(frames, slot))
+                recovered = Recovered(by, first.start, callee, has_returned=inside)
+                return TrueReturn(entry.address, source, recovered, self._doubt(frames, slot))
             trampoline = outer
         return ReplacedTooOften(slot, MAX_LAYERS)
 

@@ -21,6 +21,7 @@ from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import rule_of_caller_after_saving
 from orcdbg.orc.rules.generated_code import FRAME_ROW, FRAME_RULE
 from orcdbg.patches.code import Code
+from orcdbg.unwind.entered_by_return import enters_function
 from orcdbg.unwind.frame import Frame, FrameKind, Recovered, Registers, RegisterValue
 from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.reasons import (
@@ -363,6 +364,7 @@ class Walker:
         ip = word if true_return is None else true_return.ip
         ip_source = f"return slot {slot:#x} of frame #{frame.index}" if true_return is None else true_return.source
 
+        enters = enters_function(self._code, frame, ip)
         is_on_no_list = not self._code.is_text(ip) and not self._code.is_text(ip - 1)
         if is_on_no_list and not is_unlisted(self._code, ip, exact=False):
             raise _Stop(ReturnNotText(slot, ip))
@@ -375,7 +377,7 @@ class Walker:
         is_new_task = self._is_switch_to_new_task(frame, ip)
         return State(
             ip=ip,
-            exact=is_new_task,
+            exact=is_new_task or enters,
             registers=registers,
             kind=FrameKind.CALL,
             came_from=slot,
@@ -404,7 +406,7 @@ class Walker:
         self, frame: Frame, ip: int, is_on_no_list: bool, true_return: TrueReturn | None
     ) -> Reason | None:
         """What speaks against a caller, the strongest first."""
-        if self._code.follows_call(ip) is False:
+        if self._code.follows_call(ip) is False and not enters_function(self._code, frame, ip):
             return NoCallBefore(ip)
         if not frame.is_trusted:
             return ReachedThroughDoubt(frame.index)

@@ -56,6 +56,12 @@ def _compared(reason: unwind.SlotsCompared) -> str:
     return ", ".join(f"[{slot & 0xFFF:03x}] {said[is_call]}" for slot, is_call in reason.slots)
 
 
+def _tail_called(reason: unwind.TailCalled) -> str:
+    jumps = ", ".join(f"{address:#x}" for address in reason.jumps)
+    plural = "s" if len(reason.jumps) > 1 else ""
+    return f"the call before it enters {reason.called}, which goes on to {reason.callee} by the jump{plural} at {jumps}"
+
+
 # A template's `r` is the reason.
 _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     # Why a rule holds that is not the row as built.
@@ -117,6 +123,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.PointerLeadsElsewhere: (
         "the call went through {r.offset:#x}({r.register}), {r.address:#x}, and not to {r.callee}"
     ),
+    unwind.RecordOfOtherFunction: "the tracer's record of this return address is of another function, at {r.callee:#x}",
     unwind.NoInstructionAt: "no instruction begins at {r.ip:#x}",
     unwind.NotSavedAtStackPointer: (
         "the registers saved below {r.end:#x} were not saved at the stack pointer {r.sp:#x}"
@@ -134,6 +141,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.NotOutermost: _NO_CALLER,
     unwind.Overflowed: "the stack pointer is in the guard page below the stack, which has overflowed",
     unwind.SlotsCompared: _compared,
+    unwind.TailCalled: _tail_called,
     unwind.UserIpInRcx: (
         "no registers are saved here; the user's ip is in rcx, where syscall put it and sysret takes it from"
     ),

@@ -13,7 +13,7 @@ from orcdbg.orc.effective import Source, TextFrom
 from orcdbg.orc.rows import RowType
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
-from orcdbg.unwind.reasons import Overflowed, SwitchingFrom, SwitchingTo
+from orcdbg.unwind.reasons import Overflowed, SwitchingFrom, SwitchingTo, TailCalled
 from orcdbg.views.lines import position_json, position_lines
 from orcdbg.views.page import Line, Piece, fold, line, plain, problem_lines
 from orcdbg.views.reasons import words, words_or_none
@@ -37,7 +37,7 @@ _STACK_NAMES = {
     StackKind.SOFTIRQ: "softirq stack",
 }
 # Notes that a frame has whatever rule holds in it; other notes explain the rule.
-_ALWAYS_SAID = (Overflowed, SwitchingFrom, SwitchingTo)
+_ALWAYS_SAID = (Overflowed, TailCalled, SwitchingFrom, SwitchingTo)
 _USER_REGISTERS = (("RIP", "rip"), ("RSP", "rsp"))
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from orcdbg.base.errors import BadAddress
 from orcdbg.base.reading import AddressSpace, BytesSpace
 from orcdbg.formats.call_frame_row import Row
+from orcdbg.image.references import References
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
@@ -50,6 +51,7 @@ class MadeKernelCode:
     described: Mapping[int, Row] = field(default_factory=dict)
     known_faults: ExceptionTable | None = None
     known_linux: Linux | None = None
+    references: References | None = None
     find_cluster: Callable[[int], Cluster | None] = lambda address: None
 
     @functools.cached_property

@@ -135,7 +135,7 @@ def test_the_caller_that_function_graph_keeps_is_shown() -> None:
     """With the trampoline that stood in its place, and still sure."""
     walk = Kernel(GRAPH, graph=[(C + 1, TOP), (B, SP + 8), (A, SP - 64)]).walk()
     caller = walk.frames[1]
-    assert (ips(walk), caller.recovered) == ([B, C], Recovered(Tracer.FGRAPH, GRAPH))
+    assert (ips(walk), caller.recovered) == ([B, C], Recovered(Tracer.FGRAPH, GRAPH, 0x1111))
     assert (caller.mark, caller.reliable, caller.doubt) == (Mark.CHANGED, True, None)
     assert "holds return_to_handler" in caller.registers["rip"].source
 
@@ -163,7 +163,8 @@ def test_layers_on_one_slot_are_taken_off_one_by_one(
     """Whatever was put on top of what; the frame names what stands in the slot."""
     walk = Kernel(slot, graph, rethooks).walk()
     assert ips(walk) == [B, C]
-    assert walk.frames[1].recovered == Recovered(Tracer.FGRAPH if slot == GRAPH else Tracer.RETHOOK, slot)
+    callee = 0x1111 if graph else None
+    assert walk.frames[1].recovered == Recovered(Tracer.FGRAPH if slot == GRAPH else Tracer.RETHOOK, slot, callee)
 
 
 @pytest.mark.parametrize(

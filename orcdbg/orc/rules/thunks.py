@@ -6,6 +6,7 @@ Its rule follows from its instructions alone: sp+8 at its first byte, then what 
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
@@ -21,6 +22,11 @@ from orcdbg.x86.stack_effects import stack_boundaries
 # arch/x86/lib/retpoline.S. Longer bodies than these symbols have are not thunks.
 _PREFIXES = ("__x86_indirect_thunk_", "__x86_indirect_call_thunk_", "__x86_indirect_jump_thunk_", "__x86_indirect_its_")
 _NAMES = ("__x86_return_thunk", "its_return_thunk", "retbleed_return_thunk")
+# What returns jump to; their symbols reach to whatever the linker put next. The row holds in those that are not in _NAMES:
+# SRSO's call a `ret` that drops a word first (fb3bd914b3ec, 6.5).
+_RETURN_THUNKS = re.compile(
+    r"(__pi_)?__x86_return_thunk|(its|retbleed|zen|srso|srso_alias|call_depth)_return_thunk|srso(_alias)?_safe_ret"
+)
 MAX_SIZE = 64
 _AT_ENTRY = sp_rule(8)
 
@@ -37,6 +43,11 @@ def is_thunk(location: Location | None) -> bool:
     if location is None or location.size > MAX_SIZE:
         return False
     return location.symbol.startswith(_PREFIXES) or location.symbol in _NAMES
+
+
+def is_return_thunk(location: Location | None) -> bool:
+    """True for an address in what returns of the kernel jump to, whichever function returns."""
+    return location is not None and _RETURN_THUNKS.fullmatch(location.symbol) is not None
 
 
 def thunk_rule(location: Location, ip: int, text: AddressSpace) -> ThunkRule:

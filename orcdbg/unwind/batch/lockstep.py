@@ -323,10 +323,13 @@ class Lockstep:
     def _new_shape(self, member: int, length: int, walk: _Walk, stacks: _Stacks) -> EqualStacks:
         """What `member` has in common with every stack of the same key."""
         top, start = int(stacks.end[member]), int(stacks.sp[member])
-        levels, came_from = [], start + self._size - 8
+        levels: list[Level] = []
+        came_from = start + self._size - 8
         for number, column in enumerate(walk.columns[:length]):
             ip, sp, cfa, _, bp_slot = (int(values[member]) for values in column)
             frame, is_last = self._steps[ip].prototype, number == length - 1
+            if levels:
+                frame = self._terrain.evidence.with_tail_call(levels[-1].prototype, frame)
             slot = cfa + (PT_REGS["rip"] if is_last else -8)
             has_caller = bool(walk.is_user[member]) or not is_last
             levels.append(

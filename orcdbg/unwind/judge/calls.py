@@ -1,17 +1,21 @@
 """Can the call before this return address have led into that function?
 
 Yes where it is a direct call of it; no where it is a direct call, as built, of another function out of which no jump
-leads there. What an indirect call or jump, or a place that is patched while the kernel runs, leaves open stays open.
+leads there, and where it is an indirect call and no pointer leads there. What a place that is patched while the kernel
+runs leaves open stays open.
 """
 
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.names import Location
-from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
+from orcdbg.unwind.judge.entries import Entries, Jump
+from orcdbg.unwind.reasons import TailCalled
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
 from orcdbg.x86.instructions import Instruction, decode_one, outline
 
@@ -25,7 +29,6 @@ _OF_TRACERS = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
 _STATIC_CALL = "__SCT__"
 _STANDS_IN = (_STATIC_CALL, "__fentry__")
 _INT3 = 0xCC
-_RETURN = "return_thunk"
 _PADDING = ("nop", "int3", "xchgw", "data16")
 _ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "eret")
 
@@ -42,8 +45,11 @@ class Calls:
         self._code = code
         self._memory = code.as_run
         self._built = code.as_linked
+        self._entries = Entries(code)
         self._verdicts: dict[tuple[int, int], bool | None] = {}
-        self._exits: dict[int, frozenset[int] | None] = {}
+        self._exits: dict[int, dict[int, int] | None] = {}
+        self._exits_built: dict[int, dict[int, int] | None] = {}
+        self._tail_calls: dict[tuple[int, int], TailCalled | None] = {}
         self._boundaries: dict[tuple[int, str], bool | None] = {}
 
     def is_boundary(self, address: int) -> bool | None:
@@ -83,11 +89,18 @@ class Calls:
         """Whether an instruction with `word` in its name, of the function that holds `inside`, ends at `address`."""
         key = (address, word)
         if key not in self._boundaries:
-            place = self._code.locate(inside)
+            place = self._whole_code(inside)
             known = place is not None and place.is_text and 0 < place.size <= MAX_FUNCTION_SIZE
             answer = self._search(place, address, word) if place and known else None
             self._boundaries[key] = None if answer is False and place and self._is_landed_in(place) else answer
         return self._boundaries[key]
+
+    def _whole_code(self, address: int) -> Location | None:
+        """The symbol that holds an address; for the slots of kprobes, which have one name a page, only the slot there."""
+        place, made = self._code.locate(address), self._code.generated_at(address)
+        if place is None or made is None:
+            return place
+        return place._replace(start=made.start, size=made.end - made.start)
 
     def _search(self, place: Location, address: int, wanted: str) -> bool | None:
         if address == place.start:
@@ -123,8 +136,10 @@ class Calls:
         now, built = (direct_call_target(space, return_address) for space in (self._memory, self._built))
         if any(target is not None and callee.start - NEAR <= target <= callee.start + NEAR for target in (now, built)):
             return True
-        if is_thunk(callee):
+        if is_thunk(callee) or is_return_thunk(callee):
             return None
+        if self._is_indirect(return_address, now, built):
+            return None if self._entries.ways_into(callee) is None else False
         if now is None:
             return self._is_gone(return_address, built, callee)
         if built is not None and -NEAR <= now - built <= NEAR:
@@ -134,6 +149,23 @@ class Calls:
         targets = {now, now if built is None or self._is_patched_in(built) else built}
         answers = {self.is_reached(target, callee) for target in targets}
         return True if True in answers else None if None in answers else False
+
+    def _is_indirect(self, return_address: int, now: int | None, built: int | None) -> bool:
+        """Whether the call that ends there goes by a pointer, as it is and as built, in code of the image or a module."""
+        if self._code.generated_at(return_address - 1) is not None:
+            return False  # BPF's trampolines go on behind the first instruction of the function that they trace
+        if now is None and built is None:
+            return self.ends_call(return_address) is True
+        is_built_so = built is not None and self._is_indirect_thunk(built)
+        return (is_built_so and now is None) or (now is not None and self._goes_by_thunk(now, is_built_so))
+
+    def _goes_by_thunk(self, target: int, is_built_so: bool) -> bool:
+        """Whether a direct call goes to a thunk; one as built may go to one that has no name since (ITS, 6.15)."""
+        return self._is_indirect_thunk(target) or (is_built_so and self._code.locate(target) is None)
+
+    def _is_indirect_thunk(self, target: int) -> bool:
+        place = self._code.locate(target)
+        return place is not None and is_thunk(place) and not is_return_thunk(place)
 
     def _is_patched_in(self, built: int) -> bool:
         """True where a call as built goes to what stands in for a call that is patched in."""
@@ -160,59 +192,133 @@ class Calls:
         first = self._code.locate(target)
         if first is None:
             return None
+        forward = self._is_reached_from(first, callee)
+        if forward is not None or _OPEN.match(first.symbol) or _OF_TRACERS.match(callee.symbol) or is_thunk(callee):
+            return forward
+        ways = self._entries.ways_into(callee)
+        return None if ways is None or ways.include(first) else False
+
+    def tail_call(self, return_address: int, callee: Location) -> TailCalled | None:
+        """By which jumps the direct call that ends at `return_address` comes into a function that it does not enter itself.
+
+        None where it enters `callee`, or a part that was split off it, and where no such way is found.
+        """
+        key = (return_address, callee.start)
+        if key not in self._tail_calls:
+            targets = (direct_call_target(space, return_address) for space in (self._memory, self._built))
+            called = [self._code.locate(target) for target in targets if target is not None]
+            ways = (self._jumps_between(first, callee) for first in called if first is not None)
+            self._tail_calls[key] = next((way for way in ways if way is not None), None)
+        return self._tail_calls[key]
+
+    def _jumps_between(self, first: Location, callee: Location) -> TailCalled | None:
+        if first.symbol.partition(".cold")[0] == callee.symbol.partition(".cold")[0] or is_thunk(first):
+            return None
+        onward = dict[int, Jump]()
+        if self._is_reached_from(first, callee, onward) is None:
+            jumps = self._entries.way_from(first, callee)
+            return None if jumps is None else TailCalled(first.symbol, callee.symbol, tuple(j.address for j in jumps))
+
+        addresses, start = list[int](), callee.start
+        while start != first.start:
+            if start not in onward:
+                return None
+            addresses.insert(0, onward[start].address)
+            start = onward[start].start
+        return TailCalled(first.symbol, callee.symbol, tuple(addresses)) if all(addresses) else None
+
+    def may_go_on_to(self, inside: int, callee: Location) -> bool:
+        """Whether the function that holds an address can be in `callee` without a call, whatever tracers may do to it.
+
+        Args:
+            inside: an address that a tracer's record names.
+            callee: what the frame is in.
+        """
+        first = self._code.locate(inside)
+        return first is None or self._is_reached_from(first, callee, exits_of=self._exits_as_built) is not False
+
+    def _is_reached_from(
+        self,
+        first: Location,
+        callee: Location,
+        onward: dict[int, Jump] | None = None,
+        exits_of: Callable[[Location], dict[int, int] | None] | None = None,
+    ) -> bool | None:
+        """The same, by following the jumps of what is called.
+
+        Args:
+            first: where the search begins.
+            callee: what it looks for.
+            onward: is filled with how each function on the way was come to: by which jump, and of which function.
+            exits_of: where a function goes on to; as it runs and as built, without it.
+        """
+        exits_of = exits_of or self._exits_of
         whole = callee.symbol.partition(".cold")[0]
+        ways = {} if onward is None else onward
         found, todo, size = {first.start}, [first], 0
         while todo:
             function = todo.pop(0)
             size += function.size
             if function.start == callee.start or function.symbol == whole:
                 return True
-            exits = self._exits_of(function)
+            exits = exits_of(function)
+            for start, address in (exits or {}).items():
+                if start not in found:
+                    ways.setdefault(start, Jump(address, function.start))
             if exits is not None and callee.start in exits:
                 return True
             if exits is None or len(found) > MAX_FUNCTIONS or size > MAX_TEXT:
                 return None
-            places = [self._code.locate(start) for start in exits - found]
+            places = [self._code.locate(start) for start in exits.keys() - found]
             todo += [place for place in places if place is not None]
             if None in places:
                 return None
-            found |= exits
+            found |= exits.keys()
         return False
 
-    def _exits_of(self, function: Location) -> frozenset[int] | None:
-        """Starts of the functions that this one jumps or falls into; None where that is open."""
+    def _exits_of(self, function: Location) -> dict[int, int] | None:
+        """Starts of the functions that this one jumps or falls into, each with the address of a jump; None where that is open.
+
+        The address is 0 where no jump leads there.
+        """
         if function.start not in self._exits:
             self._exits[function.start] = self._find_exits(function)
         return self._exits[function.start]
 
-    def _find_exits(self, function: Location) -> frozenset[int] | None:
+    def _exits_as_built(self, function: Location) -> dict[int, int] | None:
+        """The same by the text as built alone, in which nothing traces or probes."""
+        if function.start not in self._exits_built:
+            self._exits_built[function.start] = self._find_exits(function, is_running=False)
+        return self._exits_built[function.start]
+
+    def _find_exits(self, function: Location, is_running: bool = True) -> dict[int, int] | None:
         is_open = _OPEN.match(function.symbol) is not None or is_thunk(function) or function.module is not None
         if is_open or not 0 < function.size <= MAX_FUNCTION_SIZE:
             return None
-        found: set[int] = set()
+        found: dict[int, int] = {}
         try:
             now, built = (space.read(function.start, function.size) for space in (self._memory, self._built))
         except MemoryFault:
             return None
-        versions = [(now, True), (built, False)]
+        versions = [(now, True), (built, False)] if is_running else [(built, False)]
         if function.symbol.startswith(_STATIC_CALL):
-            del versions[1]  # as a call of it: it leads where it does now
-        for code, is_running in versions:
-            exits = self._exits_in(code, function, built if is_running else None)
+            versions = [(now, True)]  # as a call of it: it leads where it does now
+        for code, is_now in versions:
+            exits = self._exits_in(code, function, built if is_now else None)
             if exits is None:
                 return None
-            found |= exits
+            found = exits | found
         end = function.start + function.size
         for landing in self._code.faults.landings_of(function.start, end):
             place = self._code.locate(landing)
             if place is None:
                 return None
-            found.add(place.start)
-        return frozenset(found)
+            found.setdefault(place.start, 0)
+        return found
 
-    def _exits_in(self, code: bytes, function: Location, built: bytes | None) -> set[int] | None:
+    def _exits_in(self, code: bytes, function: Location, built: bytes | None) -> dict[int, int] | None:
         """The same of one version of the function's text; `built` for comparison where it is the one that runs."""
-        found: set[int] = set()
+        found: dict[int, int] = {}
         end, has_ended, is_first = function.start, False, True
         for address, size, mnemonic, operands in outline(code, function.start):
             offset, end = address - function.start, address + size
@@ -233,7 +339,8 @@ class Calls:
                 start = self._jump(operands, function)
                 if start is None:
                     return None
-                found |= {start} - {function.start}
+                if start != function.start:
+                    found.setdefault(start, address)
 
         if end != function.start + function.size:
             return None  # bytes that are no instructions
@@ -256,9 +363,9 @@ class Calls:
             return False
         return code[place] != built[place] or self._is_patched_in(target_of(operands) or 0)
 
-    def _with_next(self, found: set[int], end: int) -> set[int] | None:
+    def _with_next(self, found: dict[int, int], end: int) -> dict[int, int] | None:
         following = self._code.locate(end)
-        return None if following is None else found | {following.start}
+        return None if following is None else {following.start: 0} | found
 
     def _jump(self, operands: str, function: Location) -> int | None:
         """The start of the function that a jump enters; its own where it stays or returns; None where that is open."""
@@ -267,11 +374,16 @@ class Calls:
             return None
         if function.start <= target < function.start + function.size:
             return function.start
+        references = self._code.references
+        if references is not None and references.is_in_auxiliary(target - self._code.slide):
+            return function.start
         place = self._code.locate(target)
         if place is None:
             return None
+        if is_return_thunk(place):
+            return function.start
         if is_thunk(place):
-            return function.start if _RETURN in place.symbol else None
+            return None
         return place.start
 
 

@@ -18,9 +18,9 @@ from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.rows import RowType
-from orcdbg.orc.rules.thunks import is_thunk
+from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
-from orcdbg.unwind.frame import Frame, FrameKind
+from orcdbg.unwind.frame import Frame, FrameKind, Recovered
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
 from orcdbg.unwind.reasons import (
@@ -33,6 +33,7 @@ from orcdbg.unwind.reasons import (
     Overflowed,
     PointerLeadsElsewhere,
     ReachedThroughDoubt,
+    RecordOfOtherFunction,
     UserRegistersNotAtTop,
 )
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
@@ -67,6 +68,7 @@ class Evidence:
     """
 
     def __init__(self, code: Code, saves: FunctionSaves) -> None:
+        self._code = code
         self.calls = Calls(code)
         self._pointers = Pointers(code)
         self._finder = RegisterFinder(code, saves)
@@ -90,7 +92,16 @@ class Evidence:
         is_start = len(out) == 1 and out[0].exact  # the registers of a CPU are right, whatever follows from them
         if broke_off and out and out[-1].mark.is_sure and not is_start:
             out[-1] = replace(out[-1], doubt=CannotGoOn())
-        return out
+        return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
+
+    def with_tail_call(self, below: Frame, frame: Frame) -> Frame:
+        """A caller with a note where its call entered another function, which jumped into the one of the frame below."""
+        has_returned = frame.recovered is not None and frame.recovered.has_returned
+        is_asked = frame.kind is FrameKind.CALL and frame.reliable and not has_returned and not frame.exact
+        if not is_asked or below.location is None:
+            return frame
+        note = self.calls.tail_call(frame.ip, below.location)
+        return frame if note is None or note in frame.notes else replace(frame, notes=(*frame.notes, note))
 
     def is_plain(self, frames: Sequence[Frame], gap: int | None) -> bool:
         """Whether `judge` would leave as they are frames that are all callers of each other.
@@ -100,22 +111,40 @@ class Evidence:
             gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
         """
         is_placed = gap is None or gap in _PADDINGS
-        return is_placed and all(self._call(a, b) is None for a, b in itertools.pairwise(frames))
+        return is_placed and all(self._call(a.location, b) is None for a, b in itertools.pairwise(frames))
 
     def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
         """Why the step from `below` to `frame` cannot be right, or None."""
         if frame.kind is FrameKind.CALL:
             if not frame.reliable and frame.doubt is not None:
                 return frame.doubt  # the walk itself found it
-            return None if frame.recovered is not None else self._call(below, frame)
+            if frame.recovered is None:
+                return self._call(below.location, frame)
+            return self._recorded(below, frame, frame.recovered)
         if frame.kind is FrameKind.USER:
             return _user_registers(below, stacks)
         return self._interrupt(below, frame, stacks)
 
-    def _call(self, below: Frame, frame: Frame) -> Reason | None:
+    def _recorded(self, below: Frame, frame: Frame, recovered: Recovered) -> Reason | None:
+        """What speaks against a return address that a tracer's record gave; the slot itself has only a trampoline's."""
+        named = None if recovered.callee is None else self._code.locate(recovered.callee)
+        if recovered.has_returned:
+            return self._call(named, frame)  # the frame below is the trampoline, which nobody called
+        callee = below.location
+        if (
+            recovered.callee is not None
+            and callee is not None
+            and not self.calls.may_go_on_to(recovered.callee, callee)
+        ):
+            return RecordOfOtherFunction(recovered.callee)
+        return self._call(callee, frame)
+
+    def _call(self, callee: Location | None, frame: Frame) -> Reason | None:
+        """What speaks against a caller by the call before its ip; `callee` is what that call led to, where it is known."""
+        if frame.exact:
+            return None  # about to be entered: see `enters_function`
         if _begins(frame) and not self.calls.ends_call(frame.ip):
             return None if self.calls.may_begin(frame.ip) else NothingBeginsAt(frame.ip)
-        callee = below.location
         verdict = None if callee is None else self.calls.leads_to(frame.ip, callee)
         if verdict is False and callee is not None:
             return CallLeadsElsewhere(frame.ip, callee.symbol)
@@ -131,10 +160,13 @@ class Evidence:
     def _witness(self, frames: Sequence[Frame], depth: int) -> Witness | None:
         """The same of the frame at `depth` alone."""
         below, frame = frames[depth - 1], frames[depth]
-        is_asked = frame.kind is FrameKind.CALL and frame.recovered is None and frame.doubt is None
+        has_returned = frame.recovered is not None and frame.recovered.has_returned
+        is_asked = frame.kind is FrameKind.CALL and not has_returned and not frame.exact and frame.doubt is None
         if not is_asked or below.location is None:
             return None
-        if self.calls.leads_to(frame.ip, below.location) is not None or is_thunk(below.location):
+        if is_thunk(below.location) or is_return_thunk(below.location):
+            return None
+        if self.calls.leads_to(frame.ip, below.location) is not None:
             return None
         read = self._pointers.read_by(frame.ip)
         return None if read is None else Witness(depth, read, below.location)

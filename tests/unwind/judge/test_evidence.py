@@ -123,3 +123,29 @@ def test_user_registers_below_the_top_of_the_stack_are_marked(ground: Ground) ->
     frames[-2] = replace(last, cfa=last.cfa - 0x40, return_slot=last.return_slot - 0x40)
     judged = evidence.judge(frames, [own], False)
     assert (judged[-2].mark, judged[-1].reliable) == (Mark.STEP_IN_DOUBT, False)
+
+
+def test_a_changed_saved_rbp_loses_no_callers_without_a_mark(ground: Ground) -> None:
+    """`__schedule` is entered by direct calls alone: no indirect call above it, and no call of anything else, is believed."""
+    walks = 0
+    for task, whole, _ in ground.traces:
+        frame = next((f for f in whole.frames if f.location and f.location.symbol == "__schedule"), None)
+        if (
+            not task.pid
+            or whole.running
+            or frame is None
+            or frame.cfa is None
+            or frame.bp is None
+            or not (frame.rule or "").startswith("bp")
+        ):
+            continue
+        # "inactive_task_frame 0x... +40", "saved at 0x... by frame #0"
+        numbers = [int(word, 0) for word in frame.registers["rbp"].source.split() if word[:2] == "0x" or word[0] == "+"]
+        saved = sum(numbers)
+        for caller in whole.frames[frame.index + 2 :]:
+            if caller.kind is not FrameKind.CALL or caller.came_from is None:
+                continue
+            trace = changed(ground, task, {saved: caller.came_from + 8 - (frame.cfa - frame.bp)})
+            assert not all(found.is_trusted for found in trace.frames), (task, caller.location)
+            walks += 1
+    assert walks > 20
