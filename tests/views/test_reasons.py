@@ -52,6 +52,8 @@ def values_of(hint: object) -> list[object]:
         return [unwind.RecordsWithoutSlots()]
     if isinstance(hint, type) and (issubclass(hint, Reason) or dataclasses.is_dataclass(hint)):
         return made(hint)
+    if typing.get_origin(hint) is tuple and typing.get_args(hint)[0] is int:
+        return [(0xABC0, 0xABC8)]
     if typing.get_origin(hint) is tuple:
         return [((0xABC0, True), (0xABC8, False))]
     return [value for part in typing.get_args(hint) for value in values_of(part)]
