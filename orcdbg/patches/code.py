@@ -6,16 +6,18 @@ the kernel. `KernelCode` is the one of a snapshot; tests bring stand-ins of func
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.call_frame_row import Row
-from orcdbg.image.references import References
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Location
 from orcdbg.patches.ledger import Cluster
+
+if TYPE_CHECKING:
+    from orcdbg.image.references import References
 
 
 class Code(Protocol):

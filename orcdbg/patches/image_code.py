@@ -6,15 +6,18 @@ All of it lasts as long as the kernel runs: nothing here is read from memory.
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.call_frame_row import Row
 from orcdbg.formats.elf import SHF_EXECINSTR
 from orcdbg.image.debug_info import DebugInfo
-from orcdbg.image.references import References
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.built_text import BuiltText
 from orcdbg.symbols.table import SymbolTable
+
+if TYPE_CHECKING:
+    from orcdbg.image.references import References
 
 _CODE_SECTIONS = (".text", ".init.text")
 _LASTING_SECTION = ".text"
@@ -76,6 +79,8 @@ class ImageCode:
             symbols: the image's, which tell tables that only describe code.
         """
         if self._references is None and not self.image.is_memory:
+            from orcdbg.image.references import References  # few questions need them
+
             bounds = [(symbols.find(first), symbols.find(last)) for first, last in _DESCRIPTIONS]
             described = [(first.address, last.address) for first, last in bounds if first and last]
             self._references = References(self.image, described)

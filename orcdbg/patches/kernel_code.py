@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.formats.call_frame_row import Row
-from orcdbg.image.references import References
 from orcdbg.kernel.exception_table import ExceptionTable
 from orcdbg.kernel.generated_code import GeneratedCode
 from orcdbg.kernel.linux import Linux
@@ -18,6 +18,9 @@ from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.text import CodePlaces, PatchedText
 from orcdbg.x86.branches import LONGEST_CALL, direct_call_target, ends_with_call
+
+if TYPE_CHECKING:
+    from orcdbg.image.references import References
 
 
 class KernelCode:

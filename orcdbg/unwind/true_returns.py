@@ -7,6 +7,7 @@ names the very slot. The kernel's unwinder knows neither the kretprobes of 5.10 
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
@@ -17,6 +18,8 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.ret_stack import ReplacedReturn, Tracer, graph_returns
 from orcdbg.orc.reasons import Holder
 from orcdbg.orc.rules.return_trampolines import ReturnTrampoline, ReturnTrampolines
+from orcdbg.orc.rules.thunks import is_return_thunk
+from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, Recovered
 from orcdbg.unwind.reasons import (
     EntryHalfWritten,
@@ -28,6 +31,8 @@ from orcdbg.unwind.reasons import (
     TrueReturnLost,
 )
 
+# ftrace_caller and ftrace_regs_caller, their labels, and the copies of them that the kernel makes (ftrace_64.S).
+_FTRACE = re.compile(r"ftrace_(regs_)?call(er)?(_\w+)?|ftrace_epilogue|ftrace_stub|ftrace_trampoline")
 MAX_LAYERS = 64  # tracers and probes on one slot
 # While these run, the newest entry may be half written.
 _ENTERING = ("prepare_ftrace_return", "function_graph_enter", "function_graph_enter_regs", "ftrace_graph_func")
@@ -36,6 +41,27 @@ _STRUCTURE = {
     Tracer.KRETPROBE: "kretprobe_instance",
     Tracer.RETHOOK: "rethook_node",
 }
+
+
+def enters_function(code: Code, frame: Frame, word: int) -> bool:
+    """Whether the CPU, which is in `frame`, goes on to a function by returning to `word`.
+
+    Three things do so: a retpoline whose own `ret` is a jump to a return thunk; ftrace, where a livepatch has put another
+    function in the place of the traced one; and ftrace with a trampoline to be called directly. The word is then exactly
+    where the function begins, and no call stands before it.
+
+    Args:
+        code: the kernel.
+        frame: where the CPU is: a return address of a call means that it is not at a `ret`.
+        word: what is in the frame's return slot.
+    """
+    place = frame.location
+    if not frame.exact or place is None:
+        return False
+    if not is_return_thunk(place) and not _FTRACE.fullmatch(place.symbol):
+        return False
+    entered = code.locate(word)
+    return entered is not None and entered.is_text and entered.start == word and code.follows_call(word) is False
 
 
 class TrueReturn(NamedTuple):

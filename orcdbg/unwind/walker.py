@@ -21,7 +21,6 @@ from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import rule_of_caller_after_saving
 from orcdbg.orc.rules.generated_code import FRAME_ROW, FRAME_RULE
 from orcdbg.patches.code import Code
-from orcdbg.unwind.entered_by_return import enters_function
 from orcdbg.unwind.frame import Frame, FrameKind, Recovered, Registers, RegisterValue
 from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.reasons import (
@@ -57,7 +56,7 @@ from orcdbg.unwind.reasons import (
     Wanted,
 )
 from orcdbg.unwind.saved_registers import implausible, is_unlisted, is_user, may_have_users_sp, saved_registers
-from orcdbg.unwind.true_returns import TrueReturn, TrueReturns
+from orcdbg.unwind.true_returns import TrueReturn, TrueReturns, enters_function
 from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 
 MAX_FRAMES = 1024

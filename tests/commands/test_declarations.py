@@ -97,7 +97,7 @@ print(json.dumps([name for name in sys.modules if name.startswith("orcdbg.")]))
 
 # What one stack of the sample needs and no more. Whoever adds a module to it finds that half the time of `bt` is loading them:
 # a command, a reader of files or a mechanism that is not asked is imported where it is asked.
-MODULES = 174
+MODULES = 176  # two of them answer whether anything points to a function, which a stack with an indirect call asks
 NOT_LOADED = (
     *(
         "orcdbg.patches.replay",

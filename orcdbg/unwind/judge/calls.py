@@ -7,17 +7,21 @@ runs leaves open stays open.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.names import Location
 from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
-from orcdbg.unwind.judge.entries import Entries, Jump
 from orcdbg.unwind.reasons import TailCalled
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
 from orcdbg.x86.instructions import Instruction, decode_one, outline
+
+if TYPE_CHECKING:
+    from orcdbg.unwind.judge.entries import Entries
 
 MAX_FUNCTIONS = 64  # that jumps lead through, and
 MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open
@@ -33,6 +37,13 @@ _PADDING = ("nop", "int3", "xchgw", "data16")
 _ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "eret")
 
 
+class Jump(NamedTuple):
+    """A jump at `address`, a run-time address, between functions; the one at the other end begins at `start`."""
+
+    address: int
+    start: int
+
+
 class Calls:
     """Answers from the text of one kernel, kept for the next time.
 
@@ -45,12 +56,17 @@ class Calls:
         self._code = code
         self._memory = code.as_run
         self._built = code.as_linked
-        self._entries = Entries(code)
         self._verdicts: dict[tuple[int, int], bool | None] = {}
         self._exits: dict[int, dict[int, int] | None] = {}
         self._exits_built: dict[int, dict[int, int] | None] = {}
         self._tail_calls: dict[tuple[int, int], TailCalled | None] = {}
         self._boundaries: dict[tuple[int, str], bool | None] = {}
+
+    @functools.cached_property
+    def _entries(self) -> Entries:
+        from orcdbg.unwind.judge.entries import Entries  # most calls before return addresses are direct
+
+        return Entries(self._code)
 
     def is_boundary(self, address: int) -> bool | None:
         """Whether an instruction begins at `address`, in the text as it is or as built; None where that is open."""

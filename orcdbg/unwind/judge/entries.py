@@ -8,11 +8,11 @@ and neither can a call of anything else.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.names import Location
 from orcdbg.patches.code import Code
+from orcdbg.unwind.judge.calls import Jump
 from orcdbg.x86.branches import target_of
 from orcdbg.x86.instructions import Outlined, outline
 
@@ -22,13 +22,6 @@ _SHORT = 130  # bytes that a jump of two bytes comes to, its own among them
 _ALIGNED = 16  # what compilers align functions to
 _PADDING = ("nop", "int3", "xchgw", "data16")
 _GOES_AWAY = ("ret", "jmp", "iret", "sysret", "sysexit", "ud", "hlt", "eret")
-
-
-class Jump(NamedTuple):
-    """A jump at `address`, a run-time address, between functions; the one at the other end begins at `start`."""
-
-    address: int
-    start: int
 
 
 @dataclass(frozen=True, slots=True)

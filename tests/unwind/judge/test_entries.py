@@ -11,10 +11,10 @@ from orcdbg.kernel.generated_code import CodeKind, GeneratedCode
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.ret_stack import Tracer
 from orcdbg.kernel.stacks import Stack, StackKind
-from orcdbg.unwind.entered_by_return import enters_function
 from orcdbg.unwind.frame import Frame, FrameKind, Mark, Recovered, RegisterValue
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.reasons import CallLeadsElsewhere, RecordOfOtherFunction, TailCalled
+from orcdbg.unwind.true_returns import enters_function
 from orcdbg.views.reasons import words
 from tests.build.code import MadeKernelCode, branch, made_evidence
 from tests.build.elf import Part, image
