@@ -69,7 +69,9 @@ class RegisterSearch:
             if places <= 0:
                 continue
             selectors = words[_CS : _CS + places] & np.uint64(0xFFFF)
-            for index in np.flatnonzero(np.isin(selectors, CODE_SEGMENTS)).tolist():
+            # Of a program's own code segments (LDT) there is any number; see `implausible`.
+            is_code = np.isin(selectors, CODE_SEGMENTS) | (selectors & np.uint64(7) == np.uint64(7))
+            for index in np.flatnonzero(is_code).tolist():
                 address = begin + 8 * int(index)
                 at = address - begin
                 registers = saved_registers(data[at : at + PT_REGS_SIZE], PT_REGS, f"pt_regs {address:#x}")

@@ -35,6 +35,7 @@ MAX_FRAMES = 256
 PROVED = 2  # calls that a chain without an end must have proved
 WORDS_A_WALK = 128  # what a walk that is tried counts for in a budget of words
 _ALL_TEXT_ABOVE = 0xFFFF_FFFF_8000_0000  # the image, modules, and all code that the kernel makes
+USER_GAPS = (0, 16)  # bytes between a task's user registers and its stack's end; 16 in kernels built for FRED
 _SELECTOR = np.uint64(0xFFFF)
 
 
@@ -172,6 +173,12 @@ class Scan:
         # A pt_regs has its code segment at one distance from its first word, and few numbers of 16 bits are one.
         selectors = words[PT_REGS["cs"] // 8 :] & _SELECTOR
         is_promising[: len(selectors)] |= np.isin(selectors, CODE_SEGMENTS)
+        # A program may run in any segment of its own (LDT), but only at the stack's top are there registers of user mode.
+        for gap in USER_GAPS:
+            place = (end - PT_REGS_SIZE - gap - begin) // 8
+            if 0 <= place < len(words):
+                is_promising[place] = True
+
         for place in np.flatnonzero(is_promising).tolist():
             yield begin + 8 * place, int(words[place])
 
@@ -231,7 +238,7 @@ class Scan:
         if implausible(registers) is not None or ip == 0:
             return None
         if is_user(registers):
-            at_top = stack.kind is StackKind.TASK and stack.end - at - PT_REGS_SIZE in (0, 16) and not ip >> 47
+            at_top = stack.kind is StackKind.TASK and stack.end - at - PT_REGS_SIZE in USER_GAPS and not ip >> 47
             return State(ip, True, registers, FrameKind.INTERRUPT, at + PT_REGS["rip"]) if at_top else None
         if not self._code.is_text(ip) or self._calls.is_boundary(ip) is False:
             return None

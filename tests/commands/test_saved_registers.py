@@ -85,6 +85,7 @@ FOUND: dict[str, tuple[int, dict[str, int]]] = {
     "the user's": (HIGH, USERS),
     "the user's, below FRED's 16 bytes": (HIGH - 16, USERS),
     "the user's, with flags from r11": (HIGH, USERS | {"rflags": 0xFFFF_0000_0000_0000}),
+    "the user's, in a segment of its own": (HIGH, USERS | {"cs": 0xF}),
     "the user's, who called NULL": (HIGH, USERS | {"rip": 0}),
     "the user's, in the vsyscall page": (HIGH, USERS | {"rip": 0xFFFFFFFFFF600000}),
 }
