@@ -107,6 +107,7 @@ class State:
         full_registers: registers that `registers` leaves out and that are known all the same: they were still in the CPU when
             only its five words had been saved, or were just being saved (`state->prev_regs` in the kernel's unwinder).
         doubt: what speaks against the step that led here.
+        own_doubt: what is in doubt about the frame's own rule, where the way here is sure.
         recovered: for an ip that a tracer had replaced, where it came from.
         is_behind_int3: the ip was saved by a breakpoint, and is one past the int3; not exact.
         registers_saved: a whole pt_regs lies at rsp, whatever the row says: see orc/rules/entry_code.py.
@@ -119,6 +120,7 @@ class State:
     came_from: int | None
     full_registers: Registers | None = None
     doubt: Reason | None = None
+    own_doubt: Reason | None = None
     recovered: Recovered | None = None
     is_behind_int3: bool = False
     registers_saved: bool = False
@@ -215,7 +217,7 @@ class Walker:
             registers=state.registers,
             came_from=state.came_from,
             reliable=state.reliable,
-            doubt=state.doubt,
+            doubt=state.doubt or state.own_doubt,
             recovered=state.recovered,
             is_behind_int3=state.is_behind_int3,
         )
@@ -461,7 +463,7 @@ class Walker:
 
         is_behind_int3, unsure = False, None
         if not is_user(registers):
-            is_behind_int3, unsure = self._looks_behind_int3(frame, registers)
+            is_behind_int3, unsure = self._judge_int3(frame, registers)
             known = {**(full_registers or {}), **registers}
             self._check_interrupted(known, slot, not is_behind_int3, has_users_sp)
 
@@ -472,17 +474,22 @@ class Walker:
             kind=FrameKind.INTERRUPT if is_whole else FrameKind.INTERRUPT_PARTIAL,
             came_from=slot,
             full_registers=full_registers,
-            doubt=_doubt_of_caller(frame) or unsure,
+            doubt=_doubt_of_caller(frame),
+            own_doubt=unsure,
             is_behind_int3=is_behind_int3,
         )
 
-    def _looks_behind_int3(self, frame: Frame, registers: Registers) -> tuple[bool, Reason | None]:
-        """Whether the ip that a breakpoint's entry saved is still one past the int3, and what is in doubt about that.
+    def _judge_int3(self, frame: Frame, registers: Registers) -> tuple[bool, Reason | None]:
+        """Whether the ip in `registers`, which a breakpoint's entry saved, is still one past the int3; and what is in doubt.
 
-        The rows do not tell: to 6.2 they have no bit for it, and from 6.3 on (ffb1b4a41016) it is clear only up to the call
-        of error_entry, while the handler may set the ip anew at any time: where it emulates the instruction, or has it run
-        elsewhere, the ip is exact from then on. So the text is asked, and where that leaves both open, because a probed
-        instruction of one byte may have run or not, the stack.
+        If it is, the instruction at ip - 1, for which the int3 stands, has not run, and the row at ip - 1 holds (see
+        `Frame.looked_up`). The row that led here does not tell: to 6.2 rows have no bit `signal`, and from 6.3 on
+        (ffb1b4a41016) it is 0 only up to the call of error_entry, and 1 again behind it. And the handler may set the ip
+        anew at any time: where it emulates the instruction, or has a copy of it run, the ip is exact from then on.
+
+        So the text is asked: nothing begins at the ip itself while an instruction of several bytes is not run. An
+        instruction of one byte leaves both open. Then the rules at ip - 1 and at ip are compared, by the return address that
+        each of them finds.
         """
         if frame.location is None or frame.location.symbol not in _BREAKPOINT_ENTRIES:
             return False, None
@@ -530,7 +537,9 @@ class Walker:
         if not self._code.is_text(word - 1) or not self._code.follows_call(word):
             return 0
         verdict = self._calls.leads_to(word, function)
-        return 1 if verdict is None else 2 * verdict
+        if verdict is None:
+            return 1
+        return 2 if verdict else 0
 
     def _check_interrupted(self, registers: Registers, slot: int, exact: bool, has_users_sp: bool) -> None:
         """Stops where the kernel cannot have been interrupted with these registers, which were saved at `slot`."""

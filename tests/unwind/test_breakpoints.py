@@ -104,8 +104,8 @@ def test_where_the_stack_leaves_it_open_the_frame_says_so() -> None:
     world = Probed("asm_exc_int3", True, INT3)
     world.words[SP + 8] = RETURN
     found = walk(world, PROBED + 1, SP)
-    assert found.frames[1].doubt == MayHaveRun(PROBED)
-    assert not found.frames[1].mark.is_sure
+    assert (found.frames[1].doubt, found.frames[1].mark) == (MayHaveRun(PROBED), Mark.STEP_IN_DOUBT)
+    assert found.frames[2].mark is Mark.GUESS
     assert "may have been run already" in words(MayHaveRun(PROBED))
 
 
