@@ -164,7 +164,7 @@ class _Machine:
         known = register < len(REGISTERS)
         self.row.cfa = Place(REGISTERS[register], offset, False) if known else None
 
-    def _extended(self, opcode: int, cursor: Cursor) -> None:
+    def _extended(self, opcode: int, cursor: Cursor) -> None:  # noqa: C901  one branch an opcode, in the standard's order
         """Instructions whose operands follow."""
         align = self._cie.data_align
         old = self.row.cfa

@@ -208,7 +208,7 @@ def _run(cursor: Cursor, header: _Header) -> tuple[npt.NDArray[np.uint64], npt.N
     return addresses[order], places[order]
 
 
-def _sequence(cursor: Cursor, header: _Header, rows: _Rows) -> None:
+def _sequence(cursor: Cursor, header: _Header, rows: _Rows) -> None:  # noqa: C901  calls would cost more than the loop
     """One sequence, to its end. Local names throughout: this loop runs for every instruction of a unit."""
     data, end, at = cursor.data, cursor.end, cursor.at
     base, line_range, step = header.line_base, header.line_range, header.instruction_size

@@ -98,16 +98,17 @@ def _find(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> _
     """The user's registers, as far as the code tells where they are."""
     if symbol == _ENTRY:
         return _at_entry(linux, frame, stacks)
-
-    # On the way out by sysret the stack pointer is the user's already.
-    if symbol == _LEFT or (symbol == _SYSRET and not frame.sp >> 63):
-        return _from_rcx(frame, frame.registers["rsp"])
-
     if symbol == _ENTRY_32:
         return _at_entry_32(linux, frame)
-    if symbol in _LEFT_32 and not frame.sp >> 63:
-        return _from_rcx(frame, frame.registers["rsp"], _CS_32)
 
+    # On the way out by sysret the stack pointer is the user's already.
+    if symbol == _LEFT or (symbol in (_SYSRET, *_LEFT_32) and not frame.sp >> 63):
+        return _from_rcx(frame, frame.registers["rsp"], _CS_32 if symbol in _LEFT_32 else _CS_64)
+    return _on_a_stack(linux, frame, symbol, stacks)
+
+
+def _on_a_stack(linux: Linux, frame: Frame, symbol: str, stacks: Sequence[Stack]) -> _User | None:
+    """While the user's registers are on the task's stack, or still on it when exit code has gone over to the entry stack."""
     own = next((stack for stack in stacks if stack.kind is StackKind.TASK), None)
     if own is None or symbol not in (_SWITCHED, *_SYSCALLS, _SWITCHED_32, _FRAMED_32):
         return None

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, NamedTuple
 
 from orcdbg.base.errors import MemoryFault
@@ -158,8 +158,13 @@ class Calls:
             return None if self._entries.ways_into(callee) is None else False
         if now is None:
             return self._is_gone(return_address, built, callee)
+        return self._is_reached_by_call(now, built, callee)
+
+    def _is_reached_by_call(self, now: int, built: int | None, callee: Location) -> bool | None:
+        """Whether a direct call may come into `callee`: by where it goes now, and by where it went as built, if anywhere."""
         if built is not None and -NEAR <= now - built <= NEAR:
             return self.is_reached(built, callee)  # call depth tracking calls into the padding before the function
+
         # a patched call leads where it does now, or did as built: the trampoline of a static call only stands in for
         # what is patched in, and an indirect call that is a direct one now has been patched once, at boot
         targets = {now, now if built is None or self._is_patched_in(built) else built}
@@ -269,28 +274,35 @@ class Calls:
             exits_of: where a function goes on to; as it runs and as built, without it.
         """
         exits_of = exits_of or self._exits_of
-        whole = callee.symbol.partition(".cold")[0]
         ways = {} if onward is None else onward
         found, todo, size = {first.start}, [first], 0
         while todo:
             function = todo.pop(0)
             size += function.size
-            if function.start == callee.start or function.symbol == whole:
+            if _is_part_of(function, callee):
                 return True
+
             exits = exits_of(function)
-            for start, address in (exits or {}).items():
-                if start not in found:
-                    ways.setdefault(start, Jump(address, function.start))
-            if exits is not None and callee.start in exits:
+            if exits is None:
+                return None
+            new = exits.keys() - found
+            for start in new:
+                ways.setdefault(start, Jump(exits[start], function.start))
+            if callee.start in exits:
                 return True
-            if exits is None or len(found) > MAX_FUNCTIONS or size > MAX_TEXT:
+
+            others = self._located(new)
+            if others is None or len(found) > MAX_FUNCTIONS or size > MAX_TEXT:
                 return None
-            places = [self._code.locate(start) for start in exits.keys() - found]
-            todo += [place for place in places if place is not None]
-            if None in places:
-                return None
-            found |= exits.keys()
+            todo += others
+            found |= new
         return False
+
+    def _located(self, starts: Iterable[int]) -> list[Location] | None:
+        """The functions at these addresses; None where one has no name."""
+        places = [self._code.locate(start) for start in starts]
+        known = [place for place in places if place is not None]
+        return known if len(known) == len(places) else None
 
     def _exits_of(self, function: Location) -> dict[int, int] | None:
         """Starts of the functions that this one jumps or falls into, each with the address of a jump; None where that is open.
@@ -351,16 +363,19 @@ class Calls:
 
             is_first = False
             has_ended = mnemonic.startswith(_ENDS) or (has_ended and mnemonic.startswith(_PADDING))
-            if _is_jump(mnemonic):
-                start = self._jump(operands, function)
-                if start is None:
-                    return None
-                if start != function.start:
-                    found.setdefault(start, address)
+            if _is_jump(mnemonic) and not self._note_jump(found, address, operands, function):
+                return None
 
         if end != function.start + function.size:
             return None  # bytes that are no instructions
         return found if has_ended else self._with_next(found, end)
+
+    def _note_jump(self, found: dict[int, int], address: int, operands: str, function: Location) -> bool:
+        """Adds where the jump at an address leads, unless it stays in its function; False where that is open."""
+        start = self._jump(operands, function)
+        if start is not None and start != function.start:
+            found.setdefault(start, address)
+        return start is not None
 
     def _may_be_probe(self, offset: int, built: bytes | None) -> bool:
         """Whether the int3 at an offset is, or may be, a probe that can send the CPU anywhere; `built` as in `_exits_in`."""
@@ -401,6 +416,11 @@ class Calls:
         if is_thunk(place):
             return None
         return place.start
+
+
+def _is_part_of(function: Location, callee: Location) -> bool:
+    """Whether a function is the callee, or the one that the callee's cold part was split off."""
+    return function.start == callee.start or function.symbol == callee.symbol.partition(".cold")[0]
 
 
 def _is_jump(mnemonic: str) -> bool:
