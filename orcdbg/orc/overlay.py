@@ -19,12 +19,12 @@ from orcdbg.orc.rules.as_built import RowsAsBuilt
 from orcdbg.orc.rules.entry_code import InsideSavingFunctions, SavingFunctions, saving_functions
 from orcdbg.orc.rules.error_entry_result import ErrorEntryResult
 from orcdbg.orc.rules.generated_code import InsideGeneratedCode
-from orcdbg.orc.rules.lost_tables import LostTables, UnlistedPatches
+from orcdbg.orc.rules.lost_tables import LostTables, UnrecordedPatches
 from orcdbg.orc.rules.patched_sites import PatchedSites
 from orcdbg.orc.rules.return_trampolines import InsideReturnTrampolines, ReturnTrampolines
 from orcdbg.orc.rules.source import Lookup, RuleSource, StatedRows
 from orcdbg.orc.rules.thunks import InsideThunks
-from orcdbg.orc.rules.undefined_rows import UndefinedRows, UnstatedFunctions
+from orcdbg.orc.rules.undefined_rows import LeftOutFunctions, UndefinedRows
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.tables import Rows
 from orcdbg.patches.code import Code
@@ -63,12 +63,12 @@ class OrcOverlay:
             ErrorEntryResult(self.saving),
             # Before all below, which accept a row without a rule: there the walk would stop. It answers for functions that a
             # compiler made, the next source for assembly, so these two may change places.
-            UndefinedRows(UnstatedFunctions(code, rows)),
+            UndefinedRows(LeftOutFunctions(code, rows)),
             # Before the patched sites, which would believe a row that leaves the caller out.
             InsideSavingFunctions(self.saving),
             # Before the patched sites: it answers wherever a row covers an address that no listed site does, and leaves
             # the rest to them. Where all patches are listed, what is not was not patched, and nothing is looked for.
-            None if code.are_patches_listed else LostTables(UnlistedPatches(code)),
+            None if code.are_patches_listed else LostTables(UnrecordedPatches(code)),
             # Behind all that know better than the row: it moves the row, and believes it otherwise.
             PatchedSites(code.memory, self._stated),
             # Last: it always answers.

@@ -12,7 +12,7 @@ from orcdbg.kernel.stacks import StackKind
 
 
 class NoCallBefore(Reason):
-    """No call ends at the return address."""
+    """The bytes before the return address are no call's. The walker looks at a few bytes; see `NoCallEndsAt`."""
 
     ip: int
 
@@ -40,7 +40,7 @@ class CalledNoCode(Reason):
 
 
 class InUnlistedCode(Reason):
-    """The return address is in such code."""
+    """The return address is in code that the kernel has no list of: see `UnlistedCode`, which is for that code's own frame."""
 
     ip: int
 
@@ -65,7 +65,7 @@ class NotBehindSwitch(Reason):
 
 
 class NothingBeginsAt(Reason):
-    """Nothing puts the ip at the beginning of a stack."""
+    """The frame is the first of a stack, but neither start-up code nor a new task begins at its ip. The judge's."""
 
     ip: int
 
@@ -78,7 +78,7 @@ class CallLeadsElsewhere(Reason):
 
 
 class NoCallEndsAt(Reason):
-    """Of the function's instructions, none that ends at the ip is a call."""
+    """Decoded from the function's start, no call ends at the ip: the bytes before it only look like one. The judge's."""
 
     ip: int
 

@@ -225,9 +225,11 @@ class Walker:
     def _step(self, frame: Frame, state: State) -> tuple[State, Frame]:
         """The caller's state, and the frame completed with how it was found."""
         effective = self._rule_of(frame, state)
-        frame = self._outermost(explained(frame, effective))
+        frame, is_first = explained(frame, effective), False
+        if frame.row_type is RowType.END_OF_STACK and not isinstance(effective, Derived):
+            frame, is_first = self._judge_first(frame)
         try:
-            row, rule = _row_and_rule(effective, frame)
+            row, rule = _row_and_rule(effective, frame, is_first)
             cfa = self._cfa(rule, frame, state)
             frame = replace(frame, cfa=cfa)
             caller = self._caller(effective, row, frame, cfa, state)
@@ -279,16 +281,13 @@ class Walker:
         is_on_stack = self._stack_of(registers["rsp"].value) is not None
         return is_on_stack and NoCode(self._code).was_called(ip, registers)
 
-    def _outermost(self, frame: Frame) -> Frame:
-        """Judges a frame whose row says end of stack: it is a first frame only where first frames are.
+    def _judge_first(self, frame: Frame) -> tuple[Frame, bool]:
+        """Judges a frame whose row says end of stack: whether it is the first of a stack, which it is only where those are.
 
         That is at the top of a task's stack, with no more than user registers above, and it waits for a return; no call need
         stand before its return address, since start-up code pushes one. Elsewhere (a CPU in entry code, before the
         registers are saved) the row only says that nothing is known.
         """
-        if frame.source is Source.TRAMPOLINE or frame.row_type is not RowType.END_OF_STACK:
-            return frame
-
         stack = self._stack_of_pointer(frame.sp)
         is_at_top = stack is not None and stack.kind is StackKind.TASK and stack.end - frame.sp <= OUTERMOST_BYTES
         symbol = frame.location.symbol if frame.location else ""
@@ -296,11 +295,11 @@ class Walker:
         is_start_up = self._is_idle and symbol.startswith(_START_UP)
         is_new = symbol in NEW_TASK and (waits or frame.exact)
         if not is_at_top or not (is_new or (is_start_up and waits)):
-            return replace(frame, notes=(NotOutermost(),))
+            return replace(frame, notes=(*frame.notes, NotOutermost())), False
 
         # Start-up code pushed its own return address: that no call stands before it speaks against nothing.
         is_pushed = is_start_up and frame.doubt == NoCallBefore(frame.ip)
-        return replace(frame, reliable=True, doubt=None) if is_pushed else frame
+        return (replace(frame, reliable=True, doubt=None) if is_pushed else frame), True
 
     def _compared_slots(self, frame: Frame, slot: int | None) -> tuple[SlotsCompared, ...]:
         """For a corrected frame: what stands where the row as built would have looked, and what where it really is."""
@@ -664,8 +663,8 @@ def explained(frame: Frame, effective: Effective) -> Frame:
     )
 
 
-def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
-    """The row and rule to step by; stops where there is none."""
+def _row_and_rule(effective: Effective, frame: Frame, is_first: bool) -> tuple[OrcRow, CfaRule]:
+    """The row and rule to step by; stops where there is none, and at the first frame of a stack."""
     if isinstance(effective, Derived):
         return effective.row, effective.rule
 
@@ -674,7 +673,6 @@ def _row_and_rule(effective: Effective, frame: Frame) -> tuple[OrcRow, CfaRule]:
 
     row = effective.entry.row
     if row.type is RowType.END_OF_STACK:
-        is_first = not any(isinstance(note, NotOutermost) for note in frame.notes)
         raise _Stop(None, WalkEnd.FIRST_FRAME) if is_first else _Stop(NoCallerHere(frame.ip))
     if effective.rule is None:
         raise _Stop(RowUndefined(frame.ip))

@@ -48,7 +48,7 @@ class Moved:
     text: bytes
 
 
-class UnlistedPatches:
+class UnrecordedPatches:
     """Looks for stack movement inside single rows.
 
     Args:
@@ -120,7 +120,7 @@ class LostTables:
         unlisted: looks for stack movement.
     """
 
-    def __init__(self, unlisted: UnlistedPatches) -> None:
+    def __init__(self, unlisted: UnrecordedPatches) -> None:
         self._unlisted = unlisted
 
     def at(self, lookup: Lookup) -> AsBuilt | Corrected | None:

@@ -73,7 +73,11 @@ class InsideThunks:
         self._text = text
 
     def at(self, lookup: Lookup) -> Effective | None:
-        """The rule where a CPU stopped inside a thunk; a return address inside one is of a call, whose row holds."""
+        """The rule where a CPU stopped inside a thunk.
+
+        A return address inside one is left to the next sources: it is behind a call that the thunk makes (call depth
+        tracking's, for one), and objtool followed the stack up to that.
+        """
         location = lookup.location if lookup.exact else None
         if location is None or not is_thunk(location):
             return None

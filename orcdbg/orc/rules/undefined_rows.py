@@ -31,7 +31,7 @@ _RETURN_ADDRESS = 8
 _LOST = -1
 
 
-class UnstatedRule(NamedTuple):
+class LeftOutRule(NamedTuple):
     """The rule at an address, the row that stands for the undefined one, and what it was derived from.
 
     `source` is DWARF where call frame information agrees, else INSTRUCTIONS.
@@ -59,7 +59,7 @@ class _State(NamedTuple):
     held: _Held | None
 
 
-class UnstatedFunctions:
+class LeftOutFunctions:
     """Functions without ORC rows.
 
     Args:
@@ -74,7 +74,7 @@ class UnstatedFunctions:
         self._fentry = code.linux.find_address("__fentry__")
         self._known: dict[int, _Followed | None] = {}
 
-    def rule(self, ip: int, exact: bool) -> UnstatedRule | None:
+    def rule(self, ip: int, exact: bool) -> LeftOutRule | None:
         """The rule at an interrupted address, or where `ip` is a return address, at the call before it."""
         inside = ip if exact else ip - 1
         place = self._code.locate(inside)
@@ -120,7 +120,7 @@ class UnstatedFunctions:
         except UnsupportedFormat:
             return None
 
-    def _judged(self, held: _Held, pushes: tuple[str, ...], start: int, address: int) -> UnstatedRule | None:
+    def _judged(self, held: _Held, pushes: tuple[str, ...], start: int, address: int) -> LeftOutRule | None:
         row = self._described(address)
         if row is None and self._described(start) is not None:
             return None  # behind the function's end
@@ -129,7 +129,7 @@ class UnstatedFunctions:
             if row.cfa != Place("rsp", held.depth, False) or not is_same_slot:
                 return None
         saved_rbp = (OrcRegister.PREV_SP, -held.rbp) if held.rbp else (OrcRegister.UNDEFINED, 0)
-        return UnstatedRule(
+        return LeftOutRule(
             rule=sp_rule(held.depth),
             row=OrcRow(OrcRegister.SP, held.depth, *saved_rbp, RowType.CALL, False),
             source=Source.INSTRUCTIONS if row is None else Source.DWARF,
@@ -229,7 +229,7 @@ class UndefinedRows:
         functions: what follows from their instructions.
     """
 
-    def __init__(self, functions: UnstatedFunctions) -> None:
+    def __init__(self, functions: LeftOutFunctions) -> None:
         self._functions = functions
 
     def at(self, lookup: Lookup) -> Derived | None:

@@ -10,7 +10,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.reasons import FillsReturnStack, NotABoundarySinceRow, NoText, TookMoreThanPut
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
-from orcdbg.orc.rules.lost_tables import Moved, UnlistedPatches
+from orcdbg.orc.rules.lost_tables import Moved, UnrecordedPatches
 from orcdbg.orc.table import OrcEntry
 from tests.build.code import MadeKernelCode
 from tests.build.memory import SparseMemory
@@ -31,7 +31,7 @@ def before(text: bytes, offset: int, rule: CfaRule = SP16, kind: RowType = RowTy
     """What is said of the boundary at `offset`."""
     memory = SparseMemory()
     memory.put(START - 64, bytes(64) + text + b"\xcc" * 64)
-    return UnlistedPatches(MadeKernelCode(memory, lambda address: PLACE)).before(START + offset, entry(kind), rule)
+    return UnrecordedPatches(MadeKernelCode(memory, lambda address: PLACE)).before(START + offset, entry(kind), rule)
 
 
 # nop; pushfq; pop %rax; nop
@@ -72,7 +72,7 @@ def test_missing_text_is_in_doubt() -> None:
     memory = SparseMemory()
     with pytest.raises(NotInSnapshot):
         memory.read(START, 1)
-    found = UnlistedPatches(MadeKernelCode(memory, lambda address: PLACE)).before(START + 3, entry(), SP16)
+    found = UnrecordedPatches(MadeKernelCode(memory, lambda address: PLACE)).before(START + 3, entry(), SP16)
     assert found == NoText()
 
 
@@ -82,4 +82,4 @@ def test_rows_that_hold_whatever_is_pushed_are_left_alone() -> None:
     assert before(SAVED, 2, kind=RowType.REGS) is None
     memory = SparseMemory()
     memory.put(START, SAVED)
-    assert UnlistedPatches(MadeKernelCode(memory, lambda address: None)).before(START + 2, entry(), SP16) is None
+    assert UnrecordedPatches(MadeKernelCode(memory, lambda address: None)).before(START + 2, entry(), SP16) is None
