@@ -18,6 +18,7 @@ from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.target.opening import image_in_memory, open_session
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
+from tests.lab.alone import without_tail_calls
 from tests.lab.conftest import KERNELS, OpenScene
 from tests.lab.fetch import ensure
 
@@ -31,6 +32,8 @@ _TABLES_TELL = ("mechanism", "name", "decided_by")
 def stacks(session: Session, by_tables: bool = True) -> list[dict[str, Any]]:
     """`foreach bt` as JSON; with `by_tables` false without what only the tables of patched places tell."""
     found: list[dict[str, Any]] = encode(standard_commands().run(Debugger(session), "foreach bt"))["stacks"]
+    if not by_tables:
+        found = without_tail_calls(found)
     for frame in (frame for stack in found for frame in stack["frames"]):
         patch = frame["patch"]
         if patch is not None and not by_tables:

@@ -20,6 +20,7 @@ from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
 from orcdbg.views.as_json import encode
+from tests.lab.alone import without_tail_calls
 from tests.lab.conftest import KERNELS, OpenScene
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
@@ -65,9 +66,9 @@ def test_a_journal_stands_in_for_the_image(kernel: str, open_scene: OpenScene, t
     print(f"{kernel}: {written}")
     alone = open_session(scene.snapshot)
     apply_patches(alone, path)
-    stacks = answer(session, "foreach bt")
-    assert answer(alone, "foreach bt") == stacks
-    frames = [frame for one in stacks["stacks"] for frame in one["frames"] if frame["patch"]]
+    stacks = without_tail_calls(answer(session, "foreach bt")["stacks"])
+    assert without_tail_calls(answer(alone, "foreach bt")["stacks"]) == stacks
+    frames = [frame for one in stacks for frame in one["frames"] if frame["patch"]]
     assert frames or kernel not in ("5.10", "6.1")
     for site in sorted({frame["patch"]["site"] for frame in frames}):
         assert patches_at(alone, site) == patches_at(session, site)
