@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import argparse
 import os
+import signal
 import sys
+import threading
 import traceback
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -46,6 +48,16 @@ from orcdbg.views.waiting import Waiting
 
 SHORTCUTS = {"!": "shell", "?": "help"}
 _ONE_COLUMN = 16
+_A_MOMENT = 0.02  # seconds; destructors take much less
+
+
+def _is_in_destructor(frame: FrameType | None) -> bool:
+    """Whether code runs that Python calls when it frees an object."""
+    while frame is not None:
+        if frame.f_code.co_name == "__del__":
+            return True
+        frame = frame.f_back
+    return False
 
 
 class Shell(cmd2.Cmd):
@@ -157,6 +169,11 @@ class Shell(cmd2.Cmd):
 
     def sigint_handler(self, signum: int, frame: FrameType | None) -> None:
         """Stops the command that runs, or orcdbg itself before the first prompt; nothing at any other moment."""
+        if _is_in_destructor(frame):
+            # An exception there is printed and lost, and the interrupt with it. The loop of each prompt has a destructor.
+            threading.Timer(_A_MOMENT, signal.pthread_kill, (threading.get_ident(), signum)).start()
+            return
+
         # cmd2 does not stop protected code either, but passes the signal on to the program that it waits for.
         if self.current_command is not None or self.sigint_protection or not self.is_open:
             super().sigint_handler(signum, frame)

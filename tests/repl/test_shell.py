@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import io
 import json
+import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -166,3 +168,33 @@ def test_cmd2_keeps_what_the_shell_builds_on() -> None:
     """Where a new cmd2 renames one of these, this test says so before a user does."""
     for name in ("do_alias", "do_macro", "do_history", "do_run_script", "do_shell", "do__eof", "tokens_for_completion"):
         assert callable(getattr(Cmd, name))
+
+
+class Interrupted:
+    """An object that is being freed when Ctrl-C is pressed."""
+
+    def __del__(self) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+
+def test_an_interrupt_while_an_object_is_freed_is_not_lost(shell: Shell, registry: Registry) -> None:
+    """Python prints what is raised in a destructor and goes on; the command must end all the same."""
+    ended = list[str]()
+
+    def linger(debugger: Debugger, arguments: object) -> Result:
+        freed = Interrupted()
+        ended.append("freed")
+        del freed
+        time.sleep(10)
+        return TextLines(["not interrupted"])
+
+    registry.add(Command("linger", "waits", "test", linger))
+    before = signal.signal(signal.SIGINT, shell.sigint_handler)
+    try:
+        begun = time.monotonic()
+        _, printed = run(shell, "linger")
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert ended == ["freed"]
+    assert "not interrupted" not in printed
+    assert time.monotonic() - begun < 8
