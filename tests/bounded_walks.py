@@ -60,8 +60,7 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/snapshot/search.py:_pages": "the pages that the snapshot's file has",
     "orcdbg/snapshot/search.py:_pieces": "the pages that the snapshot's file has",
     "orcdbg/trim/essential_memory.py:section_ranges": "a root of 256 MiB at most, and a budget for the pages it names",
-    "orcdbg/unwind/register_search.py:_pieces": "a stack, whose size is the build's",
-    "orcdbg/unwind/scan.py:Words.__iter__": "a stack, whose size is the build's",
+    "orcdbg/base/reading.py:stretches": "the pages of a range that the caller bounds: one stack's",
     "orcdbg/unwind/starts.py:tasks_on_cpus": "8192 CPUs",
     # By bounds of their own, beside the loop.
     "orcdbg/commands/instructions.py:disassemble": "MAX_LENGTH bytes of text",

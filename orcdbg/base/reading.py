@@ -9,7 +9,7 @@ from __future__ import annotations
 import mmap
 import os
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -235,3 +235,20 @@ def self_relative(table: bytes, address: int, stride: int = 4, offset: int = 0) 
     places = np.arange(count, dtype=np.int64) * stride + np.int64(signed(address + offset, 64))
     found: U64Array = (places + words).view(np.uint64)
     return found
+
+
+def stretches(space: AddressSpace, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+    """What can be read of [begin, end): each stretch of neighbouring pages by where it begins, missing pages left out."""
+    start, data = begin, b""
+    page = begin
+    while page < end:
+        until = min((page // PAGE + 1) * PAGE, end)
+        try:
+            data += space.read(page, until - page)
+        except MemoryFault:
+            if data:
+                yield start, data
+            start, data = until, b""
+        page = until
+    if data:
+        yield start, data

@@ -18,6 +18,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import U64Array, self_relative
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, Section
 from orcdbg.image.vmlinux import Image
+from orcdbg.x86.branches import ENDBR64
 
 Bytes = npt.NDArray[np.uint8]
 MAX_SECTION = 256 << 20  # bytes; kernels have up to 20 MB of text
@@ -25,7 +26,6 @@ _NOTHING: U64Array = np.empty(0, dtype=np.uint64)
 # objtool lists here the ENDBR instructions that it proved to be needless, having checked every reference of the image.
 # Only kernels built for indirect branch tracking (CONFIG_X86_KERNEL_IBT, ed53a0d97192, 5.18) have the list.
 _SEALED = ".ibt_endbr_seal"
-_ENDBR = b"\xf3\x0f\x1e\xfa"
 # Tables that name places of the text to describe or to patch them; nothing calls through them. Most of their entries
 # would be taken for pointers: there are rows and mcount entries for nearly all functions' first bytes.
 _DESCRIPTIONS = (
@@ -110,7 +110,7 @@ class References:
     def _is_landing(self, address: int) -> bool:
         """Whether the build left an ENDBR there, having found a pointer."""
         try:
-            has_endbr = self._image.read(address, len(_ENDBR)) == _ENDBR
+            has_endbr = self._image.read(address, len(ENDBR64)) == ENDBR64
         except MemoryFault:
             return True
         return has_endbr and not _holds(self._sealed, address)

@@ -12,14 +12,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
-from orcdbg.base.sizes import PAGE
+from orcdbg.base.reading import stretches
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.unwind.frame import Registers
 from orcdbg.unwind.no_code import NoCode
 from orcdbg.unwind.saved_registers import (
     CODE_SEGMENTS,
+    USER_PADDINGS,
     implausible,
     is_unlisted,
     is_user,
@@ -27,11 +27,10 @@ from orcdbg.unwind.saved_registers import (
     saved_registers,
 )
 from orcdbg.unwind.walker import Terrain
+from orcdbg.x86.branches import INT3
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 _CS = PT_REGS["cs"] // 8
-_INT3 = b"\xcc"
-_PADDINGS = (0, 16)  # above a task's user registers; 16 where the kernel was built for FRED (from 6.9 on)
 _USER_BITS = 56  # of a user's address, with five levels of page tables
 _FLAG_BITS = 22
 
@@ -63,7 +62,7 @@ class RegisterSearch:
 
     def on(self, stack: Stack) -> Iterator[SavedSet]:
         """Every place of a stack where a whole pt_regs may lie, in order of address."""
-        for begin, data in _pieces(self._code.memory, stack):
+        for begin, data in stretches(self._code.memory, stack.begin, stack.end):
             words = np.frombuffer(data, dtype="<u8")
             places = len(words) - PT_REGS_SIZE // 8 + 1
             if places <= 0:
@@ -88,7 +87,7 @@ class RegisterSearch:
         """
         if implausible(registers) is not None:
             return False
-        if stack.kind is StackKind.TASK and stack.end - address - PT_REGS_SIZE in _PADDINGS:
+        if stack.kind is StackKind.TASK and stack.end - address - PT_REGS_SIZE in USER_PADDINGS:
             return True
         ip, flags = registers["rip"].value, registers["rflags"].value
         return stack.kind is not StackKind.TASK and not ip >> _USER_BITS and bool(flags & 2) and not flags >> _FLAG_BITS
@@ -107,20 +106,6 @@ class RegisterSearch:
     def _is_behind_int3(self, ip: int) -> bool:
         """Whether a breakpoint before the ip, in place of a longer instruction, may have saved it."""
         try:
-            return self._code.memory.read(ip - 1, 1) == _INT3 and self._calls.is_boundary(ip - 1) is not False
+            return self._code.memory.read(ip - 1, 1) == INT3 and self._calls.is_boundary(ip - 1) is not False
         except MemoryFault:
             return False
-
-
-def _pieces(memory: AddressSpace, stack: Stack) -> Iterator[tuple[int, bytes]]:
-    """The stretches of a stack that are in the snapshot."""
-    begin, data = stack.begin, b""
-    for at in range(stack.begin, stack.end, PAGE):
-        try:
-            data += memory.read(at, min(PAGE, stack.end - at))
-        except MemoryFault:
-            if data:
-                yield begin, data
-            begin, data = at + PAGE, b""
-    if data:
-        yield begin, data

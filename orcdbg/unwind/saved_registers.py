@@ -22,7 +22,9 @@ _USERS_SP = (
     *("entry_SYSCALL_64", "entry_SYSRETQ_unsafe_stack", "syscall_return_via_sysret"),
     *("entry_SYSCALL_compat", "entry_SYSRETL_compat_unsafe_stack", "sysret32_from_system_call"),
 )
-_LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
+# Bytes between a task's user registers and its stack's end; 16 where the kernel was built for FRED (from 6.9 on).
+USER_PADDINGS = (0, 16)
+LISTED_ABOVE = 0xFFFF_FFFF_8000_0000  # code that calls the kernel directly lies here, as its image does
 
 
 def saved_registers(data: bytes, places: Mapping[str, int], what: str) -> dict[str, RegisterValue]:
@@ -69,7 +71,7 @@ def is_unlisted(code: Code, ip: int, exact: bool) -> bool:
     The kernel's unwinder believes any such ip and goes on by frame pointer (orc_fp_entry), no longer reliable.
     """
     inside = ip if exact else ip - 1
-    if inside < _LISTED_ABOVE or code.is_text(inside) or code.locate(inside) is not None:
+    if inside < LISTED_ABOVE or code.is_text(inside) or code.locate(inside) is not None:
         return False
     try:
         code.memory.read(inside, 1)

@@ -14,9 +14,8 @@ from dataclasses import replace
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault
-from orcdbg.base.reading import AddressSpace
+from orcdbg.base.reading import AddressSpace, stretches
 from orcdbg.base.reasons import Reason
-from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.orc.effective import Source
@@ -24,7 +23,14 @@ from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, RegisterValue
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.reasons import MaybeOfEarlierCall, ReachedThroughGuess, ResumedByGuess, TextOnStack
-from orcdbg.unwind.saved_registers import CODE_SEGMENTS, implausible, is_user, saved_registers
+from orcdbg.unwind.saved_registers import (
+    CODE_SEGMENTS,
+    LISTED_ABOVE,
+    USER_PADDINGS,
+    implausible,
+    is_user,
+    saved_registers,
+)
 from orcdbg.unwind.walker import State, Walk, WalkEnd
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
@@ -34,36 +40,14 @@ MAX_ATTEMPTS = 96  # walks that are tried
 MAX_FRAMES = 256
 PROVED = 2  # calls that a chain without an end must have proved
 WORDS_A_WALK = 128  # what a walk that is tried counts for in a budget of words
-_ALL_TEXT_ABOVE = 0xFFFF_FFFF_8000_0000  # the image, modules, and all code that the kernel makes
-USER_GAPS = (0, 16)  # bytes between a task's user registers and its stack's end; 16 in kernels built for FRED
 _SELECTOR = np.uint64(0xFFFF)
 
 
-class Words:
-    """The aligned words of a stack from an address on, those on missing pages left out.
-
-    Args:
-        memory: where the stack is.
-        begin: the first word that is looked at, rounded up to one.
-        end: where the stack ends.
-    """
-
-    def __init__(self, memory: AddressSpace, begin: int, end: int) -> None:
-        self.memory = memory
-        self.begin = begin + 7 & ~7
-        self._end = end
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        at = self.begin
-        while at < self._end:
-            until = min((at // PAGE + 1) * PAGE, self._end)
-            try:
-                data = self.memory.read(at, until - at)
-            except MemoryFault:
-                data = b""
-            for offset in range(0, len(data) - 7, 8):
-                yield at + offset, int.from_bytes(data[offset : offset + 8], "little")
-            at = until
+def words_of(memory: AddressSpace, begin: int, end: int) -> Iterator[tuple[int, int]]:
+    """The aligned words of a stack from an address on, with where they are; those on missing pages left out."""
+    for start, data in stretches(memory, begin + 7 & ~7, end):
+        words = np.frombuffer(data, "<u8", len(data) // 8)
+        yield from zip(range(start, start + len(data), 8), words.tolist(), strict=False)
 
 
 class _Guesses:
@@ -157,35 +141,26 @@ class Scan:
 
     def _promising(self, begin: int, end: int) -> Iterator[tuple[int, int]]:
         """The few words of a stack that can be a return address, or the first of a pt_regs, by what costs least to look at."""
-        begin = begin + 7 & ~7
+        for start, data in stretches(self._code.memory, begin + 7 & ~7, end):
+            words = np.frombuffer(data, "<u8", len(data) // 8)
+            is_promising = words >= np.uint64(LISTED_ABOVE)
 
-        pages = [begin, *range((begin // PAGE + 1) * PAGE, end, PAGE), end]
-        data = bytearray()
-        for page, until in itertools.pairwise(pages):
-            try:
-                data += self._code.memory.read(page, until - page)
-            except MemoryFault:
-                data += bytes(until - page)  # no such word is promising
+            # A pt_regs has its code segment at one distance from its first word, and few numbers of 16 bits are one.
+            selectors = words[PT_REGS["cs"] // 8 :] & _SELECTOR
+            is_promising[: len(selectors)] |= np.isin(selectors, CODE_SEGMENTS)
+            # A program may run in any segment of its own (LDT), but only at the stack's top are there registers of user mode.
+            for padding in USER_PADDINGS:
+                place = (end - PT_REGS_SIZE - padding - start) // 8
+                if 0 <= place < len(words):
+                    is_promising[place] = True
 
-        words = np.frombuffer(data, "<u8", len(data) // 8)
-        is_promising = words >= np.uint64(_ALL_TEXT_ABOVE)
-
-        # A pt_regs has its code segment at one distance from its first word, and few numbers of 16 bits are one.
-        selectors = words[PT_REGS["cs"] // 8 :] & _SELECTOR
-        is_promising[: len(selectors)] |= np.isin(selectors, CODE_SEGMENTS)
-        # A program may run in any segment of its own (LDT), but only at the stack's top are there registers of user mode.
-        for gap in USER_GAPS:
-            place = (end - PT_REGS_SIZE - gap - begin) // 8
-            if 0 <= place < len(words):
-                is_promising[place] = True
-
-        for place in np.flatnonzero(is_promising).tolist():
-            yield begin + 8 * place, int(words[place])
+            for place in np.flatnonzero(is_promising).tolist():
+                yield start + 8 * place, int(words[place])
 
     def text(self, stack: Stack, begin: int) -> Iterator[Frame]:
         """Every address of text on a stack from `begin` up, as a guess."""
         index = 0
-        for at, word in Words(self._code.memory, max(begin, stack.begin), stack.end):
+        for at, word in words_of(self._code.memory, max(begin, stack.begin), stack.end):
             if word >> 63 and (self._code.is_text(word) or self._code.is_text(word - 1)):
                 is_return = self.is_return(word)
                 yield self.line(at, word, index, TextOnStack(is_return), not is_return)
@@ -238,7 +213,7 @@ class Scan:
         if implausible(registers) is not None or ip == 0:
             return None
         if is_user(registers):
-            at_top = stack.kind is StackKind.TASK and stack.end - at - PT_REGS_SIZE in USER_GAPS and not ip >> 47
+            at_top = stack.kind is StackKind.TASK and stack.end - at - PT_REGS_SIZE in USER_PADDINGS and not ip >> 47
             return State(ip, True, registers, FrameKind.INTERRUPT, at + PT_REGS["rip"]) if at_top else None
         if not self._code.is_text(ip) or self._calls.is_boundary(ip) is False:
             return None

@@ -57,6 +57,7 @@ from orcdbg.unwind.reasons import (
 )
 from orcdbg.unwind.saved_registers import implausible, is_unlisted, is_user, may_have_users_sp, saved_registers
 from orcdbg.unwind.true_returns import TrueReturn, TrueReturns, enters_function
+from orcdbg.x86.branches import INT3
 from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 
 MAX_FRAMES = 1024
@@ -64,7 +65,6 @@ OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its
 _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
 # The entry of #BP; `int3` to 5.7.
 _BREAKPOINT_ENTRIES = ("asm_exc_int3", "int3")
-_INT3 = b"\xcc"
 # The switch of tasks: code that "returns" to where the next task goes on.
 SWITCH = ("__switch_to_asm", "__switch_to")
 NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
@@ -510,7 +510,7 @@ class Walker:
 
     def _is_int3(self, address: int) -> bool:
         try:
-            return self._code.memory.read(address, 1) == _INT3
+            return self._code.memory.read(address, 1) == INT3
         except MemoryFault:
             return False
 

@@ -15,6 +15,8 @@ from orcdbg.base.reading import AddressSpace, signed
 from orcdbg.base.sizes import U64
 from orcdbg.x86.operands import BasedMemory, memory_in, register_in
 
+INT3 = b"\xcc"
+ENDBR64 = b"\xf3\x0f\x1e\xfa"  # where indirect branches may land
 CALL_SIZE = 5
 """Bytes of a direct call."""
 

@@ -21,12 +21,11 @@ from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.source import Lookup
 from orcdbg.orc.tables import Rows
 from orcdbg.patches.code import Code
-from orcdbg.x86.branches import CALL_SIZE, direct_call_target
+from orcdbg.x86.branches import CALL_SIZE, ENDBR64, direct_call_target
 from orcdbg.x86.follow import DecodedText, follow
 from orcdbg.x86.instructions import Instruction, written_registers
 
 MAX_SIZE = 1 << 14
-_ENDBR64 = b"\xf3\x0f\x1e\xfa"
 _RETURN_ADDRESS = 8
 _LOST = -1
 
@@ -108,10 +107,10 @@ class LeftOutFunctions:
         if row is not None:
             return row.cfa == Place("rsp", 8, False)
         try:
-            is_marked = self._code.built.read(start, len(_ENDBR64)) == _ENDBR64
+            is_marked = self._code.built.read(start, len(ENDBR64)) == ENDBR64
         except MemoryFault:
             return False
-        first = start + len(_ENDBR64) if is_marked else start
+        first = start + len(ENDBR64) if is_marked else start
         return self._fentry is not None and direct_call_target(self._code.built, first + CALL_SIZE) == self._fentry
 
     def _described(self, address: int) -> Row | None:

@@ -18,8 +18,9 @@ from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.site import Applied, PatchPass, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.sweep import IntArray, Sweep, Written
 from orcdbg.patches.tables import repeated, section_sites
+from orcdbg.x86.branches import ENDBR64
 
-_ENDBR = np.frombuffer(b"\xf3\x0f\x1e\xfa", dtype=np.uint8)
+_ENDBR = np.frombuffer(ENDBR64, dtype=np.uint8)
 # NOPs that no compiler makes, so that a sealed ENDBR is still told from any other NOP.
 _POISONS = (b"\x0f\x1f\x40\xd6", b"\x66\x0f\x1f\x00")
 _CODE_SIZE = 512

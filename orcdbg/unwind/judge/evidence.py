@@ -38,12 +38,12 @@ from orcdbg.unwind.reasons import (
 )
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
 from orcdbg.unwind.registers.saves import FunctionSaves
+from orcdbg.unwind.saved_registers import USER_PADDINGS
 from orcdbg.x86.registers import IRET_SIZE
 
 # The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
 # of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
 _MAX_GAP = 16 + 64
-_PADDINGS = (0, 16)  # above a task's user registers; 16 where the kernel was built for FRED
 # At the top of an NMI stack in use: the CPU's five words, rdx, and the word "NMI executing". See asm_exc_nmi.
 _NMI_COPIES = 56
 
@@ -110,7 +110,7 @@ class Evidence:
             frames: innermost first, as far as their ips decide them.
             gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
         """
-        is_placed = gap is None or gap in _PADDINGS
+        is_placed = gap is None or gap in USER_PADDINGS
         return is_placed and all(self._call(a.location, b) is None for a, b in itertools.pairwise(frames))
 
     def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
@@ -233,7 +233,7 @@ def _user_registers(below: Frame, stacks: Sequence[Stack]) -> Reason | None:
     """Why the user's registers cannot be where the frame below says, or None."""
     end = _registers_end(below)
     own = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
-    if own is None or own.kind is not StackKind.TASK or own.end - end in _PADDINGS:
+    if own is None or own.kind is not StackKind.TASK or own.end - end in USER_PADDINGS:
         return None
     return UserRegistersNotAtTop(end)
 
