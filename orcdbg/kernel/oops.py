@@ -129,7 +129,10 @@ class _Reader:
             trace.frames.append(self._rip)
 
     def _place_rip(self, trace: PrintedTrace) -> None:
-        """Behind the lines after a `?`, which are of the handling of the fault; the first sure line called that RIP."""
+        """Behind the lines after a `?`, which are of the handling of the fault.
+
+        The first sure line called that RIP, or is another RIP that was interrupted where that one begins.
+        """
         self._is_rip_placed = True
         trace.frames.append(trace.frames.pop(0))
 
@@ -145,6 +148,8 @@ class _Reader:
         if rip is not None:
             interrupted = _rip_of(rip)
             if interrupted is not None:
+                if not self._is_rip_placed:
+                    self._place_rip(trace)
                 trace.frames.append(interrupted)
             trace.reached_user = trace.reached_user or _is_users(rip)
             return True

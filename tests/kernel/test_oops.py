@@ -87,6 +87,35 @@ def test_an_oops_own_rip_is_below_the_first_line_that_is_sure() -> None:
     assert trace.reached_user
 
 
+NESTED_OOPS = """
+CPU: 0 UID: 0 PID: 1 Comm: init Not tainted 7.2.13+deb14-cloud-amd64 #1 PREEMPT(lazy)  Debian 7.2.13-1
+Hardware name: QEMU Standard PC
+RIP: 0010:error_entry+0xd/0x170
+Code: fd ff ff 85 db 0f 85
+RSP: 0018:ff55139800010000 EFLAGS: 00000086
+Call Trace:
+ <TASK>
+ ? die+0x33/0x90
+RIP: 0010:clear_highpages_kasan_tagged+0x23/0x30
+RSP: 0018:ff55139800013810 EFLAGS: 00000286
+ ? asm_sysvec_apic_timer_interrupt+0x1a/0x20
+ get_page_from_freelist+0x3e3/0x24c0
+RIP: 0033:0x4610d3
+"""
+
+
+def test_an_oops_rip_is_inside_of_a_rip_that_the_trace_begins_with() -> None:
+    """As where the stack overflows in an interrupt's entry, and what was interrupted is the first line that is sure."""
+    (trace,) = printed_traces(records(NESTED_OOPS))
+    assert [(one.name, one.sure, one.is_rip) for one in trace.frames] == [
+        ("die+0x33/0x90", False, False),
+        ("error_entry+0xd/0x170", True, True),
+        ("clear_highpages_kasan_tagged+0x23/0x30", True, True),
+        ("asm_sysvec_apic_timer_interrupt+0x1a/0x20", False, False),
+        ("get_page_from_freelist+0x3e3/0x24c0", True, False),
+    ]
+
+
 @pytest.mark.parametrize("where", ["0x0", "0xdead000000000100"])
 def test_a_rip_where_no_code_is_has_its_address_for_a_name(where: str) -> None:
     """And where the kernel is sure of no line, it is the innermost."""
