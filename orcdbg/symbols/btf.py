@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import functools
 import struct
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -96,13 +97,18 @@ class Btf:
     Args:
         data: the section.
         name: for messages.
+        base: the section that this one continues, where it is split BTF: the numbers of its types, the offsets of its strings,
+            and here the indices of its words, begin where the base's end (kernel/bpf/btf.c, `start_id`, `start_str_off`).
 
     Raises:
         UnsupportedFormat: the section is not BTF, or its parts leave it.
     """
 
-    def __init__(self, data: bytes, name: str) -> None:
+    def __init__(self, data: bytes, name: str, base: Btf | None = None) -> None:
         self._name = name
+        self._base = base
+        self._first_string = 0 if base is None else base.strings_end
+        self._first_word = 0 if base is None else base.words_end
         if len(data) < _HEADER.size:
             raise UnsupportedFormat(name, "no BTF type information")
 
@@ -123,9 +129,29 @@ class Btf:
         """The section, for messages."""
         return self._name
 
+    @property
+    def strings_end(self) -> int:
+        """Offset behind the last string, its base's counted."""
+        return self._first_string + len(self._strings)
+
+    @property
+    def words_end(self) -> int:
+        """Index behind the last word, its base's counted."""
+        return self._first_word + len(self._words)
+
+    @functools.cached_property
+    def first_id(self) -> int:
+        """Number of the first type of this section's own."""
+        return 1 if self._base is None else self._base.end_id
+
+    @property
+    def end_id(self) -> int:
+        """Number behind that of the last type."""
+        return self.first_id + len(self._starts)
+
     @functools.cached_property
     def _starts(self) -> list[int]:
-        """Word index of each type's header; type 0 is void."""
+        """Where the header of each type of this section's own is: an index into its own words."""
         words = np.frombuffer(self._words, dtype="<u4")
         info = np.zeros(len(words), dtype=np.int64)
         info[:-1] = words[1:]
@@ -141,7 +167,7 @@ class Btf:
 
         # The loop runs over every type of the kernel. A memoryview gives it plain numbers; numpy's scalars would make it slow.
         following = memoryview(np.arange(len(words)) + _HEADER_WORDS + fixed[kind] + each[kind] * vlen)
-        starts = [-1]
+        starts: list[int] = []
         position = 0
         end = len(words) - (_HEADER_WORDS - 1)
         while position < end:
@@ -149,19 +175,22 @@ class Btf:
             position = following[position]
 
         # Nobody knows how long a type of another kind is, so that all which follow it would be misnumbered.
-        unknown = np.flatnonzero((kind[starts[1:]] == 0) | (kind[starts[1:]] > ENUM64))
+        unknown = np.flatnonzero((kind[starts] == 0) | (kind[starts] > ENUM64))
         if len(unknown):
-            raise UnsupportedFormat(self._name, f"BTF type {int(unknown[0]) + 1} is of a kind not known")
+            raise UnsupportedFormat(self._name, f"BTF type {int(unknown[0]) + self.first_id} is of a kind not known")
         return starts
 
     def _header(self, type_id: int) -> tuple[int, int, int, int]:
         """kind, vlen, size-or-type, and the word index of what follows."""
+        if self._base is not None and type_id < self.first_id:
+            return self._base._header(type_id)
         starts = self._starts
-        if not 0 < type_id < len(starts):
-            raise UnsupportedFormat(self._name, f"BTF type {type_id} of {len(starts)}")
-        start = starts[type_id]
+        index = type_id - self.first_id
+        if not 0 <= index < len(starts):
+            raise UnsupportedFormat(self._name, f"BTF type {type_id} of {self.end_id}")
+        start = starts[index]
         info = self._words[start + 1]
-        return info >> 24 & 31, info & 0xFFFF, self._words[start + 2], start + _HEADER_WORDS
+        return info >> 24 & 31, info & 0xFFFF, self._words[start + 2], self._first_word + start + _HEADER_WORDS
 
     def string(self, offset: int) -> str:
         """A name by its offset in the section's strings.
@@ -169,6 +198,9 @@ class Btf:
         Raises:
             UnsupportedFormat: it does not end, or is longer than any compiler makes.
         """
+        if self._base is not None and offset < self._first_string:
+            return self._base.string(offset)
+        offset -= self._first_string
         end = self._strings.find(b"\0", offset, offset + MAX_NAME)
         if end < 0:
             raise UnsupportedFormat(self._name, f"a name without an end at offset {offset:#x}")
@@ -177,18 +209,21 @@ class Btf:
     def raw(self, type_id: int) -> RawType:
         """A type's header; UnsupportedFormat for a number that no type has."""
         kind, count, value, body = self._header(type_id)
-        name_offset = self._words[body - 3]
-        flag = bool(self._words[body - 2] >> 31)
+        name_offset, info = self.words(body - _HEADER_WORDS, 2)
+        flag = bool(info >> 31)
         return RawType(kind, self.string(name_offset) if name_offset else "", count, flag, value, body)
 
     def words(self, at: int, count: int) -> list[int]:
         """Words that follow a header; UnsupportedFormat behind the section's end."""
+        if self._base is not None and at < self._first_word:
+            return self._base.words(at, count)
+        at -= self._first_word
         if at < 0 or at + count > len(self._words):
             raise UnsupportedFormat(self._name, f"BTF type cut off at word {at}")
         return self._words[at : at + count].tolist()
 
     def find(self, kind: int, name: str) -> int | None:
-        """The number of the type of that kind and name, or None."""
+        """The number of the type of that kind and name, or None; a base's types are not asked."""
         if (kind, name) not in self._named:
             self._named[kind, name] = self._search(kind, name)
         return self._named[kind, name]
@@ -197,14 +232,14 @@ class Btf:
     def _names(self) -> npt.NDArray[np.uint32]:
         """Each type's name, as an offset into the strings."""
         words = np.frombuffer(self._words, dtype="<u4")
-        names: npt.NDArray[np.uint32] = words[np.array(self._starts[1:], dtype=np.int64)]
+        names: npt.NDArray[np.uint32] = words[np.array(self._starts, dtype=np.int64)]
         return names
 
     @functools.cached_property
     def structure_names(self) -> list[str]:
         """Names of all structures and unions, sorted."""
         words = np.frombuffer(self._words, dtype="<u4")
-        starts = np.array(self._starts[1:], dtype=np.int64)
+        starts = np.array(self._starts, dtype=np.int64)
         kind = words[starts + 1] >> 24 & 31
         name_offsets = np.unique(words[starts[(kind == STRUCT) | (kind == UNION)]]).tolist()
 
@@ -212,7 +247,7 @@ class Btf:
         # Names that lie in each other could fill all of memory: as many characters come out as honest strings could give.
         left = 2 * len(self._strings)
         for offset in name_offsets:
-            if not 0 < offset < len(self._strings):
+            if not 0 < offset < self.strings_end:
                 continue
             name = self.string(offset)
             names.add(name)
@@ -223,18 +258,48 @@ class Btf:
 
     def _search(self, kind: int, name: str) -> int | None:
         """As `find`, without keeping the answer."""
+        offsets = np.array(self._offsets_of(name), dtype=np.uint32)
+        is_hit = self._names == offsets[0] if len(offsets) == 1 else np.isin(self._names, offsets)
+        type_ids = (index + self.first_id for index in np.flatnonzero(is_hit).tolist())
+        return next((type_id for type_id in type_ids if self._header(type_id)[0] == kind), None)
+
+    def _offsets_of(self, name: str) -> list[int]:
+        """Where a name is among the strings, those of the base included, which a split section refers to."""
+        offsets = [] if self._base is None else self._base._offsets_of(name)
         # A string is there once in a good section, and a name may begin only behind another's end.
         text = b"\0" + name.encode() + b"\0"
-        places = []
         place = self._strings.find(text)
+        if self._strings.startswith(text[1:]):  # a split section's strings begin without an empty one
+            offsets.append(self._first_string)
         while place >= 0:
-            places.append(place + 1)
+            offsets.append(self._first_string + place + 1)
             place = self._strings.find(text, place + 1)
+        return offsets
 
-        offsets = np.array(places, dtype=np.uint32)
-        is_hit = self._names == offsets[0] if len(offsets) == 1 else np.isin(self._names, offsets)
-        type_ids = (index + 1 for index in np.flatnonzero(is_hit).tolist())
-        return next((type_id for type_id in type_ids if self._header(type_id)[0] == kind), None)
+    @functools.cached_property
+    def _kinds(self) -> npt.NDArray[np.integer[Any]]:
+        """Kind of each type of this section's own."""
+        words = np.frombuffer(self._words, dtype="<u4")
+        kind: npt.NDArray[np.integer[Any]] = words[np.array(self._starts, dtype=np.int64) + 1] >> 24 & 31
+        return kind
+
+    def mentioning(self, name: str, of_kinds: Sequence[int]) -> list[int]:
+        """Numbers of the types of some kinds that a name's offset is among the words of, of this section's own."""
+        words = np.frombuffer(self._words, dtype="<u4")
+        places = np.flatnonzero(np.isin(words, np.array(self._offsets_of(name), dtype=np.uint32)))
+        indices = np.unique(np.searchsorted(np.array(self._starts, dtype=np.int64), places, side="right") - 1)
+        indices = indices[indices >= 0]
+        found: list[int] = (indices[np.isin(self._kinds[indices], of_kinds)] + self.first_id).tolist()
+        return found
+
+    @functools.cached_property
+    def tells_signed_enums(self) -> bool:
+        """Whether the encoder says which enumerations are signed: since pahole 1.24 and Linux 6.0, one of a kernel is."""
+        if self._base is not None:
+            return self._base.tells_signed_enums
+        words = np.frombuffer(self._words, dtype="<u4")
+        infos = words[np.array(self._starts, dtype=np.int64) + 1][np.isin(self._kinds, (ENUM, ENUM64))]
+        return bool((infos >> 31).any())
 
     def _resolve(self, type_id: int) -> int:
         """`type_id` without typedefs and qualifiers."""
@@ -317,7 +382,7 @@ class Btf:
         if kind not in (STRUCT, UNION):
             return []
 
-        has_bit_fields = bool(self._words[body - 2] >> 31)
+        has_bit_fields = bool(self.words(body - 2, 1)[0] >> 31)
         words = self.words(body, 3 * count)
         members = []
         for name_offset, type_id, offset in zip(words[::3], words[1::3], words[2::3], strict=True):

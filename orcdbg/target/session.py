@@ -40,6 +40,9 @@ from orcdbg.unwind.unwinder import Unwinder
 
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal, JournalLedger
+    from orcdbg.typed.objects import Object
+    from orcdbg.typed.program import Program
+    from orcdbg.typed.types import Type
 
 _NO_IMAGE = (
     "no image: names, types and ORC rows are those in the snapshot's memory; the tables of patched places are not there, "
@@ -222,6 +225,23 @@ class Session:
     def names(self) -> Names:
         """Names of addresses."""
         return self.kernel.names
+
+    @property
+    def program(self) -> Program:
+        """Typed data: variables and structures in memory as C sees them."""
+        return self.kernel.program
+
+    def object(self, type_: Type | str, address: int) -> Object:
+        """What is at an address, as a type: `session.object("task_struct", address).comm.string_()`.
+
+        Raises:
+            NotFound: the kernel has no such type.
+        """
+        return self.program.object(type_, address)
+
+    def variable(self, name: str, cpu: int | None = None, module: str | None = None) -> Object:
+        """A variable of the kernel: `int(session.variable("runqueues", cpu=1).nr_running)`; errors as of `Program.variable`."""
+        return self.program.variable(name, cpu, module)
 
     @property
     def features(self) -> Features:

@@ -34,6 +34,7 @@ from orcdbg.unwind.walker import Terrain
 
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal
+    from orcdbg.typed.program import Program
 
 
 class StoppedKernel:
@@ -87,6 +88,13 @@ class StoppedKernel:
     def features(self) -> Features:
         """CPU feature bits."""
         return Features(self.linux)
+
+    @functools.cached_property
+    def program(self) -> Program:
+        """Typed data."""
+        from orcdbg.typed.program import Program  # a walk needs none of it
+
+        return Program(self.linux, self.names)
 
     @functools.cached_property
     def task_list(self) -> tuple[list[Task], list[str]]:

@@ -1,0 +1,139 @@
+"""Which type has this name: in the image, in a module, in debugging information that was given?"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from orcdbg.base.errors import NotFound
+from orcdbg.typed.types import (
+    VOID,
+    EnumType,
+    FloatType,
+    FunctionType,
+    IncompleteType,
+    IntKind,
+    IntType,
+    Type,
+)
+
+KEYWORDS = ("struct", "union", "enum")
+
+# What C calls its integers besides their shortest names: words in any order, `int` where it changes nothing.
+_SIZES = {"char": 1, "short": 2, "int": 4, "long": 8, "long long": 8}
+
+
+class TypeSource(Protocol):
+    """Something that knows types by name."""
+
+    def find(self, keyword: str, name: str) -> Type | None:
+        """The definition of a name; `keyword` is `struct`, `union`, `enum`, or empty for a typedef or basic type."""
+
+    def variable(self, name: str) -> Type | None:
+        """The type of a variable."""
+
+    def function(self, name: str) -> FunctionType | None:
+        """The type of a function."""
+
+    def enumerator(self, name: str) -> tuple[EnumType, int] | None:
+        """The enumeration that has an enumerator, and its value."""
+
+
+def basic_type(name: str) -> Type | None:
+    """A type that C itself has, by any of its spellings: `long unsigned int`, `unsigned long`."""
+    if name == "void":
+        return VOID
+    if name in ("_Bool", "bool"):
+        return IntType("_Bool", 1, False, IntKind.BOOL)
+    if name in ("float", "double"):
+        return FloatType(name, 4 if name == "float" else 8)
+    words = name.split()
+    is_unsigned = "unsigned" in words
+    left = [word for word in words if word not in ("unsigned", "signed")]
+    if not words or len(words) - len(left) > 1:
+        return None
+    if left in (["__int128"], ["__int128_t"]):
+        return IntType(name, 16, not is_unsigned)
+    if "int" in left and len(left) > 1:
+        left.remove("int")
+    base = " ".join(left) or "int"
+    if base not in _SIZES:
+        return None
+    kind = IntKind.CHAR if base == "char" else IntKind.NUMBER
+    sign = "unsigned " if is_unsigned else "signed " if base == "char" and "signed" in words else ""
+    return IntType(sign + base, _SIZES[base], not is_unsigned, kind)
+
+
+class Catalog:
+    """Types of several sources; the first that knows a name counts.
+
+    Args:
+        sources: give them, in the order of their precedence: the image's own, then the modules'. They are asked one by one, as
+            far as a question needs.
+    """
+
+    def __init__(self, *sources: Callable[[], Iterator[TypeSource] | Sequence[TypeSource]]) -> None:
+        self._sources = sources
+        self._found: dict[tuple[str, str], Type | None] = {}
+
+    def sources(self) -> Iterator[TypeSource]:
+        """All sources, each group opened when it is come to."""
+        for group in self._sources:
+            yield from group()
+
+    def find(self, keyword: str, name: str) -> Type | None:
+        """The definition of a name, None where nobody has it."""
+        key = keyword, name
+        if key not in self._found:
+            self._found[key] = self._search(keyword, name)
+        return self._found[key]
+
+    def _search(self, keyword: str, name: str) -> Type | None:
+        for source in self.sources():
+            found = source.find(keyword, name)
+            if found is not None and not isinstance(found, IncompleteType):
+                return found
+        return None if keyword else basic_type(name)
+
+    def get(self, name: str) -> Type:
+        """The type that a user names: a structure, union, typedef, enumeration or basic type; `struct` may be left out.
+
+        Raises:
+            NotFound: there is none.
+        """
+        words = name.split()
+        if len(words) == 2 and words[0] in KEYWORDS:
+            found = self.find(words[0], words[1])
+        else:
+            plain = " ".join(words)
+            candidates = (self.find(keyword, plain) for keyword in ("struct", "union", "", "enum"))
+            found = next((candidate for candidate in candidates if candidate is not None), None)
+        if found is None:
+            raise NotFound("type", name)
+        return found
+
+    def completed(self, type_: Type) -> Type:
+        """The definition of a type that is only declared where it is from; else the type itself."""
+        if not isinstance(type_, IncompleteType) or not type_.name:
+            return type_
+        return self.find(type_.keyword, type_.name) or type_
+
+    def enumerator(self, name: str) -> tuple[EnumType, int] | None:
+        """The enumeration that has an enumerator, and its value."""
+        for source in self.sources():
+            found = source.enumerator(name)
+            if found is not None:
+                return found
+        return None
+
+    def variable(self, name: str) -> Type | None:
+        """The type of a variable, by the first source that describes it."""
+        return next(
+            (found for found in (source.variable(name) for source in self.sources()) if found is not None), None
+        )
+
+    def function(self, name: str) -> FunctionType | None:
+        """The type of a function, by the first source that describes it."""
+        return next(
+            (found for found in (source.function(name) for source in self.sources()) if found is not None), None
+        )

@@ -1,0 +1,88 @@
+"""Which types do the modules bring, by the split BTF that the kernel keeps of each?
+
+Mirrors kernel/bpf/btf.c, `btf_modules`, since Linux 5.11 (commit 36e68442d1af, "bpf: Load and verify kernel module BTFs"). A
+module's BTF continues the image's; where it was built against another base (`.BTF.base`, 6.12), the kernel has rewritten its
+numbers by the time it is on the list (kernel/bpf/btf_relocate.c).
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterator
+
+from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
+from orcdbg.base.reading import read_cstring
+from orcdbg.base.walks import Budget
+from orcdbg.kernel.linux import Linux
+from orcdbg.symbols.btf import Btf
+from orcdbg.typed.btf_types import BtfTypes
+
+# Modules are some hundreds, and their BTF is some megabytes.
+MAX_MODULES = 4096
+MAX_BYTES = 64 << 20
+_MAX_NAME = 64
+
+
+class ModuleTypes:
+    """The modules' BTF, each section read when it is asked for.
+
+    Args:
+        linux: the kernel.
+        base: the types that they continue.
+    """
+
+    def __init__(self, linux: Linux, base: BtfTypes) -> None:
+        self._linux = linux
+        self._base = base
+        self._budget = Budget(MAX_MODULES, MAX_BYTES)
+        self._made: dict[str, BtfTypes | None] = {}
+
+    @property
+    def problems(self) -> list[str]:
+        """What could not be read."""
+        return self._budget.lines()
+
+    @functools.cached_property
+    def _sections(self) -> dict[str, int]:
+        """Address of the `struct btf` of each module that has one, by name."""
+        head = self._linux.find_address("btf_modules")
+        if head is None or not self._linux.types.has("btf_module", "btf"):
+            return {}
+        found: dict[str, int] = {}
+        for node in self._linux.walk_list(head, "btf_module", "list", self._budget):
+            try:
+                btf = self._linux.member("btf_module", "btf", node)
+                at = btf + self._linux.types.offset("btf", "name")
+                found[read_cstring(self._linux.memory, at, _MAX_NAME).decode("utf-8", "replace")] = btf
+            except OrcdbgError as error:
+                self._budget.note_error("the BTF of a module", node, error)
+        return found
+
+    def of(self, module: str) -> BtfTypes | None:
+        """The types of one module; None where it has no BTF, or a damaged one, which `problems` tells."""
+        if module not in self._made:
+            self._made[module] = self._read(module)
+        return self._made[module]
+
+    def _read(self, module: str) -> BtfTypes | None:
+        address = self._sections.get(module)
+        if address is None:
+            return None
+        try:
+            data = self._linux.member("btf", "data", address)
+            size = self._linux.member("btf", "data_size", address)
+            raw = self._budget.read(self._linux.memory, data, size, f"the BTF of {module}")
+            btf = Btf(raw, f"BTF of {module}", self._base.btf)
+            if self._linux.member("btf", "start_id", address) != btf.first_id:
+                raise UnsupportedFormat(btf.name, "it does not continue the image's")
+            return BtfTypes(btf, self._base)
+        except OrcdbgError as error:
+            self._budget.note_error(f"the BTF of {module}", address, error)
+            return None
+
+    def all(self) -> Iterator[BtfTypes]:
+        """The types of every module that has some."""
+        for module in self._sections:
+            types = self.of(module)
+            if types is not None:
+                yield types
