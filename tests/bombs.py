@@ -36,8 +36,11 @@ from orcdbg.orc.rows import LAYOUT_6_4
 from orcdbg.orc.table import OrcTable
 from orcdbg.patches.journal import read_journal
 from orcdbg.symbols import btf as kinds
-from orcdbg.symbols.c_types import CTypes, Field
 from orcdbg.symbols.table import ENTRY, image_symbols
+from orcdbg.typed.btf_types import BtfTypes
+from orcdbg.typed.declarations import declaration
+from orcdbg.typed.types import CompoundType
+from orcdbg.typed.values import read_value
 from tests.build.btf import BtfBuilder
 from tests.build.dwarf import TEXT, debug_sections, image_with, uleb
 from tests.build.elf import EHDR, SHDR, Part, image
@@ -261,13 +264,15 @@ def _anonymous_in_itself() -> Attempt:
 def _named_in_itself() -> Attempt:
     make = BtfBuilder()
     made = make.structure("task_struct", 8, [("", 1, 0), ("", 1, 64), ("", 1, 128)])
-    return partial(CTypes(make.built()).member, made, "thread")
+    compound = BtfTypes(make.built()).type(made)
+    assert isinstance(compound, CompoundType)
+    return partial(compound.member, "thread")
 
 
 def _functions_of_functions() -> Attempt:
     make = BtfBuilder()
     made = make.function(0, [("f", 1)] * 60)
-    return partial(CTypes(make.built()).declaration, made, "f")
+    return partial(declaration, BtfTypes(make.built()).type(made), "f")
 
 
 def _enumerations() -> Attempt:
@@ -275,7 +280,7 @@ def _enumerations() -> Attempt:
     names = [(0, number) for number in range(60_000)]
     state = make.add("state", kinds.ENUM, 4, [word for pair in names for word in pair], len(names))
     made = make.array(state, 60_000)
-    return partial(CTypes(make.built()).read, Field("x", made, 0, 0), b"\xff" * 240_000)
+    return partial(read_value, BtfTypes(make.built()).type(made), b"\xff" * 240_000)
 
 
 def _arrays_of_arrays() -> Attempt:

@@ -63,6 +63,9 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/base/reading.py:stretches": "the pages of a range that the caller bounds: one stack's",
     "orcdbg/unwind/starts.py:tasks_on_cpus": "8192 CPUs",
     # By bounds of their own, beside the loop.
+    "orcdbg/typed/values.py:_Reading.value": "MAX_VALUES parts",
+    "orcdbg/typed/values.py:_Reading._members": "MAX_VALUES parts",
+    "orcdbg/typed/values.py:_Reading._array": "MAX_VALUES parts",
     "orcdbg/commands/instructions.py:disassemble": "MAX_LENGTH bytes of text",
     "orcdbg/commands/emulation.py:Emulation.around": "MAX_FUNCTION bytes before, `after` instructions behind",
     "orcdbg/commands/live_steps.py:_next": "the user's count",

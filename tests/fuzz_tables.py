@@ -15,7 +15,7 @@ from functools import partial
 
 import numpy as np
 
-from orcdbg.base.errors import RemoteError
+from orcdbg.base.errors import NotFound, RemoteError
 from orcdbg.base.reading import signed
 from orcdbg.base.sizes import U64
 from orcdbg.formats.callframe import CallFrames
@@ -31,8 +31,11 @@ from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 from orcdbg.symbols import btf as kinds
 from orcdbg.symbols.btf import Btf
-from orcdbg.symbols.c_types import CTypes
 from orcdbg.symbols.table import ENTRY, SymbolTable
+from orcdbg.typed.btf_types import BtfTypes
+from orcdbg.typed.declarations import declaration
+from orcdbg.typed.types import CompoundType, resolved
+from orcdbg.typed.values import read_value
 from tests.build.btf import BtfBuilder
 from tests.build.stub import DOCUMENTS
 from tests.fuzz_case import Fact, Format, asked, judged
@@ -81,16 +84,25 @@ def sample_types() -> tuple[bytes, dict[str, int]]:
     return make.encode(), ends
 
 
-def _read_structure(types: CTypes, name: str) -> list[object]:
-    fields = types.fields(types.find(name))
-    texts = [types.declaration(field.type_id, field.name) for field in fields]
+def _read_structure(types: BtfTypes, name: str) -> list[object]:
+    candidates = [types.find(keyword, name) for keyword in ("struct", "union", "")]
+    compound = next(
+        (plain for plain in map(resolved, filter(None, candidates)) if isinstance(plain, CompoundType)), None
+    )
+    if compound is None:
+        raise NotFound("structure", name)
+    places = [(member.name, member.bit_offset, member.bit_size) for member in compound.members]
+    texts = [declaration(member.type, member.name) for member in compound.members]
     assert sum(map(len, texts)) < _LONGEST_TEXT
-    return [fields, texts, [types.read(field, bytes(range(128))) for field in fields]]
+    values = [
+        read_value(member.type, bytes(range(128)), member.bit_offset, member.bit_size) for member in compound.members
+    ]
+    return [places, texts, values]
 
 
 def _types(data: bytes) -> None:
     types = Btf(data, "case")
-    index, c_types = types.structs, CTypes(types)
+    index, c_types = types.structs, BtfTypes(types)
     names = ("task_struct", "list_head", "orc_entry", "pt_regs")
     places = [(name, path) for name in names for path in ("list.next", "flag", "type", "ip", "comm", "prev")]
     asked(
@@ -111,7 +123,7 @@ def _btf() -> Format:
     def structure(name: str) -> Fact:
         def ask(data: bytes) -> object:
             types = Btf(data, "case")
-            return _read_structure(CTypes(types), name), types.structs.members(name)
+            return _read_structure(BtfTypes(types), name), types.structs.members(name)
 
         return Fact(ask, [(0, _BTF_HEADER + ends[name]), (strings, len(whole))])
 

@@ -32,6 +32,7 @@ TELLING = frozenset(
 ALLOWED: Mapping[tuple[str, str], str] = {
     ("orcdbg/cli/output.py", "self.format == 'json'"): "the user's word for --format",
     ("orcdbg/repl/completion.py", "kind == 'frame'"): "commands, those of plug-ins too, name what their operands are",
+    ("orcdbg/typed/catalog.py", "plain not in _SIZES"): "C's own names of integers, `long long` among them",
     ("orcdbg/formats/call_frame_row.py", "self.base == CFA"): "a register's name, or `cfa` in its place",
     ("orcdbg/target/session.py", "found.startswith('Linux version')"): "the kernel's banner",
 }

@@ -6,12 +6,15 @@ import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orcdbg.base.errors import MemoryFault, UsageError
+from orcdbg.base.errors import MemoryFault, NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.names import Names
-from orcdbg.symbols.c_types import MAX_DEPTH, Compound, CTypes, Elements, Field, Scalar, ScalarKind, Value
+from orcdbg.typed.declarations import declaration
+from orcdbg.typed.program import Program
+from orcdbg.typed.types import MAX_DEPTH, CompoundType, Type, resolved
+from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value, read_value
 
 MAX_SIZE, MAX_MEMBERS = 16 << 20, 1 << 16
 
@@ -24,7 +27,7 @@ class ShownMember:
     """
 
     name: str
-    type_id: int
+    type: Type
     declaration: str
     bit_offset: int
     bit_size: int
@@ -33,6 +36,12 @@ class ShownMember:
     opens: bool = False
     closes: bool = False
     value: Value | None = None
+
+    @property
+    def bytes(self) -> tuple[int, int]:
+        """[first, end) of the structure's bytes that it is in."""
+        bits = self.bit_size or 8 * self.size
+        return self.bit_offset // 8, -(-(self.bit_offset + bits) // 8)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,28 +65,28 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
 
 
-def _listed(types: CTypes, type_id: int, base: int, depth: int) -> Iterator[ShownMember]:
+def _listed(compound: CompoundType, base: int, depth: int) -> Iterator[ShownMember]:
     """The members of a structure, those of anonymous ones between their braces."""
     if depth > MAX_DEPTH:
         return
-    for field in types.fields(type_id):
-        size = types.size(field.type_id)
-        at = base + field.bit_offset
-        if field.name or not types.is_compound(field.type_id):
-            text = types.declaration(field.type_id, field.name)
-            yield ShownMember(field.name, field.type_id, text, at, field.bit_size, size, depth)
+    for member in compound.members:
+        size = member.type.size
+        at = base + member.bit_offset
+        inner = resolved(member.type)
+        if member.name or not isinstance(inner, CompoundType):
+            text = declaration(member.type, member.name)
+            yield ShownMember(member.name, member.type, text, at, member.bit_size, size, depth)
             continue
-        word = types.keyword(field.type_id).split()[0]
-        yield ShownMember("", field.type_id, word, at, 0, size, depth, opens=True)
-        yield from _listed(types, field.type_id, at, depth + 1)
-        yield ShownMember("", field.type_id, "", at, 0, size, depth, closes=True)
+        yield ShownMember("", member.type, inner.keyword, at, 0, size, depth, opens=True)
+        yield from _listed(inner, at, depth + 1)
+        yield ShownMember("", member.type, "", at, 0, size, depth, closes=True)
 
 
-def _chosen(types: CTypes, type_id: int, paths: Sequence[str]) -> Iterator[ShownMember]:
+def _chosen(compound: CompoundType, paths: Sequence[str]) -> Iterator[ShownMember]:
     for path in paths:
-        field = types.member(type_id, path)
-        text = types.declaration(field.type_id, path)
-        yield ShownMember(path, field.type_id, text, field.bit_offset, field.bit_size, types.size(field.type_id))
+        member = compound.member(path)
+        text = declaration(member.type, path)
+        yield ShownMember(path, member.type, text, member.bit_offset, member.bit_size, member.type.size)
 
 
 def _bounded(members: Iterator[ShownMember]) -> list[ShownMember]:
@@ -89,13 +98,12 @@ def _bounded(members: Iterator[ShownMember]) -> list[ShownMember]:
     return found
 
 
-def _with_values(types: CTypes, members: Sequence[ShownMember], data: bytes) -> Iterator[ShownMember]:
+def _with_values(members: Sequence[ShownMember], data: bytes) -> Iterator[ShownMember]:
     for member in members:
         if member.opens or member.closes or not member.name:
             yield member
             continue
-        field = Field(member.name, member.type_id, member.bit_offset, member.bit_size)
-        yield replace(member, value=types.read(field, data))
+        yield replace(member, value=read_value(member.type, data, member.bit_offset, member.bit_size))
 
 
 def _pointers(value: Value | None) -> Iterator[int]:
@@ -124,15 +132,29 @@ def _read(debugger: Debugger, address: int, members: Sequence[ShownMember], size
     memory = debugger.session.memory
     if not is_part:
         return memory.read(address, size)
-    end = max((-(-(m.bit_offset + (m.bit_size or 8 * m.size)) // 8) for m in members), default=0)
+    end = max((member.bytes[1] for member in members), default=0)
     try:
         return memory.read(address, end)
     except MemoryFault:
         out = bytearray(end)
         for member in members:
-            first, last = member.bit_offset // 8, -(-(member.bit_offset + (member.bit_size or 8 * member.size)) // 8)
+            first, last = member.bytes
             out[first:last] = memory.read(address + first, last - first)
         return bytes(out)
+
+
+def named_structure(program: Program, name: str) -> CompoundType:
+    """The structure, union, or typedef of one, of that name.
+
+    Raises:
+        NotFound: there is none.
+    """
+    for keyword in ("struct", "union", ""):
+        found = program.catalog.find(keyword, name)
+        plain = None if found is None else program.completed(resolved(found))
+        if isinstance(plain, CompoundType):
+            return plain
+    raise NotFound("structure", name)
 
 
 @command(
@@ -150,22 +172,21 @@ def _read(debugger: Debugger, address: int, members: Sequence[ShownMember], size
 )
 def struct(debugger: Debugger, arguments: argparse.Namespace) -> Structure:
     """Answers with the members of a structure and, where an address is given, their values there."""
-    types = CTypes(debugger.session.types.btf)
     name, dot, rest = arguments.what.partition(".")
     paths = [path for path in rest.split(",") if path]
     if dot and not paths:
         raise UsageError(f"no member is named: {arguments.what}", "for example: struct task_struct.pid,comm ADDR")
-    type_id = types.find(name)
-    size = types.size(type_id)
-    members = _bounded(_chosen(types, type_id, paths) if paths else _listed(types, type_id, 0, 0))
+    compound = named_structure(debugger.session.program, name)
+    members = _bounded(_chosen(compound, paths) if paths else _listed(compound, 0, 0))
     address = None if arguments.where is None else debugger.address(arguments.where)
     symbols: Mapping[int, str] = {}
     if address is not None:
-        if size > MAX_SIZE:
-            raise UsageError(f"{name} is too large to read: {size} bytes")
-        data = _read(debugger, address, members, size, bool(paths))
-        members = list(_with_values(types, members, data))
+        if compound.size > MAX_SIZE:
+            raise UsageError(f"{name} is too large to read: {compound.size} bytes")
+        data = _read(debugger, address, members, compound.size, bool(paths))
+        members = list(_with_values(members, data))
         symbols = _symbols(debugger.session.names, members)
+    keyword = f"{compound.keyword} {compound.name}".strip()
     return Structure(
-        types.keyword(type_id), size, address, members, symbols, arguments.offsets, arguments.hexadecimal, bool(paths)
+        keyword, compound.size, address, members, symbols, arguments.offsets, arguments.hexadecimal, bool(paths)
     )

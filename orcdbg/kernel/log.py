@@ -15,7 +15,7 @@ from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
-from orcdbg.symbols.btf import Member
+from orcdbg.symbols.btf import BtfMember
 
 _COMMITTED, _FINALIZED = 1, 2
 _STATE_SHIFT = 62
@@ -142,7 +142,7 @@ class LogBuffer:
 _FACTS = {"seq": 8, "ts_nsec": 8, "text_len": 2, "facility": 1, "level": 1, "caller_id": 4}
 
 
-def _fact(data: bytes, member: Member, size: int) -> int:
+def _fact(data: bytes, member: BtfMember, size: int) -> int:
     """A member of `struct printk_info`; `level` is a bit-field."""
     value = int.from_bytes(data[member.offset : member.offset + size], "little")
     return value >> member.bit_offset % 8 & (1 << member.bit_size) - 1 if member.bit_size else value

@@ -50,7 +50,7 @@ MAX_SIZE = 256 << 20
 _HEADER = struct.Struct("<HBBIIIII")
 
 
-class Member(NamedTuple):
+class BtfMember(NamedTuple):
     """A structure's member.
 
     Attributes:
@@ -344,7 +344,7 @@ class Btf:
         """The structures by name."""
         return StructIndex(self)
 
-    def members(self, type_id: int, base: int = 0) -> dict[str, Member]:
+    def members(self, type_id: int, base: int = 0) -> dict[str, BtfMember]:
         """Members of a structure or union by name, those of anonymous members included.
 
         Args:
@@ -354,8 +354,8 @@ class Btf:
         Raises:
             UnsupportedFormat: they are damaged, or more than any structure has.
         """
-        members: dict[str, Member] = {}
-        pending = [(Member("", base, type_id, 0), 0)]
+        members: dict[str, BtfMember] = {}
+        pending = [(BtfMember("", base, type_id, 0), 0)]
         seen = 0
         while pending:
             member, depth = pending.pop()
@@ -373,7 +373,7 @@ class Btf:
             pending += [(each, depth + 1) for each in reversed(inner)]
         return members
 
-    def _direct(self, outer: Member) -> list[Member]:
+    def _direct(self, outer: BtfMember) -> list[BtfMember]:
         """The members of an anonymous member's type; an array has one, its element."""
         kind, count, _, body = self._header(self._resolve(outer.type_id))
         if kind == ARRAY:
@@ -392,7 +392,7 @@ class Btf:
                 bit_size = offset >> 24
                 offset &= 0xFFFFFF
             name = self.string(name_offset) if name_offset else ""
-            members.append(Member(name, outer.bit_offset + offset, type_id, bit_size))
+            members.append(BtfMember(name, outer.bit_offset + offset, type_id, bit_size))
         return members
 
 
@@ -405,15 +405,15 @@ class StructIndex:
 
     def __init__(self, btf: Btf) -> None:
         self._btf = btf
-        self._members: dict[str, dict[str, Member]] = {}
-        self._paths: dict[tuple[str, str], Member | None] = {}
+        self._members: dict[str, dict[str, BtfMember]] = {}
+        self._paths: dict[tuple[str, str], BtfMember | None] = {}
 
     @property
     def btf(self) -> Btf:
         """The section that the structures are from."""
         return self._btf
 
-    def members(self, struct_name: str) -> dict[str, Member]:
+    def members(self, struct_name: str) -> dict[str, BtfMember]:
         """Members of `struct struct_name` (or the union of that name) by name.
 
         Raises:
@@ -426,14 +426,14 @@ class StructIndex:
             self._members[struct_name] = self._btf.members(type_id)
         return self._members[struct_name]
 
-    def find(self, struct_name: str, path: str) -> Member | None:
+    def find(self, struct_name: str, path: str) -> BtfMember | None:
         """The member at a dotted path, or None where structure or member do not exist."""
         key = (struct_name, path)
         if key not in self._paths:
             self._paths[key] = self._walk_path(struct_name, path)
         return self._paths[key]
 
-    def _walk_path(self, struct_name: str, path: str) -> Member | None:
+    def _walk_path(self, struct_name: str, path: str) -> BtfMember | None:
         """As `find`, without keeping the answer; a later member's offset counts from the structure's start."""
         first, *rest = path.split(".")
         try:

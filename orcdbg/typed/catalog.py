@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Protocol
 
 from orcdbg.base.errors import NotFound
@@ -20,7 +20,15 @@ from orcdbg.typed.types import (
 KEYWORDS = ("struct", "union", "enum")
 
 # What C calls its integers besides their shortest names: words in any order, `int` where it changes nothing.
-_SIZES = {"char": 1, "short": 2, "int": 4, "long": 8, "long long": 8}
+_SIZES = {"char": 1, "short": 2, "int": 4, "long": 8, "long long": 8, "__int128": 16}
+_CHARACTERS = ("char",)
+_NO_INTEGERS: Mapping[str, Type] = {
+    "void": VOID,
+    "_Bool": IntType("_Bool", 1, False, IntKind.BOOL),
+    "bool": IntType("_Bool", 1, False, IntKind.BOOL),
+    "float": FloatType("float", 4),
+    "double": FloatType("double", 8),
+}
 
 
 class TypeSource(Protocol):
@@ -41,27 +49,22 @@ class TypeSource(Protocol):
 
 def basic_type(name: str) -> Type | None:
     """A type that C itself has, by any of its spellings: `long unsigned int`, `unsigned long`."""
-    if name == "void":
-        return VOID
-    if name in ("_Bool", "bool"):
-        return IntType("_Bool", 1, False, IntKind.BOOL)
-    if name in ("float", "double"):
-        return FloatType(name, 4 if name == "float" else 8)
+    if name in _NO_INTEGERS:
+        return _NO_INTEGERS[name]
     words = name.split()
-    is_unsigned = "unsigned" in words
-    left = [word for word in words if word not in ("unsigned", "signed")]
-    if not words or len(words) - len(left) > 1:
+    signs = [word for word in words if word in ("unsigned", "signed")]
+    left = [word for word in words if word not in signs]
+    if not words or len(signs) > 1:
         return None
-    if left in (["__int128"], ["__int128_t"]):
-        return IntType(name, 16, not is_unsigned)
     if "int" in left and len(left) > 1:
         left.remove("int")
-    base = " ".join(left) or "int"
-    if base not in _SIZES:
+    plain = " ".join(left) or "int"
+    if plain not in _SIZES:
         return None
-    kind = IntKind.CHAR if base == "char" else IntKind.NUMBER
-    sign = "unsigned " if is_unsigned else "signed " if base == "char" and "signed" in words else ""
-    return IntType(sign + base, _SIZES[base], not is_unsigned, kind)
+    is_char = plain in _CHARACTERS
+    is_unsigned = signs == ["unsigned"]
+    sign = "unsigned " if is_unsigned else "signed " if signs and is_char else ""
+    return IntType(sign + plain, _SIZES[plain], not is_unsigned, IntKind.CHAR if is_char else IntKind.NUMBER)
 
 
 class Catalog:

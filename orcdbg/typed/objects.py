@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError, UsageError
+from orcdbg.base.errors import Corrupt, MemoryFault, NotFound, OrcdbgError, UsageError
 from orcdbg.base.reading import read_cstring
 from orcdbg.base.sizes import U64
 from orcdbg.typed.declarations import type_name
@@ -31,7 +31,7 @@ from orcdbg.typed.types import (
     pointer_to,
     resolved,
 )
-from orcdbg.typed.values import Compound, Elements, Scalar, Value, read_number, read_value
+from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value, read_number, read_value
 
 if TYPE_CHECKING:
     from orcdbg.typed.program import Program
@@ -122,11 +122,9 @@ class Object:
             raise AttributeError(name)
         try:
             return self.member_(name)
-        except OrcdbgError as error:
+        except NotFound as error:
             # hasattr() and getattr() with a default ask whether this kernel has the member.
-            if error.kind == "not-found":
-                raise AttributeError(error.message) from error
-            raise
+            raise AttributeError(error.message) from error
 
     def member_(self, path: str) -> Object:
         """The member at a dotted path; of a pointer, the member of what it points to, as `->`."""
@@ -327,7 +325,7 @@ class Object:
 
 def _python(value: Value) -> object:
     if isinstance(value, Scalar):
-        return bool(value.value) if value.kind.name == "BOOL" else value.value
+        return bool(value.value) if value.kind is ScalarKind.BOOL else value.value
     if isinstance(value, Elements):
         return [_python(element) for element in value.elements]
     assert isinstance(value, Compound)

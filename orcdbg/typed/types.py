@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import NamedTuple
 
 from orcdbg.base.errors import NotFound, UnsupportedFormat
@@ -70,6 +70,7 @@ class _SizedType(Type):
 
     @property
     def size(self) -> int:
+        """Bytes, as it states; UnsupportedFormat where nobody would read as many."""
         if self._size > MAX_SIZE:
             raise UnsupportedFormat(self.name or "a type", f"{self._size} bytes, more than {MAX_SIZE >> 20} MiB")
         return self._size
@@ -133,6 +134,7 @@ class PointerType(_TargetType):
 
     @property
     def size(self) -> int:
+        """Those of an address."""
         return POINTER_SIZE
 
 
@@ -151,6 +153,7 @@ class ArrayType(_TargetType):
 
     @property
     def size(self) -> int:
+        """Those of all elements; 0 where their number is left open."""
         elements, element = 1, Type()
         array: Type = self
         for _ in range(MAX_DEPTH):
@@ -171,6 +174,7 @@ class TypedefType(_TargetType):
 
     @property
     def size(self) -> int:
+        """Its target's."""
         return resolved(self).size
 
 
@@ -179,6 +183,7 @@ class QualifiedType(_TargetType):
 
     @property
     def size(self) -> int:
+        """Its target's."""
         return resolved(self).size
 
 
@@ -220,26 +225,26 @@ class CompoundType(_SizedType):
 
     @functools.cached_property
     def _by_name(self) -> dict[str, Member]:
-        """Members by name, those of anonymous members among them; the outermost and first of a name counts."""
+        """Members by name in the order of the declaration, those of anonymous members among them."""
         found: dict[str, Member] = {}
-        pending: list[tuple[CompoundType, int, int]] = [(self, 0, 0)]
+        pending: list[tuple[Iterator[Member], int]] = [(iter(self.members), 0)]
         seen = 0
         while pending:
-            compound, base, depth = pending.pop()
-            anonymous = []
-            for member in compound.members:
-                seen += 1
-                at = base + member.bit_offset
-                if member.name:
-                    found.setdefault(member.name, member._replace(bit_offset=at))
-                    continue
-                inner = resolved(member.type)
-                if isinstance(inner, CompoundType) and depth < MAX_DEPTH:
-                    anonymous.append((inner, at, depth + 1))
+            members, base = pending[-1]
+            member = next(members, None)
+            if member is None:
+                pending.pop()
+                continue
+
+            seen += 1
             if seen > MAX_MEMBERS:
                 raise UnsupportedFormat(self.description, f"more than {MAX_MEMBERS} members")
-            # Reversed, so that they come off the pile in the order of the structure.
-            pending += reversed(anonymous)
+            at = base + member.bit_offset
+            inner = None if member.name else resolved(member.type)
+            if member.name:
+                found.setdefault(member.name, member._replace(bit_offset=at))
+            elif isinstance(inner, CompoundType) and len(pending) <= MAX_DEPTH:
+                pending.append((iter(inner.members), at))
         return found
 
     @property

@@ -151,7 +151,7 @@ class _Reading:
         count = min(array.length or 0, MAX_VALUES) if size else 0
 
         start = bit_offset // 8
-        if is_text_type(array.target):
+        if count and is_text_type(array.target):
             text = self._data[start : start + count].split(b"\0", 1)[0]
             if all(32 <= byte < 127 for byte in text):
                 return Scalar(ScalarKind.TEXT, text.decode("ascii"))
@@ -163,7 +163,7 @@ class _Reading:
 def scalar(plain: Type, number: int | float) -> Scalar:
     """A number as its type, without typedefs and qualifiers, means it."""
     if isinstance(plain, PointerType):
-        return Scalar(ScalarKind.POINTER, number)
+        return Scalar(ScalarKind.POINTER, int(number))
     if isinstance(plain, EnumType):
         return Scalar(ScalarKind.ENUM, plain.names.get(int(number)) or number)
     if isinstance(plain, FloatType):

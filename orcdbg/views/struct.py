@@ -7,7 +7,7 @@ from itertools import groupby
 from typing import Any
 
 from orcdbg.commands.struct import ShownMember, Structure
-from orcdbg.symbols.c_types import Compound, Elements, Scalar, ScalarKind, Value
+from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value
 from orcdbg.views.page import Line, Piece, line
 from orcdbg.views.view import Width, view
 
@@ -65,12 +65,12 @@ def _scalar(found: Scalar, symbols: Mapping[int, str], in_hexadecimal: bool) -> 
         return "?"
     if isinstance(value, str):
         return value
-    if found.kind is ScalarKind.POINTER:
+    if found.kind is ScalarKind.POINTER and isinstance(value, int):
         name = symbols.get(value)
         return f"{value:#x}" + (f" <{name}>" if name else "")
     if found.kind is ScalarKind.BOOL:
         return "true" if value else "false"
-    return f"{value:#x}" if in_hexadecimal else str(value)
+    return f"{value:#x}" if in_hexadecimal and isinstance(value, int) else str(value)
 
 
 def _texts(value: Value, symbols: Mapping[int, str], in_hexadecimal: bool, indent: int) -> Iterator[str]:
