@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.base.errors import Corrupt, MemoryFault
+from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
@@ -64,7 +64,8 @@ def _of_task(linux: Linux, task: int, head: str, struct: str, slot: str, budget:
     for node in linux.chain(first, budget, f"the list of {struct} of task {task:#x}"):
         record = node - offset
         address, place = linux.member(struct, "ret_addr", record), linux.member(struct, slot, record)
-        yield ReplacedReturn(address, place, record, owner=_owner(linux, struct, record))
+        owner = _owner(linux, struct, record)
+        yield ReplacedReturn(address, place, record, owner=owner, callee=_probed(linux, struct, record, owner))
 
 
 def _owner(linux: Linux, struct: str, record: int) -> Tracer | None:
@@ -82,6 +83,25 @@ def _owner(linux: Linux, struct: str, record: int) -> Tracer | None:
     return Tracer.KRETPROBE if found and found == handler else None
 
 
+def _probed(linux: Linux, struct: str, record: int, owner: Tracer | None) -> int | None:
+    """Where the probe is, in the function that was to return; None where the record does not lead there.
+
+    The instance points to its kretprobe, since 5.11 (d741bf41d7c7) through a holder; a node of rethook to what its user gave,
+    which is the kretprobe where that is the user.
+    """
+    types = linux.types
+    try:
+        if struct == "rethook_node":
+            probe = linux.member("rethook", "data", linux.member(struct, "rethook", record)) if owner else None
+        elif types.has(struct, "rph"):
+            probe = linux.member("kretprobe_holder", "rp", linux.member(struct, "rph", record))
+        else:
+            probe = linux.member(struct, "rp", record) if types.has(struct, "rp") else None
+        return linux.member("kprobe", "addr", probe + types.offset("kretprobe", "kp")) or None if probe else None
+    except (MemoryFault, NotFound):
+        return None
+
+
 def _of_bucket(linux: Linux, head: int, task: int, budget: Budget, seen: set[int]) -> Iterator[ReplacedReturn]:
     """One chain of the hash table: instances of all tasks whose address hashes there."""
     first = read_u64(linux.memory, head)
@@ -90,4 +110,6 @@ def _of_bucket(linux: Linux, head: int, task: int, budget: Budget, seen: set[int
         record = node - offset
         if linux.member("kretprobe_instance", "task", record) == task:
             address = linux.member("kretprobe_instance", "ret_addr", record)
-            yield ReplacedReturn(address, linux.member("kretprobe_instance", "fp", record), record)
+            slot = linux.member("kretprobe_instance", "fp", record)
+            callee = _probed(linux, "kretprobe_instance", record, None)
+            yield ReplacedReturn(address, slot, record, callee=callee)

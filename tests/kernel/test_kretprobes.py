@@ -89,3 +89,36 @@ def test_whose_a_node_of_rethook_is_follows_from_its_handler(handler: int | None
     types = {"task_struct": (8, {"rethooks": (0, U64)}), "rethook_node": node, "rethook": (16, {"handler": (8, U64)})}
     symbols = {"kretprobe_rethook_handler": (0xFFFFFFFF81000000, 64)}
     assert kretprobe_returns(made_linux(memory, types, symbols), TASK) == [ReplacedReturn(1, 2, RECORDS, owner=owner)]
+
+
+PROBE, HOLDER, HOOK, PROBED = OTHER + 0x100, OTHER + 0x200, OTHER + 0x300, 0xFFFFFFFF81000044
+PROBES: dict[str, Structure] = {"kretprobe": (72, {"kp": (0, U64)}), "kprobe": (64, {"addr": (40, POINTER)})}
+
+
+@pytest.mark.parametrize("form", ["table", "holder", "rethook", "taken away"])
+def test_a_record_leads_to_the_function_that_was_probed(form: str) -> None:
+    """By the instance's kretprobe, by the holder of both, by what rethook's user gave; not once the probe was taken away."""
+    memory = SparseMemory()
+    memory.put_words(PROBE + 40, PROBED)
+    symbols = {"kretprobe_inst_table": (TABLE, 512), "kretprobe_rethook_handler": (0xFFFFFFFF81000000, 64)}
+    if form == "table":
+        memory.put_words(TABLE, *[0] * 17, RECORDS, *[0] * 46)
+        memory.put_words(RECORDS, 0, 0, PROBE, 1, TASK, 2)
+        types = {**PROBES, "kretprobe_instance": (48, {**HASHED[1], "rp": (16, POINTER)})}
+    elif form == "rethook":
+        memory.put_words(TASK, RECORDS + 16)
+        memory.put_words(RECORDS, 0, 0, 0, HOOK, 1, 2)
+        memory.put_words(HOOK, PROBE, 0xFFFFFFFF81000000)
+        node: Structure = (48, {**NODE[1], "rethook": (24, POINTER)})
+        hook: Structure = (16, {"data": (0, POINTER), "handler": (8, U64)})
+        types = {**PROBES, "task_struct": (8, {"rethooks": (0, U64)}), "rethook_node": node, "rethook": hook}
+    else:
+        memory.put_words(TASK, RECORDS + 8)
+        memory.put_words(RECORDS, 0, 0, HOLDER, 1, 2)
+        memory.put_words(HOLDER, 0 if form == "taken away" else PROBE)
+        instance: Structure = (48, {**INSTANCE[1], "rph": (16, POINTER)})
+        holder: Structure = (16, {"rp": (0, POINTER)})
+        lists: Structure = (8, {"kretprobe_instances": (0, U64)})
+        types = {**PROBES, "task_struct": lists, "kretprobe_instance": instance, "kretprobe_holder": holder}
+    (found,) = kretprobe_returns(made_linux(memory, types, symbols), TASK)
+    assert (found.address, found.slot, found.callee) == (1, 2, None if form == "taken away" else PROBED)
