@@ -98,6 +98,7 @@ def check_marks(session: Session, trace: StackTrace) -> None:
             # No fprobe is in the plan, so what rethook has on a stack is a kretprobe's.
             by = trampolines[frame.recovered.trampoline].by
             assert frame.recovered.by == {Tracer.RETHOOK: Tracer.KRETPROBE}.get(by, by), frame
+            assert frame.recovered.callee is not None, (trace.pid, frame)  # the record names what was to return
 
 
 def hunt(live: LiveKernel, places: list[int], seconds: float) -> int | None:
