@@ -103,7 +103,11 @@ class Linux:
             NotFound: the structure has no such member.
         """
         offset = self.types.offset(struct, path)
-        what = f"the list of {struct}.{path} at {head:#x}"
+        for node in self.walk_nodes(head, budget, f"the list of {struct}.{path} at {head:#x}"):
+            yield node - offset
+
+    def walk_nodes(self, head: int, budget: Budget, what: str) -> Iterator[int]:
+        """Addresses of the nodes on a `list_head` list; as `walk_list`, which names the structures that they are in."""
         try:
             first = read_u64(self.memory, head)
         except MemoryFault as error:
@@ -111,10 +115,9 @@ class Linux:
             return
         seen: set[int] = set()
         nodes = self.chain(first, budget, what, ends=(head,), seen=seen)
-        for node in nodes:
-            yield node - offset
+        yield from nodes
         if nodes.end is not WalkOutcome.ENDED:
-            yield from (node - offset for node in self._from_the_end(head, seen, budget))
+            yield from self._from_the_end(head, seen, budget)
 
     def _from_the_end(self, head: int, seen: set[int], budget: Budget) -> list[int]:
         def previous_of(node: int) -> int:

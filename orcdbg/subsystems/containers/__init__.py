@@ -1,0 +1,1 @@
+"""How are the kernel's containers walked: lists, red-black trees, xarrays, maple trees?"""
