@@ -42,7 +42,8 @@ class Command:
     """A command: its words, where it stands in `help`, and the function that answers.
 
     `examples` are (line, what it shows) pairs. `operands` says what completion offers for words that are not options:
-    any of "symbol", "task", "setting", "command", "frame", "mechanism", "structure".
+    any of "symbol", "task", "setting", "command", "frame", "mechanism", "structure". `has_own_h` is true where `-h` means
+    something else than help, as crash's users know it; `--help` is help everywhere.
     """
 
     name: str
@@ -53,10 +54,14 @@ class Command:
     aliases: tuple[str, ...] = ()
     examples: tuple[tuple[str, str], ...] = ()
     operands: tuple[str, ...] = ()
+    has_own_h: bool = False
 
     def parser(self) -> CommandParser:
         """The parser of its words."""
-        parser = CommandParser(prog=self.name, description=self.summary, allow_abbrev=False)
+        conflicts = "resolve" if self.has_own_h else "error"
+        parser = CommandParser(
+            prog=self.name, description=self.summary, allow_abbrev=False, conflict_handler=conflicts
+        )
         self.arguments(parser)
         return parser
 
@@ -80,6 +85,7 @@ def command(
     aliases: Sequence[str] = (),
     operands: Sequence[str] = (),
     examples: Sequence[tuple[str, str]] = (),
+    has_own_h: bool = False,
 ) -> Callable[[Run], Command]:
     """Makes a command of the function below it, which answers with a result and prints nothing.
 
@@ -91,10 +97,12 @@ def command(
         aliases: further words for it.
         operands: what completion offers for words that are not options, as in `Command`.
         examples: lines, and what each of them shows.
+        has_own_h: whether `-h` is one of its options, not help.
     """
 
     def declare(run: Run) -> Command:
-        return Command(name, summary, group, run, arguments, tuple(aliases), tuple(examples), tuple(operands))
+        words = tuple(aliases), tuple(examples), tuple(operands)
+        return Command(name, summary, group, run, arguments, *words, has_own_h)
 
     return declare
 

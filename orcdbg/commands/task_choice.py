@@ -22,6 +22,11 @@ def find_task(debugger: Debugger, word: str) -> Task:
     return debugger.find_task(parse_number(word))
 
 
+def chosen_tasks(debugger: Debugger, words: Iterable[str]) -> list[Task]:
+    """The tasks that words name, the selected one for none."""
+    return [find_task(debugger, word) for word in words] or [debugger.task]
+
+
 def cpu_list(text: str, limit: int) -> list[int]:
     """The CPUs in a list such as `0,2-4`; NotFound for one that cannot exist."""
     found: list[int] = []

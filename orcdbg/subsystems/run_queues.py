@@ -66,7 +66,7 @@ class RunQueue:
         running: rq->nr_running, with the task that runs unless that is the idle task.
         current: address, pid and name of the task that runs; None where it cannot be read.
         clock: rq->clock in nanoseconds.
-        current_start: the clock when the current task was last accounted for: exec_start.
+        current_start: the clock when the current task was last accounted for, exec_start; None of the idle task.
         queued: tasks that wait, the most urgent class first.
     """
 
@@ -98,7 +98,8 @@ def _run_queue(program: Program, cpu: int, budget: Budget) -> RunQueue:
         try:
             task = program.object("task_struct", address)
             current = address, int(task.member_("pid")), task.member_("comm").string_()
-            start = int(task.member_("se.exec_start"))
+            # The idle task is never accounted for.
+            start = int(task.member_("se.exec_start")) if address != int(queue.member_("idle")) else None
         except OrcdbgError as error:
             budget.note_error(f"what CPU {cpu} runs", address, error)
     queued = [*_deadline(queue, budget), *_real_time(queue, budget), *_fair(queue, budget)]

@@ -1,0 +1,76 @@
+"""files: what a task has open."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.walks import Budget
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import command
+from orcdbg.commands.result import Result
+from orcdbg.commands.task_choice import chosen_tasks
+from orcdbg.kernel.tasks import Task
+from orcdbg.subsystems.files import MAX_FILES, FileTable, OpenFile, file_table
+
+
+@dataclass(frozen=True, slots=True)
+class TaskFiles:
+    """What one task has open."""
+
+    task: Task
+    table: FileTable
+
+
+@dataclass(frozen=True, slots=True)
+class Files(Result):
+    """What tasks have open."""
+
+    tasks: Sequence[TaskFiles]
+    problems: Sequence[str]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("which", nargs="*", metavar="PID|TASK", help="whose files (default: the selected task's)")
+    parser.add_argument("-R", "--has", metavar="WORD", help="only files with this text in their path or type, or at this address")
+
+
+def _fits(file: OpenFile, word: str) -> bool:
+    if word in (str(file.descriptor), file.type) or word in (file.path or ""):
+        return True
+    return word.removeprefix("0x").lstrip("0") in (f"{one:x}" for one in (file.file, file.dentry, file.inode))
+
+
+def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None) -> Files:
+    """What these tasks have open; with `word` only the files that it fits, and the tasks that have one."""
+    budget = Budget(MAX_FILES)
+    found = []
+    for task in tasks:
+        try:
+            table = file_table(debugger.session.object("task_struct", task.address), budget)
+        except OrcdbgError as error:
+            budget.note_error(f"the files of task {task.pid}", task.address, error)
+            continue
+        if word is not None:
+            table = FileTable(table.root, table.working_directory, [one for one in table.files if _fits(one, word)])
+        if word is None or table.files:
+            found.append(TaskFiles(task, table))
+    return Files(found, budget.lines())
+
+
+@command(
+    "files",
+    summary="show the files that a task has open",
+    group="machine",
+    arguments=_arguments,
+    operands=("task",),
+    examples=(
+        ("files 94", "the files of the task with pid 94"),
+        ("foreach files -R /var/log", "the tasks that have a file below /var/log open"),
+    ),
+)
+def files(debugger: Debugger, arguments: argparse.Namespace) -> Files:
+    """Answers with the open files of tasks."""
+    return files_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has)

@@ -1,0 +1,97 @@
+"""irq: the interrupts, their handlers and counts; softirqs; the interrupt descriptor table."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from orcdbg.base.walks import Budget
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.function_names import names_of
+from orcdbg.commands.registry import command
+from orcdbg.commands.result import Result
+from orcdbg.commands.task_choice import cpu_list, parse_number
+from orcdbg.kernel.tasks import online_cpus
+from orcdbg.subsystems.interrupts import MAX_INTERRUPTS, Gate, Interrupt, Softirq, gates, interrupts, softirqs
+
+
+@dataclass(frozen=True, slots=True)
+class Interrupts(Result):
+    """Interrupts; `with_counts` and `with_affinity` say what was asked for besides, `cpus` whose counts."""
+
+    interrupts: Sequence[Interrupt]
+    symbols: Mapping[int, str]
+    cpus: Sequence[int]
+    with_counts: bool
+    with_affinity: bool
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Softirqs(Result):
+    """The kinds of softirqs."""
+
+    softirqs: Sequence[Softirq]
+    symbols: Mapping[int, str]
+    cpus: Sequence[int]
+
+
+@dataclass(frozen=True, slots=True)
+class Gates(Result):
+    """The interrupt descriptor table."""
+
+    gates: Sequence[Gate]
+    symbols: Mapping[int, str]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("which", nargs="*", metavar="NUMBER", help="only these interrupts")
+    parser.add_argument("-u", "--used", action="store_true", help="only interrupts that have a handler")
+    parser.add_argument("-s", "--counts", action="store_true", help="how often each came, by CPU")
+    parser.add_argument("-c", "--cpu", metavar="CPUS", help="with -s, the counts of these CPUs, such as 0,2-4")
+    parser.add_argument("-a", "--affinity", action="store_true", help="the CPUs that each may go to")
+    parser.add_argument("-b", "--softirqs", action="store_true", help="the softirqs, which are the kernel's bottom halves")
+    parser.add_argument("-d", "--idt", action="store_true", help="the interrupt descriptor table")
+
+
+@command(
+    "irq",
+    summary="show interrupts, their handlers and counts",
+    group="machine",
+    arguments=_arguments,
+    examples=(
+        ("irq -u", "the interrupts that somebody handles"),
+        ("irq -s", "how often each came on each CPU"),
+        ("irq -d", "the interrupt descriptor table"),
+    ),
+)
+def irq(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with interrupts, softirqs or gates."""
+    linux, program = debugger.session.linux, debugger.session.program
+    if arguments.idt:
+        table = gates(program)
+        return Gates(table, names_of(debugger, (gate.handler for gate in table)))
+
+    cpus = online_cpus(linux)
+    if arguments.cpu is not None:
+        wanted = set(cpu_list(arguments.cpu, linux.cpu_limit()))
+        cpus = [cpu for cpu in cpus if cpu in wanted]
+
+    if arguments.softirqs:
+        kinds = softirqs(program)
+        return Softirqs(kinds, names_of(debugger, (kind.action for kind in kinds)), cpus)
+
+    budget = Budget(MAX_INTERRUPTS)
+    found = interrupts(program, budget)
+    if arguments.which:
+        numbers = {parse_number(word) for word in arguments.which}
+        found = [one for one in found if one.number in numbers]
+    if arguments.used or arguments.counts:
+        found = [one for one in found if one.actions]
+    functions = [
+        function for one in found for action in one.actions for function in (action.handler, action.thread_function)
+    ]
+    return Interrupts(
+        found, names_of(debugger, functions), cpus, arguments.counts, arguments.affinity, budget.lines()
+    )

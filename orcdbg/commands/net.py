@@ -1,0 +1,84 @@
+"""net: the network devices and their addresses; the sockets of a task."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.walks import Budget
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import command
+from orcdbg.commands.result import Result
+from orcdbg.commands.task_choice import chosen_tasks, find_task
+from orcdbg.kernel.tasks import Task
+from orcdbg.subsystems.network import MAX_DEVICES, Device, Socket, devices, namespace_of, sockets_of
+
+
+@dataclass(frozen=True, slots=True)
+class Network(Result):
+    """The devices of a network namespace."""
+
+    namespace: int
+    devices: Sequence[Device]
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskSockets:
+    """The sockets of one task."""
+
+    task: Task
+    sockets: Sequence[Socket]
+
+
+@dataclass(frozen=True, slots=True)
+class Sockets(Result):
+    """The sockets of tasks."""
+
+    tasks: Sequence[TaskSockets]
+    problems: Sequence[str]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("which", nargs="*", metavar="PID|TASK", help="with -s, whose sockets (default: the selected task's)")
+    parser.add_argument("-s", "--sockets", action="store_true", help="the sockets that a task has open")
+    parser.add_argument(
+        "-n", "--namespace", metavar="PID|TASK", help="the devices that this task sees (default: the first namespace's)"
+    )
+
+
+def sockets_of_tasks(debugger: Debugger, tasks: Sequence[Task]) -> Sockets:
+    """The sockets of these tasks, the tasks without one left out if there are several."""
+    budget = Budget(MAX_DEVICES)
+    found = []
+    for task in tasks:
+        try:
+            sockets = sockets_of(debugger.session.object("task_struct", task.address), budget)
+        except OrcdbgError as error:
+            budget.note_error(f"the sockets of task {task.pid}", task.address, error)
+            continue
+        if sockets or len(tasks) == 1:
+            found.append(TaskSockets(task, sockets))
+    return Sockets(found, budget.lines())
+
+
+@command(
+    "net",
+    summary="show network devices, or a task's sockets",
+    group="machine",
+    arguments=_arguments,
+    operands=("task",),
+    examples=(("net", "the devices and their addresses"), ("net -s 94", "the sockets of the task with pid 94")),
+)
+def net(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with devices, or with sockets."""
+    if arguments.sockets:
+        return sockets_of_tasks(debugger, chosen_tasks(debugger, arguments.which))
+    task = None
+    if arguments.namespace is not None:
+        task = debugger.session.object("task_struct", find_task(debugger, arguments.namespace).address)
+    budget = Budget(MAX_DEVICES)
+    namespace = namespace_of(debugger.session.program, task)
+    return Network(int(namespace), devices(namespace, budget), budget.lines())

@@ -1,0 +1,79 @@
+"""vm: what is mapped into a task's memory."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.walks import Budget
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import command
+from orcdbg.commands.result import Result
+from orcdbg.commands.task_choice import chosen_tasks
+from orcdbg.kernel.tasks import Task
+from orcdbg.subsystems.memory_maps import MAX_AREAS, Area, MemoryMap, memory_map
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMemory:
+    """One task's memory; `map` is None of a task without user memory."""
+
+    task: Task
+    map: MemoryMap | None
+
+
+@dataclass(frozen=True, slots=True)
+class Memory(Result):
+    """What is mapped into the memory of tasks."""
+
+    tasks: Sequence[TaskMemory]
+    with_flags: bool
+    problems: Sequence[str]
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("which", nargs="*", metavar="PID|TASK", help="whose memory (default: the selected task's)")
+    parser.add_argument("-R", "--has", metavar="WORD", help="only areas with this text in their name, or that hold this address")
+    parser.add_argument("-f", "--flags", action="store_true", help="vm_flags in hexadecimal and the offset into the file as well")
+
+
+def _fits(area: Area, word: str) -> bool:
+    try:
+        number = int(word, 16)
+    except ValueError:
+        number = -1
+    return word in (area.name or "") or area.start <= number < area.end or number == area.address
+
+
+def memory_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None, with_flags: bool = False) -> Memory:
+    """The memory of these tasks; with `word` only the areas that it fits, and the tasks that have one."""
+    budget = Budget(MAX_AREAS)
+    found = []
+    for task in tasks:
+        try:
+            mapped = memory_map(debugger.session.object("task_struct", task.address), budget)
+        except OrcdbgError as error:
+            budget.note_error(f"the memory of task {task.pid}", task.address, error)
+            continue
+        if word is not None:
+            if mapped is None or not any(_fits(area, word) for area in mapped.areas):
+                continue
+            areas = [area for area in mapped.areas if _fits(area, word)]
+            mapped = MemoryMap(mapped.mm, mapped.pgd, mapped.resident, mapped.total, areas)
+        found.append(TaskMemory(task, mapped))
+    return Memory(found, with_flags, budget.lines())
+
+
+@command(
+    "vm",
+    summary="show what is mapped into a task's memory",
+    group="machine",
+    arguments=_arguments,
+    operands=("task",),
+    examples=(("vm 94", "the memory of the task with pid 94"), ("foreach vm -R libc", "the tasks that map a file of that name")),
+)
+def vm(debugger: Debugger, arguments: argparse.Namespace) -> Memory:
+    """Answers with the areas of user memory of tasks."""
+    return memory_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.flags)

@@ -1,0 +1,71 @@
+"""How do run queues look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orcdbg.commands.runq import RunQueues
+from orcdbg.subsystems.run_queues import Queued, RunQueue
+from orcdbg.views.columns import address, columns, duration
+from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.records import record
+from orcdbg.views.view import Json, Width, hexadecimal, view
+
+
+def _lines(result: RunQueues, width: Width) -> Iterator[Line]:
+    for number, queue in enumerate(result.queues):
+        if number:
+            yield []
+        yield line((f"CPU {queue.cpu} ", "header"), ("RUNQUEUE: ", "label"), address(queue.address))
+        yield _current(queue, result.with_times)
+        if not queue.queued:
+            yield line(("  [no tasks queued]", "note"))
+            continue
+        yield from _queued(queue.queued, result.with_groups)
+    yield from problem_lines(result.problems)
+
+
+def _current(queue: RunQueue, with_times: bool) -> Line:
+    if queue.current is None:
+        return line(("  CURRENT: ", "label"), "-")
+    task, pid, comm = queue.current
+    text = f"PID: {pid:<6}  TASK: {task:016x}  COMMAND: "
+    time = ""
+    if with_times and queue.current_start is not None:
+        time = f"  {duration(queue.clock - queue.current_start)}"
+    return line(("  CURRENT: ", "label"), text, (f'"{comm}"', "symbol"), time)
+
+
+def _queued(queued: list[Queued], with_groups: bool) -> Iterator[Line]:
+    head: tuple[str, ...] = ("CLASS", ">PRIO", ">VRUNTIME", ">DEADLINE", ">PID", "TASK")
+    head += ("TASK_GROUP",) if with_groups else ()
+    rows = (
+        (
+            one.scheduling_class.value,
+            one.priority,
+            one.virtual_runtime,
+            one.deadline,
+            one.pid,
+            address(one.task),
+            *((address(one.group),) if with_groups else ()),
+            one.comm + (" (delayed: asleep)" if one.is_delayed else ""),
+        )
+        for one in queued
+    )
+    yield from columns((*head, "COMMAND"), rows)
+
+
+def _queue_json(queue: RunQueue) -> Json:
+    current = None
+    if queue.current is not None:
+        task, pid, comm = queue.current
+        current = {"task": hexadecimal(task), "pid": pid, "comm": comm}
+    queued = [record(one, ("task", "group")) for one in queue.queued]
+    return record(queue, ("address",), current=current, queued=queued)
+
+
+def _json(result: RunQueues) -> Json:
+    return {"queues": [_queue_json(queue) for queue in result.queues], "problems": list(result.problems)}
+
+
+view(RunQueues, text=_lines, json=_json)

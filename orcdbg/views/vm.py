@@ -1,0 +1,62 @@
+"""How does the memory of a task look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orcdbg.base.sizes import PAGE
+from orcdbg.commands.vm import Memory
+from orcdbg.subsystems.memory_maps import Area
+from orcdbg.views.columns import address, columns
+from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.records import record
+from orcdbg.views.task_heading import task_json, task_line
+from orcdbg.views.view import Json, Width, hexadecimal, view
+
+
+def _size(pages: int | None) -> str:
+    return "-" if pages is None else f"{pages * PAGE >> 10}k"
+
+
+def _lines(result: Memory, width: Width) -> Iterator[Line]:
+    for number, one in enumerate(result.tasks):
+        if number:
+            yield []
+        yield task_line(one.task)
+        if one.map is None:
+            yield line(("No user memory", "note"))
+            continue
+        sizes = _size(one.map.resident), _size(one.map.total)
+        yield from columns(("MM", "PGD", ">RSS", ">TOTAL_VM"), [(address(one.map.mm), address(one.map.pgd), *sizes)])
+        yield from _areas(one.map.areas, result.with_flags)
+    yield from problem_lines(result.problems)
+
+
+def _areas(areas: list[Area], with_flags: bool) -> Iterator[Line]:
+    head: tuple[str, ...] = ("VMA", ">START", ">END", "FLAGS")
+    head += (">VM_FLAGS", ">OFFSET") if with_flags else ()
+
+    def cells(area: Area) -> tuple[str, ...]:
+        more = (f"{area.flags:x}", f"{area.offset:x}") if with_flags else ()
+        name = "(unreadable)" if area.name is None else area.name
+        return address(area.address), f"{area.start:x}", f"{area.end:x}", area.permissions, *more, name
+
+    yield from columns((*head, "NAME"), (cells(area) for area in areas))
+
+
+def _area_json(area: Area) -> Json:
+    found = record(area, ("address", "start", "end", "file"))
+    return found | {"start": hexadecimal(area.start), "flags": hexadecimal(area.flags)}
+
+
+def _json(result: Memory) -> Json:
+    tasks = []
+    for one in result.tasks:
+        found = task_json(one.task) | {"mm": None, "pgd": None, "resident": None, "total": None, "areas": []}
+        if one.map is not None:
+            found |= record(one.map, ("mm", "pgd"), areas=[_area_json(area) for area in one.map.areas])
+        tasks.append(found)
+    return {"tasks": tasks, "problems": list(result.problems)}
+
+
+view(Memory, text=_lines, json=_json)
