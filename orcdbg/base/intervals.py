@@ -6,7 +6,7 @@ import bisect
 import heapq
 import itertools
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -118,3 +118,14 @@ def pages_of(ranges: Sequence[tuple[int, int]]) -> Iterator[int]:
         first = max(start // PAGE, last + 1)
         last = (end - 1) // PAGE
         yield from range(first, last + 1)
+
+
+def number_runs(values: Iterable[int]) -> str:
+    """Numbers, such as those of CPUs, with runs drawn together: `0-3,8`."""
+    runs: list[list[int]] = []
+    for value in sorted(values):
+        if runs and value == runs[-1][1] + 1:
+            runs[-1][1] = value
+        else:
+            runs.append([value, value])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)

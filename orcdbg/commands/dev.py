@@ -48,7 +48,9 @@ class Disks(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-d", "--disks", action="store_true", help="the disks, and the requests that their drivers have, with their age")
+    parser.add_argument(
+        "-d", "--disks", action="store_true", help="the disks, and the requests that their drivers have, with their age"
+    )
 
 
 @command(

@@ -34,7 +34,9 @@ class Files(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", nargs="*", metavar="PID|TASK", help="whose files (default: the selected task's)")
-    parser.add_argument("-R", "--has", metavar="WORD", help="only files with this text in their path or type, or at this address")
+    parser.add_argument(
+        "-R", "--has", metavar="WORD", help="only files with this text in their path or type, or at this address"
+    )
 
 
 def _fits(file: OpenFile, word: str) -> bool:
@@ -74,3 +76,8 @@ def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None)
 def files(debugger: Debugger, arguments: argparse.Namespace) -> Files:
     """Answers with the open files of tasks."""
     return files_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has)
+
+
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Files:
+    """What `foreach files` answers."""
+    return files_of(debugger, tasks, arguments.has)

@@ -1,39 +1,92 @@
-"""foreach: the stacks of all tasks, or of those that words select."""
+"""foreach: one command for all tasks, or for those that words select."""
 
 from __future__ import annotations
 
 import argparse
+import importlib
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import CommandParser, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import add_arguments, in_chosen_form, stacks_result
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.unwinder import MAX_SCANNED
 
+# What a command does for tasks, from what its own parser made of its words. Loaded when it is asked for.
+ForTasks = Callable[[Debugger, Sequence[Task], argparse.Namespace], Result]
+_WORDS = ("bt", "files", "net", "ps", "sig", "task", "vm")
+
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "what",
-        nargs="+",
+        nargs=argparse.REMAINDER,
         metavar="WORD",
-        help="which tasks: user, kernel, a state (RU, IN, UN ...), a name or a pid; the last word is `bt`",
+        help=f"which tasks: user, kernel, gleader, active, a state (RU, IN, UN ...), names, pids or addresses; then one of "
+        f"{', '.join(_WORDS)}, and what that takes",
     )
     add_arguments(parser)
 
 
-def _matches(task: Task, word: str) -> bool:
-    if word in ("user", "kernel"):
-        return task.is_kernel_thread == (word == "kernel")
-    return word in (task.state, task.comm, str(task.pid))
+def _for_tasks(word: str) -> ForTasks:
+    module = importlib.import_module(f"orcdbg.commands.{word}")
+    found: ForTasks = module.for_tasks
+    return found
+
+
+def _bt(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Result:
+    budget = Budget(MAX_SCANNED)
+    traces = debugger.session.unwinder.traces(tasks, budget)
+    problems = [*debugger.session.task_problems, *debugger.session.names.problems, *budget.lines()]
+    result = stacks_result(debugger, traces)
+    return in_chosen_form(replace(result, problems=problems), arguments)
+
+
+def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
+    """The tasks that all kinds of words fit; of names, pids and addresses one is enough."""
+    running = debugger.session.unwinder.running if "active" in words else {}
+    states = {task.state for task in debugger.session.tasks} | {
+        "RU",
+        "IN",
+        "UN",
+        "ZO",
+        "ST",
+        "TR",
+        "ID",
+        "DE",
+        "NE",
+        "PA",
+    }
+    tests: dict[str, Callable[[Task], bool]] = {
+        "user": lambda task: not task.is_kernel_thread,
+        "kernel": lambda task: task.is_kernel_thread,
+        "gleader": lambda task: task.tgid in (None, task.pid),
+        "active": lambda task: task.address in running,
+    }
+    wanted_states = {word for word in words if word in states}
+    named = {word for word in words if word not in tests and word not in wanted_states}
+
+    def fits(task: Task) -> bool:
+        names = (task.comm, str(task.pid), f"{task.address:x}", f"{task.address:#x}")
+        return (
+            all(tests[word](task) for word in words if word in tests)
+            and (not wanted_states or task.state in wanted_states)
+            and (not named or not named.isdisjoint(names))
+        )
+
+    found = [task for task in debugger.session.tasks if fits(task)]
+    if not found:
+        raise NotFound("task", " ".join(words), "`ps` lists them")
+    return found
 
 
 @command(
     "foreach",
-    summary="show the stacks of many tasks",
+    summary="run a command for many tasks: bt, task, files, vm, net, sig, ps",
     group="stacks",
     arguments=_arguments,
     examples=(
@@ -41,20 +94,21 @@ def _matches(task: Task, word: str) -> bool:
         ("foreach UN bt", "tasks in uninterruptible sleep"),
         ("foreach bt --group", "equal stacks once, those of most tasks first"),
         ("foreach bt --has do_nanosleep", "the tasks that sleep in a function"),
+        ("foreach user files -R /var/log", "the user tasks that have a file below /var/log open"),
     ),
 )
 def foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
-    """Answers with the stacks of the tasks that all words before the last one fit."""
-    *filters, what = arguments.what
-    if what != "bt":
-        raise UsageError(f"foreach runs bt only, not {what}", "for example: foreach UN bt")
-    tasks = debugger.session.tasks
-    for word in filters:
-        tasks = [task for task in tasks if _matches(task, word)]
-    if not tasks:
-        raise NotFound("task", " ".join(filters), "`ps` lists them")
-    budget = Budget(MAX_SCANNED)
-    traces = debugger.session.unwinder.traces(tasks, budget)
-    problems = [*debugger.session.task_problems, *debugger.session.names.problems, *budget.lines()]
-    result = stacks_result(debugger, traces)
-    return in_chosen_form(replace(result, problems=problems), arguments)
+    """Answers as the command does, for the tasks that the words before it fit."""
+    words = arguments.what
+    number = next((number for number, word in enumerate(words) if word in _WORDS), None)
+    if number is None:
+        given = words[-1] if words else "nothing"
+        raise UsageError(f"foreach runs {', '.join(_WORDS)}, not {given}", "for example: foreach UN bt")
+    word, rest = words[number], words[number + 1 :]
+    tasks = _selected(debugger, words[:number])
+    if word == "bt":
+        parser = CommandParser(prog="foreach", allow_abbrev=False)
+        add_arguments(parser)
+        return _bt(debugger, tasks, parser.parse_args(rest, arguments))
+    run = arguments.registry.find(word)
+    return _for_tasks(word)(debugger, tasks, run.parser().parse_args(rest))

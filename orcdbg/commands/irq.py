@@ -51,7 +51,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-s", "--counts", action="store_true", help="how often each came, by CPU")
     parser.add_argument("-c", "--cpu", metavar="CPUS", help="with -s, the counts of these CPUs, such as 0,2-4")
     parser.add_argument("-a", "--affinity", action="store_true", help="the CPUs that each may go to")
-    parser.add_argument("-b", "--softirqs", action="store_true", help="the softirqs, which are the kernel's bottom halves")
+    parser.add_argument(
+        "-b", "--softirqs", action="store_true", help="the softirqs, which are the kernel's bottom halves"
+    )
     parser.add_argument("-d", "--idt", action="store_true", help="the interrupt descriptor table")
 
 
@@ -92,6 +94,4 @@ def irq(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     functions = [
         function for one in found for action in one.actions for function in (action.handler, action.thread_function)
     ]
-    return Interrupts(
-        found, names_of(debugger, functions), cpus, arguments.counts, arguments.affinity, budget.lines()
-    )
+    return Interrupts(found, names_of(debugger, functions), cpus, arguments.counts, arguments.affinity, budget.lines())

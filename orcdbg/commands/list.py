@@ -68,7 +68,10 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="where the list begins: ADDR, SYMBOL or VARIABLE.MEMBER; an offset may stand before it, as for -o",
     )
     parser.add_argument(
-        "-o", "--offset", metavar="OFFSET|STRUCT.MEMBER", help="where in a structure the link is (default: at its start)"
+        "-o",
+        "--offset",
+        metavar="OFFSET|STRUCT.MEMBER",
+        help="where in a structure the link is (default: at its start)",
     )
     parser.add_argument(
         "-H",
@@ -87,13 +90,26 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         help="the list begins at a structure whose list_head is one of the list's",
     )
     parser.add_argument(
-        "-O", "--head-offset", metavar="OFFSET|STRUCT.MEMBER", help="with -h, where in that structure the head is; it is no node then"
+        "-O",
+        "--head-offset",
+        metavar="OFFSET|STRUCT.MEMBER",
+        help="with -h, where in that structure the head is; it is no node then",
     )
     parser.add_argument(
-        "-s", "--struct", action="append", default=[], metavar="STRUCT[.MEMBER,...]", help="show each node as this structure"
+        "-s",
+        "--struct",
+        action="append",
+        default=[],
+        metavar="STRUCT[.MEMBER,...]",
+        help="show each node as this structure",
     )
     parser.add_argument(
-        "-S", "--hexadecimal-struct", action="append", default=[], metavar="STRUCT[.MEMBER,...]", help="the same in hexadecimal"
+        "-S",
+        "--hexadecimal-struct",
+        action="append",
+        default=[],
+        metavar="STRUCT[.MEMBER,...]",
+        help="the same in hexadecimal",
     )
     parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
     parser.add_argument("-r", "--reverse", action="store_true", help="walk a list of list_heads backwards, by prev")
@@ -106,14 +122,18 @@ def _offset_and_start(arguments: argparse.Namespace) -> tuple[str | None, str]:
     taken = [word for word in (arguments.list_head, arguments.in_structure) if word]
     given = [*([arguments.offset] if arguments.offset is not None else []), *arguments.words, *taken]
     if not 1 <= len(given) <= 2 or (len(given) == 1 and arguments.offset is not None):
-        raise UsageError("list takes one beginning, and one offset at most", "for example: list task_struct.tasks -h init_task")
+        raise UsageError(
+            "list takes one beginning, and one offset at most", "for example: list task_struct.tasks -h init_task"
+        )
     return (given[0], given[1]) if len(given) == 2 else (None, given[0])
 
 
 def _refuse_functions(debugger: Debugger, word: str) -> None:
     location = debugger.session.names.at(debugger.session.linux.find_address(word) or 0)
     if location is not None and location.is_text:
-        raise UsageError(f"{word} is a function, not a list", f"its instructions: dis {word}; source lines: bt -l, frame N")
+        raise UsageError(
+            f"{word} is a function, not a list", f"its instructions: dis {word}; source lines: bt -l, frame N"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,7 +160,10 @@ class _Start:
     operands=("symbol",),
     examples=(
         ("list -H modules -o module.list -s module.name", "what is on a list with a head of its own"),
-        ("list task_struct.tasks -h init_task -s task_struct.pid,comm", "a list that goes through the structures themselves"),
+        (
+            "list task_struct.tasks -h init_task -s task_struct.pid,comm",
+            "a list that goes through the structures themselves",
+        ),
         ("list irqaction.next ffff888005051f40", "structures that point to the next one"),
     ),
     has_own_h=True,

@@ -40,7 +40,10 @@ def _fits(mount: Mount, words: Sequence[str]) -> bool:
     summary="show the mounted file systems",
     group="machine",
     arguments=_arguments,
-    examples=(("mount", "those that the first process sees"), ("mount -n 94 tmpfs", "of one type, as a task sees them")),
+    examples=(
+        ("mount", "those that the first process sees"),
+        ("mount -n 94 tmpfs", "of one type, as a task sees them"),
+    ),
 )
 def mount(debugger: Debugger, arguments: argparse.Namespace) -> Mounts:
     """Answers with the mounts of a namespace."""

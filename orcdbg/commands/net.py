@@ -42,7 +42,9 @@ class Sockets(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("which", nargs="*", metavar="PID|TASK", help="with -s, whose sockets (default: the selected task's)")
+    parser.add_argument(
+        "which", nargs="*", metavar="PID|TASK", help="with -s, whose sockets (default: the selected task's)"
+    )
     parser.add_argument("-s", "--sockets", action="store_true", help="the sockets that a task has open")
     parser.add_argument(
         "-n", "--namespace", metavar="PID|TASK", help="the devices that this task sees (default: the first namespace's)"
@@ -82,3 +84,8 @@ def net(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     budget = Budget(MAX_DEVICES)
     namespace = namespace_of(debugger.session.program, task)
     return Network(int(namespace), devices(namespace, budget), budget.lines())
+
+
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Sockets:
+    """What `foreach net` answers: sockets in any case, since devices are no task's."""
+    return sockets_of_tasks(debugger, tasks)

@@ -59,9 +59,7 @@ class Command:
     def parser(self) -> CommandParser:
         """The parser of its words."""
         conflicts = "resolve" if self.has_own_h else "error"
-        parser = CommandParser(
-            prog=self.name, description=self.summary, allow_abbrev=False, conflict_handler=conflicts
-        )
+        parser = CommandParser(prog=self.name, description=self.summary, allow_abbrev=False, conflict_handler=conflicts)
         self.arguments(parser)
         return parser
 

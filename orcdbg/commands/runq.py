@@ -26,7 +26,9 @@ class RunQueues(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", "--cpu", metavar="CPUS", help="only these CPUs, such as 0,2-4")
-    parser.add_argument("-m", "--running-time", action="store_true", help="how long each CPU's task has run since it was accounted for")
+    parser.add_argument(
+        "-m", "--running-time", action="store_true", help="how long each CPU's task has run since it was accounted for"
+    )
     parser.add_argument("-g", "--groups", action="store_true", help="the task group that each task is in")
 
 

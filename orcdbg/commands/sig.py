@@ -61,7 +61,10 @@ def _names(mask: int) -> list[str]:
     group="machine",
     arguments=_arguments,
     operands=("task",),
-    examples=(("sig 94", "what the task with pid 94 handles, blocks and has waiting"), ("sig -s 4002", "which signals a mask holds")),
+    examples=(
+        ("sig 94", "what the task with pid 94 handles, blocks and has waiting"),
+        ("sig -s 4002", "which signals a mask holds"),
+    ),
 )
 def sig(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the signals of tasks, or explains signals."""
@@ -74,3 +77,8 @@ def sig(debugger: Debugger, arguments: argparse.Namespace) -> Result:
             raise UsageError(f"not a mask: {arguments.set}", "for example: sig -s 4002") from error
         return TextLines([" ".join(_names(mask)) or "(none)"])
     return signals_of_tasks(debugger, chosen_tasks(debugger, arguments.which))
+
+
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> SignalTable:
+    """What `foreach sig` answers."""
+    return signals_of_tasks(debugger, tasks)

@@ -1,4 +1,4 @@
-"""sys: what is known of the machine."""
+"""sys: what is known of the machine, its system calls, and what its kernel was built from."""
 
 from __future__ import annotations
 
@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.base.reading import read_cstring, read_u64
-from orcdbg.base.sizes import PAGE
+from orcdbg.base.intervals import number_runs
+from orcdbg.base.reading import read_cstring
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import command
-from orcdbg.commands.result import Result
+from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.task_choice import parse_number
+from orcdbg.kernel.syscalls import MAX_SYSCALLS, syscall_name
 from orcdbg.kernel.tasks import online_cpus
+from orcdbg.subsystems import machine
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,25 +53,13 @@ def _fact(key: str, label: str, ask: Callable[[], str | int | None]) -> Fact:
 
 
 def _date(debugger: Debugger) -> str:
-    linux = debugger.session.linux
     if "CRASHTIME" in debugger.session.snapshot.vmcoreinfo:
         seconds = parse_number(debugger.session.snapshot.vmcoreinfo["CRASHTIME"])
     else:
-        keeper = linux.address("tk_core") if linux.find_address("tk_core") else linux.address("timekeeper_data")
-        inside = linux.types.find("tk_data", "timekeeper")
-        # tk_core is {seqcount, timekeeper} up to 6.13, then a struct tk_data; lockdep makes the seqcount longer.
-        at = keeper + (inside.offset if inside else max(_sequence_size(debugger), 8))
-        seconds = linux.member("timekeeper", "xtime_sec", at)
+        seconds = int(machine.timekeeper(debugger.session.program).member_("xtime_sec"))
     if not 0 < seconds < 1 << 33:
         raise OrcdbgError(f"{seconds} s is no date")
     return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
-
-
-def _sequence_size(debugger: Debugger) -> int:
-    """Bytes of the sequence counter in front of the timekeeper, rounded up to a word."""
-    types = debugger.session.types
-    sizes = [types.size(name) for name in ("seqcount_raw_spinlock", "seqcount") if types.exists(name)]
-    return -(-sizes[0] // 8) * 8 if sizes else 0
 
 
 def _panic(debugger: Debugger) -> str | None:
@@ -76,14 +67,112 @@ def _panic(debugger: Debugger) -> str | None:
     return None if cpu is None else f"on CPU {cpu}"
 
 
-def _memory_size(debugger: Debugger) -> int:
+@dataclass(frozen=True, slots=True)
+class Taints(Result):
+    """What taints the kernel: `mask` as the kernel keeps it, and each bit's letter and meaning."""
+
+    mask: int
+    taints: Sequence[tuple[int, str, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCall:
+    """An entry of the table of system calls: `symbol` of its function, `name` of the call, None where it is no call's."""
+
+    number: int
+    function: int
+    symbol: str | None
+    name: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SystemCalls(Result):
+    """The table of system calls."""
+
+    calls: Sequence[SystemCall]
+
+
+@dataclass(frozen=True, slots=True)
+class MachineIdentity(Result):
+    """What the firmware says of the machine (DMI), by name."""
+
+    strings: Sequence[tuple[str, str]]
+
+
+def _average(debugger: Debugger) -> str:
+    return ", ".join(f"{value:.2f}" for value in machine.load_averages(debugger.session.program))
+
+
+def _taint_letters(debugger: Debugger) -> str | None:
+    return machine.taint_letters(machine.taint_mask(debugger.session.program)) or None
+
+
+def _cpu_numbers(debugger: Debugger, name: str) -> str:
+    """The CPUs of a mask, runs drawn together."""
+    return number_runs(machine.cpu_set(debugger.session.program, name))
+
+
+def _arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("what", nargs="?", choices=("config",), help="the configuration that the kernel was built from")
+    parser.add_argument(
+        "-c",
+        "--calls",
+        nargs="?",
+        const="",
+        metavar="WORD",
+        help="the table of system calls, or those with this number or name",
+    )
+    parser.add_argument("-t", "--taints", action="store_true", help="what taints the kernel, and what that means")
+    parser.add_argument("-i", "--identity", action="store_true", help="what the firmware says of the machine (DMI)")
+
+
+def _calls(debugger: Debugger, word: str) -> SystemCalls:
     linux = debugger.session.linux
-    return read_u64(linux.memory, linux.address("_totalram_pages")) * PAGE
+    symbol = linux.symbols.get("sys_call_table")
+    address = linux.run_time(symbol)
+    located = linux.symbols.at(symbol.address)
+    size = symbol.size or (located[1] if located is not None else 0)
+    count = min(size // 8, MAX_SYSCALLS)
+    data = linux.memory.read(address, 8 * count)
+    functions = [int.from_bytes(data[8 * number : 8 * number + 8], "little") for number in range(count)]
+    symbols = names_of(debugger, functions)
+    found = [
+        SystemCall(number, function, symbols.get(function), syscall_name(linux, number))
+        for number, function in enumerate(functions)
+    ]
+    wanted = [call for call in found if word in ("", str(call.number), hex(call.number)) or word in (call.symbol or "")]
+    return SystemCalls(wanted)
 
 
-@command("sys", summary="show what is known about the machine", group="machine")
-def sys(debugger: Debugger, arguments: argparse.Namespace) -> System:
-    """Answers with facts, and for each that cannot be had why."""
+@command(
+    "sys",
+    summary="show what is known about the machine",
+    group="machine",
+    arguments=_arguments,
+    examples=(
+        ("sys", "the machine, in short"),
+        ("sys -t", "what taints the kernel"),
+        ("sys -c clone", "entries of the table of system calls"),
+        ("sys config | grep ORC", "what the kernel was built from, where it keeps that"),
+    ),
+)
+def sys(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with facts, and for each that cannot be had why; or with what an option asks for."""
+    program = debugger.session.program
+    if arguments.what is not None:
+        return TextLines(machine.built_configuration(program).splitlines())
+    if arguments.calls is not None:
+        return _calls(debugger, arguments.calls)
+    if arguments.taints:
+        mask = machine.taint_mask(program)
+        set_bits = [(bit, *words) for bit, words in enumerate(machine.TAINTS) if mask >> bit & 1]
+        return Taints(mask, set_bits)
+    if arguments.identity:
+        return MachineIdentity(machine.firmware_strings(program))
+    return _facts(debugger)
+
+
+def _facts(debugger: Debugger) -> System:
     session = debugger.session
     place = session.placement
     return System(
@@ -92,13 +181,19 @@ def sys(debugger: Debugger, arguments: argparse.Namespace) -> System:
             Fact("dumpfile", "DUMPFILE", session.snapshot.path),
             Fact("format", "FORMAT", session.snapshot.format),
             _fact("cpus", "CPUS", lambda: len(online_cpus(session.linux))),
+            _fact("cpus_present", "PRESENT", lambda: _cpu_numbers(debugger, "__cpu_present_mask")),
+            _fact("cpus_online", "ONLINE", lambda: _cpu_numbers(debugger, "__cpu_online_mask")),
             _fact("date", "DATE", lambda: _date(debugger)),
+            _fact("uptime", "UPTIME", lambda: machine.uptime(session.program)),
+            _fact("load_average", "LOAD AVERAGE", lambda: _average(debugger)),
             _fact("tasks", "TASKS", lambda: len(session.tasks)),
             _fact("nodename", "NODENAME", lambda: _utsname(debugger, "nodename")),
             _fact("release", "RELEASE", lambda: _utsname(debugger, "release")),
             _fact("version", "VERSION", lambda: _utsname(debugger, "version")),
             _fact("machine", "MACHINE", lambda: _utsname(debugger, "machine")),
-            _fact("memory", "MEMORY", lambda: _memory_size(debugger)),
+            _fact("memory", "MEMORY", lambda: machine.total_memory(session.program)),
+            _fact("command_line", "COMMAND LINE", lambda: machine.command_line(session.program)),
+            _fact("taint", "TAINT", lambda: _taint_letters(debugger)),
             Fact("panic", "PANIC", _panic(debugger)),
             _fact("pid", "PID", lambda: debugger.task.pid),
             _fact("command", "COMMAND", lambda: debugger.task.comm),

@@ -39,7 +39,10 @@ class TaskStructures(Result):
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", nargs="*", metavar="PID|TASK", help="which tasks (default: the selected one)")
     parser.add_argument(
-        "-R", "--members", metavar="MEMBER,...", help="only these members of task_struct or thread_info, dotted paths too"
+        "-R",
+        "--members",
+        metavar="MEMBER,...",
+        help="only these members of task_struct or thread_info, dotted paths too",
     )
     parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
 
@@ -65,9 +68,7 @@ def members_of(
     """What these tasks' structures hold."""
     wanted = _wanted(debugger, words)
     budget = Budget(MAX_TASKS)
-    found = [
-        TaskMembers(task, values_at(debugger.session.program, wanted, task.address, budget)) for task in tasks
-    ]
+    found = [TaskMembers(task, values_at(debugger.session.program, wanted, task.address, budget)) for task in tasks]
     symbols = pointer_names(debugger, [value for one in found for value in one.values])
     return TaskStructures(found, symbols, in_hexadecimal, budget.lines())
 
@@ -87,3 +88,8 @@ def members_of(
 def task(debugger: Debugger, arguments: argparse.Namespace) -> TaskStructures:
     """Answers with the members of tasks' structures."""
     return members_of(debugger, chosen_tasks(debugger, arguments.which), arguments.members, arguments.hexadecimal)
+
+
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> TaskStructures:
+    """What `foreach task` answers."""
+    return members_of(debugger, tasks, arguments.members, arguments.hexadecimal)

@@ -47,7 +47,9 @@ class HighResolutionTimers(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-r", "--high-resolution", action="store_true", help="hrtimers instead of those of timer wheels")
+    parser.add_argument(
+        "-r", "--high-resolution", action="store_true", help="hrtimers instead of those of timer wheels"
+    )
     parser.add_argument("-C", "--cpu", metavar="CPUS", help="only those of these CPUs, such as 0,2-4")
 
 

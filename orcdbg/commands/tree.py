@@ -63,16 +63,32 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "-r", "--root", metavar="OFFSET|STRUCT.MEMBER", help="START is a structure with the root at this offset"
     )
     parser.add_argument(
-        "-o", "--offset", metavar="OFFSET|STRUCT.MEMBER", help="where in a structure the rb_node is (default: at its start)"
+        "-o",
+        "--offset",
+        metavar="OFFSET|STRUCT.MEMBER",
+        help="where in a structure the rb_node is (default: at its start)",
     )
     parser.add_argument(
-        "-N", "--node", action="store_true", help="START is the topmost node itself; of an xarray or maple tree the root's entry"
+        "-N",
+        "--node",
+        action="store_true",
+        help="START is the topmost node itself; of an xarray or maple tree the root's entry",
     )
     parser.add_argument(
-        "-s", "--struct", action="append", default=[], metavar="STRUCT[.MEMBER,...]", help="show each entry as this structure"
+        "-s",
+        "--struct",
+        action="append",
+        default=[],
+        metavar="STRUCT[.MEMBER,...]",
+        help="show each entry as this structure",
     )
     parser.add_argument(
-        "-S", "--hexadecimal-struct", action="append", default=[], metavar="STRUCT[.MEMBER,...]", help="the same in hexadecimal"
+        "-S",
+        "--hexadecimal-struct",
+        action="append",
+        default=[],
+        metavar="STRUCT[.MEMBER,...]",
+        help="the same in hexadecimal",
     )
     parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
     parser.add_argument("-p", "--positions", action="store_true", help="where in the tree each entry is")
@@ -109,7 +125,10 @@ def _indexed(program: Program, start: int, arguments: argparse.Namespace, budget
     operands=("symbol",),
     examples=(
         ("tree vmap_area_root -o vmap_area.rb_node -s vmap_area.va_start,va_end", "a red-black tree, in its order"),
-        ("tree -t maple -r mm_struct.mm_mt ffff888005051f40 -s vm_area_struct.vm_start", "a maple tree inside a structure"),
+        (
+            "tree -t maple -r mm_struct.mm_mt ffff888005051f40 -s vm_area_struct.vm_start",
+            "a maple tree inside a structure",
+        ),
         ("tree -t xarray irq_desc_tree -p", "an xarray or radix tree, with the index of each entry"),
     ),
 )
@@ -128,7 +147,13 @@ def tree(debugger: Debugger, arguments: argparse.Namespace) -> TreeEntries:
     found = (_rbtree if is_rbtree else _indexed)(program, start, arguments, budget)
 
     entries = [
-        TreeEntry(address, index, last, position, () if _is_number(index, address) else values_at(program, wanted, address, budget))
+        TreeEntry(
+            address,
+            index,
+            last,
+            position,
+            () if _is_number(index, address) else values_at(program, wanted, address, budget),
+        )
         for address, index, last, position in found[: arguments.limit]
     ]
     return TreeEntries(

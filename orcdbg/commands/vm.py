@@ -35,8 +35,12 @@ class Memory(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", nargs="*", metavar="PID|TASK", help="whose memory (default: the selected task's)")
-    parser.add_argument("-R", "--has", metavar="WORD", help="only areas with this text in their name, or that hold this address")
-    parser.add_argument("-f", "--flags", action="store_true", help="vm_flags in hexadecimal and the offset into the file as well")
+    parser.add_argument(
+        "-R", "--has", metavar="WORD", help="only areas with this text in their name, or that hold this address"
+    )
+    parser.add_argument(
+        "-f", "--flags", action="store_true", help="vm_flags in hexadecimal and the offset into the file as well"
+    )
 
 
 def _fits(area: Area, word: str) -> bool:
@@ -72,8 +76,16 @@ def memory_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None
     group="machine",
     arguments=_arguments,
     operands=("task",),
-    examples=(("vm 94", "the memory of the task with pid 94"), ("foreach vm -R libc", "the tasks that map a file of that name")),
+    examples=(
+        ("vm 94", "the memory of the task with pid 94"),
+        ("foreach vm -R libc", "the tasks that map a file of that name"),
+    ),
 )
 def vm(debugger: Debugger, arguments: argparse.Namespace) -> Memory:
     """Answers with the areas of user memory of tasks."""
     return memory_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.flags)
+
+
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Memory:
+    """What `foreach vm` answers."""
+    return memory_of(debugger, tasks, arguments.has, arguments.flags)

@@ -24,7 +24,16 @@ _IN_FLIGHT = 1  # MQ_RQ_IN_FLIGHT
 _SECTOR = 512
 
 # REQ_OP_* (include/linux/blk_types.h), the low byte of cmd_flags.
-_OPERATIONS = {0: "READ", 1: "WRITE", 2: "FLUSH", 3: "DISCARD", 5: "SECURE_ERASE", 9: "WRITE_ZEROES", 34: "DRV_IN", 35: "DRV_OUT"}
+_OPERATIONS = {
+    0: "READ",
+    1: "WRITE",
+    2: "FLUSH",
+    3: "DISCARD",
+    5: "SECURE_ERASE",
+    9: "WRITE_ZEROES",
+    34: "DRV_IN",
+    35: "DRV_OUT",
+}
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,16 +10,26 @@ import zlib
 from dataclasses import dataclass
 
 from orcdbg.base.errors import Corrupt, NotFound, OrcdbgError
+from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.tasks import online_cpus
 from orcdbg.subsystems.kernel_variables import bits_of, per_cpu_variable, variable
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
+from orcdbg.typed.types import EnumType
 
 _LOAD_SHIFT = 11  # FSHIFT (include/linux/sched/loadavg.h)
 _LONGEST_COMMAND_LINE = 4096
 _SECOND = 1_000_000_000
 _JIFFIES_SHIFT = 8  # JIFFIES_SHIFT of kernel/time/jiffies.c, 100 Hz and more
 _LARGEST_CONFIG = 4 << 20
+# Fields of dmi_ident, enum dmi_field (include/linux/mod_devicetable.h): some 25.
+_MOST_FIRMWARE_STRINGS = 64
+# enum e820_type (arch/x86/include/asm/e820/types.h), in the words of /proc/iomem.
+_E820_TYPES = {
+    **{1: "System RAM", 2: "Reserved", 3: "ACPI Tables", 4: "ACPI Non-volatile Storage", 5: "Unusable memory"},
+    **{7: "Persistent Memory", 12: "Persistent Memory (legacy)", 0xEFFF_FFFF: "Soft Reserved"},
+}
+_MOST_RANGES = 8192
 _CONFIG_START, _CONFIG_END = b"IKCFG_ST", b"IKCFG_ED"
 
 # taint_flags[], by bit (kernel/panic.c).
@@ -59,6 +69,15 @@ class Cpu:
     stepping: int
     microcode: int
     is_online: bool
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryRange:
+    """A range of physical memory, `end` the first byte behind it, and what the firmware says it is."""
+
+    start: int
+    end: int
+    kind: str
 
 
 def timekeeper(program: Program) -> Object:
@@ -126,6 +145,11 @@ def command_line(program: Program) -> str:
     return pointer.string_(_LONGEST_COMMAND_LINE)
 
 
+def total_memory(program: Program) -> int:
+    """Bytes of memory that the kernel manages."""
+    return int(variable(program, "_totalram_pages", "unsigned long")) * PAGE
+
+
 def cpu_set(program: Program, name: str) -> list[int]:
     """The CPUs of a mask such as `__cpu_present_mask`."""
     limit = program.linux.cpu_limit()
@@ -153,6 +177,45 @@ def cpus(program: Program) -> list[Cpu]:
     return found
 
 
+def firmware_strings(program: Program) -> list[tuple[str, str]]:
+    """What the firmware says of the machine, by the kernel's names of what it says; NotFound where the kernel did not ask.
+
+    Mirrors drivers/firmware/dmi_scan.c, dmi_ident.
+    """
+    table = program.linux.address("dmi_ident")
+    names = program.catalog.get("enum dmi_field")
+    if not isinstance(names, EnumType):
+        raise NotFound("type", "enum dmi_field")
+    found = []
+    for name, number in names.enumerators:
+        if not 0 < number < _MOST_FIRMWARE_STRINGS or name == "DMI_STRING_MAX":
+            continue
+        text = program.object("char *", table + 8 * number)
+        # Fields from DMI_OEM_STRING on stand for lists, and are not in the table.
+        if name == "DMI_OEM_STRING":
+            break
+        if int(text):
+            found.append((name.removeprefix("DMI_").lower(), text.string_(256)))
+    return found
+
+
+def memory_map(program: Program) -> list[MemoryRange]:
+    """The physical memory as the firmware described it, and the kernel changed that since.
+
+    Mirrors arch/x86/kernel/e820.c.
+    """
+    table = variable(program, "e820_table", "struct e820_table *").deref_()
+    entries = table.member_("entries")
+    count = min(int(table.member_("nr_entries")), len(entries))
+    found = []
+    for number in range(min(count, _MOST_RANGES)):
+        entry = entries[number]
+        start = int(entry.member_("addr"))
+        kind = int(entry.member_("type"))
+        found.append(MemoryRange(start, start + int(entry.member_("size")), _E820_TYPES.get(kind, f"type {kind}")))
+    return found
+
+
 def built_configuration(program: Program) -> str:
     """The .config that the kernel was built from, where it has a copy of it (CONFIG_IKCONFIG).
 
@@ -163,7 +226,9 @@ def built_configuration(program: Program) -> str:
     start = program.linux.find_address("kernel_config_data")
     end = program.linux.find_address("kernel_config_data_end")
     if start is None:
-        raise NotFound("configuration in the kernel", "CONFIG_IKCONFIG", "the distribution has it as /boot/config-RELEASE")
+        raise NotFound(
+            "configuration in the kernel", "CONFIG_IKCONFIG", "the distribution has it as /boot/config-RELEASE"
+        )
     size = min(end - start, _LARGEST_CONFIG) if end is not None and end > start else _LARGEST_CONFIG
     try:
         data = program.memory.read(start, size)

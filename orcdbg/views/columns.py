@@ -42,17 +42,6 @@ def address(value: int | None) -> str:
     return "-" if not value else f"{value:016x}"
 
 
-def numbers(values: Iterable[int]) -> str:
-    """Numbers, such as those of CPUs, with runs drawn together: `0-3,8`."""
-    runs: list[list[int]] = []
-    for value in sorted(values):
-        if runs and value == runs[-1][1] + 1:
-            runs[-1][1] = value
-        else:
-            runs.append([value, value])
-    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
-
-
 def duration(nanoseconds: int) -> str:
     """A length of time: days if there are any, then hours, minutes and seconds."""
     sign = "-" if nanoseconds < 0 else ""

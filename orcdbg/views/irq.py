@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from orcdbg.base.intervals import number_runs
 from orcdbg.commands.irq import Gates, Interrupts, Softirqs
-from orcdbg.views.columns import address, columns, numbers
+from orcdbg.views.columns import address, columns
 from orcdbg.views.page import Line, problem_lines
 from orcdbg.views.records import record
 from orcdbg.views.view import Json, Width, view
@@ -18,7 +19,7 @@ def _interrupt_lines(result: Interrupts, width: Width) -> Iterator[Line]:
     for one in result.interrupts:
         extra: list[str | int] = [one.counts.get(cpu, 0) for cpu in result.cpus] if result.with_counts else []
         if result.with_affinity:
-            extra.append("-" if one.affinity is None else numbers(one.affinity))
+            extra.append("-" if one.affinity is None else number_runs(one.affinity))
         names = ", ".join(action.name or "?" for action in one.actions) or "-"
         handlers = ", ".join(result.symbols.get(a.handler, address(a.handler)) for a in one.actions)
         rows.append((one.number, address(one.address), one.chip or "-", *extra, handlers or "-", names))
@@ -44,7 +45,7 @@ def _softirq_lines(result: Softirqs, width: Width) -> Iterator[Line]:
             one.number,
             result.symbols.get(one.action, address(one.action)),
             *(one.counts.get(cpu, 0) for cpu in result.cpus),
-            numbers(one.pending) or "-",
+            number_runs(one.pending) or "-",
             one.name,
         )
         for one in result.softirqs

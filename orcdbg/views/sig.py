@@ -40,7 +40,9 @@ def _lines(result: SignalTable, width: Width) -> Iterator[Line]:
 
 def _signals(signals: Signals) -> Iterator[Line]:
     threads = "-" if signals.threads is None else signals.threads
-    yield line(("SIGNAL_STRUCT: ", "label"), f"{address(signals.signal_struct)}  ", ("NR_THREADS: ", "label"), f"{threads}")
+    yield line(
+        ("SIGNAL_STRUCT: ", "label"), f"{address(signals.signal_struct)}  ", ("NR_THREADS: ", "label"), f"{threads}"
+    )
     # Those that do what they do by default say nothing.
     rows = (
         (

@@ -44,7 +44,9 @@ def _json(result: Timers) -> Json:
 
 def _fine_lines(result: HighResolutionTimers, width: Width) -> Iterator[Line]:
     yield line(("MONOTONIC: ", "label"), "-" if result.now is None else str(result.now))
-    for (cpu, clock, is_soft), group in groupby(result.timers, key=lambda timer: (timer.cpu, timer.clock, timer.is_soft)):
+    for (cpu, clock, is_soft), group in groupby(
+        result.timers, key=lambda timer: (timer.cpu, timer.clock, timer.is_soft)
+    ):
         yield line((f"HRTIMERS OF CPU {cpu}, CLOCK {clock}{', IN SOFTIRQ' if is_soft else ''}:", "header"))
         rows = (
             (

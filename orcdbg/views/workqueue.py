@@ -42,7 +42,9 @@ def _pool(pool: Pool, result: Workqueues) -> Iterator[Line]:
         (address(pool.address), "slot"),
     )
     if workers:
-        rows = ((worker.pid, address(worker.task), *_current(worker, result.symbols), worker.comm) for worker in workers)
+        rows = (
+            (worker.pid, address(worker.task), *_current(worker, result.symbols), worker.comm) for worker in workers
+        )
         yield from columns((">PID", "TASK", "WORK", "WORKQUEUE", "FUNCTION", "COMMAND"), rows, symbol=4)
     if pool.pending:
         yield line(("PENDING:", "label"))

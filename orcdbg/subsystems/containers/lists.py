@@ -77,7 +77,9 @@ def entries(head: Object, type_: str, path: str, budget: Budget) -> Iterator[Obj
         yield program.object(target, node - offset)
 
 
-def chained(first: int, program: Program, type_: str, path: str, budget: Budget, seen: set[int] | None = None) -> Iterator[Object]:
+def chained(
+    first: int, program: Program, type_: str, path: str, budget: Budget, seen: set[int] | None = None
+) -> Iterator[Object]:
     """The structures of a list that ends with NULL: `hlist_node`, `llist_node`, or a pointer to the next structure.
 
     Args:
