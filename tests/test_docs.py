@@ -47,6 +47,7 @@ from orcdbg.snapshot.opening import open_snapshot, recognise
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from orcdbg.views.lines import position_json
+from tests.build.answers import RESULTS, made
 from tests.conftest import RunProgram
 
 ROOT = Path(__file__).parents[1]
@@ -168,11 +169,12 @@ def options_of(parser: argparse.ArgumentParser) -> set[str]:
     """The option words of a parser and of the parsers below it, without those for help."""
     words: set[str] = set()
     for action in parser._actions:
-        words.update(action.option_strings)
+        if not isinstance(action, argparse._HelpAction):
+            words.update(action.option_strings)
         if isinstance(action, argparse._SubParsersAction):
             for below in action.choices.values():
                 words |= options_of(below)
-    return words - {"-h", "--help"}
+    return words
 
 
 def sections(text: str, heading: str) -> dict[str, str]:
@@ -262,6 +264,22 @@ def _sample_difference() -> Json:
 _FROM = re.compile(r"<!-- from: ([^>]*?)(?: -> ([\w.]+))? -->")
 
 
+# The same where the sample has nothing to show: the type of a result that is made, and the way to the object.
+_MADE = re.compile(r"<!-- made: (\w+)(?: -> ([\w.]+))? -->")
+
+
+def _made_objects() -> dict[str, Json]:
+    """The objects whose sections name the type of an answer."""
+    by_name = {cls.__name__: cls for cls in RESULTS}
+    found = {}
+    for name, section in sections(read("docs/contract.md"), "####").items():
+        if (match := _MADE.search(section)) is not None:
+            cls, way = match.groups()
+            keys = [int(key) if key.isdigit() else key for key in (way or "").split(".") if key]
+            found[name] = _follow(encode(made(by_name[cls])), keys)
+    return found
+
+
 def _ways() -> dict[str, tuple[str, list[str | int]]]:
     """The objects whose sections say how to get one."""
     found = {}
@@ -297,19 +315,23 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
     found = {name: _follow(answers[commands], way) for name, (commands, way) in ways.items()}
     audit, modules = answers[audit_command]["result"], encode(_sample_module())
     account = _sample_account(audit)
-    return found | {
-        "INLINED": _inlined(),
-        "AUDIT": {name: value for name, value in audit.items() if name not in account},
-        "ACCOUNT": account,
-        "COUNT": account["by_mechanism"]["paravirt"],
-        "DIFFERENCE": _sample_difference(),
-        "REPLAY": answers[replay_command]["result"],
-        "MODULES": modules,
-        "MODULE": modules["modules"][0],
-        "RANGE": modules["modules"][0]["ranges"][0],
-        "STOPPED": encode(Stopped(GuestStop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
-        "LINES": encode(TextLines(["a line"])),
-    }
+    return (
+        found
+        | _made_objects()
+        | {
+            "INLINED": _inlined(),
+            "AUDIT": {name: value for name, value in audit.items() if name not in account},
+            "ACCOUNT": account,
+            "COUNT": account["by_mechanism"]["paravirt"],
+            "DIFFERENCE": _sample_difference(),
+            "REPLAY": answers[replay_command]["result"],
+            "MODULES": modules,
+            "MODULE": modules["modules"][0],
+            "RANGE": modules["modules"][0]["ranges"][0],
+            "STOPPED": encode(Stopped(GuestStop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
+            "LINES": encode(TextLines(["a line"])),
+        }
+    )
 
 
 def test_the_contract_names_every_field_and_no_other(objects: dict[str, Json]) -> None:

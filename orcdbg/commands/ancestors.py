@@ -12,7 +12,6 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import find_task
-from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.tasks import Task, read_task
 
 MAX_ANCESTORS = 10_000  # a false snapshot may hold a line of millions
@@ -40,26 +39,21 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 )
 def ancestors(debugger: Debugger, arguments: argparse.Namespace) -> Ancestors:
     """Answers with the chain of real parents, as far as it can be read."""
-    task = find_task(debugger, arguments.task) if arguments.task else debugger.task
+    linux = debugger.session.linux
+    tasks = [find_task(debugger, arguments.task) if arguments.task else debugger.task]
     budget = Budget(MAX_ANCESTORS)
-    return Ancestors(ancestors_of(debugger.session.linux, task, budget), budget.lines())
-
-
-def ancestors_of(linux: Linux, task: Task, budget: Budget) -> list[Task]:
-    """A task, its parent, the parent of that, as far as they can be read."""
-    tasks = [task]
 
     def parent_of(address: int) -> int:
         parent = tasks[-1].parent
         # The first task, swapper/0, is its own parent.
         return 0 if parent is None or parent == address else parent
 
-    for address in Chain(task.address, parent_of, budget, "the line of parents"):
-        if address == task.address:
+    for address in Chain(tasks[0].address, parent_of, budget, "the line of parents"):
+        if address == tasks[0].address:
             continue
         try:
             tasks.append(read_task(linux, address))
         except MemoryFault as error:
             budget.note_error("a parent", address, error)
             break
-    return tasks
+    return Ancestors(tasks, budget.lines())

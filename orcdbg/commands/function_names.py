@@ -8,7 +8,7 @@ from orcdbg.commands.debugger import Debugger
 
 
 def names_of(debugger: Debugger, addresses: Iterable[int]) -> Mapping[int, str]:
-    """The name of each kernel address that has one: `function`, with `+0xoffset` where it is not a symbol's start, and `[module]`."""
+    """The name of each kernel address that has one: `function+0xoffset [module]`, the offset only where there is one."""
     found = {}
     for address in {address for address in addresses if address >> 63}:
         location = debugger.session.names.at(address)

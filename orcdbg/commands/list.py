@@ -70,8 +70,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o",
         "--offset",
-        metavar="OFFSET|STRUCT.MEMBER",
-        help="where in a structure the link is (default: at its start)",
+        metavar="OFFSET",
+        help="where in a structure the link is, a number or STRUCT.MEMBER (default: at its start)",
     )
     parser.add_argument(
         "-H",
@@ -92,7 +92,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-O",
         "--head-offset",
-        metavar="OFFSET|STRUCT.MEMBER",
+        metavar="OFFSET",
         help="with -h, where in that structure the head is; it is no node then",
     )
     parser.add_argument(

@@ -24,7 +24,7 @@ class Mounts(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "-n", "--namespace", metavar="PID|TASK", help="the mounts that this task sees (default: the first process's)"
+        "-n", "--namespace", metavar="PID", help="the mounts that this task sees (default: the first process's)"
     )
     parser.add_argument("which", nargs="*", metavar="WORD", help="only mounts with this type, device, path or address")
 

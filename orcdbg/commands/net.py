@@ -47,7 +47,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-s", "--sockets", action="store_true", help="the sockets that a task has open")
     parser.add_argument(
-        "-n", "--namespace", metavar="PID|TASK", help="the devices that this task sees (default: the first namespace's)"
+        "-n", "--namespace", metavar="PID", help="the devices that this task sees (default: the first namespace's)"
     )
 
 

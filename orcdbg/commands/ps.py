@@ -8,8 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import OrcdbgError, UsageError
-from orcdbg.base.walks import Budget
-from orcdbg.commands.ancestors import ancestors_of
+from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
@@ -217,9 +216,19 @@ def _numbers(
 
 
 def _with_parents(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:
-    budget = Budget(MAX_TASKS)
-    lines = [list(reversed(ancestors_of(debugger.session.linux, task, budget))) for task in tasks]
-    return TaskLines(lines, False, [*debugger.session.task_problems, *budget.lines()])
+    known = {task.address: task for task in debugger.session.tasks}
+
+    def parent_of(address: int) -> int:
+        parent = known[address].parent
+        # The first task, swapper/0, is its own parent; one that the task list lacks is no task.
+        return parent if parent in known and parent != address else 0
+
+    lines, problems = [], list(debugger.session.task_problems)
+    for task in tasks:
+        budget = Budget(MAX_TASKS)
+        lines.append([known[address] for address in Chain(task.address, parent_of, budget, "a line of parents")][::-1])
+        problems += budget.lines()
+    return TaskLines(lines, False, problems)
 
 
 def _with_children(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:

@@ -76,7 +76,7 @@ class Taints(Result):
 
 
 @dataclass(frozen=True, slots=True)
-class SystemCall:
+class SyscallEntry:
     """An entry of the table of system calls: `symbol` of its function, `name` of the call, None where it is no call's."""
 
     number: int
@@ -86,10 +86,10 @@ class SystemCall:
 
 
 @dataclass(frozen=True, slots=True)
-class SystemCalls(Result):
+class SyscallTable(Result):
     """The table of system calls."""
 
-    calls: Sequence[SystemCall]
+    calls: Sequence[SyscallEntry]
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,7 +126,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-i", "--identity", action="store_true", help="what the firmware says of the machine (DMI)")
 
 
-def _calls(debugger: Debugger, word: str) -> SystemCalls:
+def _calls(debugger: Debugger, word: str) -> SyscallTable:
     linux = debugger.session.linux
     symbol = linux.symbols.get("sys_call_table")
     address = linux.run_time(symbol)
@@ -137,11 +137,11 @@ def _calls(debugger: Debugger, word: str) -> SystemCalls:
     functions = [int.from_bytes(data[8 * number : 8 * number + 8], "little") for number in range(count)]
     symbols = names_of(debugger, functions)
     found = [
-        SystemCall(number, function, symbols.get(function), syscall_name(linux, number))
+        SyscallEntry(number, function, symbols.get(function), syscall_name(linux, number))
         for number, function in enumerate(functions)
     ]
     wanted = [call for call in found if word in ("", str(call.number), hex(call.number)) or word in (call.symbol or "")]
-    return SystemCalls(wanted)
+    return SyscallTable(wanted)
 
 
 @command(

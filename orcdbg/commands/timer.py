@@ -27,7 +27,7 @@ from orcdbg.subsystems.timers import (
 
 @dataclass(frozen=True, slots=True)
 class Timers(Result):
-    """Timers of timer wheels; `now` is the kernel's time in ticks, `tick` the nanoseconds of one, None where it is not known."""
+    """Timers of timer wheels; `now` is the time in ticks, `tick` the nanoseconds of one, None where it is not known."""
 
     timers: Sequence[WheelTimer]
     now: int

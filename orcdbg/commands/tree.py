@@ -18,8 +18,14 @@ from orcdbg.subsystems.containers.lists import MAX_NODES
 from orcdbg.typed.program import Program
 
 _KINDS = {
-    **{"rbtree": "rbtree", "rb": "rbtree", "radix": "xarray", "ra": "xarray", "xarray": "xarray", "x": "xarray"},
-    **{"maple": "maple", "m": "maple"},
+    "rbtree": "rbtree",
+    "rb": "rbtree",
+    "radix": "xarray",
+    "ra": "xarray",
+    "xarray": "xarray",
+    "x": "xarray",
+    "maple": "maple",
+    "m": "maple",
 }
 
 
@@ -57,16 +63,24 @@ class TreeEntries(Result):
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("start", metavar="ADDR|SYMBOL|VARIABLE.MEMBER", help="the tree's root")
     parser.add_argument(
-        "-t", "--type", choices=tuple(_KINDS), default="rbtree", help="the kind of tree (default: rbtree)"
+        "-t",
+        "--type",
+        choices=tuple(_KINDS),
+        metavar="KIND",
+        default="rbtree",
+        help="rbtree, radix, xarray or maple, or how these begin: rb, ra, x, m (default: rbtree)",
     )
     parser.add_argument(
-        "-r", "--root", metavar="OFFSET|STRUCT.MEMBER", help="START is a structure with the root at this offset"
+        "-r",
+        "--root",
+        metavar="OFFSET",
+        help="START is a structure with the root at this offset, a number or STRUCT.MEMBER",
     )
     parser.add_argument(
         "-o",
         "--offset",
-        metavar="OFFSET|STRUCT.MEMBER",
-        help="where in a structure the rb_node is (default: at its start)",
+        metavar="OFFSET",
+        help="where in a structure the rb_node is, a number or STRUCT.MEMBER (default: at its start)",
     )
     parser.add_argument(
         "-N",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace, read_cstring, read_u64
@@ -103,33 +103,38 @@ class Linux:
             NotFound: the structure has no such member.
         """
         offset = self.types.offset(struct, path)
-        for node in self.walk_nodes(head, budget, f"the list of {struct}.{path} at {head:#x}"):
+        for node in list_nodes(self.memory, head, budget, f"the list of {struct}.{path} at {head:#x}"):
             yield node - offset
-
-    def walk_nodes(self, head: int, budget: Budget, what: str) -> Iterator[int]:
-        """Addresses of the nodes on a `list_head` list; as `walk_list`, which names the structures that they are in."""
-        try:
-            first = read_u64(self.memory, head)
-        except MemoryFault as error:
-            budget.note_error(what, head, error)
-            return
-        seen: set[int] = set()
-        nodes = self.chain(first, budget, what, ends=(head,), seen=seen)
-        yield from nodes
-        if nodes.end is not WalkOutcome.ENDED:
-            yield from self._from_the_end(head, seen, budget)
-
-    def _from_the_end(self, head: int, seen: set[int], budget: Budget) -> list[int]:
-        def previous_of(node: int) -> int:
-            return read_u64(self.memory, node + 8)
-
-        try:
-            return rest_of_list(previous_of(head), previous_of, head, seen, budget)
-        except MemoryFault:
-            return []
 
     def chain(
         self, first: int, budget: Budget, what: str, ends: Container[int] = (0,), seen: set[int] | None = None
     ) -> Chain:
         """The nodes of a list each of which begins with the address of the next: `list_head`, `hlist_node`, `llist_node`."""
         return Chain(first, functools.partial(read_u64, self.memory), budget, what, ends, seen)
+
+
+def list_nodes(memory: AddressSpace, head: int, budget: Budget, what: str) -> Iterator[int]:
+    """Addresses of the nodes on a `list_head` list; as `Linux.walk_list`, which gives the structures that they are in."""
+    read_word = functools.partial(read_u64, memory)
+    try:
+        first = read_word(head)
+    except MemoryFault as error:
+        budget.note_error(what, head, error)
+        return
+    seen: set[int] = set()
+    nodes = Chain(first, read_word, budget, what, ends=(head,), seen=seen)
+    yield from nodes
+    if nodes.end is not WalkOutcome.ENDED:
+        yield from _from_the_end(read_word, head, seen, budget)
+
+
+def _from_the_end(read_word: Callable[[int], int], head: int, seen: set[int], budget: Budget) -> list[int]:
+    """The nodes behind the place where a list breaks off, by their `prev`."""
+
+    def previous_of(node: int) -> int:
+        return read_word(node + 8)
+
+    try:
+        return rest_of_list(previous_of(head), previous_of, head, seen, budget)
+    except MemoryFault:
+        return []

@@ -206,11 +206,8 @@ def _disk_of(device: Object) -> Object | None:
 def _disk(disk: Object) -> Disk:
     part = disk.member_("part0")
     sectors = part.first_of_("bd_nr_sectors", "nr_sects")
-    if sectors is None:
-        # 5.11 to 5.15: bdev_nr_sectors() asks the inode.
-        size = int(part.member_("bd_inode").member_("i_size"))
-    else:
-        size = int(sectors) * _SECTOR
+    # 5.11 to 5.15: bdev_nr_sectors() asks the inode.
+    size = int(part.member_("bd_inode").member_("i_size")) if sectors is None else int(sectors) * _SECTOR
     return Disk(
         disk.address_ or 0,
         disk.member_("disk_name").string_(),

@@ -26,8 +26,14 @@ _LARGEST_CONFIG = 4 << 20
 _MOST_FIRMWARE_STRINGS = 64
 # enum e820_type (arch/x86/include/asm/e820/types.h), in the words of /proc/iomem.
 _E820_TYPES = {
-    **{1: "System RAM", 2: "Reserved", 3: "ACPI Tables", 4: "ACPI Non-volatile Storage", 5: "Unusable memory"},
-    **{7: "Persistent Memory", 12: "Persistent Memory (legacy)", 0xEFFF_FFFF: "Soft Reserved"},
+    1: "System RAM",
+    2: "Reserved",
+    3: "ACPI Tables",
+    4: "ACPI Non-volatile Storage",
+    5: "Unusable memory",
+    7: "Persistent Memory",
+    12: "Persistent Memory (legacy)",
+    0xEFFF_FFFF: "Soft Reserved",
 }
 _MOST_RANGES = 8192
 _CONFIG_START, _CONFIG_END = b"IKCFG_ST", b"IKCFG_ED"

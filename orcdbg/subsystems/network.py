@@ -24,15 +24,43 @@ _LONGEST_UNIX_NAME = 108
 
 # AF_UNIX and so on (include/linux/socket.h), SOCK_STREAM and so on (include/linux/net.h).
 FAMILIES = {
-    **{0: "UNSPEC", 1: "UNIX", 2: "INET", 3: "AX25", 4: "IPX", 5: "APPLETALK", 10: "INET6", 15: "KEY", 16: "NETLINK"},
-    **{17: "PACKET", 29: "CAN", 30: "TIPC", 31: "BLUETOOTH", 38: "ALG", 39: "NFC", 40: "VSOCK", 41: "KCM", 43: "SMC"},
-    **{44: "XDP", 45: "MCTP"},
+    0: "UNSPEC",
+    1: "UNIX",
+    2: "INET",
+    3: "AX25",
+    4: "IPX",
+    5: "APPLETALK",
+    10: "INET6",
+    15: "KEY",
+    16: "NETLINK",
+    17: "PACKET",
+    29: "CAN",
+    30: "TIPC",
+    31: "BLUETOOTH",
+    38: "ALG",
+    39: "NFC",
+    40: "VSOCK",
+    41: "KCM",
+    43: "SMC",
+    44: "XDP",
+    45: "MCTP",
 }
 TYPES = {1: "STREAM", 2: "DGRAM", 3: "RAW", 4: "RDM", 5: "SEQPACKET", 6: "DCCP", 10: "PACKET"}
 # TCP's states (include/net/tcp_states.h); other protocols use a few of them.
 STATES = {
-    **{1: "ESTABLISHED", 2: "SYN_SENT", 3: "SYN_RECV", 4: "FIN_WAIT1", 5: "FIN_WAIT2", 6: "TIME_WAIT", 7: "CLOSE"},
-    **{8: "CLOSE_WAIT", 9: "LAST_ACK", 10: "LISTEN", 11: "CLOSING", 12: "NEW_SYN_RECV", 13: "BOUND_INACTIVE"},
+    1: "ESTABLISHED",
+    2: "SYN_SENT",
+    3: "SYN_RECV",
+    4: "FIN_WAIT1",
+    5: "FIN_WAIT2",
+    6: "TIME_WAIT",
+    7: "CLOSE",
+    8: "CLOSE_WAIT",
+    9: "LAST_ACK",
+    10: "LISTEN",
+    11: "CLOSING",
+    12: "NEW_SYN_RECV",
+    13: "BOUND_INACTIVE",
 }
 _INET, _INET6, _UNIX = 2, 10, 1
 _UP = 0x1
@@ -168,9 +196,9 @@ def sockets_of(task: Object, budget: Budget) -> list[Socket]:
 
 def _socket(descriptor: int, inode: Object) -> Socket:
     """The socket around its inode, as SOCKET_I(); the inode of a socket's file in a file system is no such inode."""
-    kind = inode.member_("i_sb").member_("s_type").member_("name").string_(64)
+    file_system = inode.member_("i_sb").member_("s_type").member_("name").string_(64)
     program = inode.program_
-    if kind != "sockfs":
+    if file_system != "sockfs":
         return Socket(descriptor, 0, 0, "UNIX", "", None, None, None)
     socket = inode.container_of_("struct socket_alloc", "vfs_inode").member_("socket")
     sock = socket.member_("sk")

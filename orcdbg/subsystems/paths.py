@@ -106,12 +106,12 @@ def _without_tree(dentry: Object) -> str | None:
         return None
     inode = dentry.member_("d_inode")
     number = int(inode.member_("i_ino")) if int(inode) else 0
-    kind = dentry.member_("d_sb").member_("s_type").member_("name").string_(64)
-    if kind in _NAMES_BY_INODE:
-        return _NAMES_BY_INODE[kind].format(number)
-    if kind == "anon_inodefs":
+    file_system = dentry.member_("d_sb").member_("s_type").member_("name").string_(64)
+    if file_system in _NAMES_BY_INODE:
+        return _NAMES_BY_INODE[file_system].format(number)
+    if file_system == "anon_inodefs":
         return f"anon_inode:{name_of(dentry)}"
-    if kind == "nsfs":
+    if file_system == "nsfs":
         # ns_dname(): the kind of namespace is in its operations, which hang on the entry.
         operations = dentry.program_.value("struct proc_ns_operations *", int(dentry.member_("d_fsdata")))
         word = operations.member_("name").string_(32) if int(operations) else "ns"

@@ -26,7 +26,7 @@ _WORKER_IDLE = 1 << 2
 
 @dataclass(frozen=True, slots=True)
 class Work:
-    """A work item: `queue` the name of its workqueue, None where it does not say; `is_inactive` where its queue is at its limit."""
+    """A work item: `queue` names its workqueue, None where it does not say; `is_inactive` where that is at its limit."""
 
     address: int
     function: int

@@ -9,12 +9,12 @@ from orcdbg.views.page import Line, Piece, line
 _GAP = "  "
 
 
-def columns(headings: Sequence[str], rows: Iterable[Sequence[str | int | None]], symbol: int = -1) -> Iterator[Line]:
+def columns(headings: Sequence[str], rows: Iterable[Sequence[object]], symbol: int = -1) -> Iterator[Line]:
     """A heading and a line for each row.
 
     Args:
         headings: of the columns; one that begins with `>` stands, as its column does, to the right.
-        rows: what stands in the columns; None as `-`.
+        rows: what stands in the columns, by its str(); None as `-`.
         symbol: number of the column that names the thing; the last one where nothing else is said.
     """
     named = symbol % len(headings)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.commands.sys import MachineIdentity, System, SystemCalls, Taints
+from orcdbg.commands.sys import MachineIdentity, SyscallTable, System, Taints
 from orcdbg.views.columns import address, columns, duration
 from orcdbg.views.page import Line, line
 from orcdbg.views.records import record
@@ -40,12 +40,12 @@ def _taint_json(result: Taints) -> Json:
     return {"mask": hexadecimal(result.mask), "taints": taints}
 
 
-def _call_lines(result: SystemCalls, width: Width) -> Iterator[Line]:
+def _call_lines(result: SyscallTable, width: Width) -> Iterator[Line]:
     rows = ((call.number, address(call.function), call.name, call.symbol) for call in result.calls)
     yield from columns((">NUM", "FUNCTION", "SYSTEM CALL", "SYMBOL"), rows)
 
 
-def _call_json(result: SystemCalls) -> Json:
+def _call_json(result: SyscallTable) -> Json:
     return {"calls": [record(call, ("function",)) for call in result.calls]}
 
 
@@ -60,5 +60,5 @@ def _identity_json(result: MachineIdentity) -> Json:
 
 view(System, text=_lines, json=_json)
 view(Taints, text=_taint_lines, json=_taint_json)
-view(SystemCalls, text=_call_lines, json=_call_json)
+view(SyscallTable, text=_call_lines, json=_call_json)
 view(MachineIdentity, text=_identity_lines, json=_identity_json)

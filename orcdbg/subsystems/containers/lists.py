@@ -1,7 +1,7 @@
 """What is on a linked list of the kernel, and where does a broken one break?
 
-Mirrors include/linux/list.h, include/linux/llist.h. All forms begin with the address of the next node: `list_head` comes back to
-its head, `hlist_node`, `llist_node` and a plain pointer end with NULL.
+Mirrors include/linux/list.h, include/linux/llist.h. All forms begin with the address of the next node: `list_head` comes
+back to its head, `hlist_node`, `llist_node` and a plain pointer end with NULL.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget, Chain, WalkOutcome, rest_of_list
+from orcdbg.kernel.linux import list_nodes
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import CompoundType, Type, resolved
@@ -73,7 +74,7 @@ def entries(head: Object, type_: str, path: str, budget: Budget) -> Iterator[Obj
     offset = offset_of(program, type_, path)
     what = f"the list of {type_}.{path} at {_address_of(head):#x}"
     target = program.type(type_)
-    for node in program.linux.walk_nodes(_address_of(head), budget, what):
+    for node in list_nodes(program.memory, _address_of(head), budget, what):
         yield program.object(target, node - offset)
 
 

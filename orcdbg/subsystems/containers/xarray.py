@@ -6,7 +6,7 @@ Mirrors lib/xarray.c and include/linux/xarray.h. Radix trees are xarrays by anot
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import NamedTuple
+from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.sizes import U64
@@ -22,7 +22,8 @@ _ZERO_ENTRY = 257 << 2 | _INTERNAL
 _MOST_SHIFT = 60
 
 
-class IndexedEntry(NamedTuple):
+@dataclass(frozen=True, slots=True, order=True)
+class IndexedEntry:
     """An entry of an xarray or maple tree: the word at indexes `index` to `last`."""
 
     index: int
