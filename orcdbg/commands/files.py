@@ -70,7 +70,7 @@ def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None)
     operands=("task",),
     examples=(
         ("files 94", "the files of the task with pid 94"),
-        ("foreach files -R /var/log", "the tasks that have a file below /var/log open"),
+        ("files -R /var/log", "the files of the selected task below /var/log"),
     ),
 )
 def files(debugger: Debugger, arguments: argparse.Namespace) -> Files:

@@ -153,7 +153,7 @@ def _calls(debugger: Debugger, word: str) -> SyscallTable:
         ("sys", "the machine, in short"),
         ("sys -t", "what taints the kernel"),
         ("sys -c clone", "entries of the table of system calls"),
-        ("sys config | grep ORC", "what the kernel was built from, where it keeps that"),
+        ("sys config", "what the kernel was built from, where it keeps that"),
     ),
 )
 def sys(debugger: Debugger, arguments: argparse.Namespace) -> Result:

@@ -82,7 +82,7 @@ def members_of(
     examples=(
         ("task 94", "all of the task with pid 94"),
         ("task 94 -R pid,comm,se.vruntime", "some members"),
-        ("foreach UN task -R utime,stime", "the same of many tasks"),
+        ("task -R utime,stime", "of the selected task"),
     ),
 )
 def task(debugger: Debugger, arguments: argparse.Namespace) -> TaskStructures:

@@ -78,7 +78,7 @@ def memory_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None
     operands=("task",),
     examples=(
         ("vm 94", "the memory of the task with pid 94"),
-        ("foreach vm -R libc", "the tasks that map a file of that name"),
+        ("vm -R libc", "where the selected task maps a file of that name"),
     ),
 )
 def vm(debugger: Debugger, arguments: argparse.Namespace) -> Memory:
