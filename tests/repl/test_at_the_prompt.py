@@ -90,7 +90,7 @@ def test_tab_shows_options_with_their_help(terminal: Terminal) -> None:
     terminal.wait("orcdbg> dis --diff")
     terminal.start_over()
     terminal.send("log -" + TAB)
-    terminal.wait("--last    only the last N records")
+    terminal.wait("--last   only the last N records")
 
 
 def test_tab_completes_a_symbol(terminal: Terminal) -> None:
