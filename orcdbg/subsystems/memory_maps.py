@@ -21,6 +21,8 @@ MAX_AREAS = 1 << 20
 # VM_READ, VM_WRITE, VM_EXEC, VM_SHARED (include/linux/mm.h).
 _PERMISSIONS = ((1, "r"), (2, "w"), (4, "x"))
 _MAY_SHARE = 0x80
+# MM_FILEPAGES, MM_ANONPAGES, MM_SHMEMPAGES; between them is MM_SWAPENTS, which is of what is not in memory.
+RESIDENT_KINDS = (0, 1, 3)
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,10 +106,8 @@ def resident_pages(space: Object) -> int | None:
     counters = space.first_of_("rss_stat.count", "rss_stat")
     if counters is None:
         return None
-    for index, counter in enumerate(counters):
-        # MM_FILEPAGES, MM_ANONPAGES, MM_SWAPENTS, MM_SHMEMPAGES.
-        if index == 2:
-            continue
+    for kind in RESIDENT_KINDS:
+        counter = counters[kind]
         # Since 6.2 (f1a7941243c1) each is a percpu_counter.
         total += _whole_count(counter) if counter.has_member_("counters") else int(counter.member_("counter"))
     return max(total, 0)

@@ -25,7 +25,7 @@ _WORKER_IDLE = 1 << 2
 
 
 @dataclass(frozen=True, slots=True)
-class Work:
+class WorkItem:
     """A work item: `queue` names its workqueue, None where it does not say; `is_inactive` where that is at its limit."""
 
     address: int
@@ -57,7 +57,7 @@ class Pool:
     cpu: int
     nice: int | None
     workers: list[Worker]
-    pending: list[Work]
+    pending: list[WorkItem]
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +68,7 @@ class Workqueue:
     name: str
     flags: int
     active: int
-    inactive: list[Work]
+    inactive: list[WorkItem]
 
 
 def pools(program: Program, budget: Budget) -> list[Pool]:
@@ -123,10 +123,10 @@ def _name_of(queue: Object) -> str:
     return queue.member_("wq").member_("name").string_(_LONGEST_NAME)
 
 
-def _works(head: Object, is_inactive: bool, budget: Budget) -> Iterator[Work]:
+def _works(head: Object, is_inactive: bool, budget: Budget) -> Iterator[WorkItem]:
     for work in lists.entries(head, "work_struct", "entry", budget):
         try:
-            yield Work(work.address_ or 0, int(work.member_("func")), _queue_of(work), is_inactive)
+            yield WorkItem(work.address_ or 0, int(work.member_("func")), _queue_of(work), is_inactive)
         except OrcdbgError as error:
             budget.note_error("a work", work.address_ or 0, error)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orcdbg.commands.workqueue import Workqueues
-from orcdbg.subsystems.workqueues import Pool, Work, Worker
+from orcdbg.subsystems.workqueues import Pool, Worker, WorkItem
 from orcdbg.views.columns import address, columns
 from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.records import record
@@ -57,12 +57,12 @@ def _current(worker: Worker, symbols: Mapping[int, str]) -> tuple[str, str, str]
     return address(worker.work), worker.queue or "-", symbols.get(worker.function, address(worker.function))
 
 
-def _works(works: list[Work], symbols: Mapping[int, str]) -> Iterator[Line]:
+def _works(works: list[WorkItem], symbols: Mapping[int, str]) -> Iterator[Line]:
     rows = ((address(work.address), work.queue, symbols.get(work.function, address(work.function))) for work in works)
     yield from columns(("WORK", "WORKQUEUE", "FUNCTION"), rows)
 
 
-def _work_json(work: Work, symbols: Mapping[int, str]) -> Json:
+def _work_json(work: WorkItem, symbols: Mapping[int, str]) -> Json:
     return record(work, ("address", "function"), symbol=symbols.get(work.function))
 
 
