@@ -29,6 +29,7 @@ _PGD_SIZE = 1 << 39
 _EFI_END = 0xFFFF_FFFF_0000_0000
 _EFI_START = _EFI_END - 64 * _GIGABYTE
 _IMAGE = 0xFFFF_FFFF_8000_0000
+_MODULES_END = 0xFFFF_FFFF_FF00_0000
 _FIXMAP_END = 0xFFFF_FFFF_FF80_0000
 # As many bytes of memory as 52 bits of physical address have pages, so that a false number of pages is no loop.
 MAX_PHYSICAL = 1 << 52
@@ -113,21 +114,24 @@ class AddressMap:
         if not address >> 63:
             return Region.USER if address < 1 << (9 * self._levels + 11) else Region.HOLE
         image_start, image_end = (self._linux.find_address(name) or 0 for name in ("_text", "_end"))
-        for region, start, end in (
-            (Region.IMAGE, image_start, image_end),
-            (Region.DIRECT_MAP, self.direct_map, self.direct_map + _DIRECT_MAP_SIZE[self._levels]),
-            (Region.VMALLOC, self.vmalloc, self.vmalloc + _VMALLOC_SIZE[self._levels]),
+        if image_start <= address < image_end:
+            return Region.IMAGE
+        return next((region for region, start, end in self._areas if start <= address < end), Region.HOLE)
+
+    @functools.cached_property
+    def _areas(self) -> list[tuple[Region, int, int]]:
+        """The areas. Those that the boot moves lie in this order, each behind all that the one before could have."""
+        return [
             (Region.VMEMMAP, self.vmemmap, self.vmemmap + self._vmemmap_size),
+            (Region.VMALLOC, self.vmalloc, min(self.vmalloc + _VMALLOC_SIZE[self._levels], self.vmemmap)),
+            (Region.DIRECT_MAP, self.direct_map, min(self.direct_map + _DIRECT_MAP_SIZE[self._levels], self.vmalloc)),
             (Region.CPU_ENTRY_AREA, _CPU_ENTRY_AREA, _CPU_ENTRY_AREA + _PGD_SIZE),
             (Region.ESPFIX, _ESPFIX, _ESPFIX + _PGD_SIZE),
             (Region.EFI, _EFI_START, _EFI_END),
             (Region.IMAGE, _IMAGE, self._modules_start),
-            (Region.MODULES, self._modules_start, 0xFFFF_FFFF_FF00_0000),
-            (Region.FIXMAP, 0xFFFF_FFFF_FF00_0000, _FIXMAP_END),
-        ):
-            if start <= address < end:
-                return region
-        return Region.HOLE
+            (Region.MODULES, self._modules_start, _MODULES_END),
+            (Region.FIXMAP, _MODULES_END, _FIXMAP_END),
+        ]
 
     @functools.cached_property
     def _vmemmap_size(self) -> int:

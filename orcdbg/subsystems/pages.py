@@ -51,7 +51,7 @@ class Page:
         address: of the `struct page`.
         pfn: the frame's number.
         flags: page.flags, of the page itself.
-        flag_names: their names; of a bit with several names the first, then the others in the kernel's order.
+        flag_names: their names.
         type_name: of its type, such as `buddy`, `slab`; None where it has none.
         use: what it is used for.
         head: address of the `struct page` of the compound page that it is in; its own where it is in none.
@@ -128,8 +128,12 @@ class Pages:
         return next((bit for bit, names in self.flag_bits.items() if name in names), None)
 
     def flag_names(self, flags: int) -> tuple[str, ...]:
-        """Names of the flags that are set; a bit that several uses share has the names of all, with `|` between."""
-        return tuple("|".join(names) for bit, names in sorted(self.flag_bits.items()) if flags >> bit & 1)
+        """Names of the flags that are set; of a bit that several uses share the first, as the kernel prints it."""
+        found = [names[0] for bit, names in sorted(self.flag_bits.items()) if flags >> bit & 1]
+        # A page of the swap cache has a bit that means other things to pages of files (PAGEFLAG(SwapCache)).
+        is_anonymous = self._has(flags, "swapbacked")
+        shared = self.flag_bits.get(self._bits.get("swapcache", -1), ("",))[0]
+        return tuple("swapcache" if is_anonymous and name == shared else name for name in found)
 
     @functools.cached_property
     def _types(self) -> tuple[Mapping[int, str], Mapping[int, str]]:
@@ -141,6 +145,8 @@ class Pages:
         enumerators = getattr(self.program.type("enum pagetype"), "enumerators", ())
         # Since 6.12 (4ffca5a96678) a number in the uppermost byte; 6.10 and 6.11 have bits in an enumeration (46df8e73a4a3).
         numbers = {value: name.removeprefix("PGTY_") for name, value in enumerators if name.startswith("PGTY_")}
+        # The uppermost number is that of a page without mappings, whose counter is -1.
+        numbers.pop(0xFF, None)
         bits = {value: name.removeprefix("PG_") for name, value in enumerators if name.startswith("PG_")}
         return numbers, bits
 
