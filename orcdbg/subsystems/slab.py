@@ -438,6 +438,19 @@ class SlabAllocator:
             int.from_bytes(data[at_list : at_list + 8], "little"),
         )
 
+    def slabs_of(self, cache: SlabCache, budget: Budget) -> Iterator[Slab]:
+        """All slabs of a cache, full ones too, by their addresses; for these all page frames are looked at."""
+        from orcdbg.subsystems.page_scan import slabs_of
+
+        for head in slabs_of(self._pages, cache.address, self._slab_fields[0], budget):
+            try:
+                slab = self.slab_of(self._pages.read(head))
+            except OrcdbgError as error:
+                budget.note_error("a slab", head, error)
+                continue
+            if slab is not None:
+                yield slab
+
     def object_addresses(self, slab: Slab) -> range:
         """The addresses of a slab's objects, behind their red zones."""
         cache = self.cache(slab.cache)
