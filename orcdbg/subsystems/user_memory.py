@@ -11,13 +11,14 @@ import bisect
 import enum
 import functools
 import stat
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import BadAddress, MemoryFault, NotFound, OrcdbgError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
+from orcdbg.snapshot.memory_search import Run, mapped_runs
 from orcdbg.snapshot.pagetables import KernelMemory, Translation
 from orcdbg.subsystems.address_map import AddressMap
 from orcdbg.subsystems.memory_maps import areas_of
@@ -190,6 +191,10 @@ class UserMemory:
     def ranges(self) -> list[tuple[int, int]]:
         """[start, end) of the task's areas, by address."""
         return [(area.start, area.end) for area in self._areas]
+
+    def runs(self, start: int, end: int) -> Iterator[Run]:
+        """What the task's page table maps of a range."""
+        return mapped_runs(self._tables, start, end)
 
     def _area_at(self, address: int) -> _Area | None:
         place = bisect.bisect_right(self._starts, address) - 1
