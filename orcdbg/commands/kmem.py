@@ -10,7 +10,15 @@ from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.kmem_lists import flag_names, huge_pages, page_list, per_cpu_offsets, vmalloc_list
 from orcdbg.commands.kmem_slabs import cache_contents, cache_list
-from orcdbg.commands.kmem_zones import free_lists, memory_groups, memory_nodes, memory_use, statistics, zone_list
+from orcdbg.commands.kmem_zones import (
+    free_blocks,
+    free_lists,
+    memory_groups,
+    memory_nodes,
+    memory_use,
+    statistics,
+    zone_list,
+)
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.target.address_findings import Finding, describe_address
@@ -33,7 +41,7 @@ _MODES: dict[str, tuple[tuple[str, ...], str, Callable[[Debugger, argparse.Names
     "nodes": (("-n", "--nodes"), "memory nodes and their zones", memory_nodes),
     "zones": (("-z", "--zones"), "zones, with watermarks and counters", zone_list),
     "free": (("-f", "--free"), "free blocks of memory, counted by order", free_lists),
-    "free_blocks": (("-F", "--free-blocks"), "the same, and the address of each block", free_lists),
+    "free_blocks": (("-F", "--free-blocks"), "the same, and the address of each block", free_blocks),
     "pages": (("-p", "--pages"), "the struct page of each address, or of all page frames", page_list),
     "per_cpu": (("-o", "--per-cpu"), "what is added to a per-CPU pointer for each CPU", per_cpu_offsets),
     "huge": (("-H", "--huge"), "pools of huge pages", huge_pages),

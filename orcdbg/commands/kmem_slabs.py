@@ -73,10 +73,8 @@ def cache_list(debugger: Debugger, arguments: argparse.Namespace) -> SlabCaches:
     """`kmem -s`."""
     slabs = debugger.session.kernel_memory.slabs
     budget = Budget(MAX_CACHES)
-    if arguments.words:
-        caches = [find_cache(debugger, slabs, word) for word in arguments.words]
-    else:
-        caches = list(slabs.caches(budget))
+    named = [find_cache(debugger, slabs, word) for word in arguments.words]
+    caches = named or list(slabs.caches(budget))
     listed = [(slabs.usage(cache), slabs.names_merged_into(cache)) for cache in caches]
     return SlabCaches(listed, budget.lines())
 

@@ -40,10 +40,9 @@ class MemoryNodes(Result):
 
 @dataclass(frozen=True, slots=True)
 class FreeLists(Result):
-    """Free blocks of each zone; `limit` is how many addresses of blocks are shown at most."""
+    """Free blocks of each zone."""
 
     nodes: Sequence[zones.MemoryNode]
-    limit: int
     problems: Sequence[str]
 
 
@@ -79,11 +78,15 @@ def zone_list(debugger: Debugger, arguments: argparse.Namespace) -> MemoryNodes:
 
 
 def free_lists(debugger: Debugger, arguments: argparse.Namespace) -> FreeLists:
-    """`kmem -f`, and `-F` with the blocks."""
-    with_blocks = arguments.mode == "free_blocks"
-    budget = Budget(min(zones.MAX_BLOCKS, arguments.limit) if with_blocks else zones.MAX_NODES)
-    found = zones.nodes(debugger.session.program, budget, with_blocks)
-    return FreeLists(found, arguments.limit, budget.lines())
+    """`kmem -f`."""
+    budget = Budget(zones.MAX_NODES)
+    return FreeLists(zones.nodes(debugger.session.program, budget), budget.lines())
+
+
+def free_blocks(debugger: Debugger, arguments: argparse.Namespace) -> FreeLists:
+    """`kmem -F`."""
+    budget = Budget(min(zones.MAX_BLOCKS, arguments.limit))
+    return FreeLists(zones.nodes(debugger.session.program, budget, with_blocks=True), budget.lines())
 
 
 def memory_groups(debugger: Debugger, arguments: argparse.Namespace) -> MemoryGroups:

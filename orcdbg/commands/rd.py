@@ -55,7 +55,8 @@ def _space(debugger: Debugger, address: int, arguments: argparse.Namespace) -> A
     aliases=("x",),
     operands=("symbol",),
     examples=(
-        ("rd linux_banner 8", "eight words"), ("rd -s ffffc90000193d00 16", "a piece of stack as symbols"),
+        ("rd linux_banner 8", "eight words"),
+        ("rd -s ffffc90000193d00 16", "a piece of stack as symbols"),
         ("rd -u 7ffe8ebd4898 4", "user memory of the selected task"),
     ),
 )

@@ -9,12 +9,14 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import UsageError
 from orcdbg.base.sizes import U64
+from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.memory_search import Pattern, TextPattern, WordPattern, search
-from orcdbg.target.search_spaces import kernel_runs, physical_runs, range_runs, stack_runs, user_runs
+from orcdbg.snapshot.pagetables import Run
+from orcdbg.target.search_spaces import MAX_TABLES, kernel_runs, physical_runs, range_runs, stack_runs, user_runs
 
 _USER_END = 1 << 56
 _KERNEL_START = 1 << 63
@@ -47,12 +49,14 @@ class SearchHits(Result):
         width: bytes of a word; 0 of texts.
         is_whole: False where there were more than the limit.
         pid: whose user memory was searched; None where it was other memory.
+        problems: what of memory was left out.
     """
 
     hits: Sequence[SearchHit]
     width: int
     is_whole: bool
     pid: int | None
+    problems: Sequence[str]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -92,12 +96,15 @@ def search_(debugger: Debugger, arguments: argparse.Namespace) -> SearchHits:
         raise UsageError(f"cannot show {arguments.limit} matches", f"--limit is a number from 1 to {MAX_LIMIT}")
     pattern = _pattern(debugger, arguments)
     start, end = _range(debugger, arguments)
-    hits = list(itertools.islice(_hits(debugger, arguments, pattern, start, end), arguments.limit + 1))
+    budget = Budget(MAX_TABLES)
+    found = _hits(debugger, arguments, pattern, (start, end), budget)
+    hits = list(itertools.islice(found, arguments.limit + 1))
     return SearchHits(
         hits[: arguments.limit],
         pattern.width if isinstance(pattern, WordPattern) else 0,
         len(hits) <= arguments.limit,
         debugger.task.pid if arguments.user else None,
+        budget.lines(),
     )
 
 
@@ -143,24 +150,28 @@ def _range(debugger: Debugger, arguments: argparse.Namespace) -> tuple[int, int]
 
 
 def _hits(
-    debugger: Debugger, arguments: argparse.Namespace, pattern: Pattern, start: int, end: int
+    debugger: Debugger, arguments: argparse.Namespace, pattern: Pattern, bounds: tuple[int, int], budget: Budget
 ) -> Iterator[SearchHit]:
     session = debugger.session
     physical = session.snapshot.physical
+    start, end = bounds
     if arguments.tasks:
-        for task, runs in stack_runs(session):
+        for task, runs in stack_runs(session, budget):
             for hit in search(physical, runs, pattern):
                 if start <= hit.address < end:
                     yield SearchHit(hit.address, hit.found, None, task)
         return
-    if arguments.physical:
-        runs_ = physical_runs(session, start, end)
-    elif arguments.user:
-        runs_ = user_runs(session, debugger.task, start, end)
-    elif arguments.start is not None:
-        runs_ = range_runs(session, start, end)
-    else:
-        runs_ = kernel_runs(session, start, end)
     is_kernel = not arguments.physical and not arguments.user
-    for hit in search(physical, runs_, pattern):
+    for hit in search(physical, _runs(debugger, arguments, bounds, budget), pattern):
         yield SearchHit(hit.address, hit.found, session.names.describe(hit.address) if is_kernel else None)
+
+
+def _runs(debugger: Debugger, arguments: argparse.Namespace, bounds: tuple[int, int], budget: Budget) -> Iterator[Run]:
+    session = debugger.session
+    if arguments.physical:
+        return physical_runs(session, *bounds)
+    if arguments.user:
+        return user_runs(session, debugger.task, *bounds, budget)
+    if arguments.start is not None:
+        return range_runs(session, *bounds, budget)
+    return kernel_runs(session, *bounds, budget)

@@ -1,34 +1,29 @@
 """Where in memory does a value or a text stand?
 
-Memory is looked at in pieces of some megabytes, each by numpy or by one search for bytes, so that it goes at the speed at which the
-file can be read.
+Memory is looked at in pieces of some megabytes, each by numpy or by one search for bytes, so that it goes at the speed at
+which the file can be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE
-from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.snapshot.pagetables import Run
 
 _PIECE = 4 << 20
-_PAGES_AT_ONCE = 1 << 14
-_TYPES = {2: np.dtype("<u2"), 4: np.dtype("<u4"), 8: np.dtype("<u8")}
+_TYPES: Mapping[int, np.dtype[np.unsignedinteger[Any]]] = {
+    2: np.dtype("<u2"),
+    4: np.dtype("<u4"),
+    8: np.dtype("<u8"),
+}
 MAX_TEXT = 4096
-
-
-class Run(NamedTuple):
-    """Addresses `address` to `address + size` lie at `physical` and behind it."""
-
-    address: int
-    physical: int
-    size: int
 
 
 class Hit(NamedTuple):
@@ -111,7 +106,7 @@ def search(physical: AddressSpace, runs: Iterable[Run], pattern: Pattern) -> Ite
 
     Args:
         physical: the machine's memory.
-        runs: where to look. A text that goes on from one run into the next is found where they are neighbours at both addresses.
+        runs: where to look. A text that goes on from one into the next is found where they are neighbours at both addresses.
         pattern: what to look for.
     """
     for run in joined(runs):
@@ -166,22 +161,3 @@ def _by_pages(physical: AddressSpace, run: Run, start: int, end: int, overlap: i
     if parts:
         yield run.address + first, b"".join(parts)
     del overlap  # a text that goes on behind a hole is none
-
-
-def mapped_runs(memory: KernelMemory, start: int, end: int) -> Iterator[Run]:
-    """What the page tables map of a range, by address.
-
-    Args:
-        memory: whose tables.
-        start: the first address.
-        end: the first behind; the caller bounds the range, every 2 MiB of which cost some microseconds.
-    """
-    step = _PAGES_AT_ONCE * PAGE
-    for block in range(start - start % PAGE, end, step):
-        last = min(block + step, end)
-        numbers = np.arange(block // PAGE, -(-last // PAGE), dtype=np.uint64)
-        physical, known = memory.translate_pages(numbers)
-        for row in np.flatnonzero(known).tolist():
-            address = int(numbers[row]) * PAGE
-            first, behind = max(address, start), min(address + PAGE, end)
-            yield Run(first, int(physical[row]) + first - address, behind - first)

@@ -131,7 +131,7 @@ def _events(group: Object) -> dict[str, int]:
 def _path(group: Object, budget: Budget) -> str | None:
     """The path of the group's directory: kernfs_path()."""
     node = group.member_("css.cgroup").member_("kn")
-    parts = []
+    parts: list[str] = []
     try:
         for _ in range(_MAX_DEPTH):
             # Since 6.15 (741c10b096bc) the parent is named otherwise.

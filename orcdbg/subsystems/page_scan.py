@@ -97,4 +97,3 @@ def slabs_of(pages: Pages, cache: int, cache_offset: int, budget: Budget) -> lis
                 return found
             found.append(address)
     return found
-

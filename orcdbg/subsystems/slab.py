@@ -311,7 +311,9 @@ class SlabAllocator:
         red_left_pad = member("red_left_pad") if types.has("kmem_cache", "red_left_pad") else 0
         offset, in_use = member("offset"), member("inuse")
         if not 8 <= size <= MAX_SLAB_SIZE or object_size > size or red_left_pad > size or offset > size - 8:
-            raise Corrupt(f"kmem_cache at {address:#x}: {size} bytes a place, {object_size} an object, free pointer at {offset}")
+            raise Corrupt(
+                f"kmem_cache at {address:#x}: {size} bytes a place, {object_size} an object, free pointer at {offset}"
+            )
         flags = member("flags")
         name = read_cstring(self._linux.memory, member("name"), _MAX_NAME).decode("utf-8", "backslashreplace")
         users = member("refcount")
@@ -589,7 +591,9 @@ class SlabAllocator:
         if size > MAX_SHEAF:
             raise Corrupt(f"the sheaf at {sheaf:#x} has {size} objects")
         budget.entries(size, sheaf, "objects in sheaves")
-        data = self._linux.memory.read(sheaf + self._linux.types.offset("slab_sheaf", "objects"), 8 * min(size, MAX_SHEAF))
+        data = self._linux.memory.read(
+            sheaf + self._linux.types.offset("slab_sheaf", "objects"), 8 * min(size, MAX_SHEAF)
+        )
         for place in range(0, len(data), 8):
             lists.free.setdefault(int.from_bytes(data[place : place + 8], "little"), (proof, cpu))
 

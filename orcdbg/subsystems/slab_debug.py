@@ -1,7 +1,7 @@
 """What did slub_debug keep of a slab object: who allocated and freed it, and are its red zones and poison whole?
 
-Mirrors mm/slub.c: get_track(), check_object(), and include/linux/poison.h. All of it is there only for caches with the debugging
-flags set, by `slub_debug=` (`slab_debug=` since 6.9) on the command line.
+Mirrors mm/slub.c: get_track(), check_object(), and include/linux/poison.h. All of it is there only for caches with the
+debugging flags set, by `slub_debug=` (`slab_debug=` since 6.9) on the command line.
 """
 
 from __future__ import annotations
@@ -134,12 +134,12 @@ def _damage(found: SlabObject, data: bytes) -> list[Damage]:
         value = RED_INACTIVE if is_free else RED_ACTIVE
         wrong.append(_first_wrong("left red zone", data, 0, pad, value, base))
         wrong.append(_first_wrong("right red zone", data, pad + cache.object_size, pad + cache.in_use, value, base))
-    if "POISON" in cache.debug and is_free and not cache.constructor and "TYPESAFE_BY_RCU" not in cache.debug:
-        # The free pointer is outside of the object where poison is.
-        if cache.offset >= cache.object_size:
-            end = pad + cache.object_size - 1
-            wrong.append(_first_wrong("poison", data, pad, end, POISON_FREE, base))
-            wrong.append(_first_wrong("poison", data, end, end + 1, POISON_END, base))
+    # The free pointer is outside of the object where poison is; objects that stay of use when they are free have none.
+    is_poisoned = "POISON" in cache.debug and not cache.constructor and "TYPESAFE_BY_RCU" not in cache.debug
+    if is_free and is_poisoned and cache.offset >= cache.object_size:
+        end = pad + cache.object_size - 1
+        wrong.append(_first_wrong("poison", data, pad, end, POISON_FREE, base))
+        wrong.append(_first_wrong("poison", data, end, end + 1, POISON_END, base))
     return [each for each in wrong if each is not None]
 
 

@@ -18,8 +18,7 @@ from orcdbg.base.errors import BadAddress, MemoryFault, NotFound, OrcdbgError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
-from orcdbg.snapshot.memory_search import Run, mapped_runs
-from orcdbg.snapshot.pagetables import KernelMemory, Translation
+from orcdbg.snapshot.pagetables import KernelMemory, Run, Translation
 from orcdbg.subsystems.address_map import AddressMap
 from orcdbg.subsystems.memory_maps import areas_of
 from orcdbg.subsystems.paths import path_of
@@ -192,9 +191,9 @@ class UserMemory:
         """[start, end) of the task's areas, by address."""
         return [(area.start, area.end) for area in self._areas]
 
-    def runs(self, start: int, end: int) -> Iterator[Run]:
-        """What the task's page table maps of a range."""
-        return mapped_runs(self._tables, start, end)
+    def runs(self, start: int, end: int, budget: Budget) -> Iterator[Run]:
+        """What the task's page table maps of a range; the budget is of page tables."""
+        return self._tables.runs(start, end, budget)
 
     def _area_at(self, address: int) -> _Area | None:
         place = bisect.bisect_right(self._starts, address) - 1
@@ -355,7 +354,7 @@ class UserMemory:
         """
         parts = []
         end = address + size
-        for start in range(address - address % PAGE, address + min(size, MAX_READ), PAGE):
+        for start in range(address - address % PAGE, end, PAGE):
             first, last = max(start, address), min(start + PAGE, end)
             try:
                 parts.append(self._tables.read(first, last - first))
@@ -389,8 +388,6 @@ class UserMemory:
         return [word.decode("utf-8", "backslashreplace") for word in words]
 
 
-# Bytes of one read, which the callers bound lower.
-MAX_READ = 64 << 20
 _SHIFTS = {"PMD": 21, "PUD": 30}
 
 
@@ -401,9 +398,7 @@ def _with(
     size: int = 0,
     swap: SwapPlace | None = None,
 ) -> UserPage:
-    return UserPage(
-        page.address, state, physical, size, page.translation, page.area, page.file, page.file_offset, swap
-    )
+    return UserPage(page.address, state, physical, size, page.translation, page.area, page.file, page.file_offset, swap)
 
 
 def load(array: Object, index: int) -> int:

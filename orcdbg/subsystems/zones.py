@@ -167,7 +167,9 @@ def _per_cpu_pages(linux: Linux, zone: int, budget: Budget) -> dict[int, int]:
     """Pages that each CPU keeps: of `per_cpu_pages` since 5.14 (28f836b6777b), of `per_cpu_pageset.pcp` before."""
     found = {}
     is_new = linux.types.has("zone", "per_cpu_pageset")
-    path, struct, count = ("per_cpu_pageset", "per_cpu_pages", "count") if is_new else ("pageset", "per_cpu_pageset", "pcp.count")
+    path, struct, count = (
+        ("per_cpu_pageset", "per_cpu_pages", "count") if is_new else ("pageset", "per_cpu_pageset", "pcp.count")
+    )
     pointer = linux.member("zone", path, zone)
     for cpu in online_cpus(linux):
         try:
@@ -198,7 +200,7 @@ def _free_blocks(program: Program, zone: int, budget: Budget, with_blocks: bool)
     link = "buddy_list" if types.has("page", "buddy_list") else "lru"
     for order in range(min(types.array_length("zone", "free_area"), 32)):
         area = start + order * size
-        lists = None
+        lists: dict[str, tuple[int, ...]] | None = None
         if with_blocks:
             lists = {
                 names[kind] if kind < len(names) else str(kind): tuple(
@@ -220,7 +222,7 @@ def counters(program: Program, enumeration: str, address: int) -> dict[str, int]
     enumerators = getattr(program.type(f"enum {enumeration}"), "enumerators", ())
     count = min(max((value for name, value in enumerators if name.endswith("_ITEMS")), default=0), _MAX_ITEMS)
     data = program.memory.read(address, 8 * min(count, _MAX_ITEMS))
-    found = {}
+    found: dict[str, int] = {}
     for name, value in enumerators:
         if 0 <= value < count:
             found.setdefault(name, int.from_bytes(data[8 * value : 8 * value + 8], "little", signed=True))

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.stacks import task_stack_size
 from orcdbg.kernel.tasks import Task
-from orcdbg.snapshot.memory_search import Run, mapped_runs
+from orcdbg.snapshot.pagetables import Run
 from orcdbg.subsystems.address_map import Region
 from orcdbg.target.session import Session
 
-# A range outside of the areas that lists tell of; its page tables are asked every 2 MiB.
-MAX_RANGE = 1 << 36
+# Page tables of one search: they map 2 TiB by pages of 4 KiB.
+MAX_TABLES = 1 << 20
 
 
 def physical_runs(session: Session, start: int, end: int) -> Iterator[Run]:
@@ -30,57 +31,57 @@ def physical_runs(session: Session, start: int, end: int) -> Iterator[Run]:
             yield Run(low, low, high - low)
 
 
-def kernel_runs(session: Session, start: int, end: int) -> Iterator[Run]:
+def kernel_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[Run]:
     """The kernel's memory between two virtual addresses: direct map, vmalloc areas with modules, the image.
 
-    Memory of vmalloc areas and of the image lies in the direct map as well, where the image's is left out.
+    Memory of vmalloc areas lies in the direct map as well; that of the image is left out there.
+
+    Args:
+        session: the stopped kernel.
+        start: the first address.
+        end: the first one behind.
+        budget: of page tables.
     """
     places = session.kernel_memory.places
     yield from _direct_map(session, max(start, places.direct_map), min(end, places.direct_map + places.memory_end))
     for area in session.kernel_memory.vmalloc.areas:
         # What ioremap() mapped is devices', and in no snapshot.
-        if "ioremap" not in area.kinds and area.end - area.start <= MAX_RANGE:
-            yield from _clipped(session, area.start, area.end, start, end)
+        if "ioremap" not in area.kinds:
+            yield from _clipped(session, area.start, area.end, start, end, budget)
     first, last = session.names.image_range
-    yield from _clipped(session, first, last, start, end)
+    yield from _clipped(session, first, last, start, end, budget)
 
 
-def _clipped(session: Session, first: int, last: int, start: int, end: int) -> Iterator[Run]:
+def _clipped(session: Session, first: int, last: int, start: int, end: int, budget: Budget) -> Iterator[Run]:
     low, high = max(first, start), min(last, end)
     if low < high:
-        yield from mapped_runs(session.memory, low, high)
+        yield from session.memory.runs(low, high, budget)
 
 
 def _direct_map(session: Session, start: int, end: int) -> Iterator[Run]:
-    places = session.kernel_memory.places
-    base = places.direct_map
+    base = session.kernel_memory.places.direct_map
     if start >= end:
         return
     first, last = session.names.image_range
     image = session.memory.translate(first)
-    holes = (image, image + last - first)
+    image_end = image + last - first
     for run in physical_runs(session, start - base, end - base):
-        for low, high in ((run.physical, min(run.physical + run.size, holes[0])), (max(run.physical, holes[1]), run.physical + run.size)):
+        behind = run.physical + run.size
+        for low, high in ((run.physical, min(behind, image)), (max(run.physical, image_end), behind)):
             if low < high:
                 yield Run(base + low, low, high - low)
 
 
-def range_runs(session: Session, start: int, end: int) -> Iterator[Run]:
-    """What is mapped between two kernel addresses that the user names.
-
-    Raises:
-        UsageError: the range is neither in memory's own areas nor short enough to be asked for by page tables.
-    """
-    region = session.kernel_memory.places.region(start)
-    if region in (Region.DIRECT_MAP, Region.VMALLOC, Region.MODULES, Region.IMAGE):
-        yield from kernel_runs(session, start, end)
-    elif end - start <= MAX_RANGE:
-        yield from mapped_runs(session.memory, start, end)
+def range_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[Run]:
+    """What is mapped between two kernel addresses that the user names; the budget is of page tables."""
+    # By ranges of the snapshot the direct map is searched without its page tables.
+    if session.kernel_memory.places.region(start) is Region.DIRECT_MAP:
+        yield from kernel_runs(session, start, end, budget)
     else:
-        raise UsageError(f"more than {MAX_RANGE >> 30} GiB of address space", "give an end (-e) or a length (-l)")
+        yield from session.memory.runs(start, end, budget)
 
 
-def user_runs(session: Session, task: Task, start: int, end: int) -> Iterator[Run]:
+def user_runs(session: Session, task: Task, start: int, end: int, budget: Budget) -> Iterator[Run]:
     """What is in memory of a task's areas.
 
     Raises:
@@ -89,14 +90,13 @@ def user_runs(session: Session, task: Task, start: int, end: int) -> Iterator[Ru
     memory = session.kernel_memory.user_memory(task)
     for first, last in memory.ranges:
         low, high = max(first, start), min(last, end)
-        # An area may span terabytes, of which little is there.
-        for block in range(low, high, MAX_RANGE):
-            yield from memory.runs(block, min(block + MAX_RANGE, high))
+        if low < high:
+            yield from memory.runs(low, high, budget)
 
 
-def stack_runs(session: Session) -> Iterator[tuple[Task, list[Run]]]:
-    """The stack of each task."""
+def stack_runs(session: Session, budget: Budget) -> Iterator[tuple[Task, list[Run]]]:
+    """The stack of each task; the budget is of page tables."""
     size = task_stack_size(session.linux)
     for task in session.tasks:
         if task.stack >> 63:
-            yield task, list(mapped_runs(session.memory, task.stack, task.stack + size))
+            yield task, list(session.memory.runs(task.stack, task.stack + size, budget))

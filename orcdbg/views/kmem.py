@@ -75,7 +75,7 @@ def _slab(finding: findings.SlabFinding) -> Iterator[Line]:
     found = finding.slab
     cache, slab = found.cache, found.slab
     if found.number is None:
-        yield line(f"  slab of ", (cache.name, "symbol"), ": behind its last object")
+        yield line("  slab of ", (cache.name, "symbol"), ": behind its last object")
     else:
         style = "doubt" if found.state is ObjectState.UNKNOWN else "symbol"
         yield line(
@@ -147,7 +147,9 @@ def page_line(page: Page) -> Line:
     counts += f", mapped {page.map_count} times" if page.map_count is not None else ""
     flags = " ".join(page.flag_names) or "none"
     return line(
-        f"  page {page.address:016x}, frame {page.pfn:x}: ", (kind, "symbol"), f"{order}{tail}; {counts}; flags: {flags}"
+        f"  page {page.address:016x}, frame {page.pfn:x}: ",
+        (kind, "symbol"),
+        f"{order}{tail}; {counts}; flags: {flags}",
     )
 
 
@@ -164,7 +166,8 @@ def owner_lines(owner: PageOwner | None) -> Iterator[Line]:
         yield line(
             "    file ",
             (path, "symbol"),
-            f" of {owner.file_system} on {owner.device}, inode {owner.inode_number} at {owner.inode:016x}, offset {owner.offset:#x}",
+            f" of {owner.file_system} on {owner.device}, inode {owner.inode_number} at {owner.inode:016x},"
+            f" offset {owner.offset:#x}",
         )
 
 
@@ -174,7 +177,9 @@ def _page(finding: findings.PageFinding) -> Iterator[Line]:
 
 
 def _page_struct(finding: findings.PageStructFinding) -> Iterator[Line]:
-    yield line(f"  byte {finding.offset} of the struct page of frame {finding.page.pfn:x}, physical {finding.page.physical:x}")
+    yield line(
+        f"  byte {finding.offset} of the struct page of frame {finding.page.pfn:x}, physical {finding.page.physical:x}"
+    )
     yield page_line(finding.page)
     yield from owner_lines(finding.owner)
 
@@ -184,7 +189,10 @@ def _vmalloc(finding: findings.VmallocFinding) -> Iterator[Line]:
     caller = f", for {finding.caller}" if finding.caller is not None else ""
     kinds = " ".join(area.kinds) or f"flags {area.flags:#x}"
     physical = f", physical {area.physical:x}" if area.physical else ""
-    yield line(f"  vmalloc area {area.start:016x} to {area.end:016x}: {kinds}, {area.pages} pages{physical}", (caller, "symbol"))
+    yield line(
+        f"  vmalloc area {area.start:016x} to {area.end:016x}: {kinds}, {area.pages} pages{physical}",
+        (caller, "symbol"),
+    )
 
 
 def _per_cpu(finding: findings.PerCpuFinding) -> Iterator[Line]:

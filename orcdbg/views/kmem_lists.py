@@ -12,12 +12,15 @@ from orcdbg.views.view import Json, Width, hexadecimal, view
 
 
 def _vmalloc_lines(result: VmallocList, width: Width) -> Iterator[Line]:
-    yield line(("VMAP_AREA         VM_STRUCT         ADDRESS RANGE                            SIZE  KIND, CALLER", "label"))
+    yield line(
+        ("VMAP_AREA         VM_STRUCT         ADDRESS RANGE                            SIZE  KIND, CALLER", "label")
+    )
     for area, caller in result.areas:
         kinds = " ".join(area.kinds) or f"flags {area.flags:#x}"
         physical = f" phys={area.physical:#x}" if area.physical else ""
         yield line(
-            f"{area.area:016x}  {area.vm:016x}  {area.start:016x} - {area.end:016x} {area.end - area.start:>10}  {kinds}{physical}  ",
+            f"{area.area:016x}  {area.vm:016x}  {area.start:016x} - {area.end:016x} {area.end - area.start:>10}"
+            f"  {kinds}{physical}  ",
             (caller or "", "symbol"),
         )
     yield from problem_lines(result.problems)

@@ -53,10 +53,15 @@ def _slab_lines(listed: ListedSlab) -> Iterator[Line]:
     slab = listed.slab
     cpu = f" (CPU {listed.cpu})" if listed.cpu is not None else ""
     free = sum(each.state is ObjectState.FREE for each in listed.objects)
-    yield line((f"  SLAB {slab.page:016x}", "header"), f"  memory {slab.start:016x}  {slab.objects} objects, {free} free; {listed.place.value}{cpu}")
+    yield line(
+        (f"  SLAB {slab.page:016x}", "header"),
+        f"  memory {slab.start:016x}  {slab.objects} objects, {free} free; {listed.place.value}{cpu}",
+    )
     for each in listed.objects:
         cpu = f" (CPU {each.cpu})" if each.cpu is not None else ""
-        state = each.state.value if each.state is ObjectState.ALLOCATED else f"{each.state.value}, {each.proof.value}{cpu}"
+        state = (
+            each.state.value if each.state is ObjectState.ALLOCATED else f"{each.state.value}, {each.proof.value}{cpu}"
+        )
         yield line((f"    {_MARKS[each.state]}", "mark"), f"{each.address:016x}  {state}")
 
 

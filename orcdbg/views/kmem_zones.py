@@ -81,7 +81,9 @@ def _node_lines(result: MemoryNodes, width: Width) -> Iterator[Line]:
             f"  pglist_data {node.address:016x}  frames {node.start_pfn:x} to {node.start_pfn + node.spanned:x},"
             f" {node.present} of them memory",
         )
-        yield line(("  ZONE      STRUCT            START PFN    SPANNED    PRESENT    MANAGED       FREE  ON CPUS", "label"))
+        yield line(
+            ("  ZONE      STRUCT            START PFN    SPANNED    PRESENT    MANAGED       FREE  ON CPUS", "label")
+        )
         for zone in node.zones:
             yield line(
                 (f"  {zone.name:<8}", "symbol"),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orcdbg.commands.search import SearchHit, SearchHits
-from orcdbg.views.page import Line, line
+from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
 
@@ -24,6 +24,7 @@ def _lines(result: SearchHits, width: Width) -> Iterator[Line]:
         yield line(f"{hit.address:016x}: {_text(hit, result.width)}  ", (hit.symbol or "", "symbol"))
     if not result.is_whole:
         yield line("more matches are left out: --limit shows more")
+    yield from problem_lines(result.problems)
 
 
 def hit_json(hit: SearchHit, width: int) -> Json:
@@ -44,6 +45,7 @@ def _json(result: SearchHits) -> Json:
         "width": result.width or None,
         "whole": result.is_whole,
         "pid": result.pid,
+        "problems": list(result.problems),
     }
 
 
