@@ -12,6 +12,7 @@ from orcdbg.subsystems.pages import Page, PageUse
 from orcdbg.subsystems.slab import ObjectPart, ObjectState, Proof, SlabObject, SlabPlace
 from orcdbg.subsystems.slab_debug import Damage, SlabDebug, Track
 from orcdbg.subsystems.user_memory import UserPage
+from orcdbg.subsystems.vmalloc import VmallocArea
 from orcdbg.target import address_findings as findings
 from orcdbg.views.page import Line, line
 from orcdbg.views.view import Json, Width, hexadecimal, view
@@ -414,20 +415,21 @@ def owner_json(owner: PageOwner) -> Json:
 
 
 def _page_struct_json(finding: findings.PageStructFinding) -> Json:
-    return {"offset": finding.offset, "of": page_json(finding.page, finding.owner)}
+    return {"offset": finding.offset, "page": page_json(finding.page, finding.owner)}
 
 
-def _vmalloc_json(finding: findings.VmallocFinding) -> Json:
-    area = finding.area
+def vmalloc_json(area: VmallocArea, caller: str | None) -> Json:
+    """VMALLOCAREA of the contract."""
     return {
+        "area": hexadecimal(area.area),
+        "vm": hexadecimal(area.vm) if area.vm else None,
         "start": hexadecimal(area.start),
         "end": hexadecimal(area.end),
-        "area": hexadecimal(area.area),
         "flags": hexadecimal(area.flags),
         "kinds": list(area.kinds),
         "pages": area.pages,
         "physical": hexadecimal(area.physical) if area.physical else None,
-        "caller": finding.caller,
+        "caller": caller,
     }
 
 
@@ -456,11 +458,15 @@ def _stack_json(finding: findings.StackFinding) -> Json:
 
 
 def _user_json(finding: findings.UserFinding) -> Json:
-    return {"task": hexadecimal(finding.task.address), "pid": finding.task.pid, **user_page_json(finding.page)}
+    return {
+        "task": hexadecimal(finding.task.address),
+        "pid": finding.task.pid,
+        "page": user_page_json(finding.page),
+    }
 
 
 def user_page_json(page: UserPage) -> Json:
-    """The fields of a page of user memory."""
+    """USERPAGE of the contract."""
     swap = page.swap
     return {
         "state": page.state.value,
@@ -480,9 +486,9 @@ _JSON: dict[type, tuple[str, Callable[[Any], Json]]] = {
     findings.SymbolFinding: ("symbol", _symbol_json),
     findings.PatchFinding: ("patch", _patch_json),
     findings.SlabFinding: ("slab", _slab_json),
-    findings.PageFinding: ("page", lambda finding: page_json(finding.page, finding.owner)),
+    findings.PageFinding: ("page", lambda finding: {"page": page_json(finding.page, finding.owner)}),
     findings.PageStructFinding: ("page-struct", _page_struct_json),
-    findings.VmallocFinding: ("vmalloc", _vmalloc_json),
+    findings.VmallocFinding: ("vmalloc", lambda finding: {"area": vmalloc_json(finding.area, finding.caller)}),
     findings.PerCpuFinding: ("per-cpu", _per_cpu_json),
     findings.StackFinding: ("stack", _stack_json),
     findings.UserFinding: ("user", _user_json),

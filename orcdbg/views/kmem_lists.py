@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orcdbg.commands.kmem_lists import FlagNames, HugePagePool, HugePages, PageList, PerCpuOffsets, VmallocList
-from orcdbg.subsystems.vmalloc import VmallocArea
-from orcdbg.views.kmem import owner_lines, page_json, page_line
+from orcdbg.views.kmem import owner_lines, page_json, page_line, vmalloc_json
 from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
@@ -24,21 +23,6 @@ def _vmalloc_lines(result: VmallocList, width: Width) -> Iterator[Line]:
             (caller or "", "symbol"),
         )
     yield from problem_lines(result.problems)
-
-
-def vmalloc_json(area: VmallocArea, caller: str | None) -> Json:
-    """VMALLOCAREA of the contract."""
-    return {
-        "area": hexadecimal(area.area),
-        "vm": hexadecimal(area.vm) if area.vm else None,
-        "start": hexadecimal(area.start),
-        "end": hexadecimal(area.end),
-        "flags": hexadecimal(area.flags),
-        "kinds": list(area.kinds),
-        "pages": area.pages,
-        "physical": hexadecimal(area.physical) if area.physical else None,
-        "caller": caller,
-    }
 
 
 def _vmalloc_json(result: VmallocList) -> Json:
