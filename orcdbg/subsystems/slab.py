@@ -244,7 +244,7 @@ class SlabAllocator:
     """
 
     def __init__(self, pages: Pages) -> None:
-        self._pages = pages
+        self.pages = pages
         self._linux: Linux = pages.program.linux
         self._program = pages.program
         types = self._linux.types
@@ -418,8 +418,8 @@ class SlabAllocator:
         return slab if page.order is None else replace(slab, size=max(slab.size, PAGE << page.order))
 
     def _read_slab(self, head: int) -> Slab:
-        data = self._linux.memory.read(head, self._pages.size)
-        pfn = self._pages.places.pfn_of(head)
+        data = self._linux.memory.read(head, self.pages.size)
+        pfn = self.pages.places.pfn_of(head)
         if pfn is None:
             raise Corrupt(f"slab at {head:#x}: not in the array of pages")
         at_cache, at_list, at_counters, objects_bit, frozen_bit = self._slab_fields
@@ -431,7 +431,7 @@ class SlabAllocator:
             raise Corrupt(f"slab at {head:#x}: {objects} objects of {size // max(objects, 1)} bytes")
         return Slab(
             head,
-            self._pages.places.virtual_of(pfn * PAGE),
+            self.pages.places.virtual_of(pfn * PAGE),
             -(-size // PAGE) * PAGE,
             cache,
             objects,
@@ -444,9 +444,9 @@ class SlabAllocator:
         """All slabs of a cache, full ones too, by their addresses; for these all page frames are looked at."""
         from orcdbg.subsystems.page_scan import slabs_of
 
-        for head in slabs_of(self._pages, cache.address, self._slab_fields[0], budget):
+        for head in slabs_of(self.pages, cache.address, self._slab_fields[0], budget):
             try:
-                slab = self.slab_of(self._pages.read(head))
+                slab = self.slab_of(self.pages.read(head))
             except OrcdbgError as error:
                 budget.note_error("a slab", head, error)
                 continue
