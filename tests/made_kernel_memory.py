@@ -18,7 +18,7 @@ from orcdbg.subsystems.address_map import Region
 from orcdbg.subsystems.memory_groups import MemoryGroup
 from orcdbg.subsystems.memory_totals import MemoryTotals
 from orcdbg.subsystems.page_owner import PageOwner
-from orcdbg.subsystems.pages import Page, PageUse
+from orcdbg.subsystems.pages import PageFrame, PageUse
 from orcdbg.subsystems.per_cpu_areas import PerCpuPlace
 from orcdbg.subsystems.slab import (
     CacheUsage,
@@ -65,7 +65,7 @@ OBJECT = SlabObject(
 TRACK = Track(TEXT + 0x20, (TEXT + 0x20, TEXT + 0x40), 0, 7, 4294900000)
 DEBUG = SlabDebug(TRACK, TRACK, (Damage("poison", SLAB.start + 0x310, 0x6B, b"\x41\x42"),))
 OWNER = PageOwner(DIRECT_MAP + 0x7000, False, DIRECT_MAP + 0x6F00, 12, "sda1", "ext4", "/bin/sh", 0x2000)
-PAGE = Page(PAGES + 0x40 * 5, 5, 0x28, ("uptodate", "lru"), None, PageUse.FILE, PAGES + 0x140, None, 3, 0, 2, 0, 2)
+PAGE = PageFrame(PAGES + 0x40 * 5, 5, 0x28, ("uptodate", "lru"), None, PageUse.FILE, PAGES + 0x140, None, 3, 0, 2, 0, 2)
 AREA = VmallocArea(
     DIRECT_MAP + 0x8000,
     0xFFFF_C900_0000_0000,

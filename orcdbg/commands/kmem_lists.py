@@ -15,7 +15,7 @@ from orcdbg.commands.task_choice import parse_number
 from orcdbg.subsystems.address_map import Region
 from orcdbg.subsystems.page_owner import PageOwner, owner_of
 from orcdbg.subsystems.page_scan import frame_ranges
-from orcdbg.subsystems.pages import Page, Pages
+from orcdbg.subsystems.pages import PageFrame, Pages
 from orcdbg.subsystems.vmalloc import VmallocArea
 
 _MAX_POOLS = 8
@@ -31,9 +31,9 @@ class VmallocList(Result):
 
 @dataclass(frozen=True, slots=True)
 class PageList(Result):
-    """Page frames, each with its owner; `more` says whether the limit left some out."""
+    """PageFrame frames, each with its owner; `more` says whether the limit left some out."""
 
-    pages: Sequence[tuple[Page, PageOwner | None]]
+    pages: Sequence[tuple[PageFrame, PageOwner | None]]
     more: bool
     problems: Sequence[str]
 
@@ -47,7 +47,7 @@ class PerCpuOffsets(Result):
 
 @dataclass(frozen=True, slots=True)
 class FlagNames(Result):
-    """Page flags: the names of each bit, and for some values which are set."""
+    """PageFrame flags: the names of each bit, and for some values which are set."""
 
     bits: Mapping[int, Sequence[str]]
     values: Sequence[tuple[int, Sequence[str]]]
@@ -96,13 +96,13 @@ def page_list(debugger: Debugger, arguments: argparse.Namespace) -> PageList:
     if arguments.words:
         chosen = [_page_of(debugger, pages, word) for word in arguments.words]
         return PageList([(page, owner_of(pages.program, page, budget)) for page in chosen], False, budget.lines())
-    found: list[tuple[Page, PageOwner | None]] = []
+    found: list[tuple[PageFrame, PageOwner | None]] = []
     for page in itertools.islice(_all_pages(pages, budget), arguments.limit + 1):
         found.append((page, owner_of(pages.program, page, budget)))
     return PageList(found[: arguments.limit], len(found) > arguments.limit, budget.lines())
 
 
-def _all_pages(pages: Pages, budget: Budget) -> Iterator[Page]:
+def _all_pages(pages: Pages, budget: Budget) -> Iterator[PageFrame]:
     for start, end in frame_ranges(pages, budget):
         for pfn in range(start, end):
             try:
@@ -111,7 +111,7 @@ def _all_pages(pages: Pages, budget: Budget) -> Iterator[Page]:
                 continue  # frames without memory have no struct page
 
 
-def _page_of(debugger: Debugger, pages: Pages, word: str) -> Page:
+def _page_of(debugger: Debugger, pages: Pages, word: str) -> PageFrame:
     """The page of a word: the address of a `struct page`, a virtual or a physical address."""
     address = debugger.address(word)
     places = pages.places

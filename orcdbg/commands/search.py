@@ -15,7 +15,7 @@ from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.memory_search import Pattern, TextPattern, WordPattern, search
-from orcdbg.snapshot.pagetables import Run
+from orcdbg.snapshot.pagetables import MappedRun
 from orcdbg.target.search_spaces import MAX_TABLES, kernel_runs, physical_runs, range_runs, stack_runs, user_runs
 
 _USER_END = 1 << 56
@@ -166,7 +166,9 @@ def _hits(
         yield SearchHit(hit.address, hit.found, session.names.describe(hit.address) if is_kernel else None)
 
 
-def _runs(debugger: Debugger, arguments: argparse.Namespace, bounds: tuple[int, int], budget: Budget) -> Iterator[Run]:
+def _runs(
+    debugger: Debugger, arguments: argparse.Namespace, bounds: tuple[int, int], budget: Budget
+) -> Iterator[MappedRun]:
     session = debugger.session
     if arguments.physical:
         return physical_runs(session, *bounds)

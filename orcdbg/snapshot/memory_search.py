@@ -15,7 +15,7 @@ import numpy as np
 from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE
-from orcdbg.snapshot.pagetables import Run
+from orcdbg.snapshot.pagetables import MappedRun
 
 _PIECE = 4 << 20
 _TYPES: Mapping[int, np.dtype[np.unsignedinteger[Any]]] = {
@@ -101,7 +101,7 @@ class TextPattern:
 Pattern = WordPattern | TextPattern
 
 
-def search(physical: AddressSpace, runs: Iterable[Run], pattern: Pattern) -> Iterator[Hit]:
+def search(physical: AddressSpace, runs: Iterable[MappedRun], pattern: Pattern) -> Iterator[Hit]:
     """The matches in stretches of memory, by their order; what cannot be read is passed over.
 
     Args:
@@ -119,9 +119,9 @@ def search(physical: AddressSpace, runs: Iterable[Run], pattern: Pattern) -> Ite
                     yield Hit(address + offset, found)
 
 
-def joined(runs: Iterable[Run]) -> Iterator[Run]:
+def joined(runs: Iterable[MappedRun]) -> Iterator[MappedRun]:
     """Runs that follow each other at both addresses as one."""
-    last: Run | None = None
+    last: MappedRun | None = None
     for run in runs:
         if last is not None and run.address == last.address + last.size and run.physical == last.physical + last.size:
             last = last._replace(size=last.size + run.size)
@@ -133,7 +133,7 @@ def joined(runs: Iterable[Run]) -> Iterator[Run]:
         yield last
 
 
-def _pieces(physical: AddressSpace, run: Run, overlap: int) -> Iterator[tuple[int, bytes]]:
+def _pieces(physical: AddressSpace, run: MappedRun, overlap: int) -> Iterator[tuple[int, bytes]]:
     """Pieces of a run by address, each with the first bytes of the next; page by page where some cannot be read."""
     for start in range(0, run.size, _PIECE):
         size = min(_PIECE + overlap, run.size - start)
@@ -143,7 +143,9 @@ def _pieces(physical: AddressSpace, run: Run, overlap: int) -> Iterator[tuple[in
             yield from _by_pages(physical, run, start, min(start + _PIECE, run.size), overlap)
 
 
-def _by_pages(physical: AddressSpace, run: Run, start: int, end: int, overlap: int) -> Iterator[tuple[int, bytes]]:
+def _by_pages(
+    physical: AddressSpace, run: MappedRun, start: int, end: int, overlap: int
+) -> Iterator[tuple[int, bytes]]:
     """As `_pieces`, of stretches of pages that can be read."""
     parts: list[bytes] = []
     first = start

@@ -73,7 +73,7 @@ class Translation(NamedTuple):
         return not any(entry.value & NX for entry in self.entries)
 
 
-class Run(NamedTuple):
+class MappedRun(NamedTuple):
     """Addresses `address` to `address + size` lie at `physical` and behind it."""
 
     address: int
@@ -207,7 +207,7 @@ class KernelMemory:
             return False
         return True
 
-    def runs(self, start: int, end: int, budget: Budget) -> Iterator[Run]:
+    def runs(self, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
         """What is mapped of a range, by address; tables that are not in the snapshot map nothing.
 
         Args:
@@ -216,17 +216,17 @@ class KernelMemory:
             budget: of page tables: one that leads to itself maps as much as the address space has.
         """
         top = 9 * self.levels + 12
-        pending: list[_Table | Run] = [_Table(self.root, top - 9, start - start % (1 << top))]
+        pending: list[_Table | MappedRun] = [_Table(self.root, top - 9, start - start % (1 << top))]
         while pending:
             following = pending.pop()
-            if isinstance(following, Run):
+            if isinstance(following, MappedRun):
                 yield following
                 continue
             if not budget.take("page tables", following.address):
                 return
             pending += reversed(list(self._in_table(following, start, end)))
 
-    def _in_table(self, table: _Table, start: int, end: int) -> Iterator[_Table | Run]:
+    def _in_table(self, table: _Table, start: int, end: int) -> Iterator[_Table | MappedRun]:
         """Pages and further tables of one table, as far as they are of [start, end)."""
         try:
             entries = np.frombuffer(self._table(table.address), dtype="<u8")
@@ -239,7 +239,7 @@ class KernelMemory:
             if shift == 12 or (entry & PSE and shift in (21, 30)):
                 physical = entry & self._mask & ~((1 << shift) - 1)
                 low, high = max(where, start), min(where + (1 << shift), end)
-                yield Run(low, physical + low - where, high - low)
+                yield MappedRun(low, physical + low - where, high - low)
             else:
                 yield _Table(entry & self._mask, shift - 9, where)
 

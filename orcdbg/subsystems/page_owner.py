@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget, Chain
-from orcdbg.subsystems.pages import Page, PageUse
+from orcdbg.subsystems.pages import PageFrame, PageUse
 from orcdbg.subsystems.paths import name_of
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
@@ -43,7 +43,7 @@ class PageOwner:
     offset: int
 
 
-def owner_of(program: Program, page: Page, budget: Budget) -> PageOwner | None:
+def owner_of(program: Program, page: PageFrame, budget: Budget) -> PageOwner | None:
     """Whose a page is; None where it has no mapping.
 
     Args:
@@ -63,7 +63,7 @@ def owner_of(program: Program, page: Page, budget: Budget) -> PageOwner | None:
         return PageOwner(page.mapping, False, 0, 0, "", "", None, offset)
 
 
-def _file_owner(program: Program, page: Page, budget: Budget, offset: int) -> PageOwner:
+def _file_owner(program: Program, page: PageFrame, budget: Budget, offset: int) -> PageOwner:
     inode = program.object("address_space", page.mapping).member_("host")
     if not int(inode):
         return PageOwner(page.mapping, False, 0, 0, "", "", None, offset)

@@ -20,7 +20,7 @@ from orcdbg.typed.program import Program
 MAX_ORDER = 30
 # Low bits of page.mapping (include/linux/page-flags.h).
 _MAPPING_ANON, _MAPPING_MOVABLE, _MAPPING_FLAGS = 1, 2, 3
-# Page types before there was an enumeration of them (6.10); a type is a bit that is clear. The base is 0xf0000000.
+# PageFrame types before there was an enumeration of them (6.10); a type is a bit that is clear. The base is 0xf0000000.
 _TYPE_BASE = 0xF000_0000
 _OLD_TYPES = {0x80: "buddy", 0x100: "offline"}
 # Until 5.10 kmemcg had the place of table.
@@ -44,7 +44,7 @@ class PageUse(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Page:
+class PageFrame:
     """A page frame as its `struct page` describes it.
 
     Attributes:
@@ -161,7 +161,7 @@ class Pages:
 
     # Pages
 
-    def read(self, address: int) -> Page:
+    def read(self, address: int) -> PageFrame:
         """The page whose `struct page` is at an address.
 
         Raises:
@@ -180,7 +180,7 @@ class Pages:
         use = self._use(self.flags_in(head_data), name, self._word(head_data, self._mapping))
         order = self._order(head, head_data, use)
         mapping = self._word(head_data, self._mapping) if use in _WITH_MAPPING else 0
-        return Page(
+        return PageFrame(
             address,
             pfn,
             flags,
@@ -196,11 +196,11 @@ class Pages:
             None if self.type_name(self.type_word_in(data)) is not None else self._map_count(data, use),
         )
 
-    def at(self, pfn: int) -> Page:
+    def at(self, pfn: int) -> PageFrame:
         """The page of a frame number; errors as of `read`."""
         return self.read(self.places.page_at(pfn))
 
-    def of_physical(self, physical: int) -> Page:
+    def of_physical(self, physical: int) -> PageFrame:
         """The page that holds a physical address; errors as of `read`."""
         return self.at(physical // PAGE)
 

@@ -18,7 +18,7 @@ from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.tasks import online_cpus
-from orcdbg.subsystems.pages import Page, Pages, PageUse
+from orcdbg.subsystems.pages import PageFrame, Pages, PageUse
 
 # A slab is at most 32 KiB unless its object is larger (slub_max_order 3), MAX_ORDER in any case.
 MAX_SLAB_SIZE = 4 << 20
@@ -405,7 +405,7 @@ class SlabAllocator:
 
     # Slabs
 
-    def slab_of(self, page: Page) -> Slab | None:
+    def slab_of(self, page: PageFrame) -> Slab | None:
         """The slab that a page is of; None where it is of none.
 
         Raises:
@@ -643,7 +643,7 @@ class SlabAllocator:
 
     # Objects
 
-    def object_at(self, address: int, page: Page) -> SlabObject | None:
+    def object_at(self, address: int, page: PageFrame) -> SlabObject | None:
         """The object that an address of a slab's memory is in, None where the page is no slab's.
 
         Args:

@@ -18,7 +18,7 @@ from orcdbg.base.errors import BadAddress, MemoryFault, NotFound, OrcdbgError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
-from orcdbg.snapshot.pagetables import KernelMemory, Run, Translation
+from orcdbg.snapshot.pagetables import KernelMemory, MappedRun, Translation
 from orcdbg.subsystems.address_map import AddressMap
 from orcdbg.subsystems.memory_maps import areas_of
 from orcdbg.subsystems.paths import path_of
@@ -191,7 +191,7 @@ class UserMemory:
         """[start, end) of the task's areas, by address."""
         return [(area.start, area.end) for area in self._areas]
 
-    def runs(self, start: int, end: int, budget: Budget) -> Iterator[Run]:
+    def runs(self, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
         """What the task's page table maps of a range; the budget is of page tables."""
         return self._tables.runs(start, end, budget)
 

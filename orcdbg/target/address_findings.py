@@ -20,7 +20,7 @@ from orcdbg.patches.site import PatchSite
 from orcdbg.snapshot.pagetables import Translation
 from orcdbg.subsystems.address_map import Region
 from orcdbg.subsystems.page_owner import PageOwner, owner_of
-from orcdbg.subsystems.pages import Page, PageUse
+from orcdbg.subsystems.pages import PageFrame, PageUse
 from orcdbg.subsystems.per_cpu_areas import PerCpuPlace
 from orcdbg.subsystems.slab import ObjectPart, SlabObject
 from orcdbg.subsystems.slab_debug import SlabDebug, slab_debug
@@ -78,7 +78,7 @@ class SlabFinding:
 class PageFinding:
     """Its page frame, and whose that is."""
 
-    page: Page
+    page: PageFrame
     owner: PageOwner | None
 
 
@@ -86,7 +86,7 @@ class PageFinding:
 class PageStructFinding:
     """It is itself in the `struct page` of a page."""
 
-    page: Page
+    page: PageFrame
     owner: PageOwner | None
     offset: int
 
@@ -276,7 +276,7 @@ class _Describing:
         yield from self._frame(physical, address if in_direct_map else None)
 
     def _frame(self, physical: int, address: int | None) -> Iterator[Finding]:
-        """Page and slab object of a physical address.
+        """PageFrame and slab object of a physical address.
 
         Args:
             physical: it.
@@ -313,7 +313,7 @@ class _Describing:
             return None, None
         return name, member_at(plain, found.offset)
 
-    def _owner(self, page: Page) -> PageOwner | None:
+    def _owner(self, page: PageFrame) -> PageOwner | None:
         return owner_of(self._session.program, page, self._budget)
 
 

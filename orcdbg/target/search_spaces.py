@@ -8,7 +8,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.stacks import task_stack_size
 from orcdbg.kernel.tasks import Task
-from orcdbg.snapshot.pagetables import Run
+from orcdbg.snapshot.pagetables import MappedRun
 from orcdbg.subsystems.address_map import Region
 from orcdbg.target.session import Session
 
@@ -16,7 +16,7 @@ from orcdbg.target.session import Session
 MAX_TABLES = 1 << 20
 
 
-def physical_runs(session: Session, start: int, end: int) -> Iterator[Run]:
+def physical_runs(session: Session, start: int, end: int) -> Iterator[MappedRun]:
     """All memory that the snapshot holds between two physical addresses.
 
     Raises:
@@ -28,10 +28,10 @@ def physical_runs(session: Session, start: int, end: int) -> Iterator[Run]:
     for first, last in snapshot.ranges():
         low, high = max(first, start), min(last, end)
         if low < high:
-            yield Run(low, low, high - low)
+            yield MappedRun(low, low, high - low)
 
 
-def kernel_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[Run]:
+def kernel_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
     """The kernel's memory between two virtual addresses: direct map, vmalloc areas with modules, the image.
 
     Memory of vmalloc areas lies in the direct map as well; that of the image is left out there.
@@ -52,13 +52,13 @@ def kernel_runs(session: Session, start: int, end: int, budget: Budget) -> Itera
     yield from _clipped(session, first, last, start, end, budget)
 
 
-def _clipped(session: Session, first: int, last: int, start: int, end: int, budget: Budget) -> Iterator[Run]:
+def _clipped(session: Session, first: int, last: int, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
     low, high = max(first, start), min(last, end)
     if low < high:
         yield from session.memory.runs(low, high, budget)
 
 
-def _direct_map(session: Session, start: int, end: int) -> Iterator[Run]:
+def _direct_map(session: Session, start: int, end: int) -> Iterator[MappedRun]:
     base = session.kernel_memory.places.direct_map
     if start >= end:
         return
@@ -69,10 +69,10 @@ def _direct_map(session: Session, start: int, end: int) -> Iterator[Run]:
         behind = run.physical + run.size
         for low, high in ((run.physical, min(behind, image)), (max(run.physical, image_end), behind)):
             if low < high:
-                yield Run(base + low, low, high - low)
+                yield MappedRun(base + low, low, high - low)
 
 
-def range_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[Run]:
+def range_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
     """What is mapped between two kernel addresses that the user names; the budget is of page tables."""
     # By ranges of the snapshot the direct map is searched without its page tables.
     if session.kernel_memory.places.region(start) is Region.DIRECT_MAP:
@@ -81,7 +81,7 @@ def range_runs(session: Session, start: int, end: int, budget: Budget) -> Iterat
         yield from session.memory.runs(start, end, budget)
 
 
-def user_runs(session: Session, task: Task, start: int, end: int, budget: Budget) -> Iterator[Run]:
+def user_runs(session: Session, task: Task, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
     """What is in memory of a task's areas.
 
     Raises:
@@ -94,7 +94,7 @@ def user_runs(session: Session, task: Task, start: int, end: int, budget: Budget
             yield from memory.runs(low, high, budget)
 
 
-def stack_runs(session: Session, budget: Budget) -> Iterator[tuple[Task, list[Run]]]:
+def stack_runs(session: Session, budget: Budget) -> Iterator[tuple[Task, list[MappedRun]]]:
     """The stack of each task; the budget is of page tables."""
     size = task_stack_size(session.linux)
     for task in session.tasks:

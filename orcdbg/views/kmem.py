@@ -8,7 +8,7 @@ from typing import Any
 from orcdbg.commands.kmem import AddressFindings
 from orcdbg.subsystems.address_map import Region
 from orcdbg.subsystems.page_owner import PageOwner
-from orcdbg.subsystems.pages import Page, PageUse
+from orcdbg.subsystems.pages import PageFrame, PageUse
 from orcdbg.subsystems.slab import ObjectPart, ObjectState, Proof, SlabObject, SlabPlace
 from orcdbg.subsystems.slab_debug import Damage, SlabDebug, Track
 from orcdbg.subsystems.user_memory import UserPage
@@ -139,7 +139,7 @@ def _symbolic(address: int) -> str:
     return f"{address:016x}"
 
 
-def page_line(page: Page) -> Line:
+def page_line(page: PageFrame) -> Line:
     """A page frame in one line."""
     order = f", order {page.order}" if page.order is not None else ""
     tail = f", in the compound page at {page.head:016x}" if page.is_tail else ""
@@ -382,7 +382,7 @@ def damage_json(damage: Damage) -> Json:
     }
 
 
-def page_json(page: Page, owner: PageOwner | None) -> Json:
+def page_json(page: PageFrame, owner: PageOwner | None) -> Json:
     """PAGE of the contract."""
     return {
         "page": hexadecimal(page.address),

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import MemoryFault, NotInSnapshot, UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.snapshot.memory_search import Hit, TextPattern, WordPattern, joined, search
-from orcdbg.snapshot.pagetables import KernelMemory, Run
+from orcdbg.snapshot.pagetables import KernelMemory, MappedRun
 from tests.build.memory import PageTableBuilder, SparseMemory
 
 
@@ -36,7 +36,7 @@ class Holes:
 def test_words_are_found_where_they_are(words: list[int], width: int, values: list[int], ignored: int) -> None:
     """At each aligned place whose word matches one of the values in the bits that count, and nowhere else."""
     data = b"".join(word.to_bytes(width, "little") for word in words)
-    found = list(search(Holes(data, set()), [Run(0x1000, 0, len(data))], WordPattern(width, values, ignored)))
+    found = list(search(Holes(data, set()), [MappedRun(0x1000, 0, len(data))], WordPattern(width, values, ignored)))
     expected = [
         Hit(0x1000 + width * place, word)
         for place, word in enumerate(words)
@@ -50,7 +50,7 @@ def test_a_text_is_found_across_pieces_once() -> None:
     border = 4 << 20
     data = bytearray(border + 4096)
     data[border - 3 : border + 4] = b"needle!"
-    assert list(search(Holes(bytes(data), set()), [Run(0, 0, len(data))], TextPattern([b"needle"]))) == [
+    assert list(search(Holes(bytes(data), set()), [MappedRun(0, 0, len(data))], TextPattern([b"needle"]))) == [
         Hit(border - 3, b"needle")
     ]
 
@@ -61,14 +61,14 @@ def test_pages_that_are_missing_cost_themselves_alone() -> None:
     for place in (8, 4096 + 8, 3 * 4096 + 16):
         data[place : place + 8] = (0xABCD).to_bytes(8, "little")
     memory = Holes(bytes(data), {1, 2})
-    found = list(search(memory, [Run(0, 0, len(data))], WordPattern(8, [0xABCD])))
+    found = list(search(memory, [MappedRun(0, 0, len(data))], WordPattern(8, [0xABCD])))
     assert [hit.address for hit in found] == [8, 3 * 4096 + 16]
 
 
 def test_runs_that_follow_each_other_are_one() -> None:
     """Only where they do at both addresses."""
-    runs = [Run(0, 100, 10), Run(10, 110, 5), Run(15, 200, 5), Run(30, 205, 1)]
-    assert list(joined(runs)) == [Run(0, 100, 15), Run(15, 200, 5), Run(30, 205, 1)]
+    runs = [MappedRun(0, 100, 10), MappedRun(10, 110, 5), MappedRun(15, 200, 5), MappedRun(30, 205, 1)]
+    assert list(joined(runs)) == [MappedRun(0, 100, 15), MappedRun(15, 200, 5), MappedRun(30, 205, 1)]
 
 
 @pytest.mark.parametrize("text", [b"", b"x" * 5000])
