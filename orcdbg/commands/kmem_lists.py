@@ -31,7 +31,7 @@ class VmallocList(Result):
 
 @dataclass(frozen=True, slots=True)
 class PageList(Result):
-    """PageFrame frames, each with its owner; `more` says whether the limit left some out."""
+    """Page frames, each with its owner; `more` says whether the limit left some out."""
 
     pages: Sequence[tuple[PageFrame, PageOwner | None]]
     more: bool
@@ -47,7 +47,7 @@ class PerCpuOffsets(Result):
 
 @dataclass(frozen=True, slots=True)
 class FlagNames(Result):
-    """PageFrame flags: the names of each bit, and for some values which are set."""
+    """Page flags: the names of each bit, and for some values which are set."""
 
     bits: Mapping[int, Sequence[str]]
     values: Sequence[tuple[int, Sequence[str]]]

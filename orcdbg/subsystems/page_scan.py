@@ -16,7 +16,7 @@ from orcdbg.base.walks import Budget
 from orcdbg.subsystems.pages import Pages
 from orcdbg.subsystems.zones import nodes_with_addresses
 
-# PageFrame frames of 64 TiB: what a zone claims to span is bounded by it.
+# Page frames of 64 TiB: what a zone claims to span is bounded by it.
 MAX_FRAMES = 1 << 34
 _AT_ONCE = 1 << 15
 

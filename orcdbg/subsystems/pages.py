@@ -20,7 +20,7 @@ from orcdbg.typed.program import Program
 MAX_ORDER = 30
 # Low bits of page.mapping (include/linux/page-flags.h).
 _MAPPING_ANON, _MAPPING_MOVABLE, _MAPPING_FLAGS = 1, 2, 3
-# PageFrame types before there was an enumeration of them (6.10); a type is a bit that is clear. The base is 0xf0000000.
+# Page types before there was an enumeration of them (6.10); a type is a bit that is clear. The base is 0xf0000000.
 _TYPE_BASE = 0xF000_0000
 _OLD_TYPES = {0x80: "buddy", 0x100: "offline"}
 # Until 5.10 kmemcg had the place of table.

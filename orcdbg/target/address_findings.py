@@ -276,7 +276,7 @@ class _Describing:
         yield from self._frame(physical, address if in_direct_map else None)
 
     def _frame(self, physical: int, address: int | None) -> Iterator[Finding]:
-        """PageFrame and slab object of a physical address.
+        """Page frame and slab object of a physical address.
 
         Args:
             physical: it.
