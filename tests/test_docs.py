@@ -49,6 +49,7 @@ from orcdbg.views.as_json import encode
 from orcdbg.views.lines import position_json
 from tests.build.answers import RESULTS, made
 from tests.conftest import RunProgram
+from tests.made_kernel_memory import described_objects
 
 ROOT = Path(__file__).parents[1]
 DOCUMENTS = sorted(
@@ -318,6 +319,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
     return (
         found
         | _made_objects()
+        | described_objects()
         | {
             "INLINED": _inlined(),
             "AUDIT": {name: value for name, value in audit.items() if name not in account},

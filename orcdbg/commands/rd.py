@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import UsageError
+from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
@@ -30,8 +31,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     width = parser.add_mutually_exclusive_group()
     for bits in (8, 16, 32, 64):
         width.add_argument(f"-{bits}", dest="bits", action="store_const", const=bits, help=f"words of {bits} bits")
-    parser.add_argument("-p", "--physical", action="store_true", help="ADDR is a physical address")
+    space = parser.add_mutually_exclusive_group()
+    space.add_argument("-p", "--physical", action="store_true", help="ADDR is a physical address")
+    space.add_argument("-u", "--user", action="store_true", help="ADDR is a user address of the selected task")
     parser.add_argument("-s", "--symbols", action="store_true", help="show words that are kernel addresses as symbols")
+
+
+def _space(debugger: Debugger, address: int, arguments: argparse.Namespace) -> AddressSpace:
+    """The memory that an address is of: a user address is the selected task's."""
+    session = debugger.session
+    if arguments.physical:
+        return session.snapshot.physical
+    if arguments.user or not address >> 63:
+        return session.kernel_memory.user_memory(debugger.task)
+    return session.memory
 
 
 @command(
@@ -41,7 +54,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     arguments=_arguments,
     aliases=("x",),
     operands=("symbol",),
-    examples=(("rd linux_banner 8", "eight words"), ("rd -s ffffc90000193d00 16", "a piece of stack as symbols")),
+    examples=(
+        ("rd linux_banner 8", "eight words"),
+        ("rd -s ffffc90000193d00 16", "a piece of stack as symbols"),
+        ("rd -u 7ffe8ebd4898 4", "user memory of the selected task"),
+    ),
 )
 def rd(debugger: Debugger, arguments: argparse.Namespace) -> MemoryWords:
     """Answers with words of memory from an address on."""
@@ -53,8 +70,7 @@ def rd(debugger: Debugger, arguments: argparse.Namespace) -> MemoryWords:
             f"cannot read {arguments.count} words at once", f"1 to {MAX_READ // width} words of {width} bytes"
         )
     address = debugger.address(arguments.where)
-    space = session.snapshot.physical if arguments.physical else session.memory
-    data = space.read(address, size)
+    data = _space(debugger, address, arguments).read(address, size)
     names = None
     if arguments.symbols and width == 8:
         values = [int.from_bytes(data[i : i + 8], "little") for i in range(0, size, 8)]

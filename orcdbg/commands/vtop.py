@@ -5,18 +5,21 @@ from __future__ import annotations
 import argparse
 from dataclasses import dataclass
 
-from orcdbg.base.errors import NotFound, NotInSnapshot
+from orcdbg.base.errors import NotInSnapshot, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
+from orcdbg.commands.task_choice import find_task
 from orcdbg.snapshot.pagetables import Translation
+from orcdbg.subsystems.user_memory import UserPage
 
 
 @dataclass(frozen=True, slots=True)
 class AddressMapping(Result):
     """An address's translation, and by whose tables: the kernel's own, or those of the task with that pid.
 
-    `in_snapshot` says whether the page behind it was saved, `encryption_mask` is as in KernelMemory.
+    `in_snapshot` says whether the page behind it was saved, `encryption_mask` is as in KernelMemory. `user` is what is at a
+    user address, where nothing is present too.
     """
 
     address: int
@@ -24,21 +27,15 @@ class AddressMapping(Result):
     pid: int | None
     in_snapshot: bool
     encryption_mask: int
+    user: UserPage | None = None
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("where", metavar="ADDR|SYMBOL", help="a virtual address; a user address is the selected task's")
-
-
-def _user_root(debugger: Debugger) -> int:
-    """Physical address of the selected task's own top page table."""
-    linux, task = debugger.session.linux, debugger.task
-    mm = linux.member("task_struct", "mm", task.address)
-    if not mm:
-        raise NotFound(
-            "user address space", f"that of task {task.pid}", "it is a kernel thread; `set TASK` selects another"
-        )
-    return debugger.session.memory.translate(linux.member("mm_struct", "pgd", mm))
+    space = parser.add_mutually_exclusive_group()
+    space.add_argument("-u", "--user", action="store_true", help="the address is of user memory")
+    space.add_argument("-k", "--kernel", action="store_true", help="the address is the kernel's")
+    parser.add_argument("-c", "--context", metavar="PID|TASK", help="of this task's user memory")
 
 
 @command(
@@ -53,9 +50,13 @@ def vtop(debugger: Debugger, arguments: argparse.Namespace) -> AddressMapping:
     """Answers with the entries on the way to the page, and whether the page was saved."""
     session = debugger.session
     address = debugger.address(arguments.where)
-    is_user = not address >> 63
-    root = _user_root(debugger) if is_user else None
-    translation = session.memory.explain(address, root)
+    task = debugger.task if arguments.context is None else find_task(debugger, arguments.context)
+    is_user = not arguments.kernel and (arguments.user or not address >> 63)
+    if is_user and address >> 63:
+        raise UsageError(f"not a user address: {address:#x}")
+
+    user = session.kernel_memory.user_memory(task).page(address) if is_user else None
+    translation = session.memory.explain(address) if user is None else user.translation
     saved = False
     if translation.physical is not None:
         try:
@@ -64,5 +65,5 @@ def vtop(debugger: Debugger, arguments: argparse.Namespace) -> AddressMapping:
         except NotInSnapshot:
             saved = False
     return AddressMapping(
-        address, translation, debugger.task.pid if is_user else None, saved, session.memory.encryption_mask
+        address, translation, task.pid if is_user else None, saved, session.memory.encryption_mask, user
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import enum
 import itertools
+from collections.abc import Iterator
 from typing import NamedTuple
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy.typing as npt
 from orcdbg.base.errors import BadAddress, NotInSnapshot
 from orcdbg.base.reading import AddressSpace, I64Array, PieceReader, U64Array
 from orcdbg.base.sizes import PAGE
+from orcdbg.base.walks import Budget
 from orcdbg.x86.paging import CR3_USER_HALF, NX, PHYSICAL, PRESENT, PSE, RW
 
 MAX_CACHED_TABLES = 4096
@@ -69,6 +71,22 @@ class Translation(NamedTuple):
     def is_executable(self) -> bool:
         """Whether no entry on the way forbids to run what is there."""
         return not any(entry.value & NX for entry in self.entries)
+
+
+class MappedRun(NamedTuple):
+    """Addresses `address` to `address + size` lie at `physical` and behind it."""
+
+    address: int
+    physical: int
+    size: int
+
+
+class _Table(NamedTuple):
+    """A page table to be gone through: where it is, how many address bits are below its entries', its first address."""
+
+    address: int
+    shift: int
+    base: int
 
 
 class KernelMemory:
@@ -188,6 +206,42 @@ class KernelMemory:
         except (BadAddress, NotInSnapshot):
             return False
         return True
+
+    def runs(self, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
+        """What is mapped of a range, by address; tables that are not in the snapshot map nothing.
+
+        Args:
+            start: the first address.
+            end: the first one behind, in the same half of the address space.
+            budget: of page tables: one that leads to itself maps as much as the address space has.
+        """
+        top = 9 * self.levels + 12
+        pending: list[_Table | MappedRun] = [_Table(self.root, top - 9, start - start % (1 << top))]
+        while pending:
+            following = pending.pop()
+            if isinstance(following, MappedRun):
+                yield following
+                continue
+            if not budget.take("page tables", following.address):
+                return
+            pending += reversed(list(self._in_table(following, start, end)))
+
+    def _in_table(self, table: _Table, start: int, end: int) -> Iterator[_Table | MappedRun]:
+        """Pages and further tables of one table, as far as they are of [start, end)."""
+        try:
+            entries = np.frombuffer(self._table(table.address), dtype="<u8")
+        except NotInSnapshot:
+            return
+        shift, base = table.shift, table.base
+        first, last = max(start - base, 0) >> shift, min((end - 1 - base) >> shift, 511)
+        for index in (np.flatnonzero(entries[first : last + 1] & np.uint64(PRESENT)) + first).tolist():
+            entry, where = int(entries[index]), base + (index << shift)
+            if shift == 12 or (entry & PSE and shift in (21, 30)):
+                physical = entry & self._mask & ~((1 << shift) - 1)
+                low, high = max(where, start), min(where + (1 << shift), end)
+                yield MappedRun(low, physical + low - where, high - low)
+            else:
+                yield _Table(entry & self._mask, shift - 9, where)
 
     def explain(self, address: int, root: int | None = None) -> Translation:
         """What `translate` does, entry by entry.

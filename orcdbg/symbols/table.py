@@ -188,6 +188,16 @@ class SymbolTable:
         _, indices = self._by_address
         return [self.symbol(int(i)) for i in indices if part in self.name_of(int(i))]
 
+    def between(self, start: int, end: int) -> list[Symbol]:
+        """The symbols of [start, end), by address, also of those that are zero-based and so are not found by `at`."""
+        entries = self.entries
+        kinds = entries["info"] & 15
+        keep = (entries["value"] >= start) & (entries["value"] < end) & (kinds != STT_SECTION) & (kinds != STT_FILE)
+        keep &= (entries["section"] != SHN_UNDEF) & (entries["section"] < SHN_LORESERVE)
+        indices = np.flatnonzero(keep)
+        order = np.argsort(entries["value"][indices], kind="stable")
+        return [self.symbol(int(index)) for index in indices[order]]
+
     def names(self, accept: Callable[[str], bool] | None = None) -> list[str]:
         """All names that have an address, sorted; slow (a tenth of a second), for completion and listings."""
         _, indices = self._by_address

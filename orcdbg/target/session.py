@@ -6,6 +6,7 @@ the names that are documented in docs/library.md.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -40,6 +41,7 @@ from orcdbg.unwind.unwinder import Unwinder
 
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal, JournalLedger
+    from orcdbg.target.memory_parts import MemoryParts
     from orcdbg.typed.objects import Object
     from orcdbg.typed.program import Program
     from orcdbg.typed.types import Type
@@ -124,6 +126,7 @@ class Session:
         """Forgets all that was read from memory: the machine ran on, and is now as `snapshot` says."""
         self.snapshot = snapshot
         self.memory.forget()
+        self.__dict__.pop("kernel_memory", None)
         self.kernel = self._stopped()
 
     def apply_journal(self, journal: Journal) -> None:
@@ -242,6 +245,13 @@ class Session:
     def variable(self, name: str, cpu: int | None = None, module: str | None = None) -> Object:
         """A variable of the kernel: `int(session.variable("runqueues", cpu=1).nr_running)`; errors as of `Program.variable`."""
         return self.program.variable(name, cpu, module)
+
+    @functools.cached_property
+    def kernel_memory(self) -> MemoryParts:
+        """Pages, slab objects, vmalloc areas, stacks, user memory: `orcdbg.target.address_findings` asks them all."""
+        from orcdbg.target.memory_parts import MemoryParts  # a walk needs none of it
+
+        return MemoryParts(self)
 
     @property
     def features(self) -> Features:

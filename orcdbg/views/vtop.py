@@ -7,6 +7,7 @@ from typing import Any
 
 from orcdbg.commands.vtop import AddressMapping
 from orcdbg.snapshot.pagetables import PageLevel, TableEntry
+from orcdbg.views.kmem import user_page_json, user_page_pieces
 from orcdbg.views.page import Line, line
 from orcdbg.views.view import Width, view
 from orcdbg.x86 import paging
@@ -49,6 +50,8 @@ def mapping_lines(result: AddressMapping, width: Width) -> Iterator[Line]:
     else:
         saved = "" if result.in_snapshot else ", which is not in the snapshot"
         yield line(f"  a page of {found.size // 1024} KiB{saved}")
+    if result.user is not None:
+        yield line("  state: ", *user_page_pieces(result.user))
 
 
 def mapping_json(result: AddressMapping) -> dict[str, Any]:
@@ -70,6 +73,7 @@ def mapping_json(result: AddressMapping) -> dict[str, Any]:
             }
             for entry in found.entries
         ],
+        "user": None if result.user is None else user_page_json(result.user),
     }
 
 

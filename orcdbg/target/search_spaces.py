@@ -1,0 +1,102 @@
+"""Which stretches of memory is a search to look at: all physical memory, the kernel's address space, a task's, all stacks?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.walks import Budget
+from orcdbg.kernel.stacks import task_stack_size
+from orcdbg.kernel.tasks import Task
+from orcdbg.snapshot.pagetables import MappedRun
+from orcdbg.subsystems.address_map import Region
+from orcdbg.target.session import Session
+
+# Page tables of one search: they map 2 TiB by pages of 4 KiB.
+MAX_TABLES = 1 << 20
+
+
+def physical_runs(session: Session, start: int, end: int) -> Iterator[MappedRun]:
+    """All memory that the snapshot holds between two physical addresses.
+
+    Raises:
+        OrcdbgError: the snapshot's reader cannot say which memory there is.
+    """
+    snapshot = session.snapshot
+    if snapshot.ranges is None:
+        raise OrcdbgError(f"{snapshot.format}: its reader cannot say which memory there is, so it cannot be searched")
+    for first, last in snapshot.ranges():
+        low, high = max(first, start), min(last, end)
+        if low < high:
+            yield MappedRun(low, low, high - low)
+
+
+def kernel_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
+    """The kernel's memory between two virtual addresses: direct map, vmalloc areas with modules, the image.
+
+    Memory of vmalloc areas lies in the direct map as well; that of the image is left out there.
+
+    Args:
+        session: the stopped kernel.
+        start: the first address.
+        end: the first one behind.
+        budget: of page tables.
+    """
+    places = session.kernel_memory.places
+    yield from _direct_map(session, max(start, places.direct_map), min(end, places.direct_map + places.memory_end))
+    for area in session.kernel_memory.vmalloc.areas:
+        # What ioremap() mapped is devices', and in no snapshot.
+        if "ioremap" not in area.kinds:
+            yield from _clipped(session, area.start, area.end, start, end, budget)
+    first, last = session.names.image_range
+    yield from _clipped(session, first, last, start, end, budget)
+
+
+def _clipped(session: Session, first: int, last: int, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
+    low, high = max(first, start), min(last, end)
+    if low < high:
+        yield from session.memory.runs(low, high, budget)
+
+
+def _direct_map(session: Session, start: int, end: int) -> Iterator[MappedRun]:
+    base = session.kernel_memory.places.direct_map
+    if start >= end:
+        return
+    first, last = session.names.image_range
+    image = session.memory.translate(first)
+    image_end = image + last - first
+    for run in physical_runs(session, start - base, end - base):
+        behind = run.physical + run.size
+        for low, high in ((run.physical, min(behind, image)), (max(run.physical, image_end), behind)):
+            if low < high:
+                yield MappedRun(base + low, low, high - low)
+
+
+def range_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
+    """What is mapped between two kernel addresses that the user names; the budget is of page tables."""
+    # By ranges of the snapshot the direct map is searched without its page tables.
+    if session.kernel_memory.places.region(start) is Region.DIRECT_MAP:
+        yield from kernel_runs(session, start, end, budget)
+    else:
+        yield from session.memory.runs(start, end, budget)
+
+
+def user_runs(session: Session, task: Task, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
+    """What is in memory of a task's areas.
+
+    Raises:
+        NotFound: the task has no user memory.
+    """
+    memory = session.kernel_memory.user_memory(task)
+    for first, last in memory.ranges:
+        low, high = max(first, start), min(last, end)
+        if low < high:
+            yield from memory.runs(low, high, budget)
+
+
+def stack_runs(session: Session, budget: Budget) -> Iterator[tuple[Task, list[MappedRun]]]:
+    """The stack of each task; the budget is of page tables."""
+    size = task_stack_size(session.linux)
+    for task in session.tasks:
+        if task.stack >> 63:
+            yield task, list(session.memory.runs(task.stack, task.stack + size, budget))
