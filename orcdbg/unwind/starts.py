@@ -12,10 +12,10 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import GUARD, Stack, StackKind, cpu_stacks, task_stack
 from orcdbg.kernel.tasks import current_task, online_cpus
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.frame import FrameKind, RegisterValue
-from orcdbg.unwind.reasons import MaybeSwitchingTo, SwitchingFrom, SwitchingTo
+from orcdbg.unwind.frame import NEW_TASK, FrameKind, RegisterValue
+from orcdbg.unwind.reasons import CurrentDisagrees, MaybeSwitchingTo, SwitchingFrom, SwitchingTo
 from orcdbg.unwind.stopped_cpus import hidden_registers
-from orcdbg.unwind.walker import NEW_TASK, State
+from orcdbg.unwind.walker import State
 
 # struct inactive_task_frame, arch/x86/include/asm/switch_to.h, for kernels whose BTF lacks it.
 INACTIVE = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "bx": 32, "bp": 40, "ret_addr": 48}
@@ -28,6 +28,9 @@ _EXCEPTION_STACKS = (StackKind.NMI, StackKind.DF, StackKind.DB, StackKind.MCE, S
 # Below an exception stack's top: the stack pointer among the five words that the CPU pushes, and where entry code of an NMI
 # keeps a copy that no nested NMI overwrites (see stopped_cpus.py).
 _PUSHED_SP, _OUTERMOST_SP = 16, 112
+_IP_BELOW_SP = 24  # among these words
+# The task whose stack a CPU is on, by its `current`, a stack pointer, and the ip where that one was interrupted, if it was.
+OwnerOf = Callable[[int, int, int | None], int | None]
 
 
 def running_start(cpu: CpuState) -> State:
@@ -199,22 +202,20 @@ def stacks_of(linux: Linux, task: int, cpu: int | None) -> list[Stack]:
     return ([own] if own else []) + others
 
 
-def on_cpus(
-    linux: Linux, current: Running, owner_of: Callable[[int], int | None]
-) -> tuple[Running, Mapping[int, Reason]]:
+def on_cpus(linux: Linux, current: Running, owner_of: OwnerOf) -> tuple[Running, Mapping[int, Reason]]:
     """The tasks that CPUs run, by their stacks; and for the tasks between which a CPU is, the reason that says so.
 
     Args:
         linux: the kernel.
         current: for each task that is the `current` of a CPU, that CPU and its registers.
-        owner_of: gives the task whose stack a stack pointer is on.
+        owner_of: gives the task whose stack a place is on, other than the task that is `current` there.
     """
     running: dict[int, tuple[int, CpuState | None]] = {}
     reasons: dict[int, Reason] = {}
     for task, (cpu, note) in current.items():
+        chosen = _chosen_next(linux, cpu)
         if note is None:
             running[task] = cpu, None
-            chosen = _chosen_next(linux, cpu)
             if chosen is not None and chosen not in current:
                 reasons[chosen] = MaybeSwitchingTo(cpu)
             continue
@@ -223,6 +224,8 @@ def on_cpus(
         # No CPU goes over to a task that another one runs: such a stack pointer is somebody else's, or damaged.
         if owner is None or owner in current or owner in running:
             running[task] = cpu, note
+            if chosen is not None and chosen != task and not _may_switch(linux, task, cpu, note):
+                reasons[task] = reasons[chosen] = CurrentDisagrees(cpu, task, chosen)
             continue
         running[owner] = cpu, note
         reasons[task] = SwitchingFrom(cpu, owner)
@@ -234,42 +237,65 @@ def _chosen_next(linux: Linux, cpu: int) -> int | None:
     """The task that a CPU's scheduler has chosen, `rq->curr`: `current` is set to it at the end of the switch."""
     try:
         queue = linux.per_cpu("runqueues", cpu)
-        return None if queue is None else linux.member("rq", "curr", queue)
+        return None if queue is None else linux.member("rq", "curr", queue) or None
     except (MemoryFault, NotFound):
         return None
 
 
-def _other_owner(
-    linux: Linux, task: int, cpu: int, note: CpuState, owner_of: Callable[[int], int | None]
-) -> int | None:
+def _may_switch(linux: Linux, task: int, cpu: int, note: CpuState) -> bool:
+    """Whether a CPU may be in the scheduler, between its choice of the next task and the switch to that one's stack.
+
+    It is on the stack of `task` then, or in an exception that interrupted it there: interrupts are off meanwhile, and in user
+    mode nobody chooses.
+    """
+    if note.is_in_user_mode:
+        return False
+    try:
+        own = task_stack(linux, task)
+        sp = _below_exceptions(linux, cpu, note.registers["rsp"])[0]
+    except MemoryFault:
+        return True  # there is nothing to tell it by
+    return own is not None and own.begin - GUARD <= sp <= own.end
+
+
+def _other_owner(linux: Linux, task: int, cpu: int, note: CpuState, owner_of: OwnerOf) -> int | None:
     """The task whose stack a CPU is on, where it is another than `current`."""
     if note.is_in_user_mode:
         return None
     try:
-        sp = _task_stack_pointer(linux, task, cpu, note.registers["rsp"])
+        place = _place_on_task_stack(linux, task, cpu, note.registers["rsp"])
     except MemoryFault:
         return None
-    return None if sp is None else owner_of(sp)
+    return None if place is None else owner_of(task, *place)
 
 
-def _task_stack_pointer(linux: Linux, task: int, cpu: int, sp: int) -> int | None:
-    """The stack pointer of what a CPU does for a task, below its exceptions; None on the stack of `task` and in interrupts."""
+def _place_on_task_stack(linux: Linux, task: int, cpu: int, sp: int) -> tuple[int, int | None] | None:
+    """The stack pointer of what a CPU does for a task, below its exceptions; None on the stack of `task` and in interrupts.
+
+    With it the ip that an exception has interrupted; None where the stack pointer is the CPU's own.
+    """
+    sp, ip = _below_exceptions(linux, cpu, sp)
     own = task_stack(linux, task)
-    if own is not None and own.begin - GUARD <= sp <= own.end:
-        return None
+    is_own = own is not None and own.begin - GUARD <= sp <= own.end
+    is_on_stack_of_cpu = any(stack.begin < sp <= stack.end for stack in cpu_stacks(linux, cpu))
+    return None if is_own or is_on_stack_of_cpu or not sp >> 63 else (sp, ip)
 
-    exceptions = {stack.kind: stack for stack in cpu_stacks(linux, cpu)}
+
+def _below_exceptions(linux: Linux, cpu: int, sp: int) -> tuple[int, int | None]:
+    """The stack pointer that a CPU's exceptions interrupted, and the ip; `sp` itself, and no ip, where it is in none."""
+    exceptions = [stack for stack in cpu_stacks(linux, cpu) if stack.kind in _EXCEPTION_STACKS]
+    ip: int | None = None
     # Each stack is left once, so that damaged words lead nowhere twice.
-    for _ in range(len(exceptions) + 1):
-        stack = next((stack for stack in exceptions.values() if stack.begin < sp <= stack.end), None)
+    for _ in tuple(exceptions):
+        stack = next((stack for stack in exceptions if stack.begin < sp <= stack.end), None)
         if stack is None:
-            is_own = own is not None and own.begin - GUARD <= sp <= own.end
-            return sp if sp >> 63 and not is_own else None
-        if stack.kind not in _EXCEPTION_STACKS:
-            return None
+            break
 
-        del exceptions[stack.kind]
-        sp = read_u64(linux.memory, stack.end - _PUSHED_SP)
+        exceptions.remove(stack)
+        words = stack.end - _PUSHED_SP
+        sp = read_u64(linux.memory, words)
         if stack.kind is StackKind.NMI and stack.begin < sp <= stack.end:
-            sp = read_u64(linux.memory, stack.end - _OUTERMOST_SP)
-    return None
+            words = stack.end - _OUTERMOST_SP
+            sp = read_u64(linux.memory, words)
+        ip = read_u64(linux.memory, words - _IP_BELOW_SP)
+    return sp, ip

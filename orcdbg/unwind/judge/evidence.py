@@ -16,18 +16,20 @@ from typing import NamedTuple
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import Stack, StackKind
-from orcdbg.orc.rows import RowType
+from orcdbg.kernel.stacks import Stack, StackKind, bytes_at_top
+from orcdbg.orc.rows import OrcRegister, RowType
 from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
-from orcdbg.unwind.frame import Frame, FrameKind, Recovered
+from orcdbg.unwind.frame import NEW_TASK, Frame, FrameKind, Recovered
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
 from orcdbg.unwind.reasons import (
     CallLeadsElsewhere,
     CannotGoOn,
+    FramePointerBehindReturn,
     NoCallEndsAt,
     NoInstructionAt,
+    NotAtUserRegisters,
     NothingBeginsAt,
     NotSavedAtStackPointer,
     Overflowed,
@@ -41,9 +43,12 @@ from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.unwind.saved_registers import USER_PADDINGS
 from orcdbg.x86.registers import IRET_SIZE
 
-# The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
-# of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
-_MAX_GAP = 16 + 64
+# The CPU aligns the stack before it saves anything; with FRED more, and it saves event data above the registers.
+_ALIGNMENT, _FRED_ALIGNMENT, _FRED_EVENT_DATA = 16, 64, 16
+# The entry of #BP moves the registers 48 bytes down, to have room for a call that it emulates; that call pushes a word, and so
+# may an instruction that a probe emulates or single-steps.
+_EMULATING_ENTRIES = ("asm_exc_int3", "int3", "asm_exc_debug", "debug")
+_MAX_GAP = _ALIGNMENT + 64
 # At the top of an NMI stack in use: the CPU's five words, rdx, and the word "NMI executing". See asm_exc_nmi.
 _NMI_COPIES = 56
 
@@ -89,10 +94,38 @@ class Evidence:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
             if why is not None and below.mark.is_sure:
                 out[index - 1] = replace(below, doubt=why)
+        misplaced = self._misplaced(out[-1], stacks) if out else None
+        if misplaced is not None:
+            # Both may be damaged: the address that was written over another caller's, and the stack pointer.
+            out[-1] = _guess(out[-1], misplaced, out[-1].index)
+            if len(out) > 1 and out[-2].mark.is_sure:
+                out[-2] = replace(out[-2], doubt=misplaced)
         is_start = len(out) == 1 and out[0].exact  # the registers of a CPU are right, whatever follows from them
         if broke_off and out and out[-1].mark.is_sure and not is_start:
             out[-1] = replace(out[-1], doubt=CannotGoOn())
         return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
+
+    def _fits_above(self, below: Frame, end: int, sp: int) -> bool:
+        """Whether saved registers that end at `end` are where the CPU puts them for the stack pointer that they hold."""
+        if end == sp & -_ALIGNMENT:
+            return True
+        is_moved = below.location is not None and below.location.symbol in _EMULATING_ENTRIES
+        may_be_fred = (end + _FRED_EVENT_DATA) % _FRED_ALIGNMENT == 0 and self._code.linux.types.has(
+            "fred_frame", "regs"
+        )
+        return (is_moved or may_be_fred) and 0 <= sp - end < _MAX_GAP
+
+    def _misplaced(self, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
+        """Why a frame in which tasks begin is none, or None: it runs with its stack pointer at the user's registers.
+
+        A little below them, its address was written over that of another frame, whose callers would be lost in silence.
+        """
+        if not _begins(frame) or frame.location is None or frame.location.symbol not in NEW_TASK:
+            return None
+        stack = next((stack for stack in stacks if stack.holds(frame.sp)), None)
+        if stack is None or stack.kind is not StackKind.TASK or stack.end - frame.sp == bytes_at_top(self._code.linux):
+            return None
+        return NotAtUserRegisters(frame.sp)
 
     def with_tail_call(self, below: Frame, frame: Frame) -> Frame:
         """A caller with a note where its call entered another function, which jumped into the one of the frame below."""
@@ -118,12 +151,25 @@ class Evidence:
         if frame.kind is FrameKind.CALL:
             if not frame.reliable and frame.doubt is not None:
                 return frame.doubt  # the walk itself found it
+            if self._is_above_return_slot(below, frame):
+                return FramePointerBehindReturn(frame.registers["rbp"].value)
             if frame.recovered is None:
                 return self._call(below.location, frame)
             return self._recorded(below, frame, frame.recovered)
         if frame.kind is FrameKind.USER:
             return _user_registers(below, stacks)
         return self._interrupt(below, frame, stacks)
+
+    def _is_above_return_slot(self, below: Frame, frame: Frame) -> bool:
+        """Whether rbp led past the return address: what was taken for the caller's rbp is behind a call of the frame below.
+
+        rbp is 8 too high then, and the caller is lost in silence where its own caller fits as well.
+        """
+        row = None if below.entry is None else below.entry.row
+        if row is None or row.sp_reg is not OrcRegister.BP or below.location is None or frame.bp is None:
+            return False
+        is_behind_call = self._code.is_text(frame.bp) and self._code.follows_call(frame.bp) is True
+        return is_behind_call and self.calls.leads_to(frame.bp, below.location) is True
 
     def _recorded(self, below: Frame, frame: Frame, recovered: Recovered) -> Reason | None:
         """What speaks against a return address that a tracer's record gave; the slot itself has only a trampoline's."""
@@ -197,7 +243,7 @@ class Evidence:
         same = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
         if same is None or not same.begin <= frame.sp <= same.end:
             return None
-        if not 0 <= frame.sp - end < _MAX_GAP and not is_nested_nmi(same, end, frame.sp):
+        if not self._fits_above(below, end, frame.sp) and not is_nested_nmi(same, end, frame.sp):
             return NotSavedAtStackPointer(end, frame.sp)
         return None
 
