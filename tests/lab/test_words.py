@@ -321,11 +321,9 @@ def test_the_machine_is_as_proc_says(told: Printed, ask: Ask) -> None:
     before, after = (float(text.split()[0]) for text in told["uptime"])
     assert before - 0.1 <= system["uptime"] / 1e9 <= after
 
+    names = ("vendor_id", "cpu family", "model", "model name")
     theirs = [
-        tuple(
-            re.search(rf"(?m)^{name}\s*: (.*)$", part).group(1)
-            for name in ("vendor_id", "cpu family", "model", "model name")
-        )  # type: ignore[union-attr]
+        tuple(re.findall(rf"(?m)^{name}\s*: (.*)$", part)[0] for name in names)
         for part in told["cpuinfo"][0].strip().split("\n\n")
     ]
     ours = [(cpu["vendor"], str(cpu["family"]), str(cpu["model_number"]), cpu["model"]) for cpu in ask("mach")["cpus"]]
