@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 
 from orcdbg.base.errors import RemoteError
 from orcdbg.gdb.client import Client, Refused
@@ -37,10 +37,12 @@ class GdbStub:
     """A connection to a stub. Connecting stops the guest; leaving the `with` block lets it run again.
 
     Attributes:
+        ram: the file that is the guest's memory, None where there is none.
         pauses: how many `pause` instructions `step` went past by itself.
     """
 
-    def __init__(self, path: Path, timeout: float = DEFAULT_SECONDS) -> None:
+    def __init__(self, path: Path, timeout: float = DEFAULT_SECONDS, ram: BinaryIO | None = None) -> None:
+        self.ram = ram
         self._timeout = timeout
         self._client = Client(Endpoint(path=str(path)), timeout)
         self._client.greet()
@@ -61,6 +63,11 @@ class GdbStub:
     def ask(self, payload: str) -> str:
         """Send a command and return the answer; StubError where the stub refuses it, or does not answer in time."""
         return self._client.ask(payload.encode()).decode()
+
+    @property
+    def stopped_cpu(self) -> int:
+        """The CPU that stopped the guest, counted from 0."""
+        return self._stopped - 1
 
     def read_registers(self) -> dict[str, int]:
         """Return the registers of the CPU that stopped the guest."""

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self, TypeVar
+from typing import BinaryIO, Self, TypeVar
 
 from qemu.qmp import ExecInterruptedError, QMPError
 from qemu.qmp.legacy import QEMUMonitorProtocol
@@ -19,6 +19,8 @@ from qemu.qmp.legacy import QEMUMonitorProtocol
 from tests.lab.apt import Unavailable
 from tests.lab.gdbstub import GdbStub
 
+RAM = "ram"  # the file that is the guest's memory, by physical address
+SHARED_MEMORY = Path("/dev/shm")
 QEMU = "qemu-system-x86_64"
 # thread=multi makes 6.12 and later die with an int3 oops while text is being patched: an emulator fault.
 FIXED = "-nodefaults -no-user-config -display none -no-reboot -net none -accel tcg,thread=single"
@@ -64,6 +66,9 @@ class Machine:
     def arguments(self, folder: Path, serial: Path) -> list[str]:
         """Return QEMU's command line with its sockets in `folder`."""
         words = [QEMU, *FIXED.split(), "-cpu", self.cpu, "-smp", str(self.smp), "-m", str(self.memory)]
+        # In a file, so that a stopped guest's memory is read without a packet for each page: see `live.py`.
+        words += ["-object", f"memory-backend-file,id=ram,size={self.memory}M,mem-path={folder / RAM},share=on"]
+        words += ["-machine", "memory-backend=ram"]
         words += ["-serial", f"file:{serial}", "-kernel", str(self.kernel), "-initrd", str(self.initrd)]
         for what in ("qmp", "gdb"):
             words += [f"-{what}", f"unix:{folder / what},server=on,wait=off"]
@@ -85,7 +90,9 @@ class Guest:
     def __init__(self, machine: Machine, serial: Path) -> None:
         self.machine = machine
         self.serial = serial
-        self._folder = Path(tempfile.mkdtemp(prefix="orcdbg-guest-"))
+        in_memory = SHARED_MEMORY if SHARED_MEMORY.is_dir() else None
+        self._folder = Path(tempfile.mkdtemp(prefix="orcdbg-guest-", dir=in_memory))
+        self._ram: BinaryIO | None = None
         self._process: subprocess.Popen[bytes] | None = None
         self._monitor: QEMUMonitorProtocol | None = None
 
@@ -114,6 +121,8 @@ class Guest:
             if self._process:
                 self._process.kill()
                 self._process.wait()
+            if self._ram:
+                self._ram.close()
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def death(self) -> str | None:
@@ -158,7 +167,7 @@ class Guest:
 
     def stub(self) -> GdbStub:
         """Connect to the GDB stub, which stops the guest."""
-        return GdbStub(self.gdb_socket)
+        return GdbStub(self.gdb_socket, ram=self._ram)
 
     @property
     def gdb_socket(self) -> Path:
@@ -190,6 +199,9 @@ class Guest:
             self._process = subprocess.Popen([*guard, *command], stdin=subprocess.DEVNULL, stdout=log, stderr=log)
         if not self._poll(lambda: (self._folder / "gdb").is_socket(), START_SECONDS):
             raise GuestError("QEMU made no sockets")
+        # Its name goes at once: whatever happens to this process, the memory is given back when QEMU ends.
+        self._ram = (self._folder / RAM).open("rb")
+        (self._folder / RAM).unlink()
         self._monitor = QEMUMonitorProtocol(str(self._folder / "qmp"))
         self._monitor.settimeout(MONITOR_SECONDS)
         self._monitor.connect()

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 from orcdbg.base.errors import NotInSnapshot
 from orcdbg.image.vmlinux import Image, open_source
@@ -16,38 +18,35 @@ from orcdbg.unwind.unwinder import Unwinder
 from tests.lab.gdbstub import GdbStub, StubError
 from tests.lab.strike import read_text
 
-CHUNK = 1024  # bytes a packet; QEMU's packets hold 2 KiB of data
 # QEMU's SSTEP_NOIRQ and SSTEP_NOTIMER, which are on unless somebody turns them off.
 NO_INTERRUPTS_NO_TIMERS = 0x2 | 0x4
 # The stub's names of what `struct pt_regs` calls otherwise.
 _RENAMED = {"eflags": "rflags"}
 
 
-class StubMemory:
-    """Guest-physical memory through the stub: an AddressSpace. What lies behind its `size` bytes is devices, left alone."""
+class GuestMemory:
+    """Guest-physical memory: an AddressSpace. What lies behind its `size` bytes is devices, left alone.
 
-    def __init__(self, stub: GdbStub, size: int) -> None:
-        self._stub = stub
+    It is read from the file that QEMU keeps it in. A packet for each page, and for each table that leads to it, was most of
+    what a step of a guest cost.
+    """
+
+    def __init__(self, ram: BinaryIO, size: int) -> None:
+        self._memory = mmap.mmap(ram.fileno(), size, prot=mmap.PROT_READ)
         self._size = size
 
     def read(self, address: int, size: int) -> bytes:
         """`size` bytes at a physical address, as they are now."""
         if address + size > self._size:
             raise NotInSnapshot("physical", address, size)
-        out = b""
-        while len(out) < size:
-            try:
-                out += self._stub.read_memory(address + len(out), min(CHUNK, size - len(out)))
-            except StubError as error:
-                raise NotInSnapshot("physical", address, size) from error
-        return out
+        return self._memory[address : address + size]
 
 
-def cpu_state(registers: dict[str, int]) -> CpuState:
-    """The stub's registers of CPU 0 as a snapshot would have them."""
+def cpu_state(registers: dict[str, int], cpu: int = 0) -> CpuState:
+    """The stub's registers of a CPU as a snapshot would have them."""
     values = {_RENAMED.get(name, name): value for name, value in registers.items()}
     bases = registers["gs_base"], registers["k_gs_base"]
-    return CpuState(0, "GDB stub", values, 1, registers["cr3"], registers["cr4"], None, *bases)
+    return CpuState(cpu, "GDB stub", values, cpu + 1, registers["cr3"], registers["cr4"], None, *bases)
 
 
 @dataclass
@@ -84,6 +83,7 @@ def open_live(stub: GdbStub, vmlinux: Path, text: int, mebibytes: int = 256) -> 
     slide = text - symbols.get("_text").address
     phys_base = int.from_bytes(read_text(stub, symbols.get("phys_base").address + slide, 8), "little", signed=True)
     registers = stub.read_registers()
-    empty = Snapshot("guest", "GDB stub", StubMemory(stub, mebibytes << 20), (cpu_state(registers),), {})
+    assert stub.ram is not None
+    empty = Snapshot("guest", "GDB stub", GuestMemory(stub.ram, mebibytes << 20), (cpu_state(registers),), {})
     stub.read_physical_memory()
     return LiveKernel(stub, Session(image, empty, slide, phys_base))

@@ -53,6 +53,7 @@ class Shadow:
         self.entry_text = range(address("__entry_text_start"), address("__entry_text_end"))
         self.unsure: list[str] = []
         self.stops = 0
+        self.frames = self.sure = 0  # of all that was judged
         self.is_left = False
 
     def step(self) -> Values:
@@ -103,6 +104,8 @@ class Shadow:
         self.stops += 1
         names = self._live.session.names.describe
         where, frames = names(trace.frames[0].ip), trace.frames[1:]
+        self.frames += len(trace.frames)
+        self.sure += sum(frame.mark.is_sure for frame in trace.frames)
         active = [made.ip for made in reversed(self._made) if not made.is_trick]
         wrong = [frame for frame in frames if not self._is_true(frame, active)]
         shown = [(frame.kind, frame.stack, names(frame.ip), hex(frame.sp)) for frame in frames]

@@ -1,0 +1,343 @@
+"""Is what a walk shows at any stop of a busy guest true? Asked of the guest itself, which goes on from there.
+
+A guest is stopped at random: at any time, or at any instruction of a function that was seen to run. From there three things
+tell the truth. It is stepped, and each call and return changes the callers by one frame (`Followed`). It runs on, and each
+predicted return comes, at the predicted stack pointer, the inner before the outer. A task that has not run since the last
+stop has the stack that it had.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from random import Random
+
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.kernel.tasks import current_task, read_task
+from orcdbg.snapshot.machine import CpuState
+from orcdbg.unwind.frame import End, FrameKind, StackTrace
+from orcdbg.unwind.unwinder import Unwinder
+from orcdbg.views.reasons import words_or_none
+from orcdbg.x86.instructions import Instruction, outline
+from tests.lab.damage import Account, Damager, damage_words, places
+from tests.lab.gdbstub import StubError, WaitsForInterrupt
+from tests.lab.live import LiveKernel, cpu_state
+from tests.lab.shadow import Shadow, Values
+
+LONGEST = 0.4  # seconds that a guest runs before it is stopped
+WAIT = 1.5  # seconds for predicted returns
+STRAYS = 40  # hits of a breakpoint by other tasks, or deeper calls, before a return is waited for no more
+AWAITED = 4  # returns that are waited for at once
+STEPS = 150  # instructions that are followed from one stop
+SLEEPERS = 6  # sleeping tasks that are looked at from one stop
+DAMAGED = 6  # words that are damaged at one stop
+KNOWN_FUNCTIONS = 400
+# Where the CPU goes over to another task, and where entry code moves its own return address.
+ENDS_FOLLOWING = ("__switch_to_asm", "error_entry", "paranoid_entry", "paranoid_exit", "sync_regs", "fixup_bad_iret")
+
+
+@dataclass
+class Tally:
+    """What was looked at, and what came of it."""
+
+    stops: int = 0
+    walks: int = 0
+    frames: int = 0
+    sure: int = 0
+    true_in_doubt: int = 0
+    judged: int = 0
+    returned: int = 0  # by steps, to where the first walk said
+    waited: int = 0
+    seen: int = 0
+    asleep: int = 0  # stacks of tasks that had not run since, found the same
+    to_user: int = 0
+    doubts: Counter[str] = field(default_factory=Counter)
+    kinds: Counter[str] = field(default_factory=Counter)
+    damage: Account = field(default_factory=Account)
+
+    def add(self, other: Tally) -> None:
+        """Counts what another has."""
+        for name in COUNTS:
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.doubts += other.doubts
+        self.kinds += other.kinds
+        self.damage.add(other.damage)
+
+    def lines(self) -> Iterator[str]:
+        """For people."""
+        yield ", ".join(f"{getattr(self, name)} {name.replace('_', ' ')}" for name in COUNTS)
+        rate = 100 * (self.frames - self.sure) / max(self.frames, 1)
+        of_true = 100 * self.true_in_doubt / max(self.judged, 1)
+        yield f"in doubt: {rate:.3f}% of all frames shown, {of_true:.3f}% of those known to be true"
+        yield f"kinds of stops: {dict(self.kinds)}"
+        yield f"doubts: {dict(self.doubts.most_common(12))}"
+
+
+COUNTS = (
+    *("stops", "walks", "frames", "sure", "judged", "true_in_doubt", "returned", "waited", "seen", "asleep", "to_user"),
+)
+
+
+class StoppedGuest(LiveKernel):
+    """A stopped guest with several CPUs; `trace` is about the one that stopped it."""
+
+    cpus: int = 1
+
+    def states(self) -> list[CpuState]:
+        """The registers of all CPUs."""
+        own = self.stub.read_registers()
+        if self.cpus == 1:
+            return [cpu_state(own)]
+        states = [cpu_state(self.stub.read_registers_of(cpu), cpu) for cpu in range(self.cpus)]
+        self.stub.read_registers()  # steps are the stopped CPU's again
+        return states
+
+    def unwinder(self) -> Unwinder:
+        """What walks the stacks of all CPUs."""
+        self.session.memory.forget()
+        return Unwinder(self.session.kernel.terrain, self.states())
+
+    def trace(self) -> StackTrace:
+        """The stack of what runs on the CPU that stopped the guest."""
+        unwinder, cpu = self.unwinder(), self.stub.stopped_cpu
+        task = next(address for address, (number, _) in unwinder.running.items() if number == cpu)
+        return unwinder.trace(read_task(self.session.linux, task))
+
+
+class Followed(Shadow):
+    """A CPU that is stepped from anywhere, and returns into what its first walk had shown."""
+
+    def __init__(self, live: LiveKernel, first: StackTrace) -> None:
+        super().__init__(live, [(frame.ip, frame.sp) for frame in first.frames[1:]])
+        self.returned = 0
+        self.judged = self.true_in_doubt = 0
+        self.is_over = False
+
+    def _follow(self, insn: Instruction, before: Values, after: Values) -> None:
+        super()._follow(insn, before, after)
+        ip, sp = after["rip"], after["rsp"]
+        self._drop_dead_calls(ip, sp)
+        if not self._made and self.known and (ip, sp) == self.known[0]:
+            self.known.pop(0)
+            self.returned += 1
+            self.is_left = False
+        place = self._live.session.names.at(ip)
+        is_end = place is not None and place.symbol in ENDS_FOLLOWING
+        self.is_over = self.is_left or not self.known or after["cs"] & 3 == 3 or is_end
+
+    def _drop_dead_calls(self, ip: int, sp: int) -> None:
+        """Forgets calls whose return address the stack pointer has gone past: thunks drop some with `lea 8(%rsp)`."""
+        if ip in self.entry_text:
+            return
+        while self._made and (slot := self._made[-1].slot) is not None and slot < sp < slot + 0x100:
+            self._made.pop()
+
+
+class Stops:
+    """Stops one guest again and again.
+
+    Args:
+        live: the guest.
+        random: chooses where it is stopped, and what is asked there.
+        tally: counts.
+        changes: True where the guest's code or modules change while it runs.
+    """
+
+    def __init__(self, live: StoppedGuest, random: Random, tally: Tally, changes: bool) -> None:
+        self._live = live
+        self._random = random
+        self._tally = tally
+        self._changes = changes
+        self._functions: list[tuple[int, int]] = []
+        self._asleep: dict[int, tuple[object, list[tuple[int, int]]]] = {}
+
+    def run(self, until: float) -> None:
+        """Stops, looks and asks until it is time."""
+        while time.monotonic() < until:
+            kind = self._stop()
+            self._tally.kinds[kind] += 1
+            first = self._look()
+            if first is None:
+                continue
+            if self._random.random() < 0.3:
+                self._look_at_sleepers()
+            if self._random.random() < 0.5:
+                self._damage()
+            if self._is_clean(first):
+                (self._follow if self._random.random() < 0.5 else self._wait_for_returns)(first)
+
+    @staticmethod
+    def _is_clean(trace: StackTrace) -> bool:
+        return trace.end is not End.STOPPED and all(frame.mark.is_sure for frame in trace.frames)
+
+    # Stopping
+
+    def _stop(self) -> str:
+        """Runs the guest for a while; says how it was stopped."""
+        stub = self._live.stub
+        if len(self._functions) < 8 or self._random.random() < 0.3:
+            self._resume(LONGEST * self._random.random())
+            return "at any time"
+        addresses = [address for address in (self._instruction() for _ in range(4)) if address is not None]
+        for address in addresses:
+            stub.set_breakpoint(address)
+        is_hit = self._resume(LONGEST)
+        for address in addresses:
+            stub.clear_breakpoint(address)
+        return "at an instruction" if is_hit else "no instruction was come to"
+
+    def _resume(self, seconds: float) -> bool:
+        is_hit = self._live.stub.resume(seconds)
+        self._live.session.memory.forget()
+        if self._changes:
+            self._live.session.move(self._live.session.snapshot)
+        return is_hit
+
+    def _instruction(self) -> int | None:
+        """A random instruction of a random function that was seen to run."""
+        start, size = self._random.choice(self._functions)
+        try:
+            code = self._live.session.memory.read(start, min(size, 4096))
+        except OrcdbgError:
+            return None
+        return self._random.choice([address for address, *_ in outline(code, start)] or [start])
+
+    # Looking
+
+    def _look(self) -> StackTrace | None:
+        """Walks what every CPU runs; the trace of the CPU that stopped, None where that is in user mode."""
+        unwinder = self._live.unwinder()
+        own = None
+        for address, (cpu, _) in unwinder.running.items():
+            trace = unwinder.trace(read_task(self._live.session.linux, address))
+            self._count(trace)
+            self._learn(trace)
+            if cpu == self._live.stub.stopped_cpu:
+                own = trace
+        self._tally.stops += 1
+        return own if own is not None and len(own.frames) > 1 else None
+
+    def _count(self, trace: StackTrace) -> None:
+        tally = self._tally
+        tally.walks += 1
+        tally.frames += len(trace.frames)
+        tally.sure += sum(frame.mark.is_sure for frame in trace.frames)
+        reason = trace.end_reason if trace.end is End.STOPPED else None
+        reason = reason or next((frame.doubt for frame in trace.frames if frame.doubt), None)
+        if reason is not None:
+            where = trace.frames[0].location if trace.frames else None
+            tally.doubts[f"{type(reason).__name__} in {where.symbol if where else 'code without a name'}"] += 1
+
+    def _learn(self, trace: StackTrace) -> None:
+        for frame in trace.frames:
+            if frame.location is not None and frame.location.is_text and frame.location.size:
+                self._functions.append((frame.location.start, frame.location.size))
+        del self._functions[:-KNOWN_FUNCTIONS]
+
+    def _look_at_sleepers(self) -> None:
+        """Some tasks that sleep: one that has not run since it was looked at last has the same stack."""
+        session = self._live.session
+        unwinder = self._live.unwinder()
+        tasks = [task for task in session.kernel.task_list[0] if task.address not in unwinder.running]
+        if self._changes is False:
+            del session.kernel.task_list  # it is read anew at the next stop
+        for task in self._random.sample(tasks, min(SLEEPERS, len(tasks))):
+            counts = self._switches(task.address)
+            trace = unwinder.trace(task)
+            self._count(trace)
+            before = self._asleep.get(task.address)
+            self._asleep[task.address] = counts, places(trace)
+            if before is None or before[0] != counts or task.address in unwinder.switching:
+                continue
+            assert before[1] == places(trace), (task, before[1], shown(self._live, trace))
+            self._tally.asleep += 1
+
+    def _switches(self, task: int) -> object:
+        """What is different as soon as a task has run; a task_struct that was given to another task has another pid."""
+        names = ("pid", "nvcsw", "nivcsw", "thread.sp", "se.sum_exec_runtime")
+        return tuple(self._live.session.linux.member("task_struct", name, task) for name in names)
+
+    def _damage(self) -> None:
+        """Damages words that the walks of the CPUs stand on."""
+        unwinder = self._live.unwinder()
+        damager = Damager(self._live.session.kernel, self._live.states(), self._random)
+        tasks = [*unwinder.running, *self._random.sample(sorted(self._asleep), min(2, len(self._asleep)))]
+        found = [damager.undamaged(task) for task in tasks]
+        walks = [walk for walk in found if walk is not None and len(walk.trace.frames) > 1]
+        if walks:
+            self._tally.damage.add(damage_words(damager, walks, DAMAGED))
+
+    # Asking
+
+    def _follow(self, first: StackTrace) -> None:
+        """Steps on, and judges the walk at each instruction."""
+        if len(first.frames) < 2 or first.frames[0].kind is FrameKind.USER:
+            return
+        place = first.frames[0].location
+        if place is not None and place.symbol in ENDS_FOLLOWING:
+            return
+        followed = Followed(self._live, first)
+        for _ in range(self._random.randrange(STEPS)):
+            try:
+                followed.step()
+            except WaitsForInterrupt:
+                break
+            if followed.is_over:
+                self._tally.to_user += followed.is_left
+                break
+            followed.judge()
+        self._tally.stops += followed.stops
+        self._tally.walks += followed.stops
+        self._tally.frames += followed.frames
+        self._tally.sure += followed.sure
+        self._tally.judged += followed.frames
+        self._tally.true_in_doubt += followed.frames - followed.sure
+        self._tally.returned += followed.returned
+        for text in followed.unsure:
+            self._tally.doubts[text.partition(": ")[2]] += 1
+
+    def _wait_for_returns(self, first: StackTrace) -> None:
+        """Lets the guest run to predicted returns, which come in their order."""
+        stub, linux = self._live.stub, self._live.session.linux
+        own = self._identity(first.task)
+        predicted = [frame for frame in first.frames[1:9] if frame.kind is FrameKind.CALL and not frame.exact]
+        chosen = sorted(self._random.sample(predicted, min(AWAITED, len(predicted))), key=lambda frame: frame.index)
+        if not chosen:
+            return
+        waiting = [(frame.ip, frame.sp) for frame in chosen]
+        addresses = {ip for ip, _ in waiting}
+        for address in addresses:
+            stub.set_breakpoint(address)
+        self._tally.waited += len(waiting)
+        deadline, strays = time.monotonic() + WAIT, 0
+        try:
+            while waiting and strays < STRAYS and time.monotonic() < deadline:
+                if not self._resume(max(deadline - time.monotonic(), 0.05)):
+                    break
+                registers = stub.read_registers()
+                ip, sp = registers["rip"], registers["rsp"]
+                cpu = stub.stopped_cpu
+                if (ip, sp) in waiting and current_task(linux, cpu) == first.task and self._identity(first.task) == own:
+                    assert waiting[0] == (ip, sp), ("an outer return came first", waiting, shown(self._live, first))
+                    waiting.pop(0)
+                    self._tally.seen += 1
+                else:
+                    strays += 1
+                stub.skip_breakpoint(ip)
+        except WaitsForInterrupt:
+            pass
+        finally:
+            for address in addresses:
+                stub.clear_breakpoint(address)
+
+    def _identity(self, task: int) -> object:
+        linux = self._live.session.linux
+        return tuple(linux.member("task_struct", name, task) for name in ("pid", "start_time"))
+
+
+def shown(live: LiveKernel, trace: StackTrace) -> list[str]:
+    """A trace in short, for messages."""
+    names = live.session.names.describe
+    return [f"{names(f.ip)} sp {f.sp:x} {f.mark.value} {words_or_none(f.doubt) or ''}" for f in trace.frames]
