@@ -4,7 +4,7 @@ PYTHON ?= python3
 BIN := $(VENV)/bin
 # Where downloaded kernels and made scenes stay between runs, outside the repository (see tests/lab/fetch.py).
 
-.PHONY: demo test lowest lab lab-all bench docs check map clean
+.PHONY: demo test lowest lab lab-all campaign bench docs check map clean
 
 $(VENV)/base: setup.cfg pyproject.toml
 	$(PYTHON) -m venv $(VENV)
@@ -56,6 +56,12 @@ lab: $(VENV)/lab
 lab-all: $(VENV)/lab
 	@tests/lab/packages.sh
 	ORCDBG_LAB_BOOTS=all ORCDBG_LAB_FUNCTIONS=40 $(BIN)/pytest -v -m lab tests/lab
+
+# Busy guests stopped at random and single words of damage, for long: so many seconds with each load of each kernel.
+SECONDS ?= 60
+campaign: $(VENV)/lab
+	@tests/lab/packages.sh
+	ORCDBG_LAB_CAMPAIGN=$(SECONDS) $(BIN)/pytest -v -s -m lab tests/lab/test_campaign.py -k '$(SCENES)'
 
 bench: $(VENV)/lab
 	@tests/lab/packages.sh

@@ -5,8 +5,6 @@ A test that fails says how it is repeated.
 
 from __future__ import annotations
 
-import os
-import random
 from collections.abc import Callable, Generator, Mapping
 
 import pytest
@@ -15,16 +13,16 @@ import orcdbg
 from orcdbg.target.session import Session
 from tests.lab.boots import BOOTS, DEADLY
 from tests.lab.deaths import account_of_deaths, note_death
+from tests.lab.draw import BOOTS_VARIABLE, SEED, draw
+from tests.lab.draw import KERNELS as KERNELS
 from tests.lab.failures import ASKED, SEED_VARIABLE, AskedScene, account
-from tests.lab.fetch import RELEASES
 from tests.lab.guest import GuestError
 from tests.lab.scenes import SCENES, Scene
 from tests.lab.skips import skipped_if_unavailable
+from tests.lab.tallies import account_of_campaign
 
-KERNELS = tuple(RELEASES)
-_SEED = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(1_000_000))
+_SEED = SEED
 
-BOOTS_VARIABLE = "ORCDBG_LAB_BOOTS"
 BOOTS_PER_KERNEL = 3
 
 
@@ -34,10 +32,7 @@ def _choose_boots() -> list[tuple[str, str]]:
     None that is known to kill its guest.
     """
     living = {kernel: [how for how in BOOTS if (kernel, how) not in DEADLY] for kernel in KERNELS}
-    if os.environ.get(BOOTS_VARIABLE) == "all":
-        return [(kernel, how) for kernel in KERNELS for how in living[kernel]]
-    chooser = random.Random(_SEED)
-    return [(kernel, how) for kernel in KERNELS for how in chooser.sample(living[kernel], BOOTS_PER_KERNEL)]
+    return [(kernel, how) for kernel in KERNELS for how in draw(f"boots {kernel}", living[kernel], BOOTS_PER_KERNEL)]
 
 
 CHOSEN_BOOTS = _choose_boots()
@@ -63,6 +58,11 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
     if config.stash.get(HAS_GUESTS, False):
         terminalreporter.section("guests of the lab")
         for line in account_of_deaths():
+            terminalreporter.write_line(line)
+    campaign = list(account_of_campaign())
+    if campaign:
+        terminalreporter.section("campaign")
+        for line in campaign:
             terminalreporter.write_line(line)
 
 

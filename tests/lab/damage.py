@@ -223,9 +223,9 @@ class Damager:
         for address, kind in self._named_words(trace):
             kinds.setdefault(address, kind)
         for address in reads:
-            kind = self._kind_by_place(address, trace.task, stacks)
-            if kind is not None:
-                kinds.setdefault(address, kind)
+            by_place = self._kind_by_place(address, trace.task, stacks)
+            if by_place is not None:
+                kinds.setdefault(address, by_place)
         for stack in stacks:
             used = [frame.sp for frame in trace.frames if stack.holds(frame.sp)]
             for address in range(min(used) & -WORD, stack.end, WORD) if used else ():
@@ -258,8 +258,11 @@ class Damager:
             layout, begin = (PT_REGS, slot - PT_REGS["rip"]) if is_whole else (IRET_FRAME, slot)
             for name, offset in layout.items():
                 kind = f"{whose}_{_OF_SAVED.get(name, 'OTHER')}"
-                yield begin + offset, WordKind.ORIG_AX if name == "orig_rax" else (
-                    WordKind[kind] if kind in WordKind.__members__ else WordKind[f"{whose}_OTHER"]
+                yield (
+                    begin + offset,
+                    WordKind.ORIG_AX
+                    if name == "orig_rax"
+                    else (WordKind[kind] if kind in WordKind.__members__ else WordKind[f"{whose}_OTHER"]),
                 )
 
         row = None if frame.entry is None else frame.entry.row
@@ -320,7 +323,9 @@ class Damager:
                 return random.choice(self._stack_addresses)
             case Change.OTHER_WORD:
                 used = [frame.sp for frame in walk.trace.frames if stack.holds(frame.sp)]
-                return read_u64(self._kernel.memory, random.randrange(min(used, default=stack.begin) & -8, stack.end, 8))
+                return read_u64(
+                    self._kernel.memory, random.randrange(min(used, default=stack.begin) & -8, stack.end, 8)
+                )
             case Change.ZERO:
                 return 0
             case Change.GARBAGE:
@@ -396,7 +401,7 @@ class Damager:
         return NamedClass.BY_POINTER if leads is None and self._terrain.code.call_target(shown.ip) is None else None
 
     def _described(self, before: StackTrace, after: StackTrace, damage: Damage, why: str) -> str:
-        names = self._terrain.code.names.describe
+        names = self._kernel.names.describe
         head = (
             f"{why}: {damage.kind.value} at {damage.address:#x} of {before.comm}: {names(damage.before)} "
             f"{damage.before:#x} -> {names(damage.after)} {damage.after:#x} ({damage.change.value}), end {after.end.value}"
@@ -405,7 +410,8 @@ class Damager:
         lines = [head]
         lines += [f"  was   {f.sp:x} {names(f.ip)} {f.kind.value} slot {f.return_slot or 0:x}" for f in before.frames]
         lines += [
-            f"  shows {f.sp:x} {names(f.ip)} {f.mark.value} {'' if (f.ip, f.sp) in true else 'WRONG'}" for f in after.frames
+            f"  shows {f.sp:x} {names(f.ip)} {f.mark.value} {'' if (f.ip, f.sp) in true else 'WRONG'}"
+            for f in after.frames
         ]
         return "\n".join(lines)
 

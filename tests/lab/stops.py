@@ -9,9 +9,7 @@ stop has the stack that it had.
 from __future__ import annotations
 
 import time
-from collections import Counter
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from random import Random
 
 from orcdbg.base.errors import OrcdbgError
@@ -21,16 +19,20 @@ from orcdbg.unwind.frame import End, FrameKind, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.views.reasons import words_or_none
 from orcdbg.x86.instructions import Instruction, outline
-from tests.lab.damage import Account, Damager, damage_words, places
-from tests.lab.gdbstub import StubError, WaitsForInterrupt
+from tests.lab.campaign_loads import Load
+from tests.lab.damage import Damager, damage_words, places
+from tests.lab.gdbstub import WaitsForInterrupt
+from tests.lab.guest import Guest
 from tests.lab.live import LiveKernel, cpu_state
 from tests.lab.shadow import Shadow, Values
+from tests.lab.tallies import Tally
 
 LONGEST = 0.4  # seconds that a guest runs before it is stopped
 WAIT = 1.5  # seconds for predicted returns
 STRAYS = 40  # hits of a breakpoint by other tasks, or deeper calls, before a return is waited for no more
 AWAITED = 4  # returns that are waited for at once
 STEPS = 150  # instructions that are followed from one stop
+INJECTED = 0.5  # of the times that a guest is let run
 SLEEPERS = 6  # sleeping tasks that are looked at from one stop
 DAMAGED = 6  # words that are damaged at one stop
 KNOWN_FUNCTIONS = 400
@@ -39,47 +41,6 @@ ENDS_FOLLOWING = ("__switch_to_asm", "error_entry", "paranoid_entry", "paranoid_
 
 
 @dataclass
-class Tally:
-    """What was looked at, and what came of it."""
-
-    stops: int = 0
-    walks: int = 0
-    frames: int = 0
-    sure: int = 0
-    true_in_doubt: int = 0
-    judged: int = 0
-    returned: int = 0  # by steps, to where the first walk said
-    waited: int = 0
-    seen: int = 0
-    asleep: int = 0  # stacks of tasks that had not run since, found the same
-    to_user: int = 0
-    doubts: Counter[str] = field(default_factory=Counter)
-    kinds: Counter[str] = field(default_factory=Counter)
-    damage: Account = field(default_factory=Account)
-
-    def add(self, other: Tally) -> None:
-        """Counts what another has."""
-        for name in COUNTS:
-            setattr(self, name, getattr(self, name) + getattr(other, name))
-        self.doubts += other.doubts
-        self.kinds += other.kinds
-        self.damage.add(other.damage)
-
-    def lines(self) -> Iterator[str]:
-        """For people."""
-        yield ", ".join(f"{getattr(self, name)} {name.replace('_', ' ')}" for name in COUNTS)
-        rate = 100 * (self.frames - self.sure) / max(self.frames, 1)
-        of_true = 100 * self.true_in_doubt / max(self.judged, 1)
-        yield f"in doubt: {rate:.3f}% of all frames shown, {of_true:.3f}% of those known to be true"
-        yield f"kinds of stops: {dict(self.kinds)}"
-        yield f"doubts: {dict(self.doubts.most_common(12))}"
-
-
-COUNTS = (
-    *("stops", "walks", "frames", "sure", "judged", "true_in_doubt", "returned", "waited", "seen", "asleep", "to_user"),
-)
-
-
 class StoppedGuest(LiveKernel):
     """A stopped guest with several CPUs; `trace` is about the one that stopped it."""
 
@@ -142,14 +103,16 @@ class Stops:
         live: the guest.
         random: chooses where it is stopped, and what is asked there.
         tally: counts.
-        changes: True where the guest's code or modules change while it runs.
+        load: what the guest does.
+        guest: takes commands of the load.
     """
 
-    def __init__(self, live: StoppedGuest, random: Random, tally: Tally, changes: bool) -> None:
+    def __init__(self, live: StoppedGuest, random: Random, tally: Tally, load: Load, guest: Guest) -> None:
         self._live = live
         self._random = random
         self._tally = tally
-        self._changes = changes
+        self._load = load
+        self._guest = guest
         self._functions: list[tuple[int, int]] = []
         self._asleep: dict[int, tuple[object, list[tuple[int, int]]]] = {}
 
@@ -189,9 +152,11 @@ class Stops:
         return "at an instruction" if is_hit else "no instruction was come to"
 
     def _resume(self, seconds: float) -> bool:
+        if self._load.commands and self._random.random() < INJECTED:
+            self._guest.qmp("human-monitor-command", **{"command-line": self._random.choice(self._load.commands)})
         is_hit = self._live.stub.resume(seconds)
         self._live.session.memory.forget()
-        if self._changes:
+        if self._load.changes:
             self._live.session.move(self._live.session.snapshot)
         return is_hit
 
@@ -241,7 +206,7 @@ class Stops:
         session = self._live.session
         unwinder = self._live.unwinder()
         tasks = [task for task in session.kernel.task_list[0] if task.address not in unwinder.running]
-        if self._changes is False:
+        if not self._load.changes:
             del session.kernel.task_list  # it is read anew at the next stop
         for task in self._random.sample(tasks, min(SLEEPERS, len(tasks))):
             counts = self._switches(task.address)
