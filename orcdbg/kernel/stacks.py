@@ -123,9 +123,14 @@ def cpu_stacks(linux: Linux, cpu: int) -> list[Stack]:
 
 
 def task_registers(linux: Linux, stack: Stack) -> int:
-    """Address of the user-mode pt_regs at the top of a task's stack (task_pt_regs).
+    """Address of the user-mode pt_regs at the top of a task's stack (task_pt_regs)."""
+    return stack.end - bytes_at_top(linux)
+
+
+def bytes_at_top(linux: Linux) -> int:
+    """Bytes from a task's user-mode pt_regs to its stack's end.
 
     A kernel built for FRED keeps 16 bytes free above it, whether or not the CPU has FRED.
     """
     padding = 16 if linux.types.has("fred_frame", "regs") else 0
-    return stack.end - padding - PT_REGS_SIZE
+    return PT_REGS_SIZE + padding

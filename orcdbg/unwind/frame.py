@@ -25,6 +25,9 @@ class RegisterValue(NamedTuple):
 
 Registers = Mapping[str, RegisterValue]
 
+# The functions in which a new task begins.
+NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
+
 
 class FrameKind(enum.Enum):
     """How a frame was come to; the values are the JSON contract's words."""

@@ -111,6 +111,12 @@ class NotSavedAtStackPointer(Reason):
     sp: int
 
 
+class NotAtUserRegisters(Reason):
+    """A task begins with its stack pointer at the user's registers, and this one is elsewhere."""
+
+    sp: int
+
+
 class UserRegistersNotAtTop(Reason):
     """The user's registers do not end at the top of the task's stack."""
 
@@ -397,6 +403,14 @@ class MaybeSwitchingTo(Reason):
     """A CPU whose registers are not known has chosen the task to run next, and may be on its stack already."""
 
     cpu: int
+
+
+class CurrentDisagrees(Reason):
+    """A CPU that is in no switch has one task as its `current`, and another in its scheduler's queue: one word is damaged."""
+
+    cpu: int
+    current: int
+    chosen: int
 
 
 class MaybeOfEarlierEntry(Reason):

@@ -9,13 +9,13 @@ from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.base.reasons import Reason
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import GUARD, Stack, StackKind, cpu_stacks, task_stack
+from orcdbg.kernel.stacks import GUARD, Stack, StackKind, cpu_stacks, irq_stack, task_stack
 from orcdbg.kernel.tasks import current_task, online_cpus
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.frame import FrameKind, RegisterValue
-from orcdbg.unwind.reasons import MaybeSwitchingTo, SwitchingFrom, SwitchingTo
+from orcdbg.unwind.frame import NEW_TASK, FrameKind, RegisterValue
+from orcdbg.unwind.reasons import CurrentDisagrees, MaybeSwitchingTo, SwitchingFrom, SwitchingTo
 from orcdbg.unwind.stopped_cpus import hidden_registers
-from orcdbg.unwind.walker import NEW_TASK, State
+from orcdbg.unwind.walker import State
 
 # struct inactive_task_frame, arch/x86/include/asm/switch_to.h, for kernels whose BTF lacks it.
 INACTIVE = {"r15": 0, "r14": 8, "r13": 16, "r12": 24, "bx": 32, "bp": 40, "ret_addr": 48}
@@ -28,6 +28,9 @@ _EXCEPTION_STACKS = (StackKind.NMI, StackKind.DF, StackKind.DB, StackKind.MCE, S
 # Below an exception stack's top: the stack pointer among the five words that the CPU pushes, and where entry code of an NMI
 # keeps a copy that no nested NMI overwrites (see stopped_cpus.py).
 _PUSHED_SP, _OUTERMOST_SP = 16, 112
+_IP_BELOW_SP = 24  # among these words
+# The task whose stack a CPU is on, by its `current`, a stack pointer, and the ip where that one was interrupted, if it was.
+OwnerOf = Callable[[int, int, int | None], int | None]
 
 
 def running_start(cpu: CpuState) -> State:
@@ -199,22 +202,20 @@ def stacks_of(linux: Linux, task: int, cpu: int | None) -> list[Stack]:
     return ([own] if own else []) + others
 
 
-def on_cpus(
-    linux: Linux, current: Running, owner_of: Callable[[int], int | None]
-) -> tuple[Running, Mapping[int, Reason]]:
+def on_cpus(linux: Linux, current: Running, owner_of: OwnerOf) -> tuple[Running, Mapping[int, Reason]]:
     """The tasks that CPUs run, by their stacks; and for the tasks between which a CPU is, the reason that says so.
 
     Args:
         linux: the kernel.
         current: for each task that is the `current` of a CPU, that CPU and its registers.
-        owner_of: gives the task whose stack a stack pointer is on.
+        owner_of: gives the task whose stack a place is on, other than the task that is `current` there.
     """
     running: dict[int, tuple[int, CpuState | None]] = {}
     reasons: dict[int, Reason] = {}
     for task, (cpu, note) in current.items():
+        chosen = _chosen_next(linux, cpu)
         if note is None:
             running[task] = cpu, None
-            chosen = _chosen_next(linux, cpu)
             if chosen is not None and chosen not in current:
                 reasons[chosen] = MaybeSwitchingTo(cpu)
             continue
@@ -223,6 +224,8 @@ def on_cpus(
         # No CPU goes over to a task that another one runs: such a stack pointer is somebody else's, or damaged.
         if owner is None or owner in current or owner in running:
             running[task] = cpu, note
+            if chosen is not None and chosen != task and not _may_switch(linux, cpu, note):
+                reasons[task] = reasons[chosen] = CurrentDisagrees(cpu, task, chosen)
             continue
         running[owner] = cpu, note
         reasons[task] = SwitchingFrom(cpu, owner)
@@ -239,21 +242,34 @@ def _chosen_next(linux: Linux, cpu: int) -> int | None:
         return None
 
 
-def _other_owner(
-    linux: Linux, task: int, cpu: int, note: CpuState, owner_of: Callable[[int], int | None]
-) -> int | None:
+def _may_switch(linux: Linux, cpu: int, note: CpuState) -> bool:
+    """Whether a CPU may be in the scheduler, between its choice of the next task and the switch to it.
+
+    That is neither in user mode nor in an interrupt: interrupts are off meanwhile.
+    """
+    if note.is_in_user_mode:
+        return False
+    interrupts = irq_stack(linux, cpu)
+    return interrupts is None or not interrupts.begin < note.registers["rsp"] <= interrupts.end
+
+
+def _other_owner(linux: Linux, task: int, cpu: int, note: CpuState, owner_of: OwnerOf) -> int | None:
     """The task whose stack a CPU is on, where it is another than `current`."""
     if note.is_in_user_mode:
         return None
     try:
-        sp = _task_stack_pointer(linux, task, cpu, note.registers["rsp"])
+        place = _place_on_task_stack(linux, task, cpu, note.registers["rsp"])
     except MemoryFault:
         return None
-    return None if sp is None else owner_of(sp)
+    return None if place is None else owner_of(task, *place)
 
 
-def _task_stack_pointer(linux: Linux, task: int, cpu: int, sp: int) -> int | None:
-    """The stack pointer of what a CPU does for a task, below its exceptions; None on the stack of `task` and in interrupts."""
+def _place_on_task_stack(linux: Linux, task: int, cpu: int, sp: int) -> tuple[int, int | None] | None:
+    """The stack pointer of what a CPU does for a task, below its exceptions; None on the stack of `task` and in interrupts.
+
+    With it the ip that an exception has interrupted; None where the stack pointer is the CPU's own.
+    """
+    ip: int | None = None
     own = task_stack(linux, task)
     if own is not None and own.begin - GUARD <= sp <= own.end:
         return None
@@ -264,12 +280,15 @@ def _task_stack_pointer(linux: Linux, task: int, cpu: int, sp: int) -> int | Non
         stack = next((stack for stack in exceptions.values() if stack.begin < sp <= stack.end), None)
         if stack is None:
             is_own = own is not None and own.begin - GUARD <= sp <= own.end
-            return sp if sp >> 63 and not is_own else None
+            return (sp, ip) if sp >> 63 and not is_own else None
         if stack.kind not in _EXCEPTION_STACKS:
             return None
 
         del exceptions[stack.kind]
-        sp = read_u64(linux.memory, stack.end - _PUSHED_SP)
+        words = stack.end - _PUSHED_SP
+        sp = read_u64(linux.memory, words)
         if stack.kind is StackKind.NMI and stack.begin < sp <= stack.end:
-            sp = read_u64(linux.memory, stack.end - _OUTERMOST_SP)
+            words = stack.end - _OUTERMOST_SP
+            sp = read_u64(linux.memory, words)
+        ip = read_u64(linux.memory, words - _IP_BELOW_SP)
     return None

@@ -15,8 +15,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.syscalls import syscall_name
 from orcdbg.unwind.batch.equal_stacks import SharedFrames
-from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
-from orcdbg.unwind.walker import NEW_TASK
+from orcdbg.unwind.frame import NEW_TASK, End, Frame, FrameKind, StackTrace
 
 
 class CallTable(enum.Enum):

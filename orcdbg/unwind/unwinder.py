@@ -15,9 +15,10 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.stacks import Stack, task_stack, task_stack_size
 from orcdbg.kernel.tasks import Task, panic_cpu, read_task
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.frame import End, FrameKind, StackTrace
+from orcdbg.unwind.frame import End, FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.reasons import (
     CpuNotSaved,
+    CurrentDisagrees,
     MaybeSwitchingTo,
     NotBehindSwitch,
     OnlyText,
@@ -42,6 +43,7 @@ from orcdbg.unwind.system_calls import REWOUND
 from orcdbg.unwind.true_returns import TrueReturns
 from orcdbg.unwind.walker import (
     MAX_FRAMES,
+    SWITCH,
     State,
     Terrain,
     Walk,
@@ -110,7 +112,7 @@ class Unwinder:
 
     @functools.cached_property
     def _on_cpus(self) -> tuple[Running, Mapping[int, Reason]]:
-        return on_cpus(self._linux, tasks_on_cpus(self._linux, self._cpus), self._owner_of)
+        return on_cpus(self._linux, tasks_on_cpus(self._linux, self._cpus), self._other_owner)
 
     @functools.cached_property
     def _task_stacks(self) -> TaskStacks:
@@ -120,6 +122,34 @@ class Unwinder:
 
     def _owner_of(self, sp: int) -> int | None:
         return self._task_stacks.owner(sp)
+
+    def _other_owner(self, current: int, sp: int, ip: int | None) -> int | None:
+        """The task whose stack a stack pointer is on while `current` is another.
+
+        The CPU's own stack pointer is believed. One that an exception has saved, at `ip`, is a word of memory, and only a
+        CPU in a switch of tasks is on the next one's stack: so the walk from there must come to the switch.
+        """
+        owner = self._owner_of(sp)
+        if owner is None or ip is None:
+            return owner
+        return (
+            owner
+            if self._is_in_switch(current, owner, State(ip, True, _given(ip, sp), FrameKind.INTERRUPT, None))
+            else None
+        )
+
+    def _is_in_switch(self, outgoing: int, incoming: int, state: State) -> bool:
+        """Whether a walk from a state on the incoming task's stack comes to the switch, below what that task had saved."""
+        try:
+            saved = self._linux.member("task_struct", "thread.sp", incoming) + inactive_frame(self._linux)[1]
+            stack = task_stack(self._linux, incoming)
+            if stack is None or not stack.begin <= state.registers["rsp"].value < saved <= stack.end:
+                return False
+            returns = self._returns_during_switch(incoming, outgoing)
+            frames = Walker(self.terrain, [stack], returns).walk(state).frames
+        except MemoryFault:
+            return False
+        return any(frame.cfa == saved and frame.location and frame.location.symbol in SWITCH for frame in frames)
 
     def trace(self, task: Task, budget: Budget | None = None) -> StackTrace:
         """The stack of a task; what cannot be read becomes the reason why the walk stopped.
@@ -224,6 +254,9 @@ class Unwinder:
         if note is None:
             return WalkStart("none", why_none=CpuNotSaved(cpu), cpu=cpu, is_running=True)
         state = running_start(note)
+        disagrees = self.switching.get(task.address)
+        if isinstance(disagrees, CurrentDisagrees):
+            state.doubt = disagrees
         return WalkStart(note.source, state, cpu=cpu, is_running=True, sp=state.registers["rsp"].value)
 
     def _sleeping(self, task: Task) -> WalkStart:
@@ -240,7 +273,7 @@ class Unwinder:
         sp = state.registers["rsp"].value
         state.doubt = self._start_problem(state)
         switching = self.switching.get(task.address)
-        if state.doubt is None and isinstance(switching, MaybeSwitchingTo):
+        if state.doubt is None and isinstance(switching, MaybeSwitchingTo | CurrentDisagrees):
             state.doubt = switching  # the CPU may have overwritten what the task had saved
         if state.doubt is not None and not self._code.is_text(state.ip):
             return WalkStart(_SWITCHED_OUT, why_none=state.doubt, sp=sp)
@@ -266,14 +299,16 @@ class Unwinder:
         return walk
 
     def _returns_of(self, task: Task) -> TrueReturns:
-        own = TrueReturns(self._linux, self.terrain.overlay.returns, task.address)
         switching = self.switching.get(task.address)
-        if not isinstance(switching, SwitchingTo):
-            return own
+        if isinstance(switching, SwitchingTo):
+            return self._returns_during_switch(task.address, switching.outgoing)
+        return TrueReturns(self._linux, self.terrain.overlay.returns, task.address)
+
+    def _returns_during_switch(self, incoming: int, outgoing: int) -> TrueReturns:
         from orcdbg.unwind.switching import ReturnsDuringSwitch
 
-        outgoing = TrueReturns(self._linux, self.terrain.overlay.returns, switching.outgoing)
-        return ReturnsDuringSwitch(own, outgoing)
+        own, others = (TrueReturns(self._linux, self.terrain.overlay.returns, task) for task in (incoming, outgoing))
+        return ReturnsDuringSwitch(own, others)
 
     def _complete(
         self, walk: Walk, task: Task, stacks: Sequence[Stack], start: WalkStart, budget: Budget | None = None
@@ -336,6 +371,11 @@ class Unwinder:
         if switch is None or target == switch:
             return None
         return NotBehindSwitch(start.ip)
+
+
+def _given(ip: int, sp: int) -> dict[str, RegisterValue]:
+    """The two registers that a walk needs."""
+    return {"rip": RegisterValue(ip, "saved by an exception"), "rsp": RegisterValue(sp, "saved by an exception")}
 
 
 def _trace_of(task: Task, start: WalkStart, walk: Walk) -> StackTrace:

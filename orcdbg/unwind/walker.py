@@ -21,7 +21,7 @@ from orcdbg.orc.rows import FUNCTION_ENTRY, OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import rule_of_caller_after_saving
 from orcdbg.orc.rules.generated_code import FRAME_ROW, FRAME_RULE
 from orcdbg.patches.code import Code
-from orcdbg.unwind.frame import Frame, FrameKind, Recovered, Registers, RegisterValue
+from orcdbg.unwind.frame import NEW_TASK, Frame, FrameKind, Recovered, Registers, RegisterValue
 from orcdbg.unwind.judge.evidence import Evidence, is_nested_nmi
 from orcdbg.unwind.reasons import (
     CalledNoCode,
@@ -67,7 +67,6 @@ _START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu
 _BREAKPOINT_ENTRIES = ("asm_exc_int3", "int3")
 # The switch of tasks: code that "returns" to where the next task goes on.
 SWITCH = ("__switch_to_asm", "__switch_to")
-NEW_TASK = ("ret_from_fork", "ret_from_fork_asm")
 REGISTER_OF = {
     OrcRegister.SP: "rsp",
     OrcRegister.BP: "rbp",
@@ -637,6 +636,7 @@ def _user_frame(index: int, state: State) -> Frame:
         registers=state.registers,
         came_from=state.came_from,
         reliable=state.reliable,
+        doubt=state.doubt if index == 0 else None,
     )
 
 

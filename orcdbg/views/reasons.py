@@ -128,6 +128,9 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.NotSavedAtStackPointer: (
         "the registers saved below {r.end:#x} were not saved at the stack pointer {r.sp:#x}"
     ),
+    unwind.NotAtUserRegisters: (
+        "a task begins with its stack pointer at the user's registers at the top of its stack, not at {r.sp:#x}"
+    ),
     unwind.UserRegistersNotAtTop: ("the user's registers end at {r.end:#x}, not at the top of the task's stack"),
     unwind.CannotGoOn: "the walk cannot go on from here: this frame, or what it saved, is not right",
     # What a scan found.
@@ -154,6 +157,10 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     ),
     unwind.MaybeSwitchingTo: (
         "CPU {r.cpu}, whose registers are not in the snapshot, has chosen this task to run next, and may be on its stack"
+    ),
+    unwind.CurrentDisagrees: (
+        "CPU {r.cpu} is in no switch of tasks, but its `current` names task {r.current:#x} and its scheduler task"
+        " {r.chosen:#x}"
     ),
     unwind.SwitchingFrom: (
         "CPU {r.cpu} is in the middle of a switch from this task to task {r.incoming:#x}: `current` still names this one,"

@@ -12,8 +12,7 @@ from typing import NamedTuple
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.stacks import task_registers, task_stack
 from orcdbg.kernel.tasks import current_task
-from orcdbg.unwind.frame import End, Frame
-from orcdbg.unwind.walker import NEW_TASK
+from orcdbg.unwind.frame import NEW_TASK, End, Frame
 from orcdbg.views.reasons import words_or_none
 from orcdbg.x86.instructions import Instruction, decode_one
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE

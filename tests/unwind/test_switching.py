@@ -93,18 +93,28 @@ def test_an_exception_during_the_switch_is_the_incoming_tasks(sample: Session) -
     db = next(stack for stack in cpu_stacks(sample.linux, 0) if stack.kind is StackKind.DB)
     incoming, outgoing = between.incoming.address, between.outgoing.address
 
-    def runs(rsp: int, **words: int) -> list[int]:
-        pieces = {int(name[2:]): value.to_bytes(8, "little") for name, value in words.items()}
+    in_switch = sample.linux.address("__switch_to_asm") + BEHIND_EXCHANGE
+
+    def runs(rsp: int, saved: Mapping[int, int], ip: int = in_switch) -> list[int]:
+        """What the CPU runs where these stack pointers are saved at these places, each with the ip three words below."""
+        words = {place - 24: ip for place in saved} | dict(saved)
+        pieces = {place: value.to_bytes(8, "little") for place, value in words.items()}
         return list(between.session(pieces, rsp=rsp).unwinder.running)
 
-    pushed, outermost = f"at{nmi.end - 16}", f"at{nmi.end - 112}"
-    assert runs(nmi.end - 40, **{pushed: between.sp}) == [incoming]
-    assert runs(nmi.end - 40, **{pushed: between.saved_sp}) == [outgoing]
+    pushed, outermost = nmi.end - 16, nmi.end - 112
+    assert runs(nmi.end - 40, {pushed: between.sp}) == [incoming]
+    assert runs(nmi.end - 40, {pushed: between.saved_sp}) == [outgoing]
     # An NMI in the NMI has pushed its words over the first one's.
-    assert runs(nmi.end - 40, **{pushed: nmi.end - 0x200, outermost: between.sp}) == [incoming]
+    assert runs(nmi.end - 40, {pushed: nmi.end - 0x200, outermost: between.sp}) == [incoming]
     # A debug exception in the NMI; then one that claims to have interrupted itself.
-    assert runs(db.end - 40, **{f"at{db.end - 16}": nmi.end - 0x200, pushed: between.sp}) == [incoming]
-    assert runs(db.end - 40, **{f"at{db.end - 16}": db.end - 0x100}) == [outgoing]
+    assert runs(db.end - 40, {db.end - 16: nmi.end - 0x200, pushed: between.sp}) == [incoming]
+    assert runs(db.end - 40, {db.end - 16: db.end - 0x100}) == [outgoing]
+
+    # No other code than the switch is on the next task's stack, and the switch is where that task had saved its registers.
+    schedule = between.asleep.frames[0].ip
+    assert runs(nmi.end - 40, {pushed: between.sp}, ip=schedule) == [outgoing]
+    assert runs(nmi.end - 40, {pushed: between.sp - 0x40}) == [outgoing]
+    assert runs(nmi.end - 40, {pushed: between.sp + FRAME + 8}) == [outgoing]
 
 
 def test_no_cpu_goes_over_to_a_task_that_another_one_runs(sample: Session) -> None:
@@ -115,7 +125,8 @@ def test_no_cpu_goes_over_to_a_task_that_another_one_runs(sample: Session) -> No
         between.outgoing.address: (0, note),
         between.incoming.address: (1, None),
     }
-    assert on_cpus(sample.linux, current, TaskStacks(sample.linux).owner) == (current, {})
+    stacks = TaskStacks(sample.linux)
+    assert on_cpus(sample.linux, current, lambda task, sp, ip: stacks.owner(sp)) == (current, {})
 
 
 def test_in_user_mode_no_stack_pointer_names_a_task(sample: Session) -> None:

@@ -16,14 +16,14 @@ import numpy.typing as npt
 
 from orcdbg.base.reading import AddressSpace, U64Array, read_memory_pieces
 from orcdbg.base.sizes import U64
-from orcdbg.kernel.stacks import StackKind
+from orcdbg.kernel.stacks import StackKind, bytes_at_top
 from orcdbg.orc.effective import AsBuilt
 from orcdbg.orc.rows import OrcRegister, RowType
 from orcdbg.unwind.batch.equal_stacks import EqualStacks, Level, SharedFrames, StacksOfBatch
-from orcdbg.unwind.frame import End, Frame, FrameKind
+from orcdbg.unwind.frame import NEW_TASK, End, Frame, FrameKind
 from orcdbg.unwind.judge.evidence import Witness
 from orcdbg.unwind.saved_registers import USER_CS
-from orcdbg.unwind.walker import NEW_TASK, OUTERMOST_BYTES, Terrain, explained
+from orcdbg.unwind.walker import Terrain, explained
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
 Indices = npt.NDArray[np.intp]
@@ -209,7 +209,7 @@ class Lockstep:
         bp_slot[~saves] = 0
         walk.note(cfa, bp_slot)
 
-        at_top = stacks.end[alive] - walk.sp <= np.uint64(OUTERMOST_BYTES)
+        at_top = stacks.end[alive] - walk.sp == np.uint64(bytes_at_top(self._terrain.code.linux))
         walk.arrive(alive[(kind == _END) & at_top & stacks.kernel_thread[alive]])
         in_user = (kind == _REGISTERS) & stacks.holds(alive, cfa, PT_REGS_SIZE)
         self._arrive_in_user(stacks, walk, alive[in_user], cfa[in_user])

@@ -150,7 +150,7 @@ class Calls:
 
     def _judge(self, return_address: int, callee: Location) -> bool | None:
         now, built = (direct_call_target(space, return_address) for space in (self._memory, self._built))
-        if any(target is not None and callee.start - NEAR <= target <= callee.start + NEAR for target in (now, built)):
+        if any(target is not None and self._enters(target, callee) for target in (now, built)):
             return True
         if is_thunk(callee) or is_return_thunk(callee):
             return None
@@ -159,6 +159,25 @@ class Calls:
         if now is None:
             return self._is_gone(return_address, built, callee)
         return self._is_reached_by_call(now, built, callee)
+
+    def _enters(self, target: int, callee: Location) -> bool:
+        """Whether a call of `target` enters a function: at its start, at an ENDBR's length into it, or in padding before it.
+
+        A small function may lie within the same distance, and is another one: __put_user_4 is 16 bytes before
+        __put_user_nocheck_4.
+        """
+        distance = callee.start - target
+        if -NEAR <= distance <= 0:
+            return distance == 0 or -distance < callee.size
+        return 0 < distance <= NEAR and self._is_padding(target, distance)
+
+    def _is_padding(self, address: int, size: int) -> bool:
+        """Whether nothing but padding was built there; open, and so believed, where the text cannot be read."""
+        try:
+            code = self._built.read(address, size)
+        except MemoryFault:
+            return True
+        return all(mnemonic.startswith(_PADDING) for _, _, mnemonic, _ in outline(code, address))
 
     def _is_reached_by_call(self, now: int, built: int | None, callee: Location) -> bool | None:
         """Whether a direct call may come into `callee`: by where it goes now, and by where it went as built, if anywhere."""

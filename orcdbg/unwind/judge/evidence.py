@@ -16,11 +16,11 @@ from typing import NamedTuple
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
-from orcdbg.kernel.stacks import Stack, StackKind
+from orcdbg.kernel.stacks import Stack, StackKind, bytes_at_top
 from orcdbg.orc.rows import RowType
 from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
-from orcdbg.unwind.frame import Frame, FrameKind, Recovered
+from orcdbg.unwind.frame import NEW_TASK, Frame, FrameKind, Recovered
 from orcdbg.unwind.judge.calls import Calls
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
 from orcdbg.unwind.reasons import (
@@ -28,6 +28,7 @@ from orcdbg.unwind.reasons import (
     CannotGoOn,
     NoCallEndsAt,
     NoInstructionAt,
+    NotAtUserRegisters,
     NothingBeginsAt,
     NotSavedAtStackPointer,
     Overflowed,
@@ -89,10 +90,28 @@ class Evidence:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
             if why is not None and below.mark.is_sure:
                 out[index - 1] = replace(below, doubt=why)
+        misplaced = self._misplaced(out[-1], stacks) if out else None
+        if misplaced is not None:
+            # Both may be damaged: the address that was written over another caller's, and the stack pointer.
+            out[-1] = _guess(out[-1], misplaced, out[-1].index)
+            if len(out) > 1 and out[-2].mark.is_sure:
+                out[-2] = replace(out[-2], doubt=misplaced)
         is_start = len(out) == 1 and out[0].exact  # the registers of a CPU are right, whatever follows from them
         if broke_off and out and out[-1].mark.is_sure and not is_start:
             out[-1] = replace(out[-1], doubt=CannotGoOn())
         return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
+
+    def _misplaced(self, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
+        """Why a frame in which tasks begin is none, or None: it runs with its stack pointer at the user's registers.
+
+        A little below them, its address was written over that of another frame, whose callers would be lost in silence.
+        """
+        if not _begins(frame) or frame.location is None or frame.location.symbol not in NEW_TASK:
+            return None
+        stack = next((stack for stack in stacks if stack.holds(frame.sp)), None)
+        if stack is None or stack.kind is not StackKind.TASK or stack.end - frame.sp == bytes_at_top(self._code.linux):
+            return None
+        return NotAtUserRegisters(frame.sp)
 
     def with_tail_call(self, below: Frame, frame: Frame) -> Frame:
         """A caller with a note where its call entered another function, which jumped into the one of the frame below."""
