@@ -111,6 +111,12 @@ class NotSavedAtStackPointer(Reason):
     sp: int
 
 
+class FramePointerBehindReturn(Reason):
+    """What should be the caller's rbp is an address behind a call of this function: rbp leads past the return address."""
+
+    value: int
+
+
 class NotAtUserRegisters(Reason):
     """A task begins with its stack pointer at the user's registers, and this one is elsewhere."""
 

@@ -9,7 +9,7 @@ from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
 from orcdbg.base.reasons import Reason
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.stacks import GUARD, Stack, StackKind, cpu_stacks, irq_stack, task_stack
+from orcdbg.kernel.stacks import GUARD, Stack, StackKind, cpu_stacks, task_stack
 from orcdbg.kernel.tasks import current_task, online_cpus
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import NEW_TASK, FrameKind, RegisterValue
@@ -224,7 +224,7 @@ def on_cpus(linux: Linux, current: Running, owner_of: OwnerOf) -> tuple[Running,
         # No CPU goes over to a task that another one runs: such a stack pointer is somebody else's, or damaged.
         if owner is None or owner in current or owner in running:
             running[task] = cpu, note
-            if chosen is not None and chosen != task and not _may_switch(linux, cpu, note):
+            if chosen is not None and chosen != task and not _may_switch(linux, task, cpu, note):
                 reasons[task] = reasons[chosen] = CurrentDisagrees(cpu, task, chosen)
             continue
         running[owner] = cpu, note
@@ -237,20 +237,25 @@ def _chosen_next(linux: Linux, cpu: int) -> int | None:
     """The task that a CPU's scheduler has chosen, `rq->curr`: `current` is set to it at the end of the switch."""
     try:
         queue = linux.per_cpu("runqueues", cpu)
-        return None if queue is None else linux.member("rq", "curr", queue)
+        return None if queue is None else linux.member("rq", "curr", queue) or None
     except (MemoryFault, NotFound):
         return None
 
 
-def _may_switch(linux: Linux, cpu: int, note: CpuState) -> bool:
-    """Whether a CPU may be in the scheduler, between its choice of the next task and the switch to it.
+def _may_switch(linux: Linux, task: int, cpu: int, note: CpuState) -> bool:
+    """Whether a CPU may be in the scheduler, between its choice of the next task and the switch to that one's stack.
 
-    That is neither in user mode nor in an interrupt: interrupts are off meanwhile.
+    It is on the stack of `task` then, or in an exception that interrupted it there: interrupts are off meanwhile, and in user
+    mode nobody chooses.
     """
     if note.is_in_user_mode:
         return False
-    interrupts = irq_stack(linux, cpu)
-    return interrupts is None or not interrupts.begin < note.registers["rsp"] <= interrupts.end
+    try:
+        own = task_stack(linux, task)
+        sp = _below_exceptions(linux, cpu, note.registers["rsp"])[0]
+    except MemoryFault:
+        return True  # there is nothing to tell it by
+    return own is not None and own.begin - GUARD <= sp <= own.end
 
 
 def _other_owner(linux: Linux, task: int, cpu: int, note: CpuState, owner_of: OwnerOf) -> int | None:
@@ -269,26 +274,28 @@ def _place_on_task_stack(linux: Linux, task: int, cpu: int, sp: int) -> tuple[in
 
     With it the ip that an exception has interrupted; None where the stack pointer is the CPU's own.
     """
-    ip: int | None = None
+    sp, ip = _below_exceptions(linux, cpu, sp)
     own = task_stack(linux, task)
-    if own is not None and own.begin - GUARD <= sp <= own.end:
-        return None
+    is_own = own is not None and own.begin - GUARD <= sp <= own.end
+    is_on_stack_of_cpu = any(stack.begin < sp <= stack.end for stack in cpu_stacks(linux, cpu))
+    return None if is_own or is_on_stack_of_cpu or not sp >> 63 else (sp, ip)
 
-    exceptions = {stack.kind: stack for stack in cpu_stacks(linux, cpu)}
+
+def _below_exceptions(linux: Linux, cpu: int, sp: int) -> tuple[int, int | None]:
+    """The stack pointer that a CPU's exceptions interrupted, and the ip; `sp` itself, and no ip, where it is in none."""
+    exceptions = [stack for stack in cpu_stacks(linux, cpu) if stack.kind in _EXCEPTION_STACKS]
+    ip: int | None = None
     # Each stack is left once, so that damaged words lead nowhere twice.
-    for _ in range(len(exceptions) + 1):
-        stack = next((stack for stack in exceptions.values() if stack.begin < sp <= stack.end), None)
+    while exceptions:
+        stack = next((stack for stack in exceptions if stack.begin < sp <= stack.end), None)
         if stack is None:
-            is_own = own is not None and own.begin - GUARD <= sp <= own.end
-            return (sp, ip) if sp >> 63 and not is_own else None
-        if stack.kind not in _EXCEPTION_STACKS:
-            return None
+            break
 
-        del exceptions[stack.kind]
+        exceptions.remove(stack)
         words = stack.end - _PUSHED_SP
         sp = read_u64(linux.memory, words)
         if stack.kind is StackKind.NMI and stack.begin < sp <= stack.end:
             words = stack.end - _OUTERMOST_SP
             sp = read_u64(linux.memory, words)
         ip = read_u64(linux.memory, words - _IP_BELOW_SP)
-    return None
+    return sp, ip

@@ -128,6 +128,9 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.NotSavedAtStackPointer: (
         "the registers saved below {r.end:#x} were not saved at the stack pointer {r.sp:#x}"
     ),
+    unwind.FramePointerBehindReturn: (
+        "rbp leads past the return address: where the caller's rbp should be is {r.value:#x}, behind a call of this function"
+    ),
     unwind.NotAtUserRegisters: (
         "a task begins with its stack pointer at the user's registers at the top of its stack, not at {r.sp:#x}"
     ),

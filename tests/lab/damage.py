@@ -91,7 +91,7 @@ class NamedClass(enum.Enum):
     """Damage that cannot be told from the truth: one frame has another ip, which fits all else that is in memory."""
 
     USER = "the program's own ip and stack pointer, which nothing else tells"
-    SAME_FUNCTION = "an interrupted ip that is another instruction of the same function"
+    SAME_FUNCTION = "an interrupted ip that is another instruction of what the next frame's call leads to"
     SAME_CALLEE = "a return address behind another call of the same function"
     BY_POINTER = "a return address behind a call by a pointer, and pointers lead to the function below"
 
@@ -392,6 +392,9 @@ class Damager:
         below, calls = after.frames[shown.index - 1], self._terrain.evidence.calls
         if was.kind is not FrameKind.CALL:
             is_same = was.location is not None and was.location == shown.location
+            if shown.index + 1 < len(after.frames) and shown.location is not None:
+                caller = after.frames[shown.index + 1]
+                is_same = is_same or calls.leads_to(caller.ip, shown.location) is not False
             return NamedClass.SAME_FUNCTION if is_same and damage.kind is WordKind.KERNEL_IP else None
         if damage.kind not in (WordKind.RETURN_SLOT, WordKind.INACTIVE_IP) or below.location is None:
             return None

@@ -17,7 +17,7 @@ from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind, bytes_at_top
-from orcdbg.orc.rows import RowType
+from orcdbg.orc.rows import OrcRegister, RowType
 from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import NEW_TASK, Frame, FrameKind, Recovered
@@ -26,6 +26,7 @@ from orcdbg.unwind.judge.pointers import PointerRead, Pointers
 from orcdbg.unwind.reasons import (
     CallLeadsElsewhere,
     CannotGoOn,
+    FramePointerBehindReturn,
     NoCallEndsAt,
     NoInstructionAt,
     NotAtUserRegisters,
@@ -137,12 +138,25 @@ class Evidence:
         if frame.kind is FrameKind.CALL:
             if not frame.reliable and frame.doubt is not None:
                 return frame.doubt  # the walk itself found it
+            if self._is_above_return_slot(below, frame):
+                return FramePointerBehindReturn(frame.registers["rbp"].value)
             if frame.recovered is None:
                 return self._call(below.location, frame)
             return self._recorded(below, frame, frame.recovered)
         if frame.kind is FrameKind.USER:
             return _user_registers(below, stacks)
         return self._interrupt(below, frame, stacks)
+
+    def _is_above_return_slot(self, below: Frame, frame: Frame) -> bool:
+        """Whether rbp led past the return address: what was taken for the caller's rbp is behind a call of the frame below.
+
+        rbp is 8 too high then, and the caller is lost in silence where its own caller fits as well.
+        """
+        row = None if below.entry is None else below.entry.row
+        if row is None or row.sp_reg is not OrcRegister.BP or below.location is None or frame.bp is None:
+            return False
+        is_behind_call = self._code.is_text(frame.bp) and self._code.follows_call(frame.bp) is True
+        return is_behind_call and self.calls.leads_to(frame.bp, below.location) is True
 
     def _recorded(self, below: Frame, frame: Frame, recovered: Recovered) -> Reason | None:
         """What speaks against a return address that a tracer's record gave; the slot itself has only a trampoline's."""
