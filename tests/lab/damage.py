@@ -310,7 +310,7 @@ class Damager:
         random, stack = self._random, next((s for s in walk.stacks if s.holds(address)), walk.stacks[0])
         match change:
             case Change.OTHER_RETURN:
-                return random.choice(self._returns)
+                return random.choice(self._returns or self._functions_of_image())
             case Change.OTHER_FUNCTION:
                 return random.choice(self._functions_of_image())
             case Change.NEAR:
@@ -320,7 +320,7 @@ class Damager:
             case Change.SAME_STACK:
                 return random.randrange(stack.begin, stack.end, WORD)
             case Change.OTHER_STACK:
-                return random.choice(self._stack_addresses)
+                return random.choice(self._stack_addresses or [walk.stacks[0].end - WORD])
             case Change.OTHER_WORD:
                 used = [frame.sp for frame in walk.trace.frames if stack.holds(frame.sp)]
                 return read_u64(

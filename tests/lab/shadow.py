@@ -12,7 +12,7 @@ from typing import NamedTuple
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.stacks import task_registers, task_stack
 from orcdbg.kernel.tasks import current_task
-from orcdbg.unwind.frame import NEW_TASK, End, Frame
+from orcdbg.unwind.frame import NEW_TASK, End, Frame, StackTrace
 from orcdbg.views.reasons import words_or_none
 from orcdbg.x86.instructions import Instruction, decode_one
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
@@ -102,7 +102,7 @@ class Shadow:
         trace = self._live.trace()
         self.stops += 1
         names = self._live.session.names.describe
-        where, frames = names(trace.frames[0].ip), trace.frames[1:]
+        where, frames = names(trace.frames[0].ip), self._callers(trace)
         self.frames += len(trace.frames)
         self.sure += sum(frame.mark.is_sure for frame in trace.frames)
         active = [made.ip for made in reversed(self._made) if not made.is_trick]
@@ -119,6 +119,10 @@ class Shadow:
         assert is_whole or reasons, (where, shown, [names(ip) for ip in active], self.known)
         if reasons:
             self.unsure.append(f"{where}: {words_or_none(reasons[0])}")
+
+    def _callers(self, trace: StackTrace) -> Sequence[Frame]:
+        """The frames that calls and exceptions have made."""
+        return trace.frames[1:]
 
     def _is_true(self, frame: Frame, active: Sequence[int]) -> bool:
         if not frame.reliable or frame.doubt:

@@ -9,22 +9,23 @@ stop has the stack that it had.
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.tasks import current_task, read_task
 from orcdbg.snapshot.machine import CpuState
-from orcdbg.unwind.frame import End, FrameKind, StackTrace
+from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.views.reasons import words_or_none
 from orcdbg.x86.instructions import Instruction, outline
 from tests.lab.campaign_loads import Load
 from tests.lab.damage import Damager, damage_words, places
-from tests.lab.gdbstub import WaitsForInterrupt
+from tests.lab.gdbstub import WAITING, WaitsForInterrupt
 from tests.lab.guest import Guest
 from tests.lab.live import LiveKernel, cpu_state
-from tests.lab.shadow import Shadow, Values
+from tests.lab.shadow import Place, Shadow, Values
 from tests.lab.tallies import Tally
 
 LONGEST = 0.4  # seconds that a guest runs before it is stopped
@@ -36,6 +37,7 @@ INJECTED = 0.5  # of the times that a guest is let run
 SLEEPERS = 6  # sleeping tasks that are looked at from one stop
 DAMAGED = 6  # words that are damaged at one stop
 KNOWN_FUNCTIONS = 400
+HALT, MWAIT = WAITING
 # Where the CPU goes over to another task, and where entry code moves its own return address.
 ENDS_FOLLOWING = ("__switch_to_asm", "error_entry", "paranoid_entry", "paranoid_exit", "sync_regs", "fixup_bad_iret")
 
@@ -71,12 +73,27 @@ class Followed(Shadow):
     """A CPU that is stepped from anywhere, and returns into what its first walk had shown."""
 
     def __init__(self, live: LiveKernel, first: StackTrace) -> None:
-        super().__init__(live, [(frame.ip, frame.sp) for frame in first.frames[1:]])
+        self.promised: Place | None = None
+        super().__init__(live, [(frame.ip, frame.sp) for frame in self._callers(first)])
         self.returned = 0
+        self.entered = 0
         self.judged = self.true_in_doubt = 0
         self.is_over = False
 
+    def _callers(self, trace: StackTrace) -> Sequence[Frame]:
+        """Without the function that a thunk's `ret` is about to enter, which nobody called yet: whether it does is seen."""
+        callers = trace.frames[1:]
+        if not callers or callers[0].kind is not FrameKind.CALL or not callers[0].exact:
+            return callers
+        self.promised = callers[0].ip, callers[0].sp
+        return callers[1:]
+
     def _follow(self, insn: Instruction, before: Values, after: Values) -> None:
+        if self.promised is not None and insn.mnemonic.startswith("ret"):
+            entered = after["rip"], after["rsp"]
+            assert entered == self.promised, ("a `ret` should have entered", self.promised, "and went to", entered)
+            self.promised = None
+            self.entered += 1
         super()._follow(insn, before, after)
         ip, sp = after["rip"], after["rsp"]
         self._drop_dead_calls(ip, sp)
@@ -243,6 +260,8 @@ class Stops:
         place = first.frames[0].location
         if place is not None and place.symbol in ENDS_FOLLOWING:
             return
+        if self._is_halted():
+            return
         followed = Followed(self._live, first)
         for _ in range(self._random.randrange(STEPS)):
             try:
@@ -262,6 +281,15 @@ class Stops:
         self._tally.returned += followed.returned
         for text in followed.unsure:
             self._tally.doubts[text.partition(": ")[2]] += 1
+
+    def _is_halted(self) -> bool:
+        """Whether the CPU waits for an interrupt: a step lets none in."""
+        ip = self._live.stub.read_registers()["rip"]
+        try:
+            before = self._live.session.memory.read(ip - 3, 3)
+        except OrcdbgError:
+            return False
+        return before.endswith(HALT) or before == MWAIT
 
     def _wait_for_returns(self, first: StackTrace) -> None:
         """Lets the guest run to predicted returns, which come in their order."""

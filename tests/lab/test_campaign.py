@@ -56,7 +56,7 @@ def test_at_any_stop_of_a_busy_guest_no_sure_frame_is_wrong(kernel: str, name: s
             Stops(live, random, tally, load, running).run(time.monotonic() + SECONDS)
         finally:
             TALLIES.setdefault(f"{kernel} {name}", Tally()).add(tally)
-            print("\n".join([*tally.lines(), *tally.damage.lines()]))
+            print("\n".join([f"{kernel} {name}", *tally.lines(), *tally.damage.lines(), *tally.damage.wrong]))
     assert tally.damage.wrong == []
     assert tally.stops
 
@@ -72,5 +72,5 @@ def test_one_damaged_word_leaves_no_wrong_frame_without_a_mark(
     walks = [walk for task in session.tasks if (walk := damager.undamaged(task.address)) is not None]
     account = damage_words(damager, walks, WORDS)
     DAMAGE[f"{kernel} {scene}"] = account
-    print("\n".join([f"{kernel} {scene}", *account.lines()]))
+    print("\n".join([f"{kernel} {scene}", *account.lines(), *account.wrong]))
     assert account.wrong == []

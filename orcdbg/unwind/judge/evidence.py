@@ -43,9 +43,12 @@ from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.unwind.saved_registers import USER_PADDINGS
 from orcdbg.x86.registers import IRET_SIZE
 
-# The CPU aligns the stack to 16 bytes before it saves anything, with FRED to 64 and 16 more for the event data; the entry
-# of #BP moves the registers 48 bytes down, to have room for a call that it emulates.
-_MAX_GAP = 16 + 64
+# The CPU aligns the stack before it saves anything; with FRED more, and it saves event data above the registers.
+_ALIGNMENT, _FRED_ALIGNMENT, _FRED_EVENT_DATA = 16, 64, 16
+# The entry of #BP moves the registers 48 bytes down, to have room for a call that it emulates; that call pushes a word, and so
+# may an instruction that a probe emulates or single-steps.
+_EMULATING_ENTRIES = ("asm_exc_int3", "int3", "asm_exc_debug", "debug")
+_MAX_GAP = _ALIGNMENT + 64
 # At the top of an NMI stack in use: the CPU's five words, rdx, and the word "NMI executing". See asm_exc_nmi.
 _NMI_COPIES = 56
 
@@ -101,6 +104,16 @@ class Evidence:
         if broke_off and out and out[-1].mark.is_sure and not is_start:
             out[-1] = replace(out[-1], doubt=CannotGoOn())
         return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
+
+    def _fits_above(self, below: Frame, end: int, sp: int) -> bool:
+        """Whether saved registers that end at `end` are where the CPU puts them for the stack pointer that they hold."""
+        if end == sp & -_ALIGNMENT:
+            return True
+        is_moved = below.location is not None and below.location.symbol in _EMULATING_ENTRIES
+        may_be_fred = (end + _FRED_EVENT_DATA) % _FRED_ALIGNMENT == 0 and self._code.linux.types.has(
+            "fred_frame", "regs"
+        )
+        return (is_moved or may_be_fred) and 0 <= sp - end < _MAX_GAP
 
     def _misplaced(self, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
         """Why a frame in which tasks begin is none, or None: it runs with its stack pointer at the user's registers.
@@ -230,7 +243,7 @@ class Evidence:
         same = next((stack for stack in stacks if stack.holds(end - IRET_SIZE, IRET_SIZE)), None)
         if same is None or not same.begin <= frame.sp <= same.end:
             return None
-        if not 0 <= frame.sp - end < _MAX_GAP and not is_nested_nmi(same, end, frame.sp):
+        if not self._fits_above(below, end, frame.sp) and not is_nested_nmi(same, end, frame.sp):
             return NotSavedAtStackPointer(end, frame.sp)
         return None
 
