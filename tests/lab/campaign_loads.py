@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from random import Random
 
 from tests.lab import scripts
-from tests.lab.boots import BOOTS, DEADLY, ENABLE, KPROBES, KRETPROBES, TRACING
+from tests.lab.boots import BOOTS, DEADLY, ENABLE, KPROBES, KRETPROBES, PROBED, TRACING
 from tests.lab.bpf_program import NAME, filter_program
-from tests.lab.fetch import RELEASES
-from tests.lab.guest import CPU
+from tests.lab.bpf_tracing import NAME as TRACING_NAME
+from tests.lab.bpf_tracing import tracing_program
+from tests.lab.fetch import RELEASES, Kernel
+from tests.lab.guest import CPU, WITHOUT_CX16
+from tests.lab.rare_programs import CALLED_OFFSET, PROGRAMS
 from tests.lab.traced import FILTERS
 
 # None of those that wait for all children: some of these never end.
@@ -25,6 +28,13 @@ HOTPLUG = (
     "(while :; do for on in 0 1; do echo $on > /sys/devices/system/cpu/cpu1/online; usleep 100000; done; done) &\n"
 )
 MODULES = "(while :; do insmod /modules/loop.ko; usleep 50000; rmmod loop; usleep 50000; done 2>/dev/null) &\n"
+COMPAT = ("p_int80", "p_int80_32", "p_vdso_32")
+UPROBES = f"""
+echo "p:u1 /bin/p_calls:{CALLED_OFFSET:#x}" >> uprobe_events
+echo "r:u2 /bin/p_calls:{CALLED_OFFSET:#x}" >> uprobe_events
+for one in events/uprobes/*/enable; do echo 1 > $one; done
+"""
+MACHINE_CHECK = "mce 0 4 0xb200000000000000 0x5 0x0 0x0"
 STORM = (
     TRACING
     + KPROBES
@@ -40,12 +50,21 @@ done) &
 )
 
 
+def _no_files(kernel: Kernel) -> Mapping[str, bytes]:
+    return {}
+
+
+def _programs(*names: str) -> Callable[[Kernel], Mapping[str, bytes]]:
+    return lambda kernel: {f"bin/{name}": PROGRAMS[name] for name in names}
+
+
 @dataclass(frozen=True)
 class Load:
     """A machine, and what its init does before the work begins.
 
     Attributes:
         setup: shell text; `{filters}` stands for patterns of functions that a seed chooses.
+        files: what it needs, by path, of each kernel.
         commands: of QEMU's monitor, one of which is given now and then while the guest runs.
         changes: True where code, modules or CPUs change all the time.
         kernels: those that have it.
@@ -55,7 +74,7 @@ class Load:
     append: str = ""
     cpu: str = CPU
     smp: int = 1
-    files: Mapping[str, bytes] = field(default_factory=dict)
+    files: Callable[[Kernel], Mapping[str, bytes]] = _no_files
     commands: tuple[str, ...] = ()
     changes: bool = False
     kernels: tuple[str, ...] = tuple(RELEASES)
@@ -76,7 +95,30 @@ LOADS: dict[str, Load] = {
     "hotplug": Load(HOTPLUG, smp=2, changes=True),
     "modules": Load(MODULES, smp=2, changes=True),
     "storm": Load(STORM, changes=True),
-    "bpf": Load(f"{NAME} &\n", files={f"bin/{NAME}": filter_program()}),
+    "bpf": Load(f"{NAME} &\n", files=lambda kernel: {f"bin/{NAME}": filter_program()}),
+    "fentry and fexit": Load(
+        f"{TRACING_NAME} &\nusleep 300000\n",
+        files=lambda kernel: {f"bin/{TRACING_NAME}": tracing_program(kernel.vmlinux, PROBED.split())},
+    ),
+    "fentry, fexit and probes": Load(
+        f"{TRACING_NAME} &\nusleep 300000\n{UNOPTIMISED}{TRACING}{KPROBES}{KRETPROBES}{ENABLE}",
+        files=lambda kernel: {f"bin/{TRACING_NAME}": tracing_program(kernel.vmlinux, PROBED.split())},
+    ),
+    "32-bit calls": Load(
+        "".join(f"{name} &\n" for name in COMPAT), append="ia32_emulation=on", files=_programs(*COMPAT)
+    ),
+    "32-bit calls by sysenter": Load(
+        "p_vdso_32 &\n", append="ia32_emulation=on", cpu=f"Haswell-v1{WITHOUT_CX16}", files=_programs("p_vdso_32")
+    ),
+    "single steps": Load("p_traps &\n", files=_programs("p_traps")),
+    "bad iret": Load(
+        "(while :; do p_bad_iret; p_bad_iret; usleep 1000; done 2>/dev/null) &\n", files=_programs("p_bad_iret")
+    ),
+    "espfix": Load("p_small_stack &\n", files=_programs("p_small_stack")),
+    "uprobes": Load(f"p_calls &\n{TRACING}{UPROBES}", files=_programs("p_calls")),
+    "worker": Load("p_worker &\n", smp=2, files=_programs("p_worker")),
+    # To 5.18 a machine check is survived on demand. Bank 4 is none that the kernel leaves alone.
+    "machine checks": Load(append="mce=3", commands=(MACHINE_CHECK,), kernels=("5.10",)),
 }
 # Mitigations, as far as the emulated CPUs and each kernel have them.
 MITIGATIONS = ("rome", "off", "retpoline", "lfence", "stuff", "its", "qemu64")

@@ -17,7 +17,9 @@ from tests.lab.campaign_loads import LOADS, loads_of, write_init
 from tests.lab.conftest import OpenScene
 from tests.lab.damage import Damager, damage_words
 from tests.lab.draw import CAMPAIGN_SECONDS, KERNELS, draw
+from tests.lab.fetch import ensure
 from tests.lab.live import open_live
+from tests.lab.skips import skipped_if_unavailable
 from tests.lab.stops import StoppedGuest, Stops
 from tests.lab.tallies import DAMAGE, TALLIES, Tally
 
@@ -39,6 +41,8 @@ CHOSEN = [
 def test_at_any_stop_of_a_busy_guest_no_sure_frame_is_wrong(kernel: str, name: str, seed: int, tmp_path: Path) -> None:
     """Stepped from there each call and return changes one frame; predicted returns come; single words of damage are marked."""
     load, random, tally = LOADS[name], Random(f"{kernel} {name} {seed}"), Tally()
+    with skipped_if_unavailable(kernel):
+        files = load.files(ensure(kernel))
     guest = busy_guest(
         kernel,
         random,
@@ -46,7 +50,7 @@ def test_at_any_stop_of_a_busy_guest_no_sure_frame_is_wrong(kernel: str, name: s
         load.append,
         smp=load.smp,
         init=write_init(load, random),
-        files=load.files,
+        files=files,
         cpu=load.cpu,
     )
     with guest as (running, found, console), running.stub() as stub:

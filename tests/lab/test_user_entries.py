@@ -22,6 +22,7 @@ from tests.lab.conftest import KERNELS
 from tests.lab.guest import WITHOUT_CX16
 from tests.lab.live import open_live
 from tests.lab.program import executable, executable_32
+from tests.lab.rare_programs import LOOP_BY_VDSO, WORKER
 from tests.lab.shadow import user_place
 
 pytestmark = pytest.mark.lab
@@ -30,16 +31,12 @@ pytestmark = pytest.mark.lab
 PAUSE_32 = bytes.fromhex("b81d000000 cd80 ebf7")  # 1: mov $29,%eax; int $0x80; jmp 1b
 # The vDSO's entry, from the auxiliary vector: sysenter or syscall, or int $0x80 where the CPU has neither.
 PAUSE_BY_VDSO = bytes.fromhex("89e6 ad 8d748604 ad 85c0 75fb ad 89c2 ad 83fa20 75f7 89c7 b81d000000 ffd7 ebf7")
-# The same vDSO's getpid, again and again.
-LOOP_BY_VDSO = PAUSE_BY_VDSO.replace(bytes.fromhex("b81d"), bytes.fromhex("b814"))
 # modify_ldt(1, {1, 0, 0xfffff, code of 32 bits}); a far jump to 0xf, then PAUSE_32. QEMU 7.2 reads the stack of a far return
 # as the kernel would, which SMAP forbids.
 OWN_SEGMENT = bytes.fromhex(
     "be00104000 c70601000000 c7460400000000 c74608ffff0f00 c7460c55000000 bf01000000 ba10000000 b89a000000 0f05"
     "488d050d000000 894610 c746140f000000 ff6e10 b81d000000 cd80 ebf7"
 )
-# io_uring_setup(1, {.flags = IORING_SETUP_SQPOLL}), which starts a worker; then pause.
-WORKER = bytes.fromhex("be00104000 c7460802000000 bf01000000 b8a9010000 0f05 b822000000 0f05 ebf7")
 # wrgsbase of 0xffff888000001000; 1: jmp 1b
 OWN_BASE = bytes.fromhex("48b8001000008088ffff f3480faed8 ebfe")
 PROGRAMS = {
