@@ -50,7 +50,7 @@ lowest:
 SCENES ?=
 lab: $(VENV)/lab
 	@tests/lab/packages.sh
-	$(BIN)/pytest -v -m lab tests/lab -k '$(SCENES)'
+	$(if $(SCENES),ORCDBG_LAB_KERNELS=all )$(BIN)/pytest -v -m lab tests/lab -k '$(SCENES)'
 
 # All kinds of boots, which a seed would choose three from, and more functions to step through.
 lab-all: $(VENV)/lab

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from random import Random
 
@@ -11,6 +11,7 @@ from tests.lab.boots import BOOTS, DEADLY, ENABLE, KPROBES, KRETPROBES, PROBED, 
 from tests.lab.bpf_program import NAME, filter_program
 from tests.lab.bpf_tracing import NAME as TRACING_NAME
 from tests.lab.bpf_tracing import tracing_program
+from tests.lab.draw import CAMPAIGN_SECONDS, KERNELS, draw
 from tests.lab.fetch import RELEASES, Kernel
 from tests.lab.guest import CPU, WITHOUT_CX16
 from tests.lab.rare_programs import CALLED_OFFSET, PROGRAMS
@@ -135,6 +136,22 @@ LOADS |= {
 def loads_of(kernel: str) -> list[str]:
     """The loads that a kernel has."""
     return [name for name, load in LOADS.items() if kernel in load.kernels]
+
+
+LOADS_PER_KERNEL = 2
+DRAWN_LOADS = [
+    (kernel, load)
+    for kernel in KERNELS
+    for load in (
+        loads_of(kernel) if CAMPAIGN_SECONDS else draw(f"campaign {kernel}", loads_of(kernel), LOADS_PER_KERNEL)
+    )
+]
+
+
+def account_of_drawn_loads() -> Iterator[str]:
+    """The line for the run's head."""
+    drawn = ", ".join(f"{kernel} {load}" for kernel, load in DRAWN_LOADS)
+    yield f"lab campaign: {drawn} (all {sum(len(loads_of(kernel)) for kernel in KERNELS)} by make campaign)"
 
 
 def write_init(load: Load, random: Random) -> str:

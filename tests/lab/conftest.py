@@ -12,8 +12,9 @@ import pytest
 import orcdbg
 from orcdbg.target.session import Session
 from tests.lab.boots import BOOTS, DEADLY
+from tests.lab.campaign_loads import account_of_drawn_loads
 from tests.lab.deaths import account_of_deaths, note_death
-from tests.lab.draw import BOOTS_VARIABLE, SEED, draw
+from tests.lab.draw import BOOTS_VARIABLE, SEED, account_of_draws, draw
 from tests.lab.draw import KERNELS as KERNELS
 from tests.lab.failures import ASKED, SEED_VARIABLE, AskedScene, account
 from tests.lab.guest import GuestError
@@ -49,6 +50,8 @@ def pytest_report_header() -> list[str]:
     return [
         f"lab seed: {_SEED} (repeat with {SEED_VARIABLE}={_SEED})",
         f"lab boots: {boots} (all {len(KERNELS) * len(BOOTS) - len(DEADLY)} with {BOOTS_VARIABLE}=all)",
+        *account_of_draws(),
+        *account_of_drawn_loads(),
         *(f"lab boots left out: {kernel} {how}: {why}" for (kernel, how), why in DEADLY.items()),
     ]
 

@@ -13,10 +13,10 @@ import pytest
 
 from tests.lab import scripts
 from tests.lab.busy import busy_guest, on_a_living_guest
-from tests.lab.campaign_loads import LOADS, loads_of, write_init
+from tests.lab.campaign_loads import DRAWN_LOADS, LOADS, write_init
 from tests.lab.conftest import OpenScene
 from tests.lab.damage import Damager, damage_words
-from tests.lab.draw import CAMPAIGN_SECONDS, KERNELS, draw
+from tests.lab.draw import CAMPAIGN_SECONDS, KERNELS
 from tests.lab.fetch import ensure
 from tests.lab.live import open_live
 from tests.lab.skips import skipped_if_unavailable
@@ -27,16 +27,9 @@ pytestmark = pytest.mark.lab
 
 SECONDS = CAMPAIGN_SECONDS or 12.0  # with each guest
 WORDS = 2000 if CAMPAIGN_SECONDS else 150  # of each scene
-IS_WHOLE = bool(CAMPAIGN_SECONDS)
-
-CHOSEN = [
-    (kernel, load)
-    for kernel in KERNELS
-    for load in (loads_of(kernel) if IS_WHOLE else draw(f"campaign {kernel}", loads_of(kernel), 2))
-]
 
 
-@pytest.mark.parametrize(("kernel", "name"), CHOSEN)
+@pytest.mark.parametrize(("kernel", "name"), DRAWN_LOADS)
 @on_a_living_guest
 def test_at_any_stop_of_a_busy_guest_no_sure_frame_is_wrong(kernel: str, name: str, seed: int, tmp_path: Path) -> None:
     """Stepped from there each call and return changes one frame; predicted returns come; single words of damage are marked."""

@@ -19,8 +19,8 @@ from orcdbg.snapshot.opening import open_paths
 from orcdbg.unwind.frame import End, Mark
 from tests.lab import scenes, scripts
 from tests.lab.apt import Unavailable
-from tests.lab.conftest import KERNELS
 from tests.lab.crash import DUMPS, Crash, crash
+from tests.lab.draw import kernels_of
 from tests.lab.fetch import ensure, locked
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.skips import skipped_if_unavailable
@@ -141,7 +141,7 @@ def test_each_file_holds_the_same_memory(crashed: Crash) -> None:
         assert same > 20
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("QEMU's kdump"))
 def test_qemus_kdump_gives_the_answers_of_its_core(kernel: str, seed: int, tmp_path: Path) -> None:
     """One stopped guest, dumped twice: the same answers, also from a pipe; and opening costs at most half again as much."""
     with skipped_if_unavailable(kernel):

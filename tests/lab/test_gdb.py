@@ -10,7 +10,7 @@ import pytest
 from orcdbg.target.opening import open_session
 from orcdbg.unwind.frame import End
 from tests.lab.busy import booted, on_a_living_guest
-from tests.lab.conftest import KERNELS
+from tests.lab.draw import kernels_of
 from tests.lab.strike import find_pop
 from tests.plugins.real_gdb import PLUGIN, run_gdb
 
@@ -36,7 +36,7 @@ end
 """
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("gdb"))
 @on_a_living_guest
 def test_gdbs_stack_is_right_with_the_extension_alone(kernel: str, seed: int, tmp_path: Path) -> None:
     """The frames of a dump made at the same stop, up to where the stack begins; `finish` comes to the caller."""

@@ -21,9 +21,10 @@ from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
 from orcdbg.views.as_json import encode
 from tests.lab.alone import without_tail_calls
-from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.conftest import OpenScene
+from tests.lab.draw import kernels_of
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", kernels_of("journal"))]
 
 
 def answer(session: Session, command: str) -> dict[str, Any]:

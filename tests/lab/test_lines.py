@@ -14,7 +14,7 @@ import pytest
 from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.source_position import Position
 from orcdbg.image.vmlinux import Image, open_source
-from tests.lab.conftest import KERNELS
+from tests.lab.draw import kernels_of
 from tests.lab.fetch import ensure
 from tests.lab.skips import skipped_if_unavailable
 
@@ -79,7 +79,7 @@ def is_witnessed(mine: str, binutils: str, gdb: str) -> bool:
     return other != "" and (file.endswith(other) or other.endswith(file)) and binutils.endswith(f":{line}")
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("source lines"))
 def test_lines_and_inlined_functions_are_those_of_binutils(kernel: str, seed: int) -> None:
     """At addresses chosen at random from all text. Where binutils says otherwise, gdb decides."""
     if shutil.which("addr2line") is None or shutil.which("gdb") is None:

@@ -12,9 +12,10 @@ from orcdbg.patches.audit.core_text import audit_kernel
 from orcdbg.target.session import Session
 from orcdbg.trim.essential_memory import module_ranges
 from orcdbg.unwind.frame import StackTrace
-from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.conftest import OpenScene
+from tests.lab.draw import kernels_of
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", kernels_of("trimming"))]
 
 SHARE = 0.02  # of a snapshot of 256 MB with 70 tasks
 SMALLEST_SECRET = 40
