@@ -66,6 +66,7 @@ class Load:
     Attributes:
         setup: shell text; `{filters}` stands for patterns of functions that a seed chooses.
         files: what it needs, by path, of each kernel.
+        aims: functions that it is about, in which the guest is stopped more often; with them, all code that the kernel made.
         commands: of QEMU's monitor, one of which is given now and then while the guest runs.
         changes: True where code, modules or CPUs change all the time.
         kernels: those that have it.
@@ -76,50 +77,101 @@ class Load:
     cpu: str = CPU
     smp: int = 1
     files: Callable[[Kernel], Mapping[str, bytes]] = _no_files
+    aims: tuple[str, ...] = ()
     commands: tuple[str, ...] = ()
     changes: bool = False
     kernels: tuple[str, ...] = tuple(RELEASES)
 
+
+# Of each load, as any of the kernels calls it.
+NMIS = ("asm_exc_nmi", "exc_nmi", "default_do_nmi", "end_repeat_nmi", "first_nmi", "repeat_nmi")
+FTRACE = (
+    *("ftrace_caller", "ftrace_regs_caller", "ftrace_graph_caller", "return_to_handler", "ftrace_return_to_handler"),
+    *("prepare_ftrace_return", "function_graph_enter", "function_graph_enter_regs", "ftrace_graph_func"),
+)
+PROBES = ("asm_exc_int3", "exc_int3", "kprobe_int3_handler", "optimized_callback", "setup_detour_execution")
+RETURNS = (
+    *("kretprobe_trampoline", "__kretprobe_trampoline", "arch_rethook_trampoline", "arch_rethook_trampoline_callback"),
+    *("trampoline_handler", "__kretprobe_trampoline_handler", "rethook_trampoline_handler", "pre_handler_kretprobe"),
+)
+HOTPLUGS = ("take_cpu_down", "cpuhp_thread_fun", "play_dead_common", "start_secondary", "cpu_stopper_thread")
+LOADING = ("load_module", "free_module", "do_init_module", "loop_init", "loop_exit")
+BPF = ("__bpf_prog_enter", "__bpf_prog_exit", "__bpf_prog_enter_recur", "__bpf_prog_exit_recur", "sk_filter_trim_cap")
+CALLS_32 = (
+    *("entry_INT80_compat", "asm_int80_emulation", "int80_emulation", "do_int80_syscall_32", "do_int80_emulation"),
+    *("entry_SYSENTER_compat", "entry_SYSCALL_compat", "do_fast_syscall_32", "do_SYSENTER_32"),
+)
+STEPS = ("asm_exc_debug", "exc_debug", "notify_debug", "send_sigtrap")
+BAD_IRETS = ("native_irq_return_iret", "fixup_bad_iret", "asm_exc_general_protection", "exc_general_protection")
+ESPFIX = ("native_irq_return_ldt", "native_irq_return_iret", "swapgs_restore_regs_and_return_to_usermode")
+UPROBED = (
+    "uprobe_notify_resume",
+    "uprobe_pre_sstep_notifier",
+    "arch_uprobe_pre_xol",
+    "handle_swbp",
+    "prepare_uretprobe",
+)
+WORKERS = ("io_sq_thread", "io_sq_offload_create", "__io_sq_thread")
+MACHINE_CHECKS = ("asm_exc_machine_check", "exc_machine_check", "do_machine_check", "mce_gather_info")
+THUNKS = (
+    *("srso_return_thunk", "srso_safe_ret", "srso_alias_return_thunk", "srso_alias_safe_ret", "zen_untrain_ret"),
+    *(
+        "__x86_return_thunk",
+        "retbleed_return_thunk",
+        "retbleed_untrain_ret",
+        "its_return_thunk",
+        "call_depth_return_thunk",
+    ),
+    *("__x86_indirect_thunk_rax", "__x86_indirect_thunk_r11", "__x86_indirect_call_thunk_rax", "entry_untrain_ret"),
+)
 
 LOADS: dict[str, Load] = {
     "plain": Load(),
     "two CPUs": Load(smp=2),
     "preempt and threads": Load(append="preempt=full threadirqs", smp=2),
     "page tables apart": Load(append="pti=on"),
-    "NMIs": Load(commands=("nmi",)),
-    "function": Load(TRACING + "echo function > current_tracer\n"),
-    "graph": Load(TRACING + GRAPH),
-    "int3 probes": Load(UNOPTIMISED + TRACING + KPROBES + ENABLE),
-    "detours": Load(TRACING + KPROBES + ENABLE),
-    "kretprobes": Load(TRACING + KRETPROBES + ENABLE),
-    "all tracers": Load(TRACING + KPROBES + KRETPROBES + ENABLE + GRAPH),
-    "hotplug": Load(HOTPLUG, smp=2, changes=True),
-    "modules": Load(MODULES, smp=2, changes=True),
-    "storm": Load(STORM, changes=True),
-    "bpf": Load(f"{NAME} &\n", files=lambda kernel: {f"bin/{NAME}": filter_program()}),
+    "NMIs": Load(commands=("nmi",), aims=NMIS),
+    "function": Load(TRACING + "echo function > current_tracer\n", aims=FTRACE),
+    "graph": Load(TRACING + GRAPH, aims=FTRACE),
+    "int3 probes": Load(UNOPTIMISED + TRACING + KPROBES + ENABLE, aims=PROBES),
+    "detours": Load(TRACING + KPROBES + ENABLE, aims=PROBES),
+    "kretprobes": Load(TRACING + KRETPROBES + ENABLE, aims=RETURNS),
+    "all tracers": Load(TRACING + KPROBES + KRETPROBES + ENABLE + GRAPH, aims=FTRACE + PROBES + RETURNS),
+    "hotplug": Load(HOTPLUG, smp=2, changes=True, aims=HOTPLUGS),
+    "modules": Load(MODULES, smp=2, changes=True, aims=LOADING),
+    "storm": Load(STORM, changes=True, aims=FTRACE + PROBES + RETURNS),
+    "bpf": Load(f"{NAME} &\n", files=lambda kernel: {f"bin/{NAME}": filter_program()}, aims=BPF),
     "fentry and fexit": Load(
         f"{TRACING_NAME} &\nusleep 300000\n",
         files=lambda kernel: {f"bin/{TRACING_NAME}": tracing_program(kernel.vmlinux, PROBED.split())},
+        aims=BPF,
     ),
     "fentry, fexit and probes": Load(
         f"{TRACING_NAME} &\nusleep 300000\n{UNOPTIMISED}{TRACING}{KPROBES}{KRETPROBES}{ENABLE}",
         files=lambda kernel: {f"bin/{TRACING_NAME}": tracing_program(kernel.vmlinux, PROBED.split())},
+        aims=BPF + PROBES,
     ),
     "32-bit calls": Load(
-        "".join(f"{name} &\n" for name in COMPAT), append="ia32_emulation=on", files=_programs(*COMPAT)
+        "".join(f"{name} &\n" for name in COMPAT), append="ia32_emulation=on", files=_programs(*COMPAT), aims=CALLS_32
     ),
     "32-bit calls by sysenter": Load(
-        "p_vdso_32 &\n", append="ia32_emulation=on", cpu=f"Haswell-v1{WITHOUT_CX16}", files=_programs("p_vdso_32")
+        "p_vdso_32 &\n",
+        append="ia32_emulation=on",
+        cpu=f"Haswell-v1{WITHOUT_CX16}",
+        files=_programs("p_vdso_32"),
+        aims=CALLS_32,
     ),
-    "single steps": Load("p_traps &\n", files=_programs("p_traps")),
+    "single steps": Load("p_traps &\n", files=_programs("p_traps"), aims=STEPS),
     "bad iret": Load(
-        "(while :; do p_bad_iret; p_bad_iret; usleep 1000; done 2>/dev/null) &\n", files=_programs("p_bad_iret")
+        "(while :; do p_bad_iret; p_bad_iret; usleep 1000; done 2>/dev/null) &\n",
+        files=_programs("p_bad_iret"),
+        aims=BAD_IRETS,
     ),
-    "espfix": Load("p_small_stack &\n", files=_programs("p_small_stack")),
-    "uprobes": Load(f"p_calls &\n{TRACING}{UPROBES}", files=_programs("p_calls")),
-    "worker": Load("p_worker &\n", smp=2, files=_programs("p_worker")),
+    "espfix": Load("p_small_stack &\n", files=_programs("p_small_stack"), aims=ESPFIX),
+    "uprobes": Load(f"p_calls &\n{TRACING}{UPROBES}", files=_programs("p_calls"), aims=UPROBED),
+    "worker": Load("p_worker &\n", smp=2, files=_programs("p_worker"), aims=WORKERS),
     # To 5.18 a machine check is survived on demand. Bank 4 is none that the kernel leaves alone.
-    "machine checks": Load(append="mce=3", commands=(MACHINE_CHECK,), kernels=("5.10",)),
+    "machine checks": Load(append="mce=3", commands=(MACHINE_CHECK,), kernels=("5.10",), aims=MACHINE_CHECKS),
 }
 # Mitigations, as far as the emulated CPUs and each kernel have them.
 MITIGATIONS = ("rome", "off", "retpoline", "lfence", "stuff", "its", "qemu64")
@@ -127,6 +179,7 @@ LOADS |= {
     f"boot {how}": Load(
         append=BOOTS[how].append,
         cpu=BOOTS[how].cpu,
+        aims=THUNKS,
         kernels=tuple(kernel for kernel in RELEASES if (kernel, how) not in DEADLY),
     )
     for how in MITIGATIONS

@@ -34,6 +34,7 @@ STRAYS = 40  # hits of a breakpoint by other tasks, or deeper calls, before a re
 AWAITED = 4  # returns that are waited for at once
 STEPS = 150  # instructions that are followed from one stop
 INJECTED = 0.5  # of the times that a guest is let run
+AIMED = 0.4  # of the stops of a load that is about some code
 SLEEPERS = 6  # sleeping tasks that are looked at from one stop
 DAMAGED = 6  # words that are damaged at one stop
 KNOWN_FUNCTIONS = 400
@@ -156,17 +157,35 @@ class Stops:
 
     def _stop(self) -> str:
         """Runs the guest for a while; says how it was stopped."""
-        stub = self._live.stub
+        aims = self._aims() if self._random.random() < AIMED else []
+        if aims:
+            return "in what the load is about" if self._stop_in(aims) else "what the load is about was not come to"
         if len(self._functions) < 8 or self._random.random() < 0.3:
             self._resume(LONGEST * self._random.random())
             return "at any time"
-        addresses = [address for address in (self._instruction() for _ in range(4)) if address is not None]
+        return "at an instruction" if self._stop_in(self._functions) else "no instruction was come to"
+
+    def _stop_in(self, functions: Sequence[tuple[int, int]]) -> bool:
+        """Runs the guest to one of a few random instructions of these functions; says whether it came there."""
+        stub = self._live.stub
+        chosen = [self._random.choice(functions) for _ in range(4)]
+        addresses = {
+            address for address in (self._instruction(*function) for function in chosen) if address is not None
+        }
         for address in addresses:
             stub.set_breakpoint(address)
         is_hit = self._resume(LONGEST)
         for address in addresses:
             stub.clear_breakpoint(address)
-        return "at an instruction" if is_hit else "no instruction was come to"
+        return is_hit
+
+    def _aims(self) -> list[tuple[int, int]]:
+        """Start and size of the functions that the load is about, those that the kernel made too."""
+        session = self._live.session
+        starts = [start for name in self._load.aims for start in session.names.starts_of(name)]
+        places = [place for start in starts if (place := session.names.at(start)) is not None]
+        made = [(code.start, code.end - code.start) for code in session.names.made.all] if self._load.aims else []
+        return [(place.start, place.size) for place in places if place.size] + made
 
     def _resume(self, seconds: float) -> bool:
         if self._load.commands and self._random.random() < INJECTED:
@@ -177,9 +196,8 @@ class Stops:
             self._live.session.move(self._live.session.snapshot)
         return is_hit
 
-    def _instruction(self) -> int | None:
-        """A random instruction of a random function that was seen to run."""
-        start, size = self._random.choice(self._functions)
+    def _instruction(self, start: int, size: int) -> int | None:
+        """A random instruction of a function."""
         try:
             code = self._live.session.memory.read(start, min(size, 4096))
         except OrcdbgError:
