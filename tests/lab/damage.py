@@ -92,6 +92,7 @@ class NamedClass(enum.Enum):
 
     USER = "the program's own ip and stack pointer, which nothing else tells"
     SAME_FUNCTION = "an interrupted ip that is another instruction of what the next frame's call leads to"
+    ALIGNED = "an interrupted stack pointer that is 8 off, which the CPU's alignment hides, of a frame found by rbp"
     SAME_CALLEE = "a return address behind another call of the same function"
     BY_POINTER = "a return address behind a call by a pointer, and pointers lead to the function below"
 
@@ -386,6 +387,8 @@ class Damager:
             return None
         if was.kind is FrameKind.USER:
             return NamedClass.USER if damage.kind in (WordKind.USER_IP, WordKind.USER_SP) else None
+        if was.ip == shown.ip and damage.kind is WordKind.KERNEL_SP and shown.sp == damage.after:
+            return NamedClass.ALIGNED if was.sp & -16 == shown.sp & -16 else None
         if was.sp != shown.sp or shown.ip != damage.after:
             return None
 

@@ -25,7 +25,7 @@ from tests.lab.damage import Damager, damage_words, places
 from tests.lab.gdbstub import WAITING, WaitsForInterrupt
 from tests.lab.guest import Guest
 from tests.lab.live import LiveKernel, cpu_state
-from tests.lab.shadow import Place, Shadow, Values
+from tests.lab.shadow import Place, Shadow, Values, user_place
 from tests.lab.tallies import Tally
 
 LONGEST = 0.4  # seconds that a guest runs before it is stopped
@@ -78,6 +78,7 @@ class Followed(Shadow):
         super().__init__(live, [(frame.ip, frame.sp) for frame in self._callers(first)])
         self.returned = 0
         self.entered = 0
+        self._user: Place | None = None  # as the registers at the top of the stack have it
         self.judged = self.true_in_doubt = 0
         self.is_over = False
 
@@ -88,6 +89,16 @@ class Followed(Shadow):
             return callers
         self.promised = callers[0].ip, callers[0].sp
         return callers[1:]
+
+    def judge(self) -> None:
+        """As ever; where the user will go on may have been changed by what the kernel did meanwhile."""
+        here = self._live.stub.read_registers()["rip"]
+        if self.known and not self.known[-1][1] >> 63 and here not in self.entry_text:
+            now = user_place(self._live)
+            if self._user not in (None, now):
+                self.known[-1] = now
+            self._user = now
+        super().judge()
 
     def _follow(self, insn: Instruction, before: Values, after: Values) -> None:
         if self.promised is not None and insn.mnemonic.startswith("ret"):
