@@ -35,7 +35,6 @@ echo "p:u1 /bin/p_calls:{CALLED_OFFSET:#x}" >> uprobe_events
 echo "r:u2 /bin/p_calls:{CALLED_OFFSET:#x}" >> uprobe_events
 for one in events/uprobes/*/enable; do echo 1 > $one; done
 """
-MACHINE_CHECK = "mce 0 4 0xb200000000000000 0x5 0x0 0x0"
 STORM = (
     TRACING
     + KPROBES
@@ -112,7 +111,6 @@ UPROBED = (
     "prepare_uretprobe",
 )
 WORKERS = ("io_sq_thread", "io_sq_offload_create", "__io_sq_thread")
-MACHINE_CHECKS = ("asm_exc_machine_check", "exc_machine_check", "do_machine_check", "mce_gather_info")
 THUNKS = (
     *("srso_return_thunk", "srso_safe_ret", "srso_alias_return_thunk", "srso_alias_safe_ret", "zen_untrain_ret"),
     *(
@@ -170,8 +168,6 @@ LOADS: dict[str, Load] = {
     "espfix": Load("p_small_stack &\n", files=_programs("p_small_stack"), aims=ESPFIX),
     "uprobes": Load(f"p_calls &\n{TRACING}{UPROBES}", files=_programs("p_calls"), aims=UPROBED),
     "worker": Load("p_worker &\n", smp=2, files=_programs("p_worker"), aims=WORKERS),
-    # To 5.18 a machine check is survived on demand. Bank 4 is none that the kernel leaves alone.
-    "machine checks": Load(append="mce=3", commands=(MACHINE_CHECK,), kernels=("5.10",), aims=MACHINE_CHECKS),
 }
 # Mitigations, as far as the emulated CPUs and each kernel have them.
 MITIGATIONS = ("rome", "off", "retpoline", "lfence", "stuff", "its", "qemu64")

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from random import Random
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.kernel.stacks import StackKind
 from orcdbg.kernel.tasks import current_task, read_task
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
@@ -33,7 +34,7 @@ WAIT = 1.5  # seconds for predicted returns
 STRAYS = 40  # hits of a breakpoint by other tasks, or deeper calls, before a return is waited for no more
 AWAITED = 4  # returns that are waited for at once
 STEPS = 150  # instructions that are followed from one stop
-INJECTED = 0.5  # of the times that a guest is let run
+UNDISTURBED = 2  # times that a guest is let run before the monitor gets the next command
 AIMED = 0.4  # of the stops of a load that is about some code
 SLEEPERS = 6  # sleeping tasks that are looked at from one stop
 DAMAGED = 6  # words that are damaged at one stop
@@ -141,6 +142,8 @@ class Stops:
         self._random = random
         self._tally = tally
         self._load = load
+        self._undisturbed = 0
+        self._is_in_exception = False
         self._guest = guest
         self._functions: list[tuple[int, int]] = []
         self._asleep: dict[int, tuple[object, list[tuple[int, int]]]] = {}
@@ -199,7 +202,9 @@ class Stops:
         return [(place.start, place.size) for place in places if place.size] + made
 
     def _resume(self, seconds: float) -> bool:
-        if self._load.commands and self._random.random() < INJECTED:
+        self._undisturbed += 1
+        if self._load.commands and self._undisturbed > UNDISTURBED and not self._is_in_exception:
+            self._undisturbed = 0
             self._guest.qmp("human-monitor-command", **{"command-line": self._random.choice(self._load.commands)})
         is_hit = self._live.stub.resume(seconds)
         self._live.session.memory.forget()
@@ -228,6 +233,8 @@ class Stops:
             if cpu == self._live.stub.stopped_cpu:
                 own = trace
         self._tally.stops += 1
+        kinds = {frame.stack for frame in own.frames} if own is not None else set[StackKind]()
+        self._is_in_exception = bool(kinds & {StackKind.MCE, StackKind.NMI})
         return own if own is not None and len(own.frames) > 1 else None
 
     def _count(self, trace: StackTrace) -> None:
