@@ -15,7 +15,7 @@ from orcdbg.snapshot.machine import CpuState
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind, Mark, RegisterValue
-from orcdbg.unwind.reasons import MaybeSwitchingTo, SwitchingFrom, SwitchingTo
+from orcdbg.unwind.reasons import CurrentDisagrees, MaybeSwitchingTo, SwitchingFrom, SwitchingTo
 from orcdbg.unwind.starts import on_cpus
 from orcdbg.unwind.switching import TaskStacks
 from orcdbg.unwind.walker import State
@@ -168,3 +168,29 @@ def test_without_the_cpus_registers_the_task_that_it_has_chosen_is_in_doubt(samp
     # A CPU that goes on with what it runs has chosen that.
     own = {f"at_{at:x}": between.outgoing.address.to_bytes(8, "little")}
     assert without_notes(sample, **own, **no_nmi).unwinder.switching == {}
+
+
+def test_a_current_that_the_scheduler_did_not_choose_is_in_doubt(sample: Session) -> None:
+    """In user mode and in interrupts no CPU is between two tasks: one of the two words is damaged, and nobody knows which."""
+    between, linux = Between(sample), sample.linux
+    queue = linux.per_cpu("runqueues", 0)
+    assert queue is not None
+    at = queue + linux.types.offset("rq", "curr")
+    chosen = {at: between.incoming.address.to_bytes(8, "little")}
+    disagrees = CurrentDisagrees(0, between.outgoing.address, between.incoming.address)
+    irq = next(stack for stack in cpu_stacks(linux, 0) if stack.kind is StackKind.IRQ)
+    own = task_stack(linux, between.outgoing.address)
+    assert own is not None
+
+    for registers in ({"cs": 0x33, "ss": 0x2B, "rip": 0x401000}, {"rsp": irq.end - 0x200}):
+        unwinder = between.session(chosen, **registers).unwinder
+        assert list(unwinder.running) == [between.outgoing.address]
+        for task in (between.outgoing, between.incoming):
+            trace = unwinder.trace(task)
+            assert trace.frames[0].doubt == disagrees
+            assert not any(frame.mark.is_sure for frame in trace.frames)
+
+    # The scheduler itself has chosen before it switches; then it is on the old task's stack.
+    assert between.session(chosen, rsp=own.end - 0x300).unwinder.switching == {}
+    agreed = {at: between.outgoing.address.to_bytes(8, "little")}
+    assert between.session(agreed, cs=0x33, ss=0x2B, rip=0x401000).unwinder.switching == {}

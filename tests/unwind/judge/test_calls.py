@@ -191,3 +191,21 @@ def test_no_call_of_the_sample_is_doubted(sample: Session) -> None:
         found += [calls.leads_to(b.ip, a.location) for a, b in pairs if b.kind == FrameKind.CALL and a.location]
     assert False not in found
     assert found.count(True) > 2 * len(found) // 3
+
+
+def test_a_small_function_next_to_the_one_that_is_called_is_another(sample: Session) -> None:
+    """Padding before a function is its entry too, for patched calls; what ends there is not that function."""
+    (called,), (before,) = (sample.names.starts_of(name) for name in ("__put_user_nocheck_4", "__put_user_4"))
+    assert called - before < 16
+    text = range(sample.linux.address("_stext"), sample.linux.address("_etext"))
+    code = sample.memory.read(text.start, len(text))
+    distances = np.ndarray((len(code) - 4,), dtype="<i4", buffer=code, strides=(1,))[1:]
+    ends = np.arange(text.start + 5, text.start + 5 + len(distances), dtype=np.uint64)
+    is_call = np.frombuffer(code, dtype=np.uint8)[: len(distances)] == 0xE8
+    (places,) = np.nonzero(is_call & (ends + distances.astype(np.uint64) == called))
+    assert len(places)
+
+    calls = sample.kernel.terrain.evidence.calls
+    for place in places.tolist():
+        callees = [location for start in (called, before) if (location := sample.names.at(start)) is not None]
+        assert [calls.leads_to(text.start + place + 5, callee) for callee in callees] == [True, False]

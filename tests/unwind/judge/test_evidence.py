@@ -13,7 +13,7 @@ from orcdbg.orc.rows import RowType
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, RegisterValue, StackTrace
 from orcdbg.unwind.judge.evidence import Evidence
-from orcdbg.unwind.reasons import CallLeadsElsewhere
+from orcdbg.unwind.reasons import CallLeadsElsewhere, FramePointerBehindReturn, NotAtUserRegisters
 from orcdbg.unwind.starts import stacks_of
 from tests.damage import DamagedStacks, Ground, run
 
@@ -94,11 +94,11 @@ def test_an_interrupted_ip_inside_an_instruction_is_marked(ground: Ground) -> No
 
 
 def test_registers_saved_far_from_their_stack_pointer_are_marked(ground: Ground) -> None:
-    """On one stack the CPU saves them right below it."""
+    """On one stack the CPU saves them right below it, aligned to 16 bytes."""
     evidence, frames, _, number = interrupted(ground)
     at = frames[number - 1].cfa
     assert at is not None
-    for gap, is_sure in ((0, True), (8, True), (0x100, False), (-8, False)):
+    for gap, is_sure in ((0, True), (8, True), (16, False), (0x100, False), (-8, False)):
         sp = RegisterValue(at + 168 + gap, "test")
         moved = replace(frames[number], registers={**frames[number].registers, "rsp": sp})
         together = [Stack(StackKind.TASK, at - 0x1000, at + 0x1000)]
@@ -149,3 +149,30 @@ def test_a_changed_saved_rbp_loses_no_callers_without_a_mark(ground: Ground) -> 
             assert not all(found.is_trusted for found in trace.frames), (task, caller.location)
             walks += 1
     assert walks > 20
+
+
+def test_a_new_tasks_first_frame_is_at_the_users_registers_or_marked(ground: Ground) -> None:
+    """Its address written over that of a caller of another frame would leave out those between in silence."""
+    walks = 0
+    for task, whole, _ in ground.traces:
+        first = whole.frames[-1] if whole.end is End.KTHREAD else None
+        if whole.running or first is None or first.location is None or first.location.symbol != "ret_from_fork":
+            continue
+        last = whole.frames[-2]
+        assert last.came_from is not None
+        trace = changed(ground, task, {last.came_from: first.ip})
+        assert trace.frames[-1].doubt == NotAtUserRegisters(last.sp)
+        assert [frame.mark for frame in trace.frames[-2:]] == [Mark.STEP_IN_DOUBT, Mark.GUESS]
+        walks += 1
+    assert walks > 5
+
+
+def test_rbp_that_leads_past_the_return_address_is_marked(ground: Ground) -> None:
+    """Where the caller's rbp should be is the address behind the call of this function then; its caller was left out."""
+    task, whole = next((task, whole) for task, whole, _ in ground.traces if task.comm == "s_epoll")
+    frame = next(f for f in whole.frames if f.location and f.location.symbol == "do_epoll_wait")
+    rbp = frame.registers["rbp"]
+    saved = next(int(word, 0) for word in rbp.source.split() if word.startswith("0x"))
+    trace = changed(ground, task, {saved: rbp.value + 8})
+    assert trace.frames[frame.index].doubt == FramePointerBehindReturn(whole.frames[frame.index + 1].ip)
+    assert [f.mark for f in trace.frames[frame.index : frame.index + 2]] == [Mark.STEP_IN_DOUBT, Mark.GUESS]
