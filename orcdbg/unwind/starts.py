@@ -286,7 +286,7 @@ def _below_exceptions(linux: Linux, cpu: int, sp: int) -> tuple[int, int | None]
     exceptions = [stack for stack in cpu_stacks(linux, cpu) if stack.kind in _EXCEPTION_STACKS]
     ip: int | None = None
     # Each stack is left once, so that damaged words lead nowhere twice.
-    while exceptions:
+    for _ in tuple(exceptions):
         stack = next((stack for stack in exceptions if stack.begin < sp <= stack.end), None)
         if stack is None:
             break

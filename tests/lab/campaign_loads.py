@@ -102,7 +102,6 @@ CALLS_32 = (
 )
 STEPS = ("asm_exc_debug", "exc_debug", "notify_debug", "send_sigtrap")
 BAD_IRETS = ("native_irq_return_iret", "fixup_bad_iret", "asm_exc_general_protection", "exc_general_protection")
-ESPFIX = ("native_irq_return_ldt", "native_irq_return_iret", "swapgs_restore_regs_and_return_to_usermode")
 UPROBED = (
     "uprobe_notify_resume",
     "uprobe_pre_sstep_notifier",
@@ -165,7 +164,6 @@ LOADS: dict[str, Load] = {
         files=_programs("p_bad_iret"),
         aims=BAD_IRETS,
     ),
-    "espfix": Load("p_small_stack &\n", files=_programs("p_small_stack"), aims=ESPFIX),
     "uprobes": Load(f"p_calls &\n{TRACING}{UPROBES}", files=_programs("p_calls"), aims=UPROBED),
     "worker": Load("p_worker &\n", smp=2, files=_programs("p_worker"), aims=WORKERS),
 }

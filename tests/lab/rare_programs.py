@@ -20,12 +20,6 @@ _BAD_IRET = bytes.fromhex(
     "bc00184000 48c7042406000000 4889a424a0000000 4889a424a8000000 48c78424b000000002020000"
     "66c78424b80000000310 66c78424be0000002b00 b80f000000 0f05"
 )
-# modify_ldt(1, a stack segment of 16 bits); then sigreturn to it again and again: iret goes by espfix.
-_SMALL_STACK = bytes.fromhex(
-    "b89a000000 bf01000000 488d3554000000 ba10000000 0f05"
-    "bc00184000 48c7042406000000 4889a424a0000000 488d05e4ffffff 48898424a8000000 48c78424b000000002020000"
-    "66c78424b80000003300 66c78424be0000000f00 b80f000000 0f05 0f0b 01000000 00000000 ffff0000 40000000"
-)
 # 1: call f; sched_yield; jmp 1b; f: push %rbp; getpid; pop %rbp; ret
 _CALLS = bytes.fromhex("e809000000 b818000000 0f05 ebf2 55 b827000000 0f05 5d c3")
 # io_uring_setup(1, {.flags = IORING_SETUP_SQPOLL}), which starts a worker; then pause.
@@ -37,7 +31,6 @@ PROGRAMS = {
     "p_vdso_32": executable_32(LOOP_BY_VDSO),
     "p_traps": executable(_TRAPS),
     "p_bad_iret": executable(_BAD_IRET),
-    "p_small_stack": executable(_SMALL_STACK),
     "p_calls": executable(_CALLS),
     "p_worker": executable(WORKER),
 }

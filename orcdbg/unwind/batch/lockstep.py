@@ -159,6 +159,7 @@ class Lockstep:
 
     def __init__(self, terrain: Terrain, layout: Mapping[str, int], size: int, is_start: Callable[[int], bool]) -> None:
         self._terrain = terrain
+        self._bytes_at_top = np.uint64(bytes_at_top(terrain.code.linux))
         self._layout = layout
         self._size = size
         self._is_start = is_start
@@ -209,7 +210,7 @@ class Lockstep:
         bp_slot[~saves] = 0
         walk.note(cfa, bp_slot)
 
-        at_top = stacks.end[alive] - walk.sp == np.uint64(bytes_at_top(self._terrain.code.linux))
+        at_top = stacks.end[alive] - walk.sp == self._bytes_at_top
         walk.arrive(alive[(kind == _END) & at_top & stacks.kernel_thread[alive]])
         in_user = (kind == _REGISTERS) & stacks.holds(alive, cfa, PT_REGS_SIZE)
         self._arrive_in_user(stacks, walk, alive[in_user], cfa[in_user])
