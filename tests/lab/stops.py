@@ -8,6 +8,7 @@ stop has the stack that it had.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -77,6 +78,7 @@ class Followed(Shadow):
     def __init__(self, live: LiveKernel, first: StackTrace) -> None:
         self.promised: Place | None = None
         super().__init__(live, [(frame.ip, frame.sp) for frame in self._callers(first)])
+        self._skipped = skipped(first)
         self.returned = 0
         self.entered = 0
         self._user: Place | None = None  # as the registers at the top of the stack have it
@@ -110,6 +112,8 @@ class Followed(Shadow):
         super()._follow(insn, before, after)
         ip, sp = after["rip"], after["rsp"]
         self._drop_dead_calls(ip, sp)
+        if not self._made and len(self.known) > 1 and self.known[0] in self._skipped and (ip, sp) == self.known[1]:
+            self.known.pop(0)
         if not self._made and self.known and (ip, sp) == self.known[0]:
             self.known.pop(0)
             self.returned += 1
@@ -331,7 +335,9 @@ class Stops:
         """Lets the guest run to predicted returns, which come in their order."""
         stub, linux = self._live.stub, self._live.session.linux
         own = self._identity(first.task)
-        predicted = [frame for frame in first.frames[1:9] if frame.kind is FrameKind.CALL and not frame.exact]
+        no_returns = skipped(first)
+        frames = [frame for frame in first.frames[1:9] if frame.kind is FrameKind.CALL and not frame.exact]
+        predicted = [frame for frame in frames if (frame.ip, frame.sp) not in no_returns]
         chosen = sorted(self._random.sample(predicted, min(AWAITED, len(predicted))), key=lambda frame: frame.index)
         if not chosen:
             return
@@ -364,6 +370,15 @@ class Stops:
     def _identity(self, task: int) -> object:
         linux = self._live.session.linux
         return tuple(linux.member("task_struct", name, task) for name in ("pid", "start_time"))
+
+
+def skipped(trace: StackTrace) -> set[Place]:
+    """The frames that may never be returned to: BPF's trampolines for fexit have run the traced function themselves."""
+    return {
+        (frame.ip, frame.sp)
+        for below, frame in itertools.pairwise(trace.frames)
+        if below.location is not None and below.location.symbol.startswith("bpf_trampoline")
+    }
 
 
 def shown(live: LiveKernel, trace: StackTrace) -> list[str]:
