@@ -8,7 +8,6 @@ stop has the stack that it had.
 
 from __future__ import annotations
 
-import itertools
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -41,6 +40,7 @@ SLEEPERS = 6  # sleeping tasks that are looked at from one stop
 DAMAGED = 6  # words that are damaged at one stop
 KNOWN_FUNCTIONS = 400
 HALT, MWAIT = WAITING
+FTRACE_RETURNS = (5, 9)  # of a function: behind the call with which it begins, or behind an ENDBR and that
 # Where the CPU goes over to another task, and where entry code moves its own return address.
 ENDS_FOLLOWING = ("__switch_to_asm", "error_entry", "paranoid_entry", "paranoid_exit", "sync_regs", "fixup_bad_iret")
 
@@ -373,11 +373,11 @@ class Stops:
 
 
 def skipped(trace: StackTrace) -> set[Place]:
-    """The frames that may never be returned to: BPF's trampolines for fexit have run the traced function themselves."""
+    """The frames behind a function's call of ftrace, which may never be returned to: BPF runs the function by itself."""
     return {
         (frame.ip, frame.sp)
-        for below, frame in itertools.pairwise(trace.frames)
-        if below.location is not None and below.location.symbol.startswith("bpf_trampoline")
+        for frame in trace.frames
+        if frame.location is not None and frame.ip - frame.location.start in FTRACE_RETURNS
     }
 
 
