@@ -114,6 +114,7 @@ def test_slab_states_are_drgns(session: Session, drgn_program: Any, seed: int) -
         address = slabs.pages.places.virtual_of(page.physical + random.randrange(PAGE))
         ours, theirs = slabs.object_at(address, page), slab_object_info(drgn_program, address)
         assert ours is not None
+        assert theirs is not None
         assert (ours.cache.address, ours.slab.page) == (theirs.slab_cache.value_(), theirs.slab.value_())
         compared[ours.proof] += 1
         if ours.number is None or ours.proof is Proof.RCU_SHEAF:
