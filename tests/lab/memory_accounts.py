@@ -43,7 +43,9 @@ CALLS: list[Call] = [
     _map(GUARDED, AREA, _READ_WRITE, _TOUCHED),
     (_MADVISE, GUARDED, AREA, _GUARD_INSTALL),
 ]
+# To root, kptr_restrict 1 shows addresses, which 0 hashes (5.10).
 SETTING = f"""
+echo 1 > /proc/sys/kernel/kptr_restrict
 mount -t debugfs debug /sys/kernel/debug
 mkdir /cg; mount -t cgroup2 cgroup /cg; echo +memory > /cg/cgroup.subtree_control; mkdir /cg/{GROUP}
 echo {GROUP_HIGH} > /cg/{GROUP}/memory.high; echo {GROUP_MAX} > /cg/{GROUP}/memory.max
