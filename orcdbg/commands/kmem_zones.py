@@ -67,29 +67,29 @@ def statistics(debugger: Debugger, arguments: argparse.Namespace) -> Counters:
 
 def memory_nodes(debugger: Debugger, arguments: argparse.Namespace) -> MemoryNodes:
     """`kmem -n`."""
-    budget = Budget(zones.MAX_NODES)
+    budget = Budget(zones.MAX_ENTRIES)
     return MemoryNodes(zones.nodes(debugger.session.program, budget), False, budget.lines())
 
 
 def zone_list(debugger: Debugger, arguments: argparse.Namespace) -> MemoryNodes:
     """`kmem -z`."""
-    budget = Budget(zones.MAX_NODES)
+    budget = Budget(zones.MAX_ENTRIES)
     return MemoryNodes(zones.nodes(debugger.session.program, budget), True, budget.lines())
 
 
 def free_lists(debugger: Debugger, arguments: argparse.Namespace) -> FreeLists:
     """`kmem -f`."""
-    budget = Budget(zones.MAX_NODES)
+    budget = Budget(zones.MAX_ENTRIES)
     return FreeLists(zones.nodes(debugger.session.program, budget), budget.lines())
 
 
 def free_blocks(debugger: Debugger, arguments: argparse.Namespace) -> FreeLists:
     """`kmem -F`."""
-    budget = Budget(min(zones.MAX_BLOCKS, arguments.limit))
+    budget = Budget(zones.MAX_ENTRIES + arguments.limit)
     return FreeLists(zones.nodes(debugger.session.program, budget, with_blocks=True), budget.lines())
 
 
 def memory_groups(debugger: Debugger, arguments: argparse.Namespace) -> MemoryGroups:
     """`kmem -c`."""
-    budget = Budget(groups.MAX_GROUPS)
+    budget = Budget(4 * groups.MAX_GROUPS)
     return MemoryGroups(groups.memory_groups(debugger.session.program, budget), budget.lines())

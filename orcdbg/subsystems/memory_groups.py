@@ -134,6 +134,8 @@ def _path(group: Object, budget: Budget) -> str | None:
     parts: list[str] = []
     try:
         for _ in range(_MAX_DEPTH):
+            if not budget.take("the cgroups above memory cgroups", group.address_ or 0):
+                return None
             # Since 6.15 (741c10b096bc) the parent is named otherwise.
             parent = node.first_of_("__parent", "parent")
             if parent is None or not int(parent):

@@ -178,7 +178,7 @@ def _swap_cached(program: Program) -> int:
 def _available(program: Program, count: dict[str, int]) -> int:
     """si_mem_available()."""
     linux = program.linux
-    budget = Budget(1 << 10)
+    budget = Budget(zones.MAX_ENTRIES)
     low = reserve = 0
     for node in zones.nodes(program, budget):
         reserve += linux.member("pglist_data", "totalreserve_pages", node.address)

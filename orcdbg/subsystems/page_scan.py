@@ -37,7 +37,7 @@ def frame_ranges(pages: Pages, budget: Budget) -> list[tuple[int, int]]:
         except MemoryFault as error:
             budget.note_error(f"memory node {number}", node, error)
             continue
-        end = min(start + spanned, pages.places.memory_end // PAGE, MAX_FRAMES)
+        end = min(start + spanned, pages.places.memory_end // PAGE, pages.memory_end() // PAGE, MAX_FRAMES)
         if start < end:
             found.append((start, end))
     return sorted(found)
@@ -64,8 +64,12 @@ def _readable(pages: Pages, first: int, count: int) -> Iterator[tuple[int, U64Ar
     least = PAGE // pages.size
     while pending:
         start, length = pending.pop()
+        address = pages.places.page_at(start)
+        # What no table maps costs one look and not a thousand.
+        if length == count and not (pages.is_mapped(address) or pages.is_mapped(address + length * pages.size - 1)):
+            return
         try:
-            data = pages.program.memory.read(pages.places.page_at(start), length * pages.size)
+            data = pages.program.memory.read(address, length * pages.size)
         except MemoryFault:
             if length > least:
                 half = length // 2

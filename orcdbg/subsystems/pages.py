@@ -7,13 +7,14 @@ from __future__ import annotations
 
 import enum
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound, UnsupportedFormat
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.kernel.linux import Linux
-from orcdbg.subsystems.address_map import AddressMap
+from orcdbg.snapshot.pagetables import KernelMemory
+from orcdbg.subsystems.address_map import MAX_PHYSICAL, AddressMap
 from orcdbg.typed.program import Program
 
 # MAX_ORDER of a kernel with gigantic pages: 1 GiB is order 18.
@@ -94,13 +95,18 @@ class Pages:
     Args:
         program: the kernel's typed data.
         places: where its pages are described.
+        memory_end: gives the first physical address behind all memory that can be there, whatever the kernel's own numbers say;
+            who looks at all page frames ends there.
     """
 
-    def __init__(self, program: Program, places: AddressMap) -> None:
+    def __init__(
+        self, program: Program, places: AddressMap, memory_end: Callable[[], int] = lambda: MAX_PHYSICAL
+    ) -> None:
         self.program = program
         self.places = places
         self._linux: Linux = program.linux
         self.size = places.page_struct_size
+        self.memory_end = memory_end
 
     def _offset(self, *paths: str) -> int:
         """Where the first of several members is that this kernel's `struct page` has."""
@@ -109,6 +115,11 @@ class Pages:
             if found is not None:
                 return found.offset
         raise NotFound("member", f"page.{paths[0]}")
+
+    def is_mapped(self, address: int) -> bool:
+        """Whether the page tables may have something at an address: one look, no more."""
+        memory = self._linux.memory
+        return not isinstance(memory, KernelMemory) or memory.is_mapped(address)
 
     # Names
 

@@ -254,6 +254,8 @@ class SlabAllocator:
         self._struct = "slab" if types.has("slab", "slab_cache") else "page"
         self._caches: dict[int, SlabCache] = {}
         self._lists: dict[int, _Lists] = {}
+        # Of the lists of all caches together: each of thousands of false caches may claim the lists of a large machine.
+        self._budget = Budget(2 * MAX_SLABS)
 
     # Layouts
 
@@ -523,8 +525,10 @@ class SlabAllocator:
 
     def _read_lists(self, cache: SlabCache) -> _Lists:
         lists = _Lists()
-        budget = Budget(MAX_SLABS)
+        budget = self._budget.share(MAX_SLABS)
         for cpu in online_cpus(self._linux):
+            if not budget.take("CPUs of slab caches", cache.address):
+                break
             for read in (self._read_cpu, self._read_sheaves):
                 try:
                     read(cache, cpu, lists, budget)
@@ -540,6 +544,7 @@ class SlabAllocator:
                 lists.is_whole = False
         lists.problems += budget.lines()
         lists.is_whole = lists.is_whole and budget.is_whole
+        self._budget.settle(budget)
         return lists
 
     def _read_cpu(self, cache: SlabCache, cpu: int, lists: _Lists, budget: Budget) -> None:
@@ -555,7 +560,7 @@ class SlabAllocator:
             slab = self._read_slab(active)
             if slab.cache != cache.address:
                 lists.problems.append(f"CPU {cpu}: the slab at {active:#x} is of another cache")
-            else:
+            elif budget.take("pages of CPUs' slabs", active, 1 + slab.size // PAGE):
                 chain = self.free_list(slab, self._linux.member("kmem_cache_cpu", "freelist", area))
                 lists.free.update(dict.fromkeys(chain.objects, (Proof.CPU_LIST, cpu)))
                 if chain.broken is not None:

@@ -17,8 +17,8 @@ from orcdbg.kernel.tasks import online_cpus
 from orcdbg.typed.program import Program
 
 MAX_NODES = 1024
-# Blocks on the free lists: one a page at worst, of a terabyte.
-MAX_BLOCKS = 1 << 28
+# What CPUs keep of each zone, of all zones together: 16 nodes with 5 zones and 512 CPUs have 40,960.
+MAX_ENTRIES = 1 << 18
 _MAX_ITEMS = 256
 
 
@@ -172,6 +172,8 @@ def _per_cpu_pages(linux: Linux, zone: int, budget: Budget) -> dict[int, int]:
     )
     pointer = linux.member("zone", path, zone)
     for cpu in online_cpus(linux):
+        if not budget.take("pages that CPUs keep", zone):
+            break
         try:
             found[cpu] = signed(linux.member(struct, count, pointer + linux.per_cpu_offset(cpu) & U64), 32)
         except OrcdbgError as error:
@@ -236,14 +238,15 @@ def global_counters(program: Program) -> dict[str, int]:
         **counters(program, "zone_stat_item", linux.address("vm_zone_stat")),
         **counters(program, "node_stat_item", linux.address("vm_node_stat")),
     }
-    for name, difference in _differences(program):
+    for name, difference in differences(program):
         found[name] += difference
     return {name: max(value, 0) for name, value in found.items()}
 
 
-def _differences(program: Program) -> Iterator[tuple[str, int]]:
+def differences(program: Program) -> Iterator[tuple[str, int]]:
     """What CPUs have counted and not handed in, by the counter's name (fold_diff() of mm/vmstat.c)."""
     linux = program.linux
+    budget = Budget(MAX_ENTRIES)
     types = linux.types
     is_new = types.has("zone", "per_cpu_zonestats")
     of_zone = ("per_cpu_zonestats", "per_cpu_zonestat") if is_new else ("pageset", "per_cpu_pageset")
@@ -256,15 +259,24 @@ def _differences(program: Program) -> Iterator[tuple[str, int]]:
             zone = first + index * zone_size
             if linux.member("zone", "managed_pages.counter", zone):
                 pointer = linux.member("zone", of_zone[0], zone)
-                yield from _of_cpus(linux, pointer, of_zone[1], "vm_stat_diff", zone_items)
+                yield from _of_cpus(linux, pointer, (of_zone[1], "vm_stat_diff"), zone_items, budget)
         pointer = linux.member("pglist_data", "per_cpu_nodestats", node)
-        yield from _of_cpus(linux, pointer, "per_cpu_nodestat", "vm_node_stat_diff", node_items)
+        yield from _of_cpus(linux, pointer, ("per_cpu_nodestat", "vm_node_stat_diff"), node_items, budget)
 
 
-def _of_cpus(linux: Linux, pointer: int, struct: str, member: str, names: list[str]) -> Iterator[tuple[str, int]]:
-    offset = linux.types.offset(struct, member)
-    length = min(linux.types.size_of_member(struct, member), _MAX_ITEMS)
-    for cpu in online_cpus(linux):
+def _of_cpus(
+    linux: Linux, pointer: int, path: tuple[str, str], names: list[str], budget: Budget
+) -> Iterator[tuple[str, int]]:
+    """The differences in a per-CPU structure, by structure and member.
+
+    Raises:
+        BudgetSpent: nodes, zones and CPUs are more than any machine has.
+    """
+    offset = linux.types.offset(*path)
+    length = min(linux.types.size_of_member(*path), _MAX_ITEMS)
+    cpus = online_cpus(linux)
+    budget.entries(len(cpus), pointer, "counters that CPUs keep")
+    for cpu in cpus:
         try:
             data = linux.memory.read(pointer + linux.per_cpu_offset(cpu) + offset & U64, min(length, _MAX_ITEMS))
         except MemoryFault:

@@ -14,7 +14,7 @@ from orcdbg.base.errors import NotFound, OrcdbgError
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, StackKind, cpu_stacks, task_stack_size
 from orcdbg.kernel.tasks import Task, online_cpus
-from orcdbg.subsystems.address_map import AddressMap
+from orcdbg.subsystems.address_map import MAX_PHYSICAL, AddressMap
 from orcdbg.subsystems.pages import Pages
 from orcdbg.subsystems.per_cpu_areas import PerCpuAreas
 from orcdbg.subsystems.slab import SlabAllocator
@@ -47,7 +47,12 @@ class MemoryParts:
     @functools.cached_property
     def pages(self) -> Pages:
         """Page frames."""
-        return Pages(self._session.program, self.places)
+        return Pages(self._session.program, self.places, self._memory_end)
+
+    def _memory_end(self) -> int:
+        """The first physical address behind all that the snapshot holds."""
+        ranges = self._session.snapshot.ranges
+        return MAX_PHYSICAL if ranges is None else max((end for _, end in ranges()), default=0)
 
     @functools.cached_property
     def slabs(self) -> SlabAllocator:

@@ -27,6 +27,7 @@ PER_CPU_OFFSETS, END = 0x100, 0x1000
 CACHE, CPU_SLAB, NODE, NAME = DIRECT_MAP + PAGE, DIRECT_MAP + 0x1800, DIRECT_MAP + 0x1A00, DIRECT_MAP + 0x1C00
 SHEAVES, SHEAF, BARN, BARN_SHEAF = DIRECT_MAP + 0x1D00, DIRECT_MAP + 0x2000, DIRECT_MAP + 0x1E00, DIRECT_MAP + 0x2800
 PG_SLAB, PG_HEAD = 9, 16
+SLAB_RED_ZONE, SLAB_POISON = 0x400, 0x800
 RANDOM = 0x1122_3344_5566_7788
 
 
@@ -136,6 +137,7 @@ class MadeSlabs:
         random: what hides free pointers.
         red_left_pad: bytes before each object.
         with_sheaves: whether CPUs keep sheaves, as since 7.0, and not lists.
+        with_debug: whether slub_debug keeps red zones and poison.
     """
 
     def __init__(
@@ -145,10 +147,14 @@ class MadeSlabs:
         random: int = RANDOM,
         red_left_pad: int = 0,
         with_sheaves: bool = False,
+        with_debug: bool = False,
     ) -> None:
         self.memory = FlatMemory({DIRECT_MAP: FRAMES * PAGE, PAGES: FRAMES * PAGE_STRUCT, DATA: END})
         self.size, self.offset, self.random, self.red_left_pad = size, 8 * (object_size // 16), random, red_left_pad
-        self._with_sheaves = with_sheaves
+        self._with_sheaves, self._with_debug, self._object_size = with_sheaves, with_debug, object_size
+        # slub_debug keeps the free pointer behind the object and its red zone of a word.
+        self._in_use = object_size + 8 * with_debug
+        self.offset = self._in_use if with_debug else self.offset
         self._write_variables()
         self._write_cache(object_size)
 
@@ -171,7 +177,8 @@ class MadeSlabs:
         memory.write(CACHE + 24, struct.pack("<II", self.size, object_size))
         memory.write(CACHE + 40, struct.pack("<IxxxxI", self.offset, per_slab))
         memory.write(CACHE + 64, struct.pack("<I", 1))
-        memory.write(CACHE + 80, struct.pack("<IxxxxI", object_size, self.red_left_pad))
+        memory.write(CACHE + 80, struct.pack("<IxxxxI", self._in_use, self.red_left_pad))
+        memory.write(CACHE + 8, struct.pack("<I", (SLAB_RED_ZONE | SLAB_POISON) * self._with_debug))
         memory.words(CACHE + 96, NAME)
         memory.write(NAME, b"made\0")
         self.list_head(DATA + VARIABLES["slab_caches"], CACHE + 104)
@@ -214,6 +221,12 @@ class MadeSlabs:
         self.memory.words(address + 24, CACHE, self.chain(free), counters)
         self.memory.write(address + 48, struct.pack("<II", 0xFFFF_FFFF, 1))
         return address
+
+    def mark(self, address: int, is_free: bool) -> None:
+        """init_object(): red zones before and behind an object, and poison in a free one."""
+        red = b"\xbb" if is_free else b"\xcc"
+        body = b"\x6b" * (self._object_size - 1) + b"\xa5" if is_free else bytes(self._object_size)
+        self.memory.write(address - self.red_left_pad, red * self.red_left_pad + body + red * 8)
 
     def active(self, page: int, free: Sequence[int]) -> None:
         """Makes a slab the one that the CPU allocates from, with the CPU's own list."""

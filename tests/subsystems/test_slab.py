@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.subsystems.slab import ObjectPart, ObjectState, Proof, SlabAllocator, SlabPlace
+from orcdbg.subsystems.slab_debug import slab_debug
 from tests.build.slabs import CACHE, CPU_SLAB, DIRECT_MAP, NODE, PAGES, SHEAF, MadeSlabs
 
 PFN = 20
@@ -153,6 +154,32 @@ def test_usage_counts_free_objects_of_all_lists() -> None:
     usage = slabs.usage(slabs.find_cache("made"))
     assert (usage.slabs, usage.objects, usage.free, usage.allocated, usage.partial) == (2, 32, 8, 24, 1)
     assert usage.problems == ()
+
+
+def test_damage_is_named_by_its_first_byte() -> None:
+    """Of red zones before and behind an object, and of poison; an object that is whole has none."""
+    made = MadeSlabs(size=400, object_size=200, red_left_pad=64, with_debug=True)
+    objects = made.objects(PFN)
+    made.slab(PFN, objects[:4])
+    for number, address in enumerate(objects):
+        made.mark(address, is_free=number < 4)
+    made.memory.write(objects[1] + 17, b"AB")
+    made.memory.write(objects[2] + 199, b"\0")
+    made.memory.write(objects[5] + 200, b"CD")
+    made.memory.write(objects[6] - 3, b"E")
+    slabs = made.allocator()
+    damage = []
+    for address in objects:
+        found = slabs.object_at(address, slabs.pages.at(PFN))
+        assert found is not None
+        debug = slab_debug(slabs.pages.program.linux, found)
+        assert debug is not None
+        damage.append([(each.what, each.address - address, each.expected, each.found) for each in debug.damage])
+    assert damage[0] == damage[3] == damage[4] == damage[7] == []
+    assert damage[1] == [("poison", 17, 0x6B, b"AB")]
+    assert damage[2] == [("poison", 199, 0xA5, b"\0")]
+    assert damage[5] == [("right red zone", 200, 0xCC, b"CD")]
+    assert damage[6] == [("left red zone", -3, 0xCC, b"E")]
 
 
 _PLACES = [CACHE, CPU_SLAB, NODE, SHEAF, PAGES + 64 * PFN, DIRECT_MAP + PFN * 4096]
