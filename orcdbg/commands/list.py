@@ -248,8 +248,7 @@ def _walked(debugger: Debugger, how: _Start, arguments: argparse.Namespace, budg
     end = None if arguments.end is None else debugger.address(arguments.end)
     if end is not None:
         return walk(program, how.first, how.next_offset, budget, end, None)
-    head = how.head if how.head is not None else how.first
-    return walk(program, how.first, how.next_offset, budget, head, how.previous_of)
+    return walk(program, how.first, how.next_offset, budget, how.head, how.previous_of)
 
 
 def _break(found: ListWalk, how: _Start) -> ListBreak | None:
