@@ -185,9 +185,12 @@ def list_(debugger: Debugger, arguments: argparse.Namespace) -> ListNodes:
     if how.with_head and how.head is not None:
         shown.insert(0, (how.head, False))
     is_cut = arguments.limit is not None and len(shown) > arguments.limit
+    shown = shown[: arguments.limit]
+    addresses = [node - how.offset & U64 for node, _ in shown]
+    values = values_at(program, wanted, addresses, budget)
     nodes = [
-        ListNode(address, values_at(program, wanted, address, budget), is_from_end)
-        for address, is_from_end in ((node - how.offset & U64, flag) for node, flag in shown[: arguments.limit])
+        ListNode(address, of_node, is_from_end)
+        for address, of_node, (_, is_from_end) in zip(addresses, values, shown, strict=True)
     ]
     symbols = pointer_names(debugger, [value for node in nodes for value in node.values])
     in_hexadecimal = arguments.hexadecimal or bool(arguments.hexadecimal_struct)
