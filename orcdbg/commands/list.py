@@ -129,8 +129,9 @@ def _offset_and_start(arguments: argparse.Namespace) -> tuple[str | None, str]:
 
 
 def _refuse_functions(debugger: Debugger, word: str) -> None:
-    location = debugger.session.names.at(debugger.session.linux.find_address(word) or 0)
-    if location is not None and location.is_text:
+    # Not by the symbol's letter: 7.2's image calls some variables text.
+    address = debugger.session.linux.find_address(word)
+    if address is not None and debugger.session.is_text(address):
         raise UsageError(
             f"{word} is a function, not a list", f"its instructions: dis {word}; source lines: bt -l, frame N"
         )
@@ -185,9 +186,12 @@ def list_(debugger: Debugger, arguments: argparse.Namespace) -> ListNodes:
     if how.with_head and how.head is not None:
         shown.insert(0, (how.head, False))
     is_cut = arguments.limit is not None and len(shown) > arguments.limit
+    shown = shown[: arguments.limit]
+    addresses = [node - how.offset & U64 for node, _ in shown]
+    values = values_at(program, wanted, addresses, budget)
     nodes = [
-        ListNode(address, values_at(program, wanted, address, budget), is_from_end)
-        for address, is_from_end in ((node - how.offset & U64, flag) for node, flag in shown[: arguments.limit])
+        ListNode(address, of_node, is_from_end)
+        for address, of_node, (_, is_from_end) in zip(addresses, values, shown, strict=True)
     ]
     symbols = pointer_names(debugger, [value for node in nodes for value in node.values])
     in_hexadecimal = arguments.hexadecimal or bool(arguments.hexadecimal_struct)
@@ -248,8 +252,7 @@ def _walked(debugger: Debugger, how: _Start, arguments: argparse.Namespace, budg
     end = None if arguments.end is None else debugger.address(arguments.end)
     if end is not None:
         return walk(program, how.first, how.next_offset, budget, end, None)
-    head = how.head if how.head is not None else how.first
-    return walk(program, how.first, how.next_offset, budget, head, how.previous_of)
+    return walk(program, how.first, how.next_offset, budget, how.head, how.previous_of)
 
 
 def _break(found: ListWalk, how: _Start) -> ListBreak | None:

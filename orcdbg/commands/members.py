@@ -6,39 +6,46 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
-from orcdbg.base.walks import Budget
+from orcdbg.base.reading import read_memory_pieces
+from orcdbg.base.sizes import U64
+from orcdbg.base.walks import Budget, WalkOutcome, WalkProblem
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import CompoundType, Type, resolved
-from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value
+from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value, read_value
 
 MemberValue = tuple[str, Value]
 
 
+# Structures whose bytes are in memory at once while they are read.
+_BATCH = 1024
+
+
 @dataclass(frozen=True, slots=True)
-class WantedMembers:
-    """A structure, and the dotted paths of those of its members that are shown; all of it where no path is named."""
+class WantedMember:
+    """A member that is shown of each structure: its name, with the bits that it has in the structure; or all of it."""
 
+    name: str
     type: Type
-    paths: tuple[str, ...]
+    bit_offset: int
+    bit_size: int
 
-    def of(self, program: Program, address: int) -> tuple[MemberValue, ...]:
-        """The values of the structure at an address.
+    @property
+    def first(self) -> int:
+        """Its first byte."""
+        return self.bit_offset // 8
 
-        Raises:
-            OrcdbgError: they cannot be read, or there is no such member.
-        """
-        inside = program.object(self.type, address)
-        if not self.paths:
-            whole = inside.value_()
-            return whole.members if isinstance(whole, Compound) else (("", whole),)
-        return tuple((path, inside.member_(path).value_()) for path in self.paths)
+    @property
+    def size(self) -> int:
+        """Bytes that hold it."""
+        bits = self.bit_size or 8 * self.type.size
+        return -(-(self.bit_offset % 8 + bits) // 8)
 
 
-def wanted_members(program: Program, words: Sequence[str]) -> list[WantedMembers]:
-    """What `STRUCT` or `STRUCT.MEMBER,MEMBER` asks for, each word by itself.
+def wanted_members(program: Program, words: Sequence[str]) -> list[WantedMember]:
+    """What `STRUCT` or `STRUCT.MEMBER,MEMBER` asks for; a structure alone stands for all of its members.
 
     Raises:
         NotFound: there is no such structure or member.
@@ -47,28 +54,59 @@ def wanted_members(program: Program, words: Sequence[str]) -> list[WantedMembers
     found = []
     for word in words:
         name, _, rest = word.partition(".")
-        type_ = program.type(name)
-        plain = program.completed(resolved(type_))
+        plain = program.completed(resolved(program.type(name)))
         if not isinstance(plain, CompoundType):
             raise UsageError(f"{name} is no structure")
-        paths = tuple(path for path in rest.split(",") if path)
-        for path in paths:
-            plain.member(path)
-        found.append(WantedMembers(type_, paths))
+        found += members_at(program, plain, [path for path in rest.split(",") if path])
     return found
 
 
+def members_at(program: Program, structure: CompoundType, paths: Sequence[str]) -> list[WantedMember]:
+    """The members at dotted paths; all of the structure where no path is named."""
+    if not paths:
+        return [WantedMember("", structure, 0, 0)]
+    members = [(path, structure.member(path)) for path in paths]
+    return [
+        WantedMember(path, program.completed(resolved(member.type)), member.bit_offset, member.bit_size)
+        for path, member in members
+    ]
+
+
 def values_at(
-    program: Program, wanted: Sequence[WantedMembers], address: int, budget: Budget
-) -> tuple[MemberValue, ...]:
-    """The values that are asked for of the structure at an address; for those that cannot be read the budget has a problem."""
-    found: list[MemberValue] = []
-    for one in wanted:
+    program: Program, wanted: Sequence[WantedMember], addresses: Sequence[int], budget: Budget
+) -> list[tuple[MemberValue, ...]]:
+    """The values that are asked for of the structures at some addresses, for each address.
+
+    They are read together: one by one, those of a list of 100,000 would take seconds. What cannot be read is left out, and
+    the budget has a problem.
+    """
+    found: list[list[MemberValue]] = [[] for _ in addresses]
+    for start in range(0, len(addresses), _BATCH):
+        batch = addresses[start : start + _BATCH]
+        for member in wanted:
+            cost = member.size * len(batch)
+            if cost > budget.size_left:
+                budget.note(WalkProblem("bytes of members", WalkOutcome.SPENT, batch[0], budget.size))
+                return [tuple(values) for values in found]
+            budget.size_left -= cost
+            _add_values(program, member, batch, found[start : start + _BATCH], budget)
+    return [tuple(values) for values in found]
+
+
+def _add_values(
+    program: Program, member: WantedMember, addresses: Sequence[int], found: Sequence[list[MemberValue]], budget: Budget
+) -> None:
+    """Adds a member of each structure to what is known of it."""
+    places = [address + member.first & U64 for address in addresses]
+    pieces = read_memory_pieces(program.memory, places, [member.size] * len(places))
+    for place, piece, values in zip(places, pieces, found, strict=True):
         try:
-            found += one.of(program, address)
+            data = program.memory.read(place, member.size) if piece is None else piece
+            value = read_value(member.type, data, member.bit_offset % 8, member.bit_size)
         except OrcdbgError as error:
-            budget.note_error("members", address, error)
-    return tuple(found)
+            budget.note_error(f"member {member.name}" if member.name else "a structure", place, error)
+            continue
+        values += value.members if not member.name and isinstance(value, Compound) else [(member.name, value)]
 
 
 def _pointers(value: Value) -> Iterator[int]:

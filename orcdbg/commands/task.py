@@ -9,11 +9,12 @@ from dataclasses import dataclass
 from orcdbg.base.errors import NotFound
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.members import MemberValue, WantedMembers, pointer_names, values_at
+from orcdbg.commands.members import MemberValue, WantedMember, members_at, pointer_names, values_at
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks
 from orcdbg.kernel.tasks import MAX_TASKS, Task
+from orcdbg.typed.types import CompoundType
 
 _STRUCTURES = ("task_struct", "thread_info")
 
@@ -47,18 +48,20 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
 
 
-def _wanted(debugger: Debugger, words: str | None) -> list[WantedMembers]:
+def _wanted(debugger: Debugger, words: str | None) -> list[WantedMember]:
     """The members, each of the first of the two structures that has it; NotFound for one that neither has."""
     program = debugger.session.program
+    structures = [program.type(f"struct {name}") for name in _STRUCTURES]
+    compounds = [structure for structure in structures if isinstance(structure, CompoundType)]
     if words is None:
-        return [WantedMembers(program.type("struct task_struct"), ())]
+        return members_at(program, compounds[0], [])
     found = []
     for path in (word for word in words.split(",") if word):
-        owner = next((name for name in _STRUCTURES if program.object(f"struct {name}", 0).has_member_(path)), None)
+        owner = next((structure for structure in compounds if structure.find(path) is not None), None)
         if owner is None:
             raise NotFound("member", f"task_struct.{path}")
         # Since 4.9 on x86 (15f4eae70d36) thread_info is a task's first member, and has its address.
-        found.append(WantedMembers(program.type(f"struct {owner}"), (path,)))
+        found += members_at(program, owner, [path])
     return found
 
 
@@ -68,7 +71,8 @@ def members_of(
     """What these tasks' structures hold."""
     wanted = _wanted(debugger, words)
     budget = Budget(MAX_TASKS)
-    found = [TaskMembers(task, values_at(debugger.session.program, wanted, task.address, budget)) for task in tasks]
+    values = values_at(debugger.session.program, wanted, [task.address for task in tasks], budget)
+    found = [TaskMembers(task, of_task) for task, of_task in zip(tasks, values, strict=True)]
     symbols = pointer_names(debugger, [value for one in found for value in one.values])
     return TaskStructures(found, symbols, in_hexadecimal, budget.lines())
 

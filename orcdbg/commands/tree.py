@@ -160,19 +160,17 @@ def tree(debugger: Debugger, arguments: argparse.Namespace) -> TreeEntries:
     is_rbtree = _KINDS[arguments.type] == "rbtree"
     found = (_rbtree if is_rbtree else _indexed)(program, start, arguments, budget)
 
+    is_cut = arguments.limit is not None and len(found) > arguments.limit
+    found = found[: arguments.limit]
+    structures = [address for address, index, *_ in found if not _is_number(index, address)]
+    values = dict(zip(structures, values_at(program, wanted, structures, budget), strict=True))
     entries = [
-        TreeEntry(
-            address,
-            index,
-            last,
-            position,
-            () if _is_number(index, address) else values_at(program, wanted, address, budget),
-        )
-        for address, index, last, position in found[: arguments.limit]
+        TreeEntry(address, index, last, position, () if _is_number(index, address) else values[address])
+        for address, index, last, position in found
     ]
     return TreeEntries(
         entries,
-        arguments.limit is not None and len(found) > arguments.limit,
+        is_cut,
         arguments.positions,
         pointer_names(debugger, [value for entry in entries for value in entry.values]),
         arguments.hexadecimal or bool(arguments.hexadecimal_struct),

@@ -356,6 +356,18 @@ def test_lists_and_trees_are_those_of_drgn(session: Session, drgn_program: Any) 
     assert budget.is_whole
 
 
+def test_the_list_command_follows_lists_by_their_head_and_through_structures(session: Session, ask: Ask) -> None:
+    """The modules, as `mod` has them; the thread group leaders, as `ps` has them."""
+    modules = ask("list -H modules -o module.list -s module.name")
+    assert [one["values"]["name"] for one in modules["nodes"]] == [one["name"] for one in ask("mod")["modules"]]
+    leaders = ask("list task_struct.tasks -h init_task -s task_struct.pid")
+    # Swappers of other CPUs are on no list.
+    assert [one["values"]["pid"] for one in leaders["nodes"][1:]] == [
+        task.pid for task in session.tasks if task.pid and task.pid == task.tgid
+    ]
+    assert (modules["broken"], leaders["broken"]) == (None, None)
+
+
 def test_areas_of_all_tasks_are_those_of_drgn(session: Session, drgn_program: Any) -> None:
     """By the linked list or the maple tree."""
     from drgn import Object

@@ -120,16 +120,16 @@ def walk(
         first: the first node.
         next_offset: bytes from a node's start to its link.
         budget: what the walk draws on.
-        head: what ends the list besides NULL; for a list without a head, its first node.
+        head: what ends the list besides NULL; None for a list without a head, which ends where it comes back to its first node.
         previous_of: reads the node before one, for lists that are linked in both directions.
     """
 
     def next_of(node: int) -> int:
         return read_u64(program.memory, node + next_offset & U64)
 
-    ends = {0} if head is None or head == first else {0, head}
-    seen: set[int] = set()
-    chain = Chain(first, _closed_at(first, head, next_of), budget, f"the list at {first:#x}", ends, seen)
+    ends = {0} if head is None else {0, head}
+    link = next_of if head is not None else _closed_at(first, next_of)
+    chain = Chain(first, link, budget, f"the list at {first:#x}", ends)
     nodes = list(chain)
     end = chain.end or WalkOutcome.ENDED
 
@@ -153,10 +153,8 @@ def walk(
     return ListWalk(nodes, from_end, end, last_good, leads_to)
 
 
-def _closed_at(first: int, head: int | None, next_of: Callable[[int], int]) -> Callable[[int], int]:
-    """A ring without a head ends where it comes back to its first node."""
-    if head != first:
-        return next_of
+def _closed_at(first: int, next_of: Callable[[int], int]) -> Callable[[int], int]:
+    """Ends a ring without a head where it comes back to its first node."""
 
     def next_in_ring(node: int) -> int:
         found = next_of(node)
