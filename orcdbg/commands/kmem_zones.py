@@ -85,8 +85,9 @@ def free_lists(debugger: Debugger, arguments: argparse.Namespace) -> FreeLists:
 
 def free_blocks(debugger: Debugger, arguments: argparse.Namespace) -> FreeLists:
     """`kmem -F`."""
-    budget = Budget(zones.MAX_ENTRIES + arguments.limit)
-    return FreeLists(zones.nodes(debugger.session.program, budget, with_blocks=True), budget.lines())
+    budget, blocks = Budget(zones.MAX_ENTRIES), Budget(arguments.limit)
+    found = zones.nodes(debugger.session.program, budget, blocks)
+    return FreeLists(found, [*budget.lines(), *blocks.lines()])
 
 
 def memory_groups(debugger: Debugger, arguments: argparse.Namespace) -> MemoryGroups:

@@ -100,25 +100,25 @@ def nodes_with_addresses(linux: Linux) -> Iterator[tuple[int, int]]:
             yield number, address
 
 
-def nodes(program: Program, budget: Budget, with_blocks: bool = False) -> list[MemoryNode]:
+def nodes(program: Program, budget: Budget, blocks: Budget | None = None) -> list[MemoryNode]:
     """The memory nodes with their zones.
 
     Args:
         program: the kernel's typed data.
         budget: what the walks draw on, and where problems go.
-        with_blocks: whether the lists of free blocks are walked.
+        blocks: what the lists of free blocks draw on; None where they are not walked.
     """
     linux = program.linux
     found = []
     for number, address in nodes_with_addresses(linux):
         try:
-            found.append(_node(program, number, address, budget, with_blocks))
+            found.append(_node(program, number, address, budget, blocks))
         except OrcdbgError as error:
             budget.note_error(f"memory node {number}", address, error)
     return found
 
 
-def _node(program: Program, number: int, address: int, budget: Budget, with_blocks: bool) -> MemoryNode:
+def _node(program: Program, number: int, address: int, budget: Budget, blocks: Budget | None) -> MemoryNode:
     linux = program.linux
     types = linux.types
     zones = []
@@ -128,7 +128,7 @@ def _node(program: Program, number: int, address: int, budget: Budget, with_bloc
         place = first + index * size
         try:
             if linux.member("zone", "spanned_pages", place):
-                zones.append(_zone(program, number, place, budget, with_blocks))
+                zones.append(_zone(program, number, place, budget, blocks))
         except OrcdbgError as error:
             budget.note_error(f"zone {index} of node {number}", place, error)
     member = linux.member
@@ -142,7 +142,7 @@ def _node(program: Program, number: int, address: int, budget: Budget, with_bloc
     )
 
 
-def _zone(program: Program, node: int, address: int, budget: Budget, with_blocks: bool) -> Zone:
+def _zone(program: Program, node: int, address: int, budget: Budget, blocks: Budget | None) -> Zone:
     linux = program.linux
     member, types = linux.member, linux.types
     name = read_cstring(linux.memory, member("zone", "name", address), 32).decode("utf-8", "backslashreplace")
@@ -159,7 +159,7 @@ def _zone(program: Program, node: int, address: int, budget: Budget, with_blocks
         counters(program, "zone_stat_item", address + types.offset("zone", "vm_stat")),
         _per_cpu_pages(linux, address, budget),
         tuple(read_u64(linux.memory, address + marks.offset + 8 * i) for i in range(min(count, 3))) if marks else (),
-        tuple(_free_blocks(program, address, budget, with_blocks)),
+        tuple(_free_blocks(program, address, blocks)),
     )
 
 
@@ -192,7 +192,7 @@ def migrate_names(program: Program) -> list[str]:
     return [names[value] for value in sorted(names)]
 
 
-def _free_blocks(program: Program, zone: int, budget: Budget, with_blocks: bool) -> Iterator[FreeBlocks]:
+def _free_blocks(program: Program, zone: int, blocks: Budget | None) -> Iterator[FreeBlocks]:
     linux = program.linux
     types = linux.types
     size = types.size("free_area")
@@ -203,10 +203,10 @@ def _free_blocks(program: Program, zone: int, budget: Budget, with_blocks: bool)
     for order in range(min(types.array_length("zone", "free_area"), 32)):
         area = start + order * size
         lists: dict[str, tuple[int, ...]] | None = None
-        if with_blocks:
+        if blocks is not None:
             lists = {
                 names[kind] if kind < len(names) else str(kind): tuple(
-                    linux.walk_list(area + types.offset("free_area", "free_list") + 16 * kind, "page", link, budget)
+                    linux.walk_list(area + types.offset("free_area", "free_list") + 16 * kind, "page", link, blocks)
                 )
                 for kind in range(min(kinds, 16))
             }

@@ -6,7 +6,7 @@ memory of a task; or that nothing is mapped, and at which level of page tables. 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
@@ -65,6 +65,7 @@ class SlabFinding:
         guess: the structure that the cache is named after, where no other cache was merged into it; None where there is none.
         member: the member of that structure at the address.
         also: names of the caches that were merged into this one, as far as the kernel still knows them.
+        symbols: the symbol of each address in code that `debug` names.
     """
 
     slab: SlabObject
@@ -72,6 +73,7 @@ class SlabFinding:
     guess: str | None
     member: str | None
     also: tuple[str, ...]
+    symbols: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,7 +204,11 @@ class _Describing:
     def _user(self) -> Iterator[Finding]:
         if self._task is None or self._task.is_kernel_thread:
             return
-        yield UserFinding(self._task, self._parts.user_memory(self._task).page(self._address))
+        page = self._parts.user_memory(self._task).page(self._address)
+        yield UserFinding(self._task, page)
+        if page.physical is not None and page.physical < self._parts.places.memory_end:
+            physical = page.physical
+            yield from self._tried(lambda: self._frame(physical, None))
 
     def _physical(self) -> Iterator[Finding]:
         virtual = self._parts.places.virtual_of(self._address)
@@ -297,7 +303,19 @@ class _Describing:
             debug = slab_debug(self._session.linux, found)
         except (MemoryFault, NotFound):
             debug = None
-        return SlabFinding(found, debug, guess, member, tuple(self._parts.slabs.names_merged_into(cache)))
+        also = tuple(self._parts.slabs.names_merged_into(cache))
+        return SlabFinding(found, debug, guess, member, also, self._symbols(debug))
+
+    def _symbols(self, debug: SlabDebug | None) -> dict[int, str]:
+        """Symbols of callers and of return addresses."""
+        tracks = [] if debug is None else [debug.allocation, debug.free]
+        found: dict[int, str] = {}
+        for track in tracks:
+            for address in () if track is None else (track.caller, *track.stack):
+                name = self._session.names.describe(address, exact=False)
+                if name is not None:
+                    found[address] = name
+        return found
 
     def _guess(self, found: SlabObject) -> tuple[str | None, str | None]:
         cache = found.cache

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from orcdbg.commands.kmem import AddressFindings
@@ -103,7 +103,7 @@ def _slab(finding: findings.SlabFinding) -> Iterator[Line]:
         member = f".{finding.member}" if finding.member is not None else ""
         yield line(("    guess: ", "label"), f"struct {finding.guess}{member}, by the name of the cache")
     if finding.debug is not None:
-        yield from _debug(finding.debug)
+        yield from _debug(finding.debug, finding.symbols)
 
 
 def _signed(offset: int) -> str:
@@ -116,7 +116,7 @@ _PROOFS = {proof: proof.value for proof in Proof} | {
 }
 
 
-def _debug(debug: SlabDebug) -> Iterator[Line]:
+def _debug(debug: SlabDebug, symbols: Mapping[int, str]) -> Iterator[Line]:
     for damage in debug.damage:
         yield line(
             ("    ! ", "doubt"),
@@ -124,19 +124,20 @@ def _debug(debug: SlabDebug) -> Iterator[Line]:
         )
     for word, track in (("allocated", debug.allocation), ("freed", debug.free)):
         if track is not None:
-            yield from _track(word, track)
+            yield from _track(word, track, symbols)
 
 
-def _track(word: str, track: Track) -> Iterator[Line]:
-    yield line(f"    {word} by {_symbolic(track.caller)}, pid {track.pid}, CPU {track.cpu}, at jiffy {track.jiffies}")
+def _track(word: str, track: Track, symbols: Mapping[int, str]) -> Iterator[Line]:
+    name = symbols.get(track.caller, "?")
+    yield line(
+        f"    {word} by ",
+        (name, "symbol"),
+        f" at {track.caller:016x}, pid {track.pid}, CPU {track.cpu}, at jiffy {track.jiffies}",
+    )
     for address in track.stack:
-        yield line(f"      {_symbolic(address)}")
+        yield line(f"      {address:016x}  ", (symbols.get(address, "?"), "symbol"))
     if track.problem is not None:
         yield line(("    ! ", "doubt"), track.problem)
-
-
-def _symbolic(address: int) -> str:
-    return f"{address:016x}"
 
 
 def page_line(page: PageFrame) -> Line:
@@ -309,7 +310,7 @@ def _slab_json(finding: findings.SlabFinding) -> Json:
         "users": found.cache.users,
         "guess": finding.guess,
         "member": finding.member,
-        "debug": None if finding.debug is None else debug_json(finding.debug),
+        "debug": None if finding.debug is None else debug_json(finding.debug, finding.symbols),
     }
 
 
@@ -351,20 +352,21 @@ def place_word(place: SlabPlace) -> str:
     return _PLACE_WORDS[place]
 
 
-def debug_json(debug: SlabDebug) -> Json:
+def debug_json(debug: SlabDebug, symbols: Mapping[int, str]) -> Json:
     """SLABDEBUG of the contract."""
     return {
-        "allocated": None if debug.allocation is None else track_json(debug.allocation),
-        "freed": None if debug.free is None else track_json(debug.free),
+        "allocated": None if debug.allocation is None else track_json(debug.allocation, symbols),
+        "freed": None if debug.free is None else track_json(debug.free, symbols),
         "damage": [damage_json(damage) for damage in debug.damage],
     }
 
 
-def track_json(track: Track) -> Json:
+def track_json(track: Track, symbols: Mapping[int, str]) -> Json:
     """TRACK of the contract."""
     return {
         "caller": hexadecimal(track.caller),
-        "stack": [hexadecimal(address) for address in track.stack],
+        "symbol": symbols.get(track.caller),
+        "stack": [{"address": hexadecimal(address), "symbol": symbols.get(address)} for address in track.stack],
         "cpu": track.cpu,
         "pid": track.pid,
         "jiffies": track.jiffies,
