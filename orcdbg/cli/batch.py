@@ -14,6 +14,7 @@ from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.quit import Quit
+from orcdbg.commands.redirections import split_redirection
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Result
 from orcdbg.commands.writing import open_output, refuse_inputs
@@ -39,23 +40,6 @@ def read_lines(path: str) -> list[str]:
         raise UnsupportedFormat(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:
         raise UnsupportedFormat(path, "not a text of commands (not UTF-8)") from error
-
-
-def split_redirection(line: str) -> tuple[str, str, str]:
-    """A line's command, `|`, `>`, `>>` or nothing, and what follows; quoted characters do not count."""
-    quote = ""
-    for index, char in enumerate(line):
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in "|>":
-            operator = ">>" if line[index : index + 2] == ">>" else char
-            rest = line[index + len(operator) :].strip()
-            if not rest:
-                raise UsageError(f"nothing after {operator}: {line}")
-            return line[:index].strip(), operator, rest
-    return line.strip(), "", ""
 
 
 class Batch:
@@ -85,7 +69,7 @@ class Batch:
 
     def _run_one(self, line: str) -> int:
         try:
-            command, operator, target = split_redirection(line)
+            command, operator, target = split_redirection(self._registry, line)
             if operator in (">", ">>"):
                 refuse_inputs(target, self._debugger.session.files)  # before the work, which takes its time
             with Waiting(command, sys.stderr):

@@ -125,7 +125,9 @@ def constant(text: str) -> tuple[int, IntType]:
     try:
         number = int(digits[2:] if base in (16, 2) else digits, base)
     except ValueError as error:
-        raise UsageError(f"not a number: {text[:40]}", "floating point is not computed with" if "." in text else None) from error
+        raise UsageError(
+            f"not a number: {text[:40]}", "floating point is not computed with" if "." in text else None
+        ) from error
     for type_ in (INT, UNSIGNED_INT, LONG, UNSIGNED_LONG):
         if type_.size == _INT_SIZE and "l" in suffix:
             continue

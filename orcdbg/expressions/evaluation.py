@@ -7,21 +7,21 @@ asks, reads nothing, as in C.
 from __future__ import annotations
 
 import difflib
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
+from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.base.sizes import U64
 from orcdbg.expressions import arithmetic
 from orcdbg.expressions.arithmetic import INT, LONG, UNSIGNED_LONG
 from orcdbg.expressions.parsing import identifiers, parse
 from orcdbg.expressions.scope import NoScope, Scope
-from orcdbg.expressions.source import CONTAINER_OF, Reference, ReferenceKind, Source, read_source
+from orcdbg.expressions.source import CONTAINER_OF, ExpressionText, Reference, ReferenceKind, read_source
 from orcdbg.expressions.symbols import FoundSymbol, Untyped, find_symbol
 from orcdbg.expressions.type_names import TypeNames
 from orcdbg.typed.declarations import type_name
-from orcdbg.typed.objects import Absent, InMemory, Object
+from orcdbg.typed.objects import Absent, Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import (
     VOID,
@@ -35,6 +35,7 @@ from orcdbg.typed.types import (
     IntType,
     PointerType,
     Type,
+    TypedefType,
     VoidType,
     array_of,
     pointer_to,
@@ -56,11 +57,15 @@ class Evaluated:
         source: the expression.
         values: one, or one for each CPU that was asked for: the CPU's number, None where none was, and the object.
         is_type: whether the expression is the name of a type; its object is of that type and nowhere.
+        owner: of a member, the name of the structure that it is of; else empty.
+        name: of a member or variable; else empty.
     """
 
-    source: Source
+    source: ExpressionText
     values: Sequence[tuple[int | None, Object]]
     is_type: bool = False
+    owner: str = ""
+    name: str = ""
 
 
 def evaluate(program: Program, written: str, scope: Scope | None = None, types_only: bool = False) -> Evaluated:
@@ -83,7 +88,7 @@ def evaluate(program: Program, written: str, scope: Scope | None = None, types_o
         if source.cpus is None:
             evaluation = _Evaluation(program, names, source, None, types_only)
             is_type, found = evaluation.whole()
-            return Evaluated(source, [(None, found)], is_type)
+            return Evaluated(source, [(None, found)], is_type, *evaluation.named)
 
         values = []
         for cpu in _cpus(program, names, source.cpus):
@@ -92,7 +97,7 @@ def evaluate(program: Program, written: str, scope: Scope | None = None, types_o
             if is_type or not evaluation.has_per_cpu:
                 raise UsageError(f"nothing per CPU is in it, so no :{source.cpus}: {written}")
             values.append((cpu, found))
-        return Evaluated(source, values)
+        return Evaluated(source, values, False, *evaluation.named)
     except RecursionError as error:
         raise UsageError("an expression that is nested too deeply") from error
 
@@ -122,9 +127,12 @@ class _Evaluation:
 
     Attributes:
         has_per_cpu: whether a per-CPU variable was come upon.
+        named: of a member the names of its structure and its own, of a variable its own; else empty.
     """
 
-    def __init__(self, program: Program, scope: Scope, source: Source, cpu: int | None, types_only: bool) -> None:
+    def __init__(
+        self, program: Program, scope: Scope, source: ExpressionText, cpu: int | None, types_only: bool
+    ) -> None:
         self._program = program
         self._scope = scope
         self._source = source
@@ -132,18 +140,36 @@ class _Evaluation:
         self._types_only = types_only
         self._type_names = TypeNames(program, self._length)
         self.has_per_cpu = False
+        self.named = ("", "")
 
     def whole(self) -> tuple[bool, Object]:
         """Whether it names a type, and its value."""
         node = self._tree(self._source.text)
-        if type(node).__name__ == "Typename":
+        if _is(node, "Typename"):
             return True, Object(self._program, self._type_names.type(node), _NOT_ASKED)
         found = self.value(node)
+        self.named = self._named(node)
         if self._source.count is not None:
             return False, self._slice(found, self._source.count)
         if isinstance(found.type_, Untyped):
             found = self._decayed(found)
         return False, found
+
+    def _named(self, node: Any) -> tuple[str, str]:
+        """As the attribute `named`."""
+        while _is(node, "ArrayRef"):
+            node = node.name
+        if _is(node, "ID") and node.name not in self._source.references:
+            return "", node.name
+        if not _is(node, "StructRef"):
+            return "", ""
+        type_ = self._typed_only(node.name).type_
+        plain = self._program.completed(resolved(type_))
+        if isinstance(plain, PointerType):
+            type_ = plain.target
+            plain = self._program.completed(resolved(type_))
+        tag = plain.name or (type_.name if isinstance(type_, TypedefType) else "")
+        return tag, node.field.name
 
     def _tree(self, text: str) -> Any:
         source = self._source
@@ -221,7 +247,9 @@ class _Evaluation:
         if self._types_only:
             return self._made(pointer_to(target), 1)
         if found.address_ is None:
-            why = found.place_.why if isinstance(found.place_, Absent) else "a value that is not in memory has no address"
+            why = (
+                found.place_.why if isinstance(found.place_, Absent) else "a value that is not in memory has no address"
+            )
             raise UsageError(why)
         return self._made(pointer_to(target), found.address_)
 
@@ -243,7 +271,7 @@ class _Evaluation:
             self._types_only = before
 
     def _constant(self, node: Any) -> Object:
-        if node.type == "char":  # pycparser's word
+        if node.value.endswith("'"):
             return self._made(arithmetic.CHAR, arithmetic.character(node.value))
         number, type_ = arithmetic.constant(node.value)
         return self._made(type_, number)
@@ -296,7 +324,9 @@ class _Evaluation:
         if self._types_only:
             return Object(self._program, symbol.type, _NOT_ASKED)
         if self._cpu is None:
-            hint = f"name the CPU: {symbol.name}:0, {symbol.name}:0-3, {symbol.name}:a for all, per_cpu({symbol.name}, 0)"
+            hint = (
+                f"name the CPU: {symbol.name}:0, {symbol.name}:0-3, {symbol.name}:a for all, per_cpu({symbol.name}, 0)"
+            )
             raise UsageError(f"{symbol.name} is there once for each CPU", hint)
         return self._program.object(symbol.type, symbol.address + self._program.linux.per_cpu_offset(self._cpu))
 
@@ -365,9 +395,9 @@ class _Evaluation:
     def _plain_place(self, node: Any) -> Object | None:
         """A per-CPU variable of no CPU, or a member of one, whose address alone is taken, as `this_cpu_ptr(&variable)` does."""
         root = node
-        while type(root).__name__ == "StructRef" and root.type == ".":
+        while _is(root, "StructRef") and root.type == ".":
             root = root.name
-        if self._cpu is not None or type(root).__name__ != "ID" or root.name in self._source.references:
+        if self._cpu is not None or not _is(root, "ID") or root.name in self._source.references:
             return None
         if self._scope.find_local(root.name) is not None:
             return None
@@ -408,7 +438,7 @@ class _Evaluation:
         return self._made(type_, arithmetic.wrapped(number, type_))
 
     def _size(self, node: Any) -> int:
-        if type(node).__name__ == "Typename":
+        if _is(node, "Typename"):
             type_ = self._type_names.type(node)
         else:
             found = self._typed_only(node)
@@ -432,10 +462,10 @@ class _Evaluation:
     def _binary(self, node: Any) -> Object:
         symbol = node.op
         if symbol in ("&&", "||"):
-            left = self._truth(self.value(node.left))
-            if left is (symbol == "||"):
+            decides = self._truth(self.value(node.left))
+            if decides is (symbol == "||"):
                 self._typed_only(node.right)
-                return self._made(INT, left)
+                return self._made(INT, decides)
             return self._made(INT, self._truth(self.value(node.right)))
 
         left, right = self._decayed(self.value(node.left)), self._decayed(self.value(node.right))
@@ -514,7 +544,7 @@ class _Evaluation:
     # What is written as a call
 
     def _call(self, node: Any) -> Object:
-        name = node.name.name if type(node.name).__name__ == "ID" else ""
+        name = node.name.name if _is(node.name, "ID") else ""
         arguments = [] if node.args is None else list(node.args.exprs)
         known = _CALLS.get(name)
         if known is None:
@@ -537,12 +567,11 @@ class _Evaluation:
 
     def _designated(self, outer: Object, node: Any) -> Object:
         """The member of `outer` that stands behind the comma of offsetof()."""
-        kind = type(node).__name__
-        if kind == "ID":
+        if _is(node, "ID"):
             return self._within(outer, node.name)
-        if kind == "StructRef":
+        if _is(node, "StructRef"):
             return self._within(self._designated(outer, node.name), node.field.name)
-        if kind == "ArrayRef":
+        if _is(node, "ArrayRef"):
             array = self._designated(outer, node.name)
             plain = self._plain(array)
             if not isinstance(plain, ArrayType):
@@ -557,7 +586,7 @@ class _Evaluation:
         return self._member_of(outer, name)
 
     def _container_of(self, pointer: Any, offset: Any) -> Object:
-        if type(offset).__name__ != "FuncCall":
+        if not _is(offset, "FuncCall"):
             raise UsageError("container_of() takes a pointer, a type and a member")
         found = self._decayed(self.value(pointer))
         type_ = self._type_names.type(offset.args.exprs[0])
@@ -629,8 +658,13 @@ _CALLS: Mapping[str, tuple[Callable[..., Object], int]] = {
     "this_cpu": (_Evaluation._this_cpu, 1),
     "this_cpu_ptr": (_Evaluation._this_cpu_pointer, 1),
     "ARRAY_SIZE": (_Evaluation._array_size, 1),
-    **{name: (_Evaluation._container_of, 2) for name in CONTAINER_OF},
+    **dict.fromkeys(CONTAINER_OF, (_Evaluation._container_of, 2)),
 }
+
+
+def _is(node: Any, name: str) -> bool:
+    """Whether a node is of that class of pycparser, which is imported when something is parsed."""
+    return type(node).__name__ == name
 
 
 def _near(name: str, names: Sequence[str]) -> str | None:

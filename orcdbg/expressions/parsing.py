@@ -23,9 +23,38 @@ _AFTER = ");"
 _PLACE = re.compile(r":(\d+):(\d+):")
 
 C_WORDS = frozenset(
-    "auto break case char const continue default do double else enum extern float for goto if inline int long register "
-    "restrict return short signed sizeof static struct switch typedef union unsigned void volatile while _Bool _Alignas "
-    "_Alignof _Atomic _Noreturn _Pragma _Static_assert _Thread_local __int128 offsetof".split()
+    (
+        *(
+            "auto",
+            "break",
+            "case",
+            "char",
+            "const",
+            "continue",
+            "default",
+            "do",
+            "double",
+            "else",
+            "enum",
+            "extern",
+            "float",
+        ),
+        *("for", "goto", "if", "inline", "int", "long", "register", "restrict", "return", "short", "signed", "sizeof"),
+        *(
+            "static",
+            "struct",
+            "switch",
+            "typedef",
+            "union",
+            "unsigned",
+            "void",
+            "volatile",
+            "while",
+            "_Bool",
+            "_Alignas",
+        ),
+        *("_Alignof", "_Atomic", "_Noreturn", "_Pragma", "_Static_assert", "_Thread_local", "__int128", "offsetof"),
+    )
 )
 """Identifiers that C keeps for itself."""
 

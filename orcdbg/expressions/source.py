@@ -64,7 +64,7 @@ class Token(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Source:
+class ExpressionText:
     """An expression, ready for a parser of C.
 
     Attributes:
@@ -84,7 +84,7 @@ class Source:
     cpus: str | None
 
 
-def read_source(written: str) -> Source:
+def read_source(written: str) -> ExpressionText:
     """Takes an expression apart.
 
     Raises:
@@ -102,7 +102,7 @@ def read_source(written: str) -> Source:
     tokens, count = _split_count(tokens)
     text = rewriting.text(tokens)
     counted = None if count is None else rewriting.text(count)
-    return Source(written, text, rewriting.references, list(rewriting.names), counted, cpus)
+    return ExpressionText(written, text, rewriting.references, list(rewriting.names), counted, cpus)
 
 
 def _tokens(written: str) -> Iterator[Token]:
