@@ -14,7 +14,6 @@ from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.quit import Quit
-from orcdbg.commands.redirections import split_redirection
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Result
 from orcdbg.commands.writing import open_output, refuse_inputs
@@ -69,7 +68,7 @@ class Batch:
 
     def _run_one(self, line: str) -> int:
         try:
-            command, operator, target = split_redirection(self._registry, line)
+            command, operator, target = self._taken_apart(line)
             if operator in (">", ">>"):
                 refuse_inputs(target, self._debugger.session.files)  # before the work, which takes its time
             with Waiting(command, sys.stderr):
@@ -82,6 +81,14 @@ class Batch:
             self.show_warnings()
             sys.stdout.flush()
         return result.exit_status
+
+    def _taken_apart(self, line: str) -> tuple[str, str, str]:
+        """As `split_redirection`, which most lines need not load."""
+        if "|" not in line and ">" not in line:
+            return line, "", ""
+        from orcdbg.commands.redirections import split_redirection
+
+        return split_redirection(self._registry, line)
 
     def _deliver(self, command: str, result: Result, operator: str, target: str) -> None:
         if not operator:

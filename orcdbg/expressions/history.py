@@ -14,12 +14,14 @@ class ValueHistory:
 
     Attributes:
         last_address: a pointer to what `x` showed last, which is `$_`; None before.
+        following_address: a pointer behind that.
     """
 
     def __init__(self) -> None:
         self._values: dict[int, Object] = {}
         self._count = 0
         self.last_address: Object | None = None
+        self.following_address: Object | None = None
 
     def add(self, value: Object) -> int:
         """Keeps a value; returns its number."""

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_cstring, read_u64
 from orcdbg.base.sizes import U64
-from orcdbg.base.walks import Budget
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import (
@@ -112,7 +111,14 @@ class Part:
 
 
 def parts_of(whole: Object, value: Value, structure: str = "", name: str = "") -> Iterator[Part]:
-    """Every part of a value, itself first; as many as `values` has read. `structure` and `name` are those of the first `Part`."""
+    """Every part of a value, itself first; as many as `values` has read.
+
+    Args:
+        whole: the object.
+        value: what it was read as.
+        structure: as in `Part`, of the object itself.
+        name: likewise.
+    """
     yield from _parts(Part((), whole, value, structure, name))
 
 
@@ -216,14 +222,12 @@ class Words:
             return ()
         rows: list[tuple[int, str]] = []
         memory = self._program.linux.memory
-        budget = Budget(_MAX_FLAGS)
         try:
-            while budget.take(name, address):
-                mask, text = read_u64(memory, address), read_u64(memory, address + 8)
+            for row in range(_MAX_FLAGS):
+                mask, text = (read_u64(memory, address + 16 * row + offset) for offset in (0, 8))
                 if not text:
                     break
                 rows.append((mask, read_cstring(memory, text, _MAX_FLAG_NAME).decode("ascii", "replace")))
-                address += 16
         except MemoryFault:
             return ()
         return rows
