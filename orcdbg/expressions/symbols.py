@@ -8,8 +8,6 @@ from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import FunctionType, IncompleteType, Type
 
-_TEXT_LETTERS = "tTwW"  # nm's
-
 
 class Untyped(IncompleteType):
     """The type of a symbol that nobody describes: its address can be taken, its value cannot.
@@ -46,10 +44,10 @@ def find_symbol(program: Program, name: str, module: str | None) -> FoundSymbol 
     if module is None:
         symbol = linux.symbols.find(name)
         if symbol is not None:
-            is_text = symbol.letter in _TEXT_LETTERS
+            address = linux.run_time(symbol)
             is_per_cpu = symbol.per_cpu or program.is_per_cpu(symbol.address)
-            type_ = _type_of(program, name, symbol.address, is_text)
-            return FoundSymbol(name, linux.run_time(symbol), type_, is_per_cpu)
+            type_ = _type_of(program, name, symbol.address, not is_per_cpu and _is_image_text(program, address))
+            return FoundSymbol(name, address, type_, is_per_cpu)
     for each in program.names.modules:
         if module not in (None, each.name):
             continue
@@ -58,10 +56,18 @@ def find_symbol(program: Program, name: str, module: str | None) -> FoundSymbol 
         except OrcdbgError:
             continue  # its symbols cannot be read, and another module may have the name
         if symbol is not None:
-            is_text = symbol.letter in _TEXT_LETTERS
-            type_ = _type_of(program, name, symbol.address, is_text)
-            return FoundSymbol(name, symbol.address, type_, False)
+            is_text = each.text[0] <= symbol.address < sum(each.text)
+            return FoundSymbol(name, symbol.address, _type_of(program, name, symbol.address, is_text), False)
     return None
+
+
+# Bounds of the image's code. A section's flags do not tell: .data of 7.2 is executable in the file.
+_TEXT_BOUNDS = (("_stext", "_etext"), ("_sinittext", "_einittext"))
+
+
+def _is_image_text(program: Program, address: int) -> bool:
+    bounds = [tuple(program.linux.find_address(name) for name in names) for names in _TEXT_BOUNDS]
+    return any(start is not None and end is not None and start <= address < end for start, end in bounds)
 
 
 def _type_of(program: Program, name: str, link_address: int, is_text: bool) -> Type:

@@ -268,11 +268,12 @@ class Words:
 
     @functools.cached_property
     def _ticks_per_second(self) -> int | None:
-        """HZ, by how long a tick is: `tick_nsec` (kernel/time/ntp.c), which adjusting the clock moves a little."""
-        address = self._program.linux.find_address("tick_nsec")
+        """HZ, by the clock that counts in jiffies: a tick of it has `mult >> shift` ns (kernel/time/jiffies.c)."""
+        address = self._program.linux.find_address("clocksource_jiffies")
         if address is None:
             return None
-        length = read_u64(self._program.linux.memory, address)
+        clock = self._program.object("clocksource", address)
+        length = int(clock.mult) >> min(int(clock.shift), 63)
         rate = round(1_000_000_000 / length) if length else 0
         return rate if 10 <= rate <= 10_000 else None
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import groupby
 from typing import Any
 
@@ -73,7 +73,9 @@ def _behind(style: ValueStyle, path: _Path) -> str:
 def _scalar(found: Scalar, style: ValueStyle, path: _Path) -> str:
     """A value without parts, and what it says."""
     said = style.words.get(path)
-    text = style.texts.get(path) or _plain_scalar(found, style)
+    # A string lies somewhere in read-only data, behind whatever symbol comes before it.
+    named = style if said is None or said[0] != '"' else replace(style, symbols={})
+    text = style.texts.get(path) or _plain_scalar(found, named)
     if said is None or (said[0] == "'" and path in style.texts):
         return text
     # Text and characters stand as in C beside what they are the contents of.
