@@ -151,8 +151,9 @@ class Words:
 
     def of(self, part: Part) -> str | None:
         """What a part says besides its number; None where it is only that."""
+        questions = _QUESTIONS.get(type(part.object.plain_type_), ())
         try:
-            return next(filter(None, (ask(self, part) for ask in _QUESTIONS)), None)
+            return next(filter(None, (ask(self, part) for ask in questions)), None)
         except OrcdbgError:
             return None  # a comment on a value is not worth an error in its place
 
@@ -286,18 +287,19 @@ class Words:
         return repr(chr(number)) if 32 <= number < 127 else None
 
 
-_QUESTIONS: Sequence[Callable[[Words, Part], str | None]] = (
-    Words._error,
-    Words._string,
-    Words._empty_list,
-    Words._allocation_flags,
-    Words._page_flags,
-    Words._mapping_flags,
-    Words._task_state,
-    Words._device,
-    Words._moment,
-    Words._character,
-)
+_QUESTIONS: Mapping[type[Type], Sequence[Callable[[Words, Part], str | None]]] = {
+    PointerType: (Words._error, Words._string),
+    CompoundType: (Words._empty_list,),
+    IntType: (
+        Words._allocation_flags,
+        Words._page_flags,
+        Words._mapping_flags,
+        Words._task_state,
+        Words._device,
+        Words._moment,
+        Words._character,
+    ),
+}
 
 
 def _number(part: Part) -> int | None:
