@@ -34,6 +34,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("orcdbg/repl/completion.py", "kind == 'frame'"): "commands, those of plug-ins too, name what their operands are",
     ("orcdbg/typed/catalog.py", "plain not in _SIZES"): "C's own names of integers, `long long` among them",
     ("orcdbg/formats/call_frame_row.py", "self.base == CFA"): "a register's name, or `cfa` in its place",
+    ("orcdbg/expressions/evaluation.py", "root.type == '.'"): "pycparser's words, `.` or `->`, are those of C",
     ("orcdbg/target/session.py", "found.startswith('Linux version')"): "the kernel's banner",
 }
 """(file, expression): what text it compares; without the comparison in the file the line has to go."""

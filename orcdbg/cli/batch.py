@@ -41,23 +41,6 @@ def read_lines(path: str) -> list[str]:
         raise UnsupportedFormat(path, "not a text of commands (not UTF-8)") from error
 
 
-def split_redirection(line: str) -> tuple[str, str, str]:
-    """A line's command, `|`, `>`, `>>` or nothing, and what follows; quoted characters do not count."""
-    quote = ""
-    for index, char in enumerate(line):
-        if quote:
-            quote = "" if char == quote else quote
-        elif char in "'\"":
-            quote = char
-        elif char in "|>":
-            operator = ">>" if line[index : index + 2] == ">>" else char
-            rest = line[index + len(operator) :].strip()
-            if not rest:
-                raise UsageError(f"nothing after {operator}: {line}")
-            return line[:index].strip(), operator, rest
-    return line.strip(), "", ""
-
-
 class Batch:
     """Runs command lines and prints their answers."""
 
@@ -85,7 +68,7 @@ class Batch:
 
     def _run_one(self, line: str) -> int:
         try:
-            command, operator, target = split_redirection(line)
+            command, operator, target = self._taken_apart(line)
             if operator in (">", ">>"):
                 refuse_inputs(target, self._debugger.session.files)  # before the work, which takes its time
             with Waiting(command, sys.stderr):
@@ -98,6 +81,14 @@ class Batch:
             self.show_warnings()
             sys.stdout.flush()
         return result.exit_status
+
+    def _taken_apart(self, line: str) -> tuple[str, str, str]:
+        """As `split_redirection`, which most lines need not load."""
+        if "|" not in line and ">" not in line:
+            return line, "", ""
+        from orcdbg.commands.redirections import split_redirection
+
+        return split_redirection(self._registry, line)
 
     def _deliver(self, command: str, result: Result, operator: str, target: str) -> None:
         if not operator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
@@ -11,6 +12,7 @@ from orcdbg.unwind.frame import Frame, StackTrace
 
 if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
+    from orcdbg.expressions.history import ValueHistory
     from orcdbg.gdb.guest import Guest
 
 DEFAULTS = {"scroll": "on", "step-instructions": "10000000", "step-pages": "16384", "step-seconds": "20"}
@@ -28,6 +30,13 @@ class Debugger:
         self.emulation: Emulation | None = None
         self._task: Task | None = None
         self._traces: dict[int, StackTrace] = {}
+
+    @functools.cached_property
+    def values(self) -> ValueHistory:
+        """The values that were shown; each reads memory as it is now, also after a live guest has moved."""
+        from orcdbg.expressions.history import ValueHistory
+
+        return ValueHistory()
 
     def move(self, cpu: int) -> None:
         """Looks at the live guest anew, which has stopped again, and selects what the CPU runs that made it stop."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
@@ -43,7 +44,8 @@ class Command:
 
     `examples` are (line, what it shows) pairs. `operands` says what completion offers for words that are not options:
     any of "symbol", "task", "setting", "command", "frame", "mechanism", "structure". `has_own_h` is true where `-h` means
-    something else than help, as crash's users know it; `--help` is help everywhere.
+    something else than help, as crash's users know it; `--help` is help everywhere. A command that `takes_expression` gets
+    the rest of its line as it was written, quotes and all; a redirection in it has a blank before it (`redirections`).
     """
 
     name: str
@@ -55,6 +57,7 @@ class Command:
     examples: tuple[tuple[str, str], ...] = ()
     operands: tuple[str, ...] = ()
     has_own_h: bool = False
+    takes_expression: bool = False
 
     def parser(self) -> CommandParser:
         """The parser of its words."""
@@ -84,6 +87,7 @@ def command(
     operands: Sequence[str] = (),
     examples: Sequence[tuple[str, str]] = (),
     has_own_h: bool = False,
+    takes_expression: bool = False,
 ) -> Callable[[Run], Command]:
     """Makes a command of the function below it, which answers with a result and prints nothing.
 
@@ -96,11 +100,13 @@ def command(
         operands: what completion offers for words that are not options, as in `Command`.
         examples: lines, and what each of them shows.
         has_own_h: whether `-h` is one of its options, not help.
+        takes_expression: the line behind the options is one operand, a C expression; a format may stand behind the
+            word, `p/x`, which the function gets as `arguments.format`.
     """
 
     def declare(run: Run) -> Command:
         words = tuple(aliases), tuple(examples), tuple(operands)
-        return Command(name, summary, group, run, arguments, *words, has_own_h)
+        return Command(name, summary, group, run, arguments, *words, has_own_h, takes_expression)
 
     return declare
 
@@ -167,17 +173,71 @@ class Registry:
             UsageError: the line is no command.
             OrcdbgError: the command failed.
         """
-        words = split(line)
-        if not words:
-            raise UsageError("no command")
-        command = self.find(words[0])
-        if command is None:
-            raise UsageError(f"no such command: {words[0]}", "`help` lists the commands")
+        expression = self.expression_line(line)
+        if expression is not None:
+            command, given, words = expression.command, expression.format, expression.words()
+        else:
+            first, *words = split(line) or [""]
+            found, given = self.find(first), ""
+            if not first:
+                raise UsageError("no command")
+            if found is None:
+                raise UsageError(f"no such command: {first}", "`help` lists the commands")
+            command = found
         try:
-            arguments = command.parser().parse_args(words[1:], argparse.Namespace(registry=self))
+            arguments = command.parser().parse_args(words, argparse.Namespace(registry=self, format=given))
         except _HelpRequested as asked:
             return TextLines(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
         return command.run(debugger, arguments)
+
+    def expression_line(self, line: str) -> ExpressionLine | None:
+        """A line of a command that takes an expression, taken apart; None for any other line."""
+        word, _, rest = line.strip().partition(" ")
+        head, slash, given = word.partition("/")
+        command = self._taking_expression(f"{head}/" if slash else word) or self._taking_expression(head)
+        if command is None:
+            # As gdb reads `p*pointer` and `p$rip`: the word ends where no letter follows.
+            letters = re.match(r"[a-z]+(?=[^\w\s./:-])", line.strip())
+            command = self._taking_expression(letters.group()) if letters and self.find(word) is None else None
+            if letters is None or command is None:
+                return None
+            return ExpressionLine(command, "", line.strip()[letters.end() :].strip())
+        rest = rest.strip()
+        if not slash and re.match(r"/\w+( |$)", rest):
+            given, _, rest = rest[1:].partition(" ")
+        return ExpressionLine(command, given, rest.strip())
+
+    def _taking_expression(self, word: str) -> Command | None:
+        command = self.find(word)
+        return command if command is not None and command.takes_expression else None
+
+
+@dataclass(frozen=True, slots=True)
+class ExpressionLine:
+    """A line of a command that takes an expression.
+
+    Attributes:
+        command: the command.
+        format: what stands behind `/`, empty without.
+        rest: options and expression, as written.
+    """
+
+    command: Command
+    format: str
+    rest: str
+
+    def words(self) -> list[str]:
+        """What the command's parser reads: its options, and all that follows them as one word."""
+        flags = {flag for action in self.command.parser()._actions for flag in action.option_strings}
+        words: list[str] = []
+        rest = self.rest
+        while True:
+            word, _, behind = rest.partition(" ")
+            if word not in flags:
+                # `p -1` and `p --x` are expressions, which argparse would take for options.
+                return [*words, "--", rest] if rest else words
+            words.append(word)
+            rest = behind.strip()
 
 
 def split(line: str) -> list[str]:

@@ -19,7 +19,7 @@ from orcdbg.commands.registry import Command, Registry
 HELP_ORDER = {
     "stacks": ("bt", "foreach", "frame", "up", "down", "regs"),
     "code": ("dis", "orc", "patch"),
-    "data": ("sym", "rd", "struct", "vtop", "kmem", "search"),
+    "data": ("p", "px", "pd", "whatis", "ptype", "struct", "sym", "rd", "examine", "vtop", "kmem", "search", "eval", "ascii"),
     "machine": ("ps", "mod", "sys", "log"),
     "live": ("continue", "interrupt", "detach"),
     "stepping": ("step", "next", "until", "finish", "rsi", "break", "watch", "delete", "context"),

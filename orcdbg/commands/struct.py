@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault, NotFound, UsageError
@@ -117,10 +117,10 @@ def _pointers(value: Value | None) -> Iterator[int]:
             yield from _pointers(inner)
 
 
-def _symbols(names: Names, members: Sequence[ShownMember]) -> dict[int, str]:
-    """Pointers that are addresses of the image or of modules, by name."""
+def named_pointers(names: Names, pointers: Iterable[int]) -> dict[int, str]:
+    """The names of those pointers that are addresses of the image or of modules."""
     found = {}
-    for pointer in {pointer for member in members for pointer in _pointers(member.value)}:
+    for pointer in set(pointers):
         name = names.describe(pointer) if pointer >> 63 else None
         if name is not None:
             found[pointer] = name.partition("+0x0/")[0] if "+0x0/" in name else name
@@ -141,6 +141,15 @@ def _read(debugger: Debugger, address: int, members: Sequence[ShownMember], size
             first, last = member.bytes
             out[first:last] = memory.read(address + first, last - first)
         return bytes(out)
+
+
+def members_of(compound: CompoundType) -> list[ShownMember]:
+    """All members of a structure as `struct` lists them, without values.
+
+    Raises:
+        UsageError: there are more than anybody would read.
+    """
+    return _bounded(_listed(compound, 0, 0))
 
 
 def named_structure(program: Program, name: str) -> CompoundType:
@@ -185,7 +194,8 @@ def struct(debugger: Debugger, arguments: argparse.Namespace) -> Structure:
             raise UsageError(f"{name} is too large to read: {compound.size} bytes")
         data = _read(debugger, address, members, compound.size, bool(paths))
         members = list(_with_values(members, data))
-        symbols = _symbols(debugger.session.names, members)
+        pointers = (pointer for member in members for pointer in _pointers(member.value))
+        symbols = named_pointers(debugger.session.names, pointers)
     keyword = f"{compound.keyword} {compound.name}".strip()
     return Structure(
         keyword, compound.size, address, members, symbols, arguments.offsets, arguments.hexadecimal, bool(paths)

@@ -33,7 +33,7 @@ from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import TextLines
 from orcdbg.commands.sys import System
 from orcdbg.commands.writing import refuse_inputs
-from orcdbg.repl import pager, redirection
+from orcdbg.repl import expression_lines, pager, redirection
 from orcdbg.repl.answers import Answerer, Answers
 from orcdbg.repl.banner import closing_lines, find_fact, known_facts
 from orcdbg.repl.candidates import make_sources
@@ -94,6 +94,7 @@ class Shell(cmd2.Cmd):
         self._use_color(output.color)
         self._let_ctrl_c_be_a_key()
         self._install_commands()
+        expression_lines.install(self.statement_parser, registry)
         self.register_postparsing_hook(self._refuse_open_end)
         self.register_cmdfinalization_hook(self._after_line)
 
@@ -179,8 +180,11 @@ class Shell(cmd2.Cmd):
             super().sigint_handler(signum, frame)
 
     def _refuse_open_end(self, data: PostparsingData) -> PostparsingData:
-        """Refuses a pipe or redirection to nowhere, which for cmd2 means the clipboard."""
+        """Refuses a pipe or redirection to nowhere, which for cmd2 means the clipboard, or to what is none."""
         statement = data.statement
+        if isinstance(statement, expression_lines.RefusedStatement) and statement.refusal is not None:
+            self._answers.output.failure(statement.command, statement.refusal, self.stdout)
+            raise cmd2.SkipPostcommandHooks
         if statement.redirector and not statement.redirect_to:
             error = UsageError(f"nothing after {statement.redirector}: {statement.raw}")
             self._answers.output.failure(statement.command, error, self.stdout)

@@ -122,6 +122,7 @@ class Btf:
 
         self._words = memoryview(data[types : types + (type_size & ~3)]).cast("I")
         self._strings = data[strings : strings + string_size]
+        self._offsets: dict[str, list[int]] = {}
         self._named: dict[tuple[int, str], int | None] = {}
 
     @property
@@ -265,7 +266,14 @@ class Btf:
 
     def _offsets_of(self, name: str) -> list[int]:
         """Where a name is among the strings, those of the base included, which a split section refers to."""
-        offsets = [] if self._base is None else self._base._offsets_of(name)
+        # One look through all strings takes 2 ms, and dozens of modules ask the same base.
+        if name not in self._offsets:
+            self._offsets[name] = self._found_offsets(name)
+        return self._offsets[name]
+
+    def _found_offsets(self, name: str) -> list[int]:
+        """As `_offsets_of`, without keeping the answer."""
+        offsets = [] if self._base is None else list(self._base._offsets_of(name))
         # A string is there once in a good section, and a name may begin only behind another's end.
         text = b"\0" + name.encode() + b"\0"
         place = self._strings.find(text)

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from orcdbg.base.reading import FileSource
-from orcdbg.cli.batch import split_redirection
 from orcdbg.cli.main import sample_files
+from orcdbg.commands.redirections import split_redirection
+from orcdbg.commands.registry import Registry
 from orcdbg.formats.elf import ElfFile
 from orcdbg.target.session import Session
 from tests.build.kdump import Kdump, flattened
@@ -299,11 +300,12 @@ def test_answers_can_be_piped_and_redirected(orcdbg_run: RunProgram, tmp_path: P
         ("bt > a b", ("bt", ">", "a b")),
         ("bt >> x", ("bt", ">>", "x")),
         ("sym 'a|b'", ("sym 'a|b'", "", "")),
+        ("bt>x", ("bt", ">", "x")),
     ],
 )
-def test_a_redirection_is_found_outside_quotes(line: str, parts: tuple[str, str, str]) -> None:
+def test_a_redirection_is_found_outside_quotes(registry: Registry, line: str, parts: tuple[str, str, str]) -> None:
     """Quoted operators are operands."""
-    assert split_redirection(line) == parts
+    assert split_redirection(registry, line) == parts
 
 
 def test_every_command_prints_one_json_line(orcdbg_run: RunProgram) -> None:

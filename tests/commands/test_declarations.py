@@ -65,7 +65,8 @@ def test_help_orders_only_commands_that_there_are(registry: Registry) -> None:
 def test_examples_are_lines_that_the_command_takes(command: Command) -> None:
     """They begin with its name, and its parser reads the rest."""
     for line, shows in command.examples:
-        name, *words = split(line)
+        expression = Registry([command]).expression_line(line)
+        name, *words = split(line) if expression is None else (expression.command.name, *expression.words())
         assert name == command.name
         command.parser().parse_args(words)
         assert shows

@@ -198,3 +198,45 @@ def test_an_interrupt_while_an_object_is_freed_is_not_lost(shell: Shell, registr
     assert ended == ["freed"]
     assert "not interrupted" not in printed
     assert time.monotonic() - begun < 8
+
+
+@pytest.mark.parametrize(
+    ("line", "answer"),
+    [
+        ("p (3 > 2)", "$1 = 1\n"),
+        ("p 3>2", "$1 = 1\n"),
+        ("p 1|2", "$1 = 3\n"),
+        ("p 3 >= 2", "$1 = 1\n"),
+        ("p 0 || 1", "$1 = 1\n"),
+        ("p '>'", "$1 = 62 '>'\n"),
+        ("p &init_task->comm", "$1 = (char (*)[16]) 0x"),
+        ("p init_task.pid>made", ""),
+        ("p/x 17", "$1 = 0x11\n"),
+        ("print/x 17", "$1 = 0x11\n"),
+        ("p*&init_task.pid", "$1 = 0\n"),
+        ("p(1)", "$1 = 1\n"),
+        ("x/s &linux_banner", "0xffffffff"),
+        ("p 3 > 2", ""),
+        ("p 3 >", ""),
+        ("p 1 | 2", ""),
+    ],
+)
+def test_an_expression_is_no_file_at_the_prompt(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, line: str, answer: str
+) -> None:
+    """The line is parsed for its command first; what is refused prints no answer."""
+    monkeypatch.chdir(tmp_path)
+    printed = run(shell, line)[1]
+    assert printed.startswith(answer)
+    assert bool(printed) is bool(answer)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_expressions_answer_goes_where_the_line_says(shell: Shell, tmp_path: Path) -> None:
+    """Into a file, or behind what is in it; an alias for the command changes nothing."""
+    target = tmp_path / "an answer"
+    assert run(shell, f"p init_task.comm > '{target}'") == (False, "")
+    assert run(shell, f'p (3 > 2) >> "{target}"') == (False, "")
+    assert target.read_text() == '$1 = "swapper/0"\n$2 = 1\n'
+    run(shell, "alias create show p")
+    assert run(shell, "show (3 > 2)") == (False, "$3 = 1\n")

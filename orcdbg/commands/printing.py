@@ -1,0 +1,141 @@
+"""How do p, px and pd answer: which values, numbered, and what does each part of them say?"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.result import Result
+from orcdbg.commands.scope import evaluated
+from orcdbg.commands.struct import named_pointers
+from orcdbg.expressions.evaluation import Evaluated
+from orcdbg.expressions.words import FORMATS, Part, Path, Words, formatted, parts_of
+from orcdbg.typed.declarations import type_name
+from orcdbg.typed.objects import Object
+from orcdbg.typed.types import FunctionType, IncompleteType, PointerType, VoidType
+from orcdbg.typed.values import Scalar, ScalarKind, Value
+
+
+@dataclass(frozen=True, slots=True)
+class PrintedValue:
+    """A value of an expression.
+
+    Attributes:
+        number: of the value's place in the history, `$1`.
+        cpu: whose instance it is, None where no CPU was asked for.
+        type: as C writes it.
+        address: where it is in memory, or None.
+        value: what it is; None where `error` says why it cannot be read.
+        is_pointer: whether it is a pointer, whose type is shown with it.
+        symbols: names of the pointers in it.
+        words: what parts of it say besides their numbers.
+        texts: parts in the format that was asked for.
+        error: why it cannot be read.
+    """
+
+    number: int
+    cpu: int | None
+    type: str
+    address: int | None
+    value: Value | None
+    is_pointer: bool = False
+    symbols: Mapping[int, str] = field(default_factory=dict)
+    words: Mapping[Path, str] = field(default_factory=dict)
+    texts: Mapping[Path, str] = field(default_factory=dict)
+    error: OrcdbgError | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Printed(Result):
+    """The values of an expression: one, or one for each CPU."""
+
+    expression: str
+    values: Sequence[PrintedValue]
+
+
+def add_arguments(parser: argparse.ArgumentParser) -> None:
+    """The words of p, px and pd."""
+    parser.add_argument("-x", dest="format", action="store_const", const="x", help="numbers in hexadecimal, as p/x")
+    parser.add_argument("-d", dest="format", action="store_const", const="d", help="numbers in decimal, as p/d")
+    parser.add_argument("-o", dest="format", action="store_const", const="o", help="numbers in octal, as p/o")
+    parser.add_argument(
+        "expression", nargs="?", metavar="EXPRESSION", help="a C expression; VARIABLE:CPUS of per-CPU variables"
+    )
+
+
+def printed(debugger: Debugger, arguments: argparse.Namespace, letter: str = "") -> Printed:
+    """The values of the expression of a line.
+
+    Args:
+        debugger: whom it is asked of.
+        arguments: the line's words.
+        letter: the format where the line names none.
+    """
+    written = arguments.expression or "$"
+    wanted = arguments.format or letter
+    if wanted and (len(wanted) > 1 or wanted not in f"{FORMATS}s"):
+        letters = ", ".join(f"/{each}" for each in f"{FORMATS}s")
+        raise UsageError(f"no such format: /{wanted}", f"{letters}; a count and a size are of x: x/8gx")
+
+    found = evaluated(debugger, written)
+    if found.is_type:
+        raise UsageError(f"a type, not a value: {written}", f"`ptype {written}` shows it")
+    printing = _Printing(debugger, wanted, found)
+    return Printed(written, [printing.value(cpu, each) for cpu, each in found.values])
+
+
+class _Printing:
+    """One expression's values being read."""
+
+    def __init__(self, debugger: Debugger, letter: str, whole: Evaluated) -> None:
+        self._debugger = debugger
+        self._words = Words(debugger.session.program)
+        self._letter = letter
+        self._whole = whole
+
+    def value(self, cpu: int | None, found: Object) -> PrintedValue:
+        """One value; of several CPUs one may have its memory in the snapshot and another not."""
+        if isinstance(found.plain_type_, FunctionType):
+            found = found.address_of_()
+        try:
+            if self._letter == "s":
+                return self._text(cpu, found)
+            return self._read(cpu, found)
+        except OrcdbgError as error:
+            if len(self._whole.values) == 1:
+                raise
+            return PrintedValue(0, cpu, type_name(found.type_), found.address_, None, error=error)
+
+    def _text(self, cpu: int | None, found: Object) -> PrintedValue:
+        """The text that a pointer leads to, or that an array holds, whatever its type."""
+        text = Scalar(ScalarKind.TEXT, found.string_())
+        number = self._debugger.values.add(found)
+        return PrintedValue(number, cpu, type_name(found.type_), found.address_, text)
+
+    def _read(self, cpu: int | None, found: Object) -> PrintedValue:
+        value = found.value_()
+        if isinstance(found.plain_type_, VoidType | IncompleteType):
+            return PrintedValue(0, cpu, type_name(found.type_), found.address_, None)
+        parts = list(parts_of(found, value, self._whole.owner, self._whole.name))
+        return PrintedValue(
+            self._debugger.values.add(found),
+            cpu,
+            type_name(found.type_),
+            found.address_,
+            value,
+            isinstance(found.plain_type_, PointerType),
+            _symbols(self._debugger, parts),
+            {part.path: text for part in parts if (text := self._words.of(part)) is not None},
+            {part.path: text for part in parts if (text := formatted(part, self._letter)) is not None},
+        )
+
+
+def _symbols(debugger: Debugger, parts: Sequence[Part]) -> dict[int, str]:
+    """Names of the pointers that are addresses of the image or of modules."""
+    pointers = {
+        part.value.value for part in parts if isinstance(part.value, Scalar) and part.value.kind is ScalarKind.POINTER
+    }
+    return named_pointers(debugger.session.names, (pointer for pointer in pointers if isinstance(pointer, int)))

@@ -1,0 +1,65 @@
+"""How do the values of an expression look?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from orcdbg.commands.printing import Printed, PrintedValue
+from orcdbg.views.page import Line, fold, line
+from orcdbg.views.reasons import message_of
+from orcdbg.views.values import MAX_ELEMENTS, ValueStyle, value_json, value_texts
+from orcdbg.views.view import Width, hexadecimal, view
+
+
+def printed_lines(result: Printed, width: Width) -> Iterator[Line]:
+    """`$1 = VALUE`, of several CPUs each under its number."""
+    for value in result.values:
+        for number, text in enumerate(_texts(value)):
+            indent = len(text) - len(text.lstrip()) + 4
+            cpu = f"[{value.cpu}] " if value.cpu is not None and not number else ""
+            yield from fold(line((cpu, "label"), text), width, indent)
+
+
+def _texts(value: PrintedValue) -> Iterator[str]:
+    label = f"${value.number} = " if value.number else ""
+    if value.error is not None:
+        yield f"{label}? ({message_of(value.error)})"
+        return
+    if value.value is None:
+        yield f"{label}({value.type})"
+        return
+    style = ValueStyle(value.symbols, False, value.words, value.texts, MAX_ELEMENTS)
+    first, *more = value_texts(value.value, style)
+    kind = f"({value.type}) " if value.is_pointer else ""
+    yield f"{label}{kind}{first}"
+    yield from more
+
+
+def printed_json(result: Printed) -> dict[str, Any]:
+    """PRINTED of the contract."""
+    return {"expression": result.expression, "values": [_value_json(value) for value in result.values]}
+
+
+def _value_json(value: PrintedValue) -> dict[str, Any]:
+    words = {_path_text(path): text for path, text in value.words.items()}
+    error = None if value.error is None else message_of(value.error)
+    return {
+        "number": value.number or None,
+        "cpu": value.cpu,
+        "type": value.type,
+        "address": hexadecimal(value.address),
+        "value": None if value.value is None else value_json(value.value),
+        "symbols": {f"{pointer:#x}": name for pointer, name in value.symbols.items()},
+        "words": words,
+        "error": error,
+    }
+
+
+def _path_text(path: tuple[str | int, ...]) -> str:
+    """A way to a part as C writes it, `a.b[3]`; empty for the value itself."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
+
+
+view(Printed, text=printed_lines, json=printed_json)
