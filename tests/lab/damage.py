@@ -54,7 +54,7 @@ class WordKind(enum.Enum):
     ORIG_AX = "pt_regs orig_ax"
     THREAD_SP = "thread.sp"
     TASK_STRUCT = "other word of task_struct"
-    RECORD = "tracer's record"
+    RECORD = "tracer's record, or other data of the kernel"
     CPU_STACK = "word of a CPU's own stack"
     PER_CPU = "per-CPU word"
 
