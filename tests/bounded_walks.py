@@ -46,6 +46,7 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/snapshot/pagetables.py:KernelMemory.runs": "a budget of page tables",
     "orcdbg/snapshot/trimmed_memory.py:TrimmedMemory.read": "the size asked for",
     "orcdbg/subsystems/user_memory.py:UserMemory.read": "the size asked for",
+    "orcdbg/subsystems/user_memory.py:UserMemory.stretches": "a budget of pages",
     # By the size of a file, or of the image's tables.
     "orcdbg/image/debug_files.py:checksum": "the file's size",
     "orcdbg/patches/audit/core_text.py:_relocated_by_operand": "the kernel's text, MAX_TEXT; each round is further by a byte",

@@ -31,11 +31,12 @@ from orcdbg.subsystems.slab import (
     SlabPlace,
 )
 from orcdbg.subsystems.slab_debug import Damage, SlabDebug, Track
-from orcdbg.subsystems.user_memory import SwapPlace, UserPage, UserPageState
+from orcdbg.subsystems.user_memory import SwapPlace, UserPage, UserPageState, UserStretch
 from orcdbg.subsystems.vmalloc import VmallocArea
 from orcdbg.subsystems.zones import FreeBlocks, MemoryNode, Zone
 from orcdbg.target import address_findings as findings
 from orcdbg.views.as_json import encode
+from orcdbg.views.vm import stretch_json
 
 Json = dict[str, Any]
 
@@ -171,6 +172,7 @@ def described_objects() -> dict[str, Json]:
         "INPERCPU": by_kind["per-cpu"],
         "ONSTACK": by_kind["stack"],
         "INUSERMEMORY": by_kind["user"],
+        "AREAPAGES": stretch_json(UserStretch(USER_PAGE, 3)),
         "USERPAGE": by_kind["user"]["page"],
         "ASPHYSICAL": by_kind["physical"],
         "UNREAD": by_kind["problem"],

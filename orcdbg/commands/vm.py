@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import OrcdbgError
@@ -14,14 +14,22 @@ from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.memory_maps import MAX_AREAS, Area, MemoryMap, memory_map
+from orcdbg.subsystems.user_memory import UserStretch
+
+# Of all tasks that one answer shows: 4 GiB.
+MAX_PAGES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
 class TaskMemory:
-    """One task's memory; `map` is None of a task without user memory."""
+    """One task's memory; `map` is None of a task without user memory.
+
+    `pages` has the pages of each area by its address; None where nobody asked for them.
+    """
 
     task: Task
     map: MemoryMap | None
+    pages: Mapping[int, Sequence[UserStretch]] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +49,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-f", "--flags", action="store_true", help="vm_flags in hexadecimal and the offset into the file as well"
     )
+    parser.add_argument(
+        "-p",
+        "--pages",
+        action="store_true",
+        help="where the pages of each area are: in memory, on swap, in a file, nowhere",
+    )
 
 
 def _fits(area: Area, word: str) -> bool:
@@ -51,9 +65,15 @@ def _fits(area: Area, word: str) -> bool:
     return word in (area.name or "") or area.start <= number < area.end or number == area.address
 
 
-def memory_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None, with_flags: bool = False) -> Memory:
+def memory_of(
+    debugger: Debugger,
+    tasks: Sequence[Task],
+    word: str | None = None,
+    with_flags: bool = False,
+    with_pages: bool = False,
+) -> Memory:
     """The memory of these tasks; with `word` only the areas that it fits, and the tasks that have one."""
-    budget = Budget(MAX_AREAS)
+    budget, pages_budget = Budget(MAX_AREAS), Budget(MAX_PAGES)
     found = []
     for task in tasks:
         try:
@@ -66,8 +86,19 @@ def memory_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None
                 continue
             areas = [area for area in mapped.areas if _fits(area, word)]
             mapped = MemoryMap(mapped.mm, mapped.pgd, mapped.resident, mapped.total, areas)
-        found.append(TaskMemory(task, mapped))
-    return Memory(found, with_flags, budget.lines())
+        pages = _pages(debugger, task, mapped, pages_budget) if with_pages and mapped is not None else None
+        found.append(TaskMemory(task, mapped, pages))
+    return Memory(found, with_flags, [*budget.lines(), *pages_budget.lines()])
+
+
+def _pages(debugger: Debugger, task: Task, mapped: MemoryMap, budget: Budget) -> dict[int, Sequence[UserStretch]]:
+    """The pages of each area."""
+    try:
+        memory = debugger.session.kernel_memory.user_memory(task)
+    except OrcdbgError as error:
+        budget.note_error(f"the page table of task {task.pid}", task.address, error)
+        return {}
+    return {area.address: memory.stretches(area.start, area.end, budget) for area in mapped.areas}
 
 
 @command(
@@ -78,14 +109,15 @@ def memory_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None
     operands=("task",),
     examples=(
         ("vm 94", "the memory of the task with pid 94"),
+        ("vm -p 94", "and where each page of it is"),
         ("vm -R libc", "where the selected task maps a file of that name"),
     ),
 )
 def vm(debugger: Debugger, arguments: argparse.Namespace) -> Memory:
     """Answers with the areas of user memory of tasks."""
-    return memory_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.flags)
+    return memory_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.flags, arguments.pages)
 
 
 def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Memory:
     """What `foreach vm` answers."""
-    return memory_of(debugger, tasks, arguments.has, arguments.flags)
+    return memory_of(debugger, tasks, arguments.has, arguments.flags, arguments.pages)

@@ -102,6 +102,19 @@ class UserPage:
     swap: SwapPlace | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class UserStretch:
+    """Pages of an area that follow each other, are in one state, and lie behind each other wherever that is.
+
+    Attributes:
+        first: the first of them.
+        count: how many, in pages of 4 KiB.
+    """
+
+    first: UserPage
+    count: int
+
+
 class UserPageAbsent(BadAddress):
     """A user address has no memory in the snapshot; `state` says why."""
 
@@ -190,6 +203,25 @@ class UserMemory:
     def ranges(self) -> list[tuple[int, int]]:
         """[start, end) of the task's areas, by address."""
         return [(area.start, area.end) for area in self._areas]
+
+    def stretches(self, start: int, end: int, budget: Budget) -> list[UserStretch]:
+        """What is in each page of a range, those that continue each other together.
+
+        Args:
+            start: the first address, of a page.
+            end: the first one behind.
+            budget: a page takes one node.
+        """
+        found: list[UserStretch] = []
+        for address in range(start, end, PAGE):
+            if not budget.take("pages of user memory", address):
+                break
+            page = self.page(address)
+            if found and _continues(found[-1], page):
+                found[-1] = UserStretch(found[-1].first, found[-1].count + 1)
+            else:
+                found.append(UserStretch(page, 1))
+        return found
 
     def runs(self, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
         """What the task's page table maps of a range; the budget is of page tables."""
@@ -389,6 +421,18 @@ class UserMemory:
 
 
 _SHIFTS = {"PMD": 21, "PUD": 30}
+
+
+def _continues(stretch: UserStretch, page: UserPage) -> bool:
+    """Whether a page is in the state of those before it, and lies behind them."""
+    first, count = stretch.first, stretch.count
+    if page.state is not first.state or (first.swap is None) != (page.swap is None):
+        return False
+    if first.swap is not None and page.swap is not None:
+        return (page.swap.type, page.swap.offset) == (first.swap.type, first.swap.offset + count)
+    if first.physical is None or page.physical is None or page.state is UserPageState.ZERO:
+        return first.physical is None or page.state is UserPageState.ZERO
+    return page.physical == first.physical + count * PAGE
 
 
 def _with(

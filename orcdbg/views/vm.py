@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 from orcdbg.base.sizes import PAGE
 from orcdbg.commands.vm import Memory
 from orcdbg.subsystems.memory_maps import Area
+from orcdbg.subsystems.user_memory import UserStretch
 from orcdbg.views.columns import address, columns
+from orcdbg.views.kmem import user_page_json, user_page_pieces
 from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.records import record
 from orcdbg.views.task_heading import task_json, task_line
@@ -28,7 +30,15 @@ def _lines(result: Memory, width: Width) -> Iterator[Line]:
             continue
         sizes = _size(one.map.resident), _size(one.map.total)
         yield from columns(("MM", "PGD", ">RSS", ">TOTAL_VM"), [(address(one.map.mm), address(one.map.pgd), *sizes)])
-        yield from _areas(one.map.areas, result.with_flags)
+        if one.pages is None:
+            yield from _areas(one.map.areas, result.with_flags)
+            continue
+        for area in one.map.areas:
+            yield from _areas([area], result.with_flags)
+            for stretch in one.pages.get(area.address, ()):
+                yield line(
+                    f"  {stretch.first.address:>16x}  {stretch.count:>8} pages  ", *user_page_pieces(stretch.first)
+                )
     yield from problem_lines(result.problems)
 
 
@@ -44,9 +54,19 @@ def _areas(areas: list[Area], with_flags: bool) -> Iterator[Line]:
     yield from columns((*head, "NAME"), (cells(area) for area in areas))
 
 
-def _area_json(area: Area) -> Json:
+def _area_json(area: Area, pages: Mapping[int, Sequence[UserStretch]] | None) -> Json:
     found = record(area, ("address", "start", "end", "file"))
-    return found | {"start": hexadecimal(area.start), "flags": hexadecimal(area.flags)}
+    listed = None if pages is None else [stretch_json(stretch) for stretch in pages.get(area.address, ())]
+    return found | {"start": hexadecimal(area.start), "flags": hexadecimal(area.flags), "pages": listed}
+
+
+def stretch_json(stretch: UserStretch) -> Json:
+    """AREAPAGES of the contract."""
+    return {
+        "address": hexadecimal(stretch.first.address),
+        "count": stretch.count,
+        "page": user_page_json(stretch.first),
+    }
 
 
 def _json(result: Memory) -> Json:
@@ -54,7 +74,7 @@ def _json(result: Memory) -> Json:
     for one in result.tasks:
         found = task_json(one.task) | {"mm": None, "pgd": None, "resident": None, "total": None, "areas": []}
         if one.map is not None:
-            found |= record(one.map, ("mm", "pgd"), areas=[_area_json(area) for area in one.map.areas])
+            found |= record(one.map, ("mm", "pgd"), areas=[_area_json(area, one.pages) for area in one.map.areas])
         tasks.append(found)
     return {"tasks": tasks, "problems": list(result.problems)}
 

@@ -56,6 +56,8 @@ def made(type_: Any) -> Any:
     if isinstance(type_, type) and dataclasses.is_dataclass(type_):
         hints = typing.get_type_hints(type_)
         return type_(**{field.name: made(hints[field.name]) for field in dataclasses.fields(type_)})
+    if isinstance(type_, type) and issubclass(type_, tuple):
+        return type_(*(made(hint) for hint in typing.get_type_hints(type_).values()))  # a NamedTuple
     if isinstance(type_, type) and issubclass(type_, enum.Enum):
         return next(iter(type_))
     return {bool: True, int: ADDRESS, float: 1.5, str: "a word", object: None}[type_]

@@ -373,6 +373,16 @@ _ABSENT = frozenset(
 )
 
 
+def test_an_area_lists_its_pages(scene: Scene, session: Session) -> None:
+    """`vm -p`: as many pages as the area has, those on swap in one stretch."""
+    task = ask(session, f"vm -p {accounts.pid_with_pages(scene)}")["tasks"][0]
+    for area in task["areas"]:
+        size = int(area["end"], 16) - int(area["start"], 16)
+        assert sum(stretch["count"] for stretch in area["pages"]) * PAGE == size
+    swapped = next(area for area in task["areas"] if int(area["start"], 16) == accounts.SWAPPED)["pages"]
+    assert sum(stretch["count"] for stretch in swapped if stretch["page"]["state"] == "swapped") == 32
+
+
 def test_user_memory_is_read_as_drgn_reads_it(scene: Scene, session: Session, drgn_program: Any) -> None:
     """Arguments, environment and present pages of every process."""
     from drgn.helpers.linux.mm import access_remote_vm, cmdline, environ

@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import BadAddress, NotFound
+from orcdbg.base.walks import Budget
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.subsystems.user_memory import SwapPlace, UserMemory, UserPageAbsent, UserPageState
 from tests.build.user_tasks import (
+    AREA_SIZE,
     FILE_AREA,
     FREE_AREA,
     MADE_AREA,
@@ -122,3 +124,24 @@ def test_the_page_table_is_the_tasks_own() -> None:
     assert isinstance(made.kernel, KernelMemory)
     with pytest.raises(BadAddress):
         made.kernel.read(ADDRESS, 1)
+
+
+def test_pages_that_continue_each_other_are_one_stretch() -> None:
+    """In memory, on swap, and where there is nothing; a budget ends it."""
+    made = MadeTask()
+    for number in range(3):
+        made.map(FREE_AREA + number * PAGE, 0x5000 + number * PAGE, b"x")
+    made.map(FREE_AREA + 3 * PAGE, 0x5000, b"x")
+    for number in range(4, 8):
+        made.enter(FREE_AREA + number * PAGE, swap_entry(0, 10 + number + (number == 7)))
+    found = memory_of(made).stretches(FREE_AREA, FREE_AREA + AREA_SIZE, Budget(100))
+    assert [(stretch.first.state, stretch.count) for stretch in found] == [
+        (UserPageState.PRESENT, 3),
+        (UserPageState.PRESENT, 1),
+        (UserPageState.SWAPPED, 3),
+        (UserPageState.SWAPPED, 1),
+        (UserPageState.NEVER_TOUCHED, 8),
+    ]
+    budget = Budget(5)
+    assert sum(stretch.count for stretch in memory_of(made).stretches(FREE_AREA, 1 << 46, budget)) == 5
+    assert budget.is_spent
