@@ -192,7 +192,7 @@ class Registry:
 
     def expression_line(self, line: str) -> ExpressionLine | None:
         """A line of a command that takes an expression, taken apart; None for any other line."""
-        word, _, rest = line.strip().partition(" ")
+        word, rest = _first_word(line)
         head, slash, given = word.partition("/")
         command = self._taking_expression(f"{head}/" if slash else word) or self._taking_expression(head)
         if command is None:
@@ -202,10 +202,9 @@ class Registry:
             if letters is None or command is None:
                 return None
             return ExpressionLine(command, "", line.strip()[letters.end() :].strip())
-        rest = rest.strip()
-        if not slash and re.match(r"/\w+( |$)", rest):
-            given, _, rest = rest[1:].partition(" ")
-        return ExpressionLine(command, given, rest.strip())
+        if not slash and re.match(r"/\w+(\s|$)", rest):
+            given, rest = _first_word(rest[1:])
+        return ExpressionLine(command, given, rest)
 
     def _taking_expression(self, word: str) -> Command | None:
         command = self.find(word)
@@ -232,12 +231,18 @@ class ExpressionLine:
         words: list[str] = []
         rest = self.rest
         while True:
-            word, _, behind = rest.partition(" ")
+            word, behind = _first_word(rest)
             if word not in flags:
                 # `p -1` and `p --x` are expressions, which argparse would take for options.
                 return [*words, "--", rest] if rest else words
             words.append(word)
-            rest = behind.strip()
+            rest = behind
+
+
+def _first_word(line: str) -> tuple[str, str]:
+    """What stands before the first blank, and the rest."""
+    word, *rest = line.split(None, 1) or [""]
+    return word, rest[0].strip() if rest else ""
 
 
 def split(line: str) -> list[str]:
