@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import UsageError
+from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
@@ -42,9 +42,14 @@ def _space(debugger: Debugger, address: int, arguments: argparse.Namespace) -> A
     session = debugger.session
     if arguments.physical:
         return session.snapshot.physical
-    if arguments.user or not address >> 63:
+    if arguments.user:
         return session.kernel_memory.user_memory(debugger.task)
-    return session.memory
+    if address >> 63:
+        return session.memory
+    try:
+        return session.kernel_memory.user_memory(debugger.task)
+    except OrcdbgError:
+        return session.memory  # nobody asked for a task's memory: that there is none is no answer
 
 
 @command(
