@@ -18,9 +18,11 @@ from tests.lab.draw import BOOTS_VARIABLE, SEED, account_of_draws, draw
 from tests.lab.draw import KERNELS as KERNELS
 from tests.lab.failures import ASKED, SEED_VARIABLE, AskedScene, account
 from tests.lab.guest import GuestError
+from tests.lab.memory_accounts import memory_accounts
 from tests.lab.scenes import SCENES, Scene
 from tests.lab.skips import skipped_if_unavailable
 from tests.lab.tallies import account_of_campaign
+from tests.lab.words import words
 
 _SEED = SEED
 
@@ -97,8 +99,8 @@ def pytest_runtest_makereport(
 
 @pytest.fixture(scope="session")
 def scene_makers() -> Mapping[str, MakeScene]:
-    """What makes the scene of a name, from kernel and seed."""
-    return SCENES
+    """What makes the scene of a name, from kernel and seed; of all tests, which share the scenes that one run has made."""
+    return {**SCENES, "memory": memory_accounts, "words": words}
 
 
 def _make(maker: MakeScene, kernel: str, name: str, seed: int) -> Scene:

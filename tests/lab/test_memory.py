@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import collections
 import re
-from collections.abc import Mapping
 from random import Random
 from typing import Any
 
@@ -26,19 +25,13 @@ from orcdbg.subsystems.zones import differences
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from tests.lab import memory_accounts as accounts
-from tests.lab.conftest import KERNELS, MakeScene, OpenScene
-from tests.lab.scenes import SCENES, Scene
+from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.scenes import Scene
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
 
 OBJECTS = 4000
 Json = dict[str, Any]
-
-
-@pytest.fixture(scope="session")
-def scene_makers() -> Mapping[str, MakeScene]:
-    """The usual scenes, and the one whose guest printed its accounts."""
-    return {**SCENES, "memory": accounts.memory_accounts}
 
 
 @pytest.fixture

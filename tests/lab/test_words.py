@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -16,21 +16,15 @@ from orcdbg.subsystems.kernel_variables import variable
 from orcdbg.subsystems.memory_maps import areas_of
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
-from tests.lab.conftest import KERNELS, MakeScene, OpenScene
-from tests.lab.scenes import SCENES, Scene
-from tests.lab.words import printed, words
+from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.scenes import Scene
+from tests.lab.words import printed
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
 
 Json = dict[str, Any]
 Ask = Callable[[str], Json]
 Printed = dict[str, list[str]]
-
-
-@pytest.fixture(scope="session")
-def scene_makers() -> Mapping[str, MakeScene]:
-    """The usual scenes, and the one whose guest printed its files."""
-    return {**SCENES, "words": words}
 
 
 @pytest.fixture
