@@ -29,6 +29,12 @@ class ReachedThroughGuess(Reason):
     index: int
 
 
+class NothingConfirms(Reason):
+    """Frame number `index` is contradicted, and the calls from here up to it are by pointers, which may lead elsewhere."""
+
+    index: int
+
+
 class UnlistedCode(Reason):
     """Code that the kernel has no list of: the rule is a guess."""
 
@@ -89,6 +95,14 @@ class PointerLeadsElsewhere(Reason):
     offset: int
     register: str
     address: int
+    callee: str
+
+
+class RegisterLeadsElsewhere(Reason):
+    """An indirect call went to `target`, which was in a register that functions keep, and not to the function below."""
+
+    register: str
+    target: int
     callee: str
 
 

@@ -106,6 +106,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     # What speaks against a frame.
     unwind.NoCallBefore: "{r.ip:#x} does not follow a call",
     unwind.ReachedThroughDoubt: "reached through frame #{r.index}, which is in doubt",
+    unwind.NothingConfirms: "nothing confirms the calls from here up to frame #{r.index}, which is contradicted",
     unwind.ReachedThroughGuess: "reached through frame #{r.index}, which is a guess",
     unwind.UnlistedCode: _UNLISTED,
     unwind.InUnlistedCode: "{r.ip:#x} is in " + _UNLISTED,
@@ -123,6 +124,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     unwind.PointerLeadsElsewhere: (
         "the call went through {r.offset:#x}({r.register}), {r.address:#x}, and not to {r.callee}"
     ),
+    unwind.RegisterLeadsElsewhere: "the call went to {r.target:#x}, which was in {r.register}, and not to {r.callee}",
     unwind.RecordOfOtherFunction: "the tracer's record of this return address is of another function, at {r.callee:#x}",
     unwind.NoInstructionAt: "no instruction begins at {r.ip:#x}",
     unwind.NotSavedAtStackPointer: (

@@ -3,7 +3,8 @@
 A walk believes what it reads from the stack. Here each step is held against what the text and the CPU say of it: the call
 before a return address must be able to lead to the function below; an interrupt saves its registers right below the
 stack pointer that it saves, at an instruction's start; the user's registers are at the top of the task's stack. Where
-that is contradicted, one of the two frames is wrong: the lower one gets a doubt, and all above it are guesses.
+that is contradicted, one of the two frames is wrong: the lower one gets a doubt, and so do those below it up to a step that a
+direct call or an interrupt's registers confirm; all above it are guesses.
 """
 
 from __future__ import annotations
@@ -31,16 +32,18 @@ from orcdbg.unwind.reasons import (
     NoInstructionAt,
     NotAtUserRegisters,
     NothingBeginsAt,
+    NothingConfirms,
     NotSavedAtStackPointer,
     Overflowed,
     PointerLeadsElsewhere,
     ReachedThroughDoubt,
     RecordOfOtherFunction,
+    RegisterLeadsElsewhere,
     UserRegistersNotAtTop,
 )
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
 from orcdbg.unwind.registers.saves import FunctionSaves
-from orcdbg.unwind.saved_registers import USER_PADDINGS
+from orcdbg.unwind.saved_registers import USER_PADDINGS, is_unlisted
 from orcdbg.x86.registers import IRET_SIZE
 
 # The CPU aligns the stack before it saves anything; with FRED more, and it saves event data above the registers.
@@ -92,18 +95,35 @@ class Evidence:
             why = self._contradiction(below, frame, stacks) or self._refutation(out, index)
             if why is not None and frame.reliable:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
-            if why is not None and below.mark.is_sure:
-                out[index - 1] = replace(below, doubt=why)
+            if why is not None:
+                self._doubt_down(out, index - 1, why)
         misplaced = self._misplaced(out[-1], stacks) if out else None
         if misplaced is not None:
             # Both may be damaged: the address that was written over another caller's, and the stack pointer.
             out[-1] = _guess(out[-1], misplaced, out[-1].index)
-            if len(out) > 1 and out[-2].mark.is_sure:
-                out[-2] = replace(out[-2], doubt=misplaced)
+            self._doubt_down(out, len(out) - 2, misplaced)
         is_start = len(out) == 1 and out[0].exact  # the registers of a CPU are right, whatever follows from them
         if broke_off and out and out[-1].mark.is_sure and not is_start:
-            out[-1] = replace(out[-1], doubt=CannotGoOn())
+            self._doubt_down(out, len(out) - 1, CannotGoOn())
         return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
+
+    def _doubt_down(self, frames: list[Frame], index: int, why: Reason) -> None:
+        """Doubts a frame whose step up is contradicted, and those below it up to a step that something confirms.
+
+        The frame itself may be what is wrong. Where a call through a pointer may have led to the frame below it, but need not,
+        that one's step may be where the walk went astray.
+        """
+        for at in range(index, -1, -1):
+            if frames[at].mark.is_sure:
+                frames[at] = replace(frames[at], doubt=why if at == index else NothingConfirms(index + 1))
+            if at == 0 or self._is_confirmed(frames[at - 1], frames[at]):
+                return
+
+    def _is_confirmed(self, below: Frame, frame: Frame) -> bool:
+        """Whether a step is right by more than that nothing speaks against it: saved registers, or a call that leads there."""
+        if frame.kind is not FrameKind.CALL or frame.exact:
+            return True
+        return below.location is not None and self.calls.leads_to(frame.ip, below.location) is True
 
     def _fits_above(self, below: Frame, end: int, sp: int) -> bool:
         """Whether saved registers that end at `end` are where the CPU puts them for the stack pointer that they hold."""
@@ -223,11 +243,17 @@ class Evidence:
 
     def refuted(self, witness: Witness, value: int) -> Reason | None:
         """Why the call cannot have led where it is said to, if `value` is in the register; None where it can."""
-        target = self._pointers.target(witness.read, value)
-        if target is None or (target and self.calls.is_reached(target, witness.callee) is not False):
+        read, callee = witness.read, witness.callee
+        target = self._pointers.target(read, value)
+        if target is None or (self._may_be_code(target) and self.calls.is_reached(target, callee) is not False):
             return None
-        read = witness.read
-        return PointerLeadsElsewhere(read.offset, read.register, value + read.offset & U64, witness.callee.symbol)
+        if read.offset is None:
+            return RegisterLeadsElsewhere(read.register, value, callee.symbol)
+        return PointerLeadsElsewhere(read.offset, read.register, value + read.offset & U64, callee.symbol)
+
+    def _may_be_code(self, target: int) -> bool:
+        code = self._code
+        return code.is_text(target) or code.locate(target) is not None or is_unlisted(code, target, exact=True)
 
     def _refutation(self, frames: Sequence[Frame], depth: int) -> Reason | None:
         """What speaks against the frame at `depth` by what its registers are; None where nothing does."""

@@ -2,7 +2,8 @@
 
 Many an indirect call reads its target out of an object whose address is in a register that functions keep for their
 callers, such as the operations of a clock or a file system. The finished walk knows that register in the calling frame,
-and an object in read-only data still holds the pointer that it held at the call.
+and an object in read-only data still holds the pointer that it held at the call. Where such a register has the target
+itself, as in the code that new tasks begin with, nothing else need be read.
 """
 
 from __future__ import annotations
@@ -31,10 +32,13 @@ _KERNEL_HALF = 1 << 63
 
 
 class PointerRead(NamedTuple):
-    """A call's target was read at `offset` from what the callee-saved `register` holds, before the call and after."""
+    """A call's target was read at `offset` from what the callee-saved `register` holds, before the call and after.
+
+    `offset` is None where the register holds the target itself.
+    """
 
     register: str
-    offset: int
+    offset: int | None
 
 
 class Pointers:
@@ -62,6 +66,8 @@ class Pointers:
 
         0 where it went nowhere: no object of the kernel is in the other half of the address space.
         """
+        if read.offset is None:
+            return value
         address = value + read.offset & U64
         return self._constants.read(address) if address >= _KERNEL_HALF else 0
 
@@ -85,6 +91,8 @@ class Pointers:
             return _read(called.memory)
 
         register = self._register_of_thunk(operands) if called is None else called.register
+        if register in CALLEE_SAVED:
+            return PointerRead(register, None)
         entered = None if register is None else self._entered(place)
         if register is None or entered is None:
             return None

@@ -13,7 +13,13 @@ from orcdbg.orc.rows import RowType
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, RegisterValue, StackTrace
 from orcdbg.unwind.judge.evidence import Evidence
-from orcdbg.unwind.reasons import CallLeadsElsewhere, FramePointerBehindReturn, NotAtUserRegisters
+from orcdbg.unwind.reasons import (
+    CallLeadsElsewhere,
+    FramePointerBehindReturn,
+    NotAtUserRegisters,
+    NothingConfirms,
+    RegisterLeadsElsewhere,
+)
 from orcdbg.unwind.starts import stacks_of
 from tests.damage import DamagedStacks, Ground, run
 
@@ -154,6 +160,7 @@ def test_a_changed_saved_rbp_loses_no_callers_without_a_mark(ground: Ground) -> 
 def test_a_new_tasks_first_frame_is_at_the_users_registers_or_marked(ground: Ground) -> None:
     """Its address written over that of a caller of another frame would leave out those between in silence."""
     walks = 0
+    evidence, _, _, _ = interrupted(ground)
     for task, whole, _ in ground.traces:
         first = whole.frames[-1] if whole.end is End.KTHREAD else None
         if whole.running or first is None or first.location is None or first.location.symbol != "ret_from_fork":
@@ -161,8 +168,15 @@ def test_a_new_tasks_first_frame_is_at_the_users_registers_or_marked(ground: Gro
         last = whole.frames[-2]
         assert last.came_from is not None
         trace = changed(ground, task, {last.came_from: first.ip})
-        assert trace.frames[-1].doubt == NotAtUserRegisters(last.sp)
+        assert isinstance(trace.frames[-1].doubt, RegisterLeadsElsewhere | NotAtUserRegisters)
         assert [frame.mark for frame in trace.frames[-2:]] == [Mark.STEP_IN_DOUBT, Mark.GUESS]
+
+        # Nor without the register that the call went through.
+        nameless = [replace(whole.frames[-3], location=None), replace(trace.frames[-1], reliable=True, doubt=None)]
+        judged = evidence.judge(nameless, stacks_of(ground.session.linux, task.address, None), False)
+        assert judged[-1].doubt is not None
+        assert NotAtUserRegisters(last.sp) in {frame.doubt for frame in judged}
+        assert not any(frame.mark.is_sure for frame in judged)
         walks += 1
     assert walks > 5
 
@@ -176,3 +190,49 @@ def test_rbp_that_leads_past_the_return_address_is_marked(ground: Ground) -> Non
     trace = changed(ground, task, {saved: rbp.value + 8})
     assert trace.frames[frame.index].doubt == FramePointerBehindReturn(whole.frames[frame.index + 1].ip)
     assert [f.mark for f in trace.frames[frame.index : frame.index + 2]] == [Mark.STEP_IN_DOUBT, Mark.GUESS]
+
+
+def test_a_kernel_thread_that_lost_the_function_that_began_it_is_marked(ground: Ground) -> None:
+    """Where new tasks begin, the function to call is in a register that all below keep; it is `kthread`, and no other."""
+    evidence, _, _, _ = interrupted(ground)
+    seen = 0
+    for task, whole, _ in ground.traces:
+        names = [frame.location and frame.location.symbol for frame in whole.frames]
+        if whole.end is not End.KTHREAD or "kthread" not in names or whole.running:
+            continue
+        stacks, at = stacks_of(ground.session.linux, task.address, None), names.index("kthread")
+        assert evidence.judge(list(whole.frames), stacks, False) == list(whole.frames)
+        above = [replace(frame, index=frame.index - 1) for frame in whole.frames[at + 1 :]]
+        judged = evidence.judge([*whole.frames[:at], *above], stacks, False)
+        assert judged[at].mark is Mark.GUESS
+        assert isinstance(judged[at].doubt, RegisterLeadsElsewhere | CallLeadsElsewhere)
+        assert not judged[at - 1].mark.is_sure
+        seen += isinstance(judged[at].doubt, RegisterLeadsElsewhere)
+    assert seen > 5
+
+
+def test_a_doubt_goes_down_to_a_call_that_is_known_to_lead_there(ground: Ground) -> None:
+    """A stack pointer that is a little off finds stale words; a pointer may lead from the first of them anywhere."""
+    evidence, _, _, _ = interrupted(ground)
+    for task, whole, _ in ground.traces:
+        frames, stacks = list(whole.frames), stacks_of(ground.session.linux, task.address, None)
+        by_pointer = [
+            at
+            for at in range(1, len(frames) - 1)
+            if (below := frames[at - 1].location) is not None and evidence.calls.leads_to(frames[at].ip, below) is None
+        ]
+        if (
+            whole.running
+            or whole.end is not End.USER
+            or not by_pointer
+            or frames[by_pointer[0] + 1].kind is not FrameKind.CALL
+        ):
+            continue
+        at = by_pointer[0]
+        frames[at + 1] = replace(frames[at + 1], ip=frames[0].ip)
+        judged = evidence.judge(frames, stacks, False)
+        assert isinstance(judged[at].doubt, CallLeadsElsewhere)
+        assert judged[at - 1].doubt == NothingConfirms(at + 1)
+        assert judged[at - 1].mark is Mark.STEP_IN_DOUBT
+        return
+    raise AssertionError("no call by a pointer in the sample")
