@@ -13,9 +13,12 @@ from orcdbg.commands.result import Result
 from orcdbg.kernel.log import read_log
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, printed_traces
 from orcdbg.kernel.tasks import Task
+from orcdbg.orc.reasons import CallerLeftOut, ReturnAddressInRegister
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 
+# Notes of a frame whose rows, by which the kernel's unwinder goes, leave out its caller.
+_LEAVES_OUT = (CallerLeftOut, ReturnAddressInRegister)
 _SURE, _GUESS = 1000, 1  # what it is worth to find a line of the log among our frames
 
 
@@ -30,6 +33,7 @@ class RowStatus(enum.Enum):
     STALE = "stale"  # a `?` of the log that is no frame
     BEYOND = "beyond"  # ours past the last line of the log
     MISSING = "missing"  # a contradiction: only the log has it
+    OMITTED = "omitted"  # ours alone, since the kernel's unwinder goes by rows that leave it out
     EXTRA = "extra"  # a contradiction: only we have it
     UNCOMPARED = "uncompared"  # a line of the log, where we have no frames at all
 
@@ -111,7 +115,7 @@ def compare(
     for mine, theirs in [*pairs, (len(names), len(printed))]:
         is_inner, is_last = at == 0 and line == 0, mine == len(names)
         rows += [_only_printed(one, is_inner) for one in printed[line:theirs]]
-        rows += [_only_ours(frames[i], names[i], is_inner, is_last) for i in range(at, mine)]
+        rows += [_only_ours(frames, i, names[i], is_inner, is_last) for i in range(at, mine)]
         if not is_last:
             frame, one = frames[mine], printed[theirs]
             status = RowStatus.DOUBT if not frame.mark.is_sure else RowStatus.SAME if one.sure else RowStatus.GUESS
@@ -129,8 +133,11 @@ def _only_printed(one: PrintedFrame, is_inner: bool) -> ComparedLine:
     return _row(status, one, None, None)
 
 
-def _only_ours(frame: Frame, name: str, is_inner: bool, is_last: bool) -> ComparedLine:
+def _only_ours(frames: Sequence[Frame], index: int, name: str, is_inner: bool, is_last: bool) -> ComparedLine:
     place = RowStatus.SINCE if is_inner else RowStatus.BEYOND if is_last else RowStatus.EXTRA
+    if place is RowStatus.EXTRA and any(isinstance(note, _LEAVES_OUT) for note in frames[index - 1].notes):
+        place = RowStatus.OMITTED
+    frame = frames[index]
     return _row(RowStatus.DOUBT if not frame.mark.is_sure else place, None, frame, name)
 
 

@@ -30,7 +30,7 @@ class ReachedThroughGuess(Reason):
 
 
 class NothingConfirms(Reason):
-    """Frame number `index` is contradicted, and the calls from here up to it are by pointers, which may lead elsewhere."""
+    """Frame number `index` is contradicted, and the walk may have gone astray here: calls by pointers may lead elsewhere."""
 
     index: int
 

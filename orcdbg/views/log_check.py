@@ -19,6 +19,7 @@ _WORDS = {
     RowStatus.STALE: "",
     RowStatus.BEYOND: "past the end of the trace",
     RowStatus.MISSING: "NOT AMONG OUR FRAMES",
+    RowStatus.OMITTED: "the kernel's own rows leave it out",
     RowStatus.EXTRA: "NOT IN THE LOG",
     RowStatus.UNCOMPARED: "nothing here to compare with",
 }

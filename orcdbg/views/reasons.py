@@ -106,7 +106,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     # What speaks against a frame.
     unwind.NoCallBefore: "{r.ip:#x} does not follow a call",
     unwind.ReachedThroughDoubt: "reached through frame #{r.index}, which is in doubt",
-    unwind.NothingConfirms: "nothing confirms the calls from here up to frame #{r.index}, which is contradicted",
+    unwind.NothingConfirms: "frame #{r.index} is contradicted, and nothing confirms the step from here on the way to it",
     unwind.ReachedThroughGuess: "reached through frame #{r.index}, which is a guess",
     unwind.UnlistedCode: _UNLISTED,
     unwind.InUnlistedCode: "{r.ip:#x} is in " + _UNLISTED,

@@ -11,6 +11,7 @@ import pytest
 from orcdbg.commands.log_check import LogCheck, LogChecks, RowStatus, compare, log_names, renamer
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace
 from orcdbg.kernel.ret_stack import Tracer
+from orcdbg.orc.reasons import CallerLeftOut, ReturnAddressInRegister
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, FrameKind, Recovered
 from orcdbg.unwind.reasons import CpuNotSaved
@@ -58,6 +59,20 @@ def test_a_frame_that_the_log_lacks_is_extra(frames: tuple[list[Frame], list[str
     log = printed(frames[1])
     del log[2]
     assert statuses(frames, log)[:4] == [RowStatus.SAME, RowStatus.SAME, RowStatus.EXTRA, RowStatus.SAME]
+
+
+def test_a_frame_that_the_kernels_rows_leave_out_is_no_contradiction(frames: tuple[list[Frame], list[str]]) -> None:
+    """An NMI in the second half of error_entry: no row finds what called it, printed too late after a `?`, or never."""
+    log = printed(frames[1])
+    del log[2]
+    for note in (CallerLeftOut(), ReturnAddressInRegister("rsi", are_all_saved=False)):
+        own = [*frames[0][:1], replace(frames[0][1], notes=(note,)), *frames[0][2:]]
+        assert statuses((own, frames[1]), log)[:4] == [
+            RowStatus.SAME,
+            RowStatus.SAME,
+            RowStatus.OMITTED,
+            RowStatus.SAME,
+        ]
 
 
 def test_an_interrupted_first_instruction_is_a_return_address_to_a_kernel_that_lost_the_stack(sample: Session) -> None:

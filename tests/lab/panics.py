@@ -21,7 +21,10 @@ SOFTIRQ = ("handle_softirqs", "__do_softirq")
 IN_INTERRUPTS = ("hrtimer_interrupt", "update_process_times", "run_timer_softirq", "rcu_core", "ktime_get")
 STACK_BYTES, TEXT_BYTES = 0x600, 0x300
 HITS = 400  # of the timer, after which one that interrupted no softirq will do
-KINDS = ("sysrq-c", "interrupt", "softirq", "user")
+SAVING = "error_entry"  # what interrupts and faults call to have the registers saved; struck anywhere in it
+SAVING_STEPS = 40  # instructions from its start that stay in it where the kernel was interrupted, or fewer
+CS_ABOVE = 24  # bytes above its return address: orig_ax, ip, cs
+KINDS = ("sysrq-c", "interrupt", "softirq", "entry", "user")
 
 
 def panic(kernel: str, how: str, seed: int, home: Path) -> Scene:
@@ -36,7 +39,7 @@ def panic(kernel: str, how: str, seed: int, home: Path) -> Scene:
 
 def _init(random: Random, how: str) -> str:
     """An init whose guest is busy in the way that the kind wants."""
-    text = scripts.write_busy(random, "|".join((*IN_INTERRUPTS, *SOFTIRQ)))
+    text = scripts.write_busy(random, "|".join((*IN_INTERRUPTS, *SOFTIRQ, SAVING)))
     begin = f"echo {scripts.BUSY}\n"
     before = {
         "sysrq-c": f"(usleep {random.randrange(500_000)}; echo c > /proc/sysrq-trigger) &\n",
@@ -49,13 +52,18 @@ def _init(random: Random, how: str) -> str:
 
 def _make(home: Path, kernel: Kernel, random: Random, how: str) -> Scene:
     initrd = scenes.write_initrd(home, kernel, _init(random, how), random)
-    kaslr, smp = random.random() < 0.5, random.choice((1, 2)) if how == "interrupt" else 1 if how == "softirq" else 2
+    kaslr, smp = (
+        random.random() < 0.5,
+        random.choice((1, 2)) if how in ("interrupt", "entry") else 1 if how == "softirq" else 2,
+    )
     append = "unknown_nmi_panic panic=0" + " nokaslr" * (not kaslr)
     with Guest(Machine(kernel.vmlinuz, initrd, append, smp=smp), home / "serial.log") as guest:
         console = guest.wait_for(scripts.BUSY, scenes.BOOT_SECONDS)
         time.sleep(random.random())
         if how in ("interrupt", "softirq"):
             _strike_interrupt(guest, random, how, scripts.parse_symbols(console))
+        if how == "entry":
+            _strike_entry(guest, random, scripts.parse_symbols(console))
         if how != "user":
             console = guest.wait_for(PANIC_MARK, PANIC_SECONDS)
             time.sleep(LOOP_SECONDS)
@@ -81,6 +89,26 @@ def _strike_interrupt(guest: Guest, random: Random, how: str, symbols: dict[str,
             stop_at(stub, address, anywhere, random.randrange(40))
         stub.clear_breakpoint(address)
         guest.qmp("inject-nmi")
+
+
+def _strike_entry(guest: Guest, random: Random, symbols: dict[str, int]) -> None:
+    """An NMI at some instruction of the code that saves the registers of an interrupted kernel."""
+    if SAVING not in symbols:
+        raise GuestError(f"{SAVING} is not in the kernel's list")
+    start = symbols[SAVING]
+    with guest.stub() as stub:
+        stop_at(stub, start, _interrupted_kernel, random.randrange(20), HITS)
+        stub.clear_breakpoint(start)
+        for _ in range(random.randrange(SAVING_STEPS)):
+            stub.step()
+            if not start <= stub.read_registers()["rip"] < start + TEXT_BYTES:
+                break
+        guest.qmp("inject-nmi")
+
+
+def _interrupted_kernel(stub: GdbStub, registers: dict[str, int]) -> bool:
+    """Whether the code segment that the CPU saved is the kernel's."""
+    return not stub.read_memory(registers["rsp"] + CS_ABOVE, 1)[0] & 3
 
 
 def _interrupted_softirq(stub: GdbStub, sp: int, softirq: int) -> bool:

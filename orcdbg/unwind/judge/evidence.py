@@ -108,16 +108,20 @@ class Evidence:
         return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
 
     def _doubt_down(self, frames: list[Frame], index: int, why: Reason) -> None:
-        """Doubts a frame whose step up is contradicted, and those below it up to a step that something confirms.
+        """Doubts a frame whose step up is contradicted, and those below it from where the walk may have gone astray.
 
         The frame itself may be what is wrong. Where a call through a pointer may have led to the frame below it, but need not,
-        that one's step may be where the walk went astray.
+        that one's step may be wrong. And calls that fit each other confirm nothing where the stack pointer was taken from
+        memory, and a pointer may have led to the first frame there: what is left of earlier calls fits as well.
         """
-        for at in range(index, -1, -1):
+        lowest = next((at for at in range(index, 0, -1) if self._is_confirmed(frames[at - 1], frames[at])), 0)
+        for at in range(lowest):
+            if _takes_stack_pointer_from_memory(frames[at]) and not self._is_confirmed(frames[at], frames[at + 1]):
+                lowest = at
+                break
+        for at in range(lowest, index + 1):
             if frames[at].mark.is_sure:
                 frames[at] = replace(frames[at], doubt=why if at == index else NothingConfirms(index + 1))
-            if at == 0 or self._is_confirmed(frames[at - 1], frames[at]):
-                return
 
     def _is_confirmed(self, below: Frame, frame: Frame) -> bool:
         """Whether a step is right by more than that nothing speaks against it: saved registers, or a call that leads there."""
@@ -285,6 +289,13 @@ def _noted(frame: Frame, stacks: Sequence[Stack]) -> Frame:
 def _begins(frame: Frame) -> bool:
     """True for the first frame of a stack, which no call need have led from: its return address was put there."""
     return frame.row_type is RowType.END_OF_STACK
+
+
+def _takes_stack_pointer_from_memory(frame: Frame) -> bool:
+    """Whether the step up goes by a stack pointer that an interrupt saved, or by a saved rbp."""
+    if frame.kind in (FrameKind.INTERRUPT, FrameKind.INTERRUPT_PARTIAL):
+        return True
+    return frame.entry is not None and frame.entry.row.sp_reg is OrcRegister.BP
 
 
 def is_nested_nmi(stack: Stack, end: int, sp: int) -> bool:
