@@ -6,12 +6,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import chosen_tasks
+from orcdbg.commands.task_choice import chosen_tasks, of_each
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.files import MAX_FILES, FileTable, OpenFile, file_table
 
@@ -49,12 +48,7 @@ def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None)
     """What these tasks have open; with `word` only the files that it fits, and the tasks that have one."""
     budget = Budget(MAX_FILES)
     found = []
-    for task in tasks:
-        try:
-            table = file_table(debugger.session.object("task_struct", task.address), budget)
-        except OrcdbgError as error:
-            budget.note_error(f"the files of task {task.pid}", task.address, error)
-            continue
+    for task, table in of_each(debugger, tasks, budget, "files", lambda one: file_table(one, budget)):
         if word is not None:
             table = FileTable(table.root, table.working_directory, [one for one in table.files if _fits(one, word)])
         if word is None or table.files:

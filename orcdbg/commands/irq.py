@@ -57,6 +57,13 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--idt", action="store_true", help="the interrupt descriptor table")
 
 
+def _wanted(found: Sequence[Interrupt], arguments: argparse.Namespace) -> list[Interrupt]:
+    """Those with the numbers that were asked for; for counts those alone that somebody handles."""
+    numbers = {parse_number(word) for word in arguments.which}
+    is_handled_asked = arguments.used or arguments.counts
+    return [one for one in found if (not numbers or one.number in numbers) and (one.actions or not is_handled_asked)]
+
+
 @command(
     "irq",
     summary="show interrupts, their handlers and counts",
@@ -85,12 +92,7 @@ def irq(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return Softirqs(kinds, names_of(debugger, (kind.action for kind in kinds)), cpus)
 
     budget = Budget(MAX_INTERRUPTS)
-    found = interrupts(program, budget)
-    if arguments.which:
-        numbers = {parse_number(word) for word in arguments.which}
-        found = [one for one in found if one.number in numbers]
-    if arguments.used or arguments.counts:
-        found = [one for one in found if one.actions]
+    found = _wanted(interrupts(program, budget), arguments)
     functions = [
         function for one in found for action in one.actions for function in (action.handler, action.thread_function)
     ]

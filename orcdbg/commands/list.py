@@ -11,7 +11,15 @@ from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget, WalkOutcome
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.members import MemberValue, offset_in, place, pointer_names, values_at, wanted_members
+from orcdbg.commands.members import (
+    MemberValue,
+    add_member_arguments,
+    offset_in,
+    place,
+    pointer_names,
+    values_at,
+    wanted_members,
+)
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.subsystems.containers.lists import MAX_NODES, ListWalk, walk
@@ -95,23 +103,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         metavar="OFFSET",
         help="with -h, where in that structure the head is; it is no node then",
     )
-    parser.add_argument(
-        "-s",
-        "--struct",
-        action="append",
-        default=[],
-        metavar="STRUCT[.MEMBER,...]",
-        help="show each node as this structure",
-    )
-    parser.add_argument(
-        "-S",
-        "--hexadecimal-struct",
-        action="append",
-        default=[],
-        metavar="STRUCT[.MEMBER,...]",
-        help="the same in hexadecimal",
-    )
-    parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
+    add_member_arguments(parser, "node")
     parser.add_argument("-r", "--reverse", action="store_true", help="walk a list of list_heads backwards, by prev")
     parser.add_argument("-e", "--end", metavar="ADDR", help="end at this node, besides at NULL and at the beginning")
     parser.add_argument("--limit", type=int, metavar="N", help="show the first N nodes")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -42,6 +43,16 @@ class WantedMember:
         """Bytes that hold it."""
         bits = self.bit_size or 8 * self.type.size
         return -(-(self.bit_offset % 8 + bits) // 8)
+
+
+def add_member_arguments(parser: argparse.ArgumentParser, noun: str) -> None:
+    """The options that say how each structure of many is shown; `noun` is what one is called."""
+    for short, long, what in (
+        ("-s", "--struct", f"show each {noun} as this structure"),
+        ("-S", "--hexadecimal-struct", "the same in hexadecimal"),
+    ):
+        parser.add_argument(short, long, action="append", default=[], metavar="STRUCT[.MEMBER,...]", help=what)
+    parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
 
 
 def wanted_members(program: Program, words: Sequence[str]) -> list[WantedMember]:

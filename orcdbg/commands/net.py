@@ -6,12 +6,11 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import chosen_tasks, find_task
+from orcdbg.commands.task_choice import chosen_tasks, find_task, of_each
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.network import MAX_DEVICES, Device, Socket, devices, namespace_of, sockets_of
 
@@ -54,15 +53,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def sockets_of_tasks(debugger: Debugger, tasks: Sequence[Task]) -> Sockets:
     """The sockets of these tasks, the tasks without one left out if there are several."""
     budget = Budget(MAX_DEVICES)
-    found = []
-    for task in tasks:
-        try:
-            sockets = sockets_of(debugger.session.object("task_struct", task.address), budget)
-        except OrcdbgError as error:
-            budget.note_error(f"the sockets of task {task.pid}", task.address, error)
-            continue
-        if sockets or len(tasks) == 1:
-            found.append(TaskSockets(task, sockets))
+    read = of_each(debugger, tasks, budget, "sockets", lambda one: sockets_of(one, budget))
+    found = [TaskSockets(task, sockets) for task, sockets in read if sockets or len(tasks) == 1]
     return Sockets(found, budget.lines())
 
 

@@ -12,7 +12,7 @@ from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import parse_number
+from orcdbg.commands.task_choice import of_each, parse_number
 from orcdbg.commands.user_memory import user_memory
 from orcdbg.kernel.tasks import MAX_TASKS, Task, online_cpus
 from orcdbg.subsystems import machine, task_details
@@ -203,16 +203,8 @@ def _numbers(
     debugger: Debugger, tasks: Sequence[Task], budget: Budget, ask: Callable[[Object], int | None]
 ) -> dict[int, int]:
     """What each task says, by its address; for those that cannot be read the budget has a problem."""
-    found = {}
-    for task in tasks:
-        try:
-            number = ask(debugger.session.object("task_struct", task.address))
-        except OrcdbgError as error:
-            budget.note_error(f"task {task.pid}", task.address, error)
-            continue
-        if number is not None:
-            found[task.address] = number
-    return found
+    read = of_each(debugger, tasks, budget, "numbers", ask)
+    return {task.address: number for task, number in read if number is not None}
 
 
 def _with_parents(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:
@@ -235,23 +227,14 @@ def _with_children(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:
     budget = Budget(MAX_TASKS)
     known = {task.address: task for task in debugger.session.tasks}
     lines: list[Sequence[Task]] = []
-    for task in tasks:
-        try:
-            found = task_details.children(debugger.session.object("task_struct", task.address), budget)
-            lines.append([task, *(known[one.address_ or 0] for one in found if one.address_ in known)])
-        except OrcdbgError as error:
-            budget.note_error(f"the children of task {task.pid}", task.address, error)
+    for task, found in of_each(debugger, tasks, budget, "children", lambda one: task_details.children(one, budget)):
+        lines.append([task, *(known[one.address_ or 0] for one in found if one.address_ in known)])
     return TaskLines(lines, True, [*debugger.session.task_problems, *budget.lines()])
 
 
 def _with_times(debugger: Debugger, tasks: Sequence[Task]) -> TaskTimes:
     budget = Budget(MAX_TASKS)
-    found = []
-    for task in tasks:
-        try:
-            found.append((task, task_details.times(debugger.session.object("task_struct", task.address))))
-        except OrcdbgError as error:
-            budget.note_error(f"the times of task {task.pid}", task.address, error)
+    found = list(of_each(debugger, tasks, budget, "times", task_details.times))
     problems = [*debugger.session.task_problems, *budget.lines()]
     now = None
     try:

@@ -6,12 +6,12 @@ import argparse
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import OrcdbgError, UsageError
+from orcdbg.base.errors import UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result, TextLines
-from orcdbg.commands.task_choice import chosen_tasks
+from orcdbg.commands.task_choice import chosen_tasks, of_each
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.signals import MAX_QUEUED, SIGNALS, Signals, signal_name, signals_of
 
@@ -41,13 +41,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 def signals_of_tasks(debugger: Debugger, tasks: Sequence[Task]) -> SignalTable:
     """The signals of these tasks."""
     budget = Budget(MAX_QUEUED)
-    found = []
-    for task in tasks:
-        try:
-            signals = signals_of(debugger.session.object("task_struct", task.address), budget)
-            found.append(TaskSignals(task, signals))
-        except OrcdbgError as error:
-            budget.note_error(f"the signals of task {task.pid}", task.address, error)
+    read = of_each(debugger, tasks, budget, "signals", lambda one: signals_of(one, budget))
+    found = [TaskSignals(task, signals) for task, signals in read]
     return SignalTable(found, budget.lines())
 
 

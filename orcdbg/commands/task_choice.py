@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, TypeVar
 
-from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
+from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.kernel.tasks import Task, read_task
+
+if TYPE_CHECKING:
+    from orcdbg.typed.objects import Object
+
+T = TypeVar("T")
 
 
 def parse_number(text: str) -> int:
@@ -25,6 +32,20 @@ def find_task(debugger: Debugger, word: str) -> Task:
 def chosen_tasks(debugger: Debugger, words: Iterable[str]) -> list[Task]:
     """The tasks that words name, the selected one for none."""
     return [find_task(debugger, word) for word in words] or [debugger.task]
+
+
+def of_each(
+    debugger: Debugger, tasks: Iterable[Task], budget: Budget, what: str, read: Callable[[Object], T]
+) -> Iterator[tuple[Task, T]]:
+    """Each task with what `read` finds by its task_struct.
+
+    Where that fails the task is left out, and a line of the budget says so: `what` names what was not to be read.
+    """
+    for task in tasks:
+        try:
+            yield task, read(debugger.session.object("task_struct", task.address))
+        except OrcdbgError as error:
+            budget.note_error(f"the {what} of task {task.pid}", task.address, error)
 
 
 def cpu_list(text: str, limit: int) -> list[int]:

@@ -10,7 +10,15 @@ from orcdbg.base.errors import UsageError
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.members import MemberValue, offset_in, place, pointer_names, values_at, wanted_members
+from orcdbg.commands.members import (
+    MemberValue,
+    add_member_arguments,
+    offset_in,
+    place,
+    pointer_names,
+    values_at,
+    wanted_members,
+)
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.subsystems.containers import maple_tree, rbtree, xarray
@@ -88,23 +96,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="START is the topmost node itself; of an xarray or maple tree the root's entry",
     )
-    parser.add_argument(
-        "-s",
-        "--struct",
-        action="append",
-        default=[],
-        metavar="STRUCT[.MEMBER,...]",
-        help="show each entry as this structure",
-    )
-    parser.add_argument(
-        "-S",
-        "--hexadecimal-struct",
-        action="append",
-        default=[],
-        metavar="STRUCT[.MEMBER,...]",
-        help="the same in hexadecimal",
-    )
-    parser.add_argument("-x", "--hexadecimal", action="store_true", help="numbers in hexadecimal")
+    add_member_arguments(parser, "entry")
     parser.add_argument("-p", "--positions", action="store_true", help="where in the tree each entry is")
     parser.add_argument("--limit", type=int, metavar="N", help="show the first N entries")
 

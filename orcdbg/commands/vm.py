@@ -11,7 +11,7 @@ from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import chosen_tasks
+from orcdbg.commands.task_choice import chosen_tasks, of_each
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.memory_maps import MAX_AREAS, Area, MemoryMap, memory_map
 from orcdbg.subsystems.user_memory import UserStretch
@@ -75,12 +75,7 @@ def memory_of(
     """The memory of these tasks; with `word` only the areas that it fits, and the tasks that have one."""
     budget, pages_budget = Budget(MAX_AREAS), Budget(MAX_PAGES)
     found = []
-    for task in tasks:
-        try:
-            mapped = memory_map(debugger.session.object("task_struct", task.address), budget)
-        except OrcdbgError as error:
-            budget.note_error(f"the memory of task {task.pid}", task.address, error)
-            continue
+    for task, mapped in of_each(debugger, tasks, budget, "memory", lambda one: memory_map(one, budget)):
         if word is not None:
             if mapped is None or not any(_fits(area, word) for area in mapped.areas):
                 continue

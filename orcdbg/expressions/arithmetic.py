@@ -128,16 +128,19 @@ def constant(text: str) -> tuple[int, IntType]:
         raise UsageError(
             f"not a number: {text[:40]}", "floating point is not computed with" if "." in text else None
         ) from error
-    for type_ in (INT, UNSIGNED_INT, LONG, UNSIGNED_LONG):
-        if type_.size == _INT_SIZE and "l" in suffix:
-            continue
-        if "u" in suffix and type_.is_signed:
-            continue
-        if type_ is UNSIGNED_INT and base == 10 and "u" not in suffix:
-            continue
-        if wrapped(number, type_) == number:
-            return number, type_
-    raise UsageError(f"a number of more than 64 bits: {text[:40]}")
+    fitting = (type_ for type_ in _types_of_constants(suffix, base) if wrapped(number, type_) == number)
+    type_ = next(fitting, None)
+    if type_ is None:
+        raise UsageError(f"a number of more than 64 bits: {text[:40]}")
+    return number, type_
+
+
+def _types_of_constants(suffix: str, base: int) -> list[IntType]:
+    """The types of which a constant has the first that holds it; a decimal one becomes unsigned last of all."""
+    types = [INT, LONG, UNSIGNED_LONG] if base == 10 and "u" not in suffix else [INT, UNSIGNED_INT, LONG, UNSIGNED_LONG]
+    if "u" in suffix:
+        types = [type_ for type_ in types if not type_.is_signed]
+    return [type_ for type_ in types if "l" not in suffix or type_.size != _INT_SIZE]
 
 
 _ESCAPES = {"a": 7, "b": 8, "e": 27, "f": 12, "n": 10, "r": 13, "t": 9, "v": 11, "\\": 92, "'": 39, '"': 34, "?": 63}
