@@ -106,6 +106,13 @@ class RegisterLeadsElsewhere(Reason):
     callee: str
 
 
+class StackPointerAtOtherDepth(Reason):
+    """The stack pointer is `depth` bytes below the CFA, which counts from rbp; by the function's instructions `expected`."""
+
+    depth: int
+    expected: int
+
+
 class RecordOfOtherFunction(Reason):
     """The tracer's record that the return address is from names another function, at `callee`, than the frame below is in."""
 

@@ -125,6 +125,9 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
         "the call went through {r.offset:#x}({r.register}), {r.address:#x}, and not to {r.callee}"
     ),
     unwind.RegisterLeadsElsewhere: "the call went to {r.target:#x}, which was in {r.register}, and not to {r.callee}",
+    unwind.StackPointerAtOtherDepth: (
+        "the stack pointer is {r.depth:#x} bytes below the CFA, and here the function has it {r.expected:#x} below"
+    ),
     unwind.RecordOfOtherFunction: "the tracer's record of this return address is of another function, at {r.callee:#x}",
     unwind.NoInstructionAt: "no instruction begins at {r.ip:#x}",
     unwind.NotSavedAtStackPointer: (

@@ -318,8 +318,9 @@ class Lockstep:
 
     def _is_borne_out(self, shape: EqualStacks) -> bool:
         frames, last = [level.prototype for level in shape.levels], shape.levels[-1]
+        depths = [None if level.cfa is None else level.cfa - level.sp for level in shape.levels]
         gap = None if last.cfa is None or not shape.ends_in_user else -last.cfa - PT_REGS_SIZE
-        return self._terrain.evidence.is_plain(frames, gap)
+        return self._terrain.evidence.is_plain(frames, depths, gap)
 
     def _new_shape(self, member: int, length: int, walk: _Walk, stacks: _Stacks) -> EqualStacks:
         """What `member` has in common with every stack of the same key."""

@@ -39,6 +39,7 @@ from orcdbg.unwind.reasons import (
     ReachedThroughDoubt,
     RecordOfOtherFunction,
     RegisterLeadsElsewhere,
+    StackPointerAtOtherDepth,
     UserRegistersNotAtTop,
 )
 from orcdbg.unwind.registers.finder import RegisterFinder, Saved
@@ -79,6 +80,7 @@ class Evidence:
         self._code = code
         self.calls = Calls(code)
         self._pointers = Pointers(code)
+        self._saves = saves
         self._finder = RegisterFinder(code, saves)
 
     def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
@@ -93,6 +95,7 @@ class Evidence:
         for index in range(1, len(out)):
             below, frame = out[index - 1], out[index]
             why = self._contradiction(below, frame, stacks) or self._refutation(out, index)
+            why = why or self._misses_depth(below, (below.cfa or 0) - below.sp)
             if why is not None and frame.reliable:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
             if why is not None:
@@ -160,14 +163,32 @@ class Evidence:
         note = self.calls.tail_call(frame.ip, below.location)
         return frame if note is None or note in frame.notes else replace(frame, notes=(*frame.notes, note))
 
-    def is_plain(self, frames: Sequence[Frame], gap: int | None) -> bool:
+    def _misses_depth(self, frame: Frame, depth: int) -> Reason | None:
+        """Why a frame whose CFA counts from rbp cannot be right, or None: its stack pointer is where its code never has it.
+
+        Rows of such code do not tell the stack pointer, but the instructions from the function's entry on do.
+
+        Args:
+            frame: as far as its ip decides it.
+            depth: bytes from its stack pointer to its CFA.
+        """
+        row = None if frame.entry is None else frame.entry.row
+        if row is None or row.sp_reg is not OrcRegister.BP or row.type is not RowType.CALL:
+            return None
+        expected = self._saves.depth(*frame.looked_up)
+        return None if expected in (None, depth) else StackPointerAtOtherDepth(depth, expected or 0)
+
+    def is_plain(self, frames: Sequence[Frame], depths: Sequence[int | None], gap: int | None) -> bool:
         """Whether `judge` would leave as they are frames that are all callers of each other.
 
         Args:
             frames: innermost first, as far as their ips decide them.
+            depths: bytes from each one's stack pointer to its CFA; None where the stack ends.
             gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
         """
         is_placed = gap is None or gap in USER_PADDINGS
+        known = ((frame, depth) for frame, depth in zip(frames, depths, strict=True) if depth is not None)
+        is_placed = is_placed and all(self._misses_depth(frame, depth) is None for frame, depth in known)
         return is_placed and all(self._call(a.location, b) is None for a, b in itertools.pairwise(frames))
 
     def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:

@@ -9,7 +9,7 @@ import pytest
 
 from orcdbg.kernel.stacks import Stack, StackKind
 from orcdbg.kernel.tasks import Task
-from orcdbg.orc.rows import RowType
+from orcdbg.orc.rows import OrcRegister, RowType
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, RegisterValue, StackTrace
 from orcdbg.unwind.judge.evidence import Evidence
@@ -19,6 +19,7 @@ from orcdbg.unwind.reasons import (
     NotAtUserRegisters,
     NothingConfirms,
     RegisterLeadsElsewhere,
+    StackPointerAtOtherDepth,
 )
 from orcdbg.unwind.starts import stacks_of
 from tests.damage import DamagedStacks, Ground, run
@@ -236,3 +237,45 @@ def test_a_doubt_goes_down_to_a_call_that_is_known_to_lead_there(ground: Ground)
         assert judged[at - 1].mark is Mark.STEP_IN_DOUBT
         return
     raise AssertionError("no call by a pointer in the sample")
+
+
+def test_a_stack_pointer_that_its_function_never_has_is_marked(ground: Ground) -> None:
+    """Rows that count from rbp say nothing of it: in such a function any would do, but for its instructions."""
+    evidence, _, _, _ = interrupted(ground)
+    seen = 0
+    for task, whole, _ in ground.traces:
+        stacks = stacks_of(ground.session.linux, task.address, None)
+        for frame in whole.frames[:-1]:
+            row = None if frame.entry is None else frame.entry.row
+            if whole.running or row is None or row.sp_reg is not OrcRegister.BP or frame.cfa is None:
+                continue
+            frames = list(whole.frames)
+            assert evidence.judge(frames, stacks, False) == frames
+            depth = frame.cfa - frame.sp
+            frames[frame.index] = replace(
+                frame, registers={**frame.registers, "rsp": RegisterValue(frame.sp - 0x50, "test")}
+            )
+            judged = evidence.judge(frames, stacks, False)
+            if judged != frames:
+                assert judged[frame.index].doubt == StackPointerAtOtherDepth(depth + 0x50, depth)
+                assert {one.mark for one in judged[frame.index + 1 :]} == {Mark.GUESS}
+                seen += 1
+    assert seen > 10
+
+
+def test_a_saved_rbp_that_is_a_little_off_is_marked(ground: Ground) -> None:
+    """Whatever is there instead: the caller's stack pointer is not where its function has it."""
+    seen = 0
+    for task, whole, _ in ground.traces:
+        for frame in whole.frames[1:-1]:
+            rbp, row = frame.registers.get("rbp"), None if frame.entry is None else frame.entry.row
+            if whole.running or rbp is None or row is None or row.sp_reg is not OrcRegister.BP:
+                continue
+            saved = [int(word, 0) for word in rbp.source.split() if word.startswith("0x")]
+            if not rbp.source.startswith("saved at") or frame.location is None:
+                continue
+            for distance in (-0x40, -8, 8, 0x10, 0x40):
+                trace = changed(ground, task, {saved[0]: rbp.value + distance})
+                assert not all(one.mark.is_sure for one in trace.frames), (frame.location, distance)
+                seen += 1
+    assert seen > 20
