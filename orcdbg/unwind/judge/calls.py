@@ -19,6 +19,7 @@ from orcdbg.patches.code import Code
 from orcdbg.unwind.reasons import TailCalled
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
 from orcdbg.x86.instructions import Instruction, decode_one, outline
+from orcdbg.x86.stack_depth import AT_ENTRY, stack_depths
 
 if TYPE_CHECKING:
     from orcdbg.unwind.judge.entries import Entries
@@ -366,7 +367,7 @@ class Calls:
     def _exits_in(self, code: bytes, function: Location, built: bytes | None) -> dict[int, int] | None:
         """The same of one version of the function's text; `built` for comparison where it is the one that runs."""
         found: dict[int, int] = {}
-        end, has_ended, is_first = function.start, False, True
+        end, has_ended, is_first, last_call = function.start, False, True, 0
         for address, size, mnemonic, operands in outline(code, function.start):
             offset, end = address - function.start, address + size
             if mnemonic.startswith("endbr"):
@@ -381,12 +382,15 @@ class Calls:
                 return None
 
             is_first = False
+            if not mnemonic.startswith(_PADDING):
+                last_call = address if is_call else 0
             has_ended = mnemonic.startswith(_ENDS) or (has_ended and mnemonic.startswith(_PADDING))
             if _is_jump(mnemonic) and not self._note_jump(found, address, operands, function):
                 return None
 
         if end != function.start + function.size:
             return None  # bytes that are no instructions
+        has_ended = has_ended or (last_call != 0 and _does_not_return(code, function.start, last_call))
         return found if has_ended else self._with_next(found, end)
 
     def _note_jump(self, found: dict[int, int], address: int, operands: str, function: Location) -> bool:
@@ -440,6 +444,11 @@ class Calls:
 def _is_part_of(function: Location, callee: Location) -> bool:
     """Whether a function is the callee, or the one that the callee's cold part was split off."""
     return function.start == callee.start or function.symbol == callee.symbol.partition(".cold")[0]
+
+
+def _does_not_return(code: bytes, start: int, call: int) -> bool:
+    """Whether the call that ends a function's text comes back to none: another function begins with another stack depth."""
+    return stack_depths(code, start).by_address.get(call, AT_ENTRY) != AT_ENTRY
 
 
 def _is_jump(mnemonic: str) -> bool:

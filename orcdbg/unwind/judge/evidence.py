@@ -23,6 +23,7 @@ from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import NEW_TASK, Frame, FrameKind, Recovered
 from orcdbg.unwind.judge.calls import Calls
+from orcdbg.unwind.judge.depths import FrameDepths
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
 from orcdbg.unwind.reasons import (
     CallLeadsElsewhere,
@@ -80,7 +81,7 @@ class Evidence:
         self._code = code
         self.calls = Calls(code)
         self._pointers = Pointers(code)
-        self._saves = saves
+        self._depths = FrameDepths(code)
         self._finder = RegisterFinder(code, saves)
 
     def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
@@ -95,7 +96,7 @@ class Evidence:
         for index in range(1, len(out)):
             below, frame = out[index - 1], out[index]
             why = self._contradiction(below, frame, stacks) or self._refutation(out, index)
-            why = why or self._misses_depth(below, (below.cfa or 0) - below.sp)
+            why = why or self._misses_depth(out, index - 1, (below.cfa or 0) - below.sp)
             if why is not None and frame.reliable:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
             if why is not None:
@@ -128,9 +129,12 @@ class Evidence:
 
     def _is_confirmed(self, below: Frame, frame: Frame) -> bool:
         """Whether a step is right by more than that nothing speaks against it: saved registers, or a call that leads there."""
-        if frame.kind is not FrameKind.CALL or frame.exact:
-            return True
-        return below.location is not None and self.calls.leads_to(frame.ip, below.location) is True
+        return frame.kind is not FrameKind.CALL or frame.exact or self._is_called_directly(below, frame)
+
+    def _is_called_directly(self, below: Frame, frame: Frame) -> bool:
+        if frame.kind is not FrameKind.CALL or frame.exact or below.location is None:
+            return False
+        return self.calls.leads_to(frame.ip, below.location) is True
 
     def _fits_above(self, below: Frame, end: int, sp: int) -> bool:
         """Whether saved registers that end at `end` are where the CPU puts them for the stack pointer that they hold."""
@@ -163,19 +167,25 @@ class Evidence:
         note = self.calls.tail_call(frame.ip, below.location)
         return frame if note is None or note in frame.notes else replace(frame, notes=(*frame.notes, note))
 
-    def _misses_depth(self, frame: Frame, depth: int) -> Reason | None:
+    def _misses_depth(self, frames: Sequence[Frame], index: int, depth: int) -> Reason | None:
         """Why a frame whose CFA counts from rbp cannot be right, or None: its stack pointer is where its code never has it.
 
-        Rows of such code do not tell the stack pointer, but the instructions from the function's entry on do.
+        Rows of such code do not tell the stack pointer, but the instructions from the function's entry on do. Frames that
+        direct calls confirm on both sides are believed without that.
 
         Args:
-            frame: as far as its ip decides it.
+            frames: of the walk, as far as their ips decide them.
+            index: which of them.
             depth: bytes from its stack pointer to its CFA.
         """
+        frame = frames[index]
         row = None if frame.entry is None else frame.entry.row
         if row is None or row.sp_reg is not OrcRegister.BP or row.type is not RowType.CALL:
             return None
-        expected = self._saves.depth(*frame.looked_up)
+        pairs = itertools.pairwise(frames[max(index - 1, 0) : index + 2])
+        if all(self._is_called_directly(below, above) for below, above in pairs):
+            return None
+        expected = self._depths.at(*frame.looked_up)
         return None if expected in (None, depth) else StackPointerAtOtherDepth(depth, expected or 0)
 
     def is_plain(self, frames: Sequence[Frame], depths: Sequence[int | None], gap: int | None) -> bool:
@@ -187,9 +197,8 @@ class Evidence:
             gap: bytes between the user's registers and the end of the task's stack; None where the walk finds none.
         """
         is_placed = gap is None or gap in USER_PADDINGS
-        known = ((frame, depth) for frame, depth in zip(frames, depths, strict=True) if depth is not None)
-        is_placed = is_placed and all(self._misses_depth(frame, depth) is None for frame, depth in known)
-        return is_placed and all(self._call(a.location, b) is None for a, b in itertools.pairwise(frames))
+        is_deep = all(d is None or self._misses_depth(frames, index, d) is None for index, d in enumerate(depths))
+        return is_placed and is_deep and all(self._call(a.location, b) is None for a, b in itertools.pairwise(frames))
 
     def _contradiction(self, below: Frame, frame: Frame, stacks: Sequence[Stack]) -> Reason | None:
         """Why the step from `below` to `frame` cannot be right, or None."""
@@ -260,6 +269,8 @@ class Evidence:
         if self.calls.leads_to(frame.ip, below.location) is not None:
             return None
         read = self._pointers.read_by(frame.ip)
+        if read is not None and read.offset is None and not _begins(frame):
+            return None  # to find the register in every such frame costs more than it tells: the called function is read whole
         return None if read is None else Witness(depth, read, below.location)
 
     def saved(self, witness: Witness, frames: Sequence[Frame]) -> Saved | None:

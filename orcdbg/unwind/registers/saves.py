@@ -87,15 +87,6 @@ class FunctionSaves:
 
         The row has no CFA: that is the ORC row's.
         """
-        known = self._known(ip, exact)
-        return None if known is None else _row(known)
-
-    def depth(self, ip: int, exact: bool) -> int | None:
-        """Bytes from a frame's stack pointer to its CFA, by its function's instructions; None where they do not tell."""
-        known = self._known(ip, exact)
-        return None if known is None else known.depth
-
-    def _known(self, ip: int, exact: bool) -> CallerRegisters | None:
         for start in self._starts(ip if exact else ip - 1):
             if start not in self._followed:
                 self._followed[start] = self._follow(start)
@@ -103,7 +94,7 @@ class FunctionSaves:
             boundary = None if followed is None else ip if exact else followed.calls.get(ip)
             state = None if followed is None or boundary is None else followed.states.get(boundary)
             if state is not None:
-                return state.known
+                return _row(state.known)
         return None
 
     def _starts(self, address: int) -> list[int]:

@@ -252,15 +252,17 @@ def test_a_stack_pointer_that_its_function_never_has_is_marked(ground: Ground) -
             frames = list(whole.frames)
             assert evidence.judge(frames, stacks, False) == frames
             depth = frame.cfa - frame.sp
-            frames[frame.index] = replace(
-                frame, registers={**frame.registers, "rsp": RegisterValue(frame.sp - 0x50, "test")}
-            )
+            lower = RegisterValue(frame.sp - 0x50, "test")
+            # As after an interrupt: that the function is called there is confirmed by nothing.
+            frames[frame.index] = replace(frame, registers={**frame.registers, "rsp": lower})
+            if frame.index:
+                frames[frame.index - 1] = replace(frames[frame.index - 1], location=None)
             judged = evidence.judge(frames, stacks, False)
             if judged != frames:
                 assert judged[frame.index].doubt == StackPointerAtOtherDepth(depth + 0x50, depth)
                 assert {one.mark for one in judged[frame.index + 1 :]} == {Mark.GUESS}
                 seen += 1
-    assert seen > 10
+    assert seen > 5
 
 
 def test_a_saved_rbp_that_is_a_little_off_is_marked(ground: Ground) -> None:

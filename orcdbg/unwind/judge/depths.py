@@ -1,0 +1,40 @@
+"""Where does a function have its stack pointer, by its instructions? Rows that count from rbp do not say it."""
+
+from __future__ import annotations
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.patches.code import Code
+from orcdbg.x86.stack_depth import StackDepths, stack_depths
+
+MAX_FUNCTION = 1 << 16
+"""Bytes of text."""
+
+
+class FrameDepths:
+    """Answers from the text of one kernel, kept for the next time.
+
+    Args:
+        code: the kernel: its text as built, in which nothing is probed, or where that is missing as it ran.
+    """
+
+    def __init__(self, code: Code) -> None:
+        self._code = code
+        self._functions: dict[int, StackDepths | None] = {}
+
+    def at(self, ip: int, exact: bool) -> int | None:
+        """Bytes from a frame's stack pointer to its CFA; None where the function's instructions do not tell."""
+        place = self._code.locate(ip if exact else ip - 1)
+        if place is None or not place.is_text or not 0 < place.size <= MAX_FUNCTION or ".cold" in place.symbol:
+            return None
+        if place.start not in self._functions:
+            self._functions[place.start] = self._depths(place.start, place.size)
+        found = self._functions[place.start]
+        return None if found is None else found.at(ip, exact)
+
+    def _depths(self, start: int, size: int) -> StackDepths | None:
+        for text in (self._code.built, self._code.text):
+            try:
+                return stack_depths(text.read(start, size), start)
+            except MemoryFault:
+                continue
+        return None

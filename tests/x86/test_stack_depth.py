@@ -1,0 +1,73 @@
+"""Where is the stack pointer at each instruction? Over made code, and over all functions of the sample beside their rows."""
+
+from __future__ import annotations
+
+import pytest
+
+from orcdbg.orc.cfa import sp_rule
+from orcdbg.orc.effective import AsBuilt
+from orcdbg.orc.rows import RowType
+from orcdbg.target.session import Session
+from orcdbg.x86.stack_depth import stack_depths
+
+START = 0x1000
+PUSH_RBP, MOV, PUSH_RBX = b"\x55", bytes.fromhex("4889e5"), b"\x53"  # push %rbp; mov %rsp,%rbp; push %rbx
+SUB, ADD = bytes.fromhex("4883ec18"), bytes.fromhex("4883c418")  # sub, add $0x18,%rsp
+ALIGN = bytes.fromhex("4883e4f0")  # and $-16,%rsp
+LEAVE, RET, CALL, UD2 = b"\xc9", b"\xc3", bytes.fromhex("e8fb0f0000"), b"\x0f\x0b"
+LEA = bytes.fromhex("488d65f8")  # lea -8(%rbp),%rsp
+CASES: dict[str, tuple[list[bytes], list[int | None]]] = {
+    "pushes": ([PUSH_RBP, PUSH_RBX, RET], [8, 16, 24]),
+    "room": ([SUB, CALL, ADD, RET], [8, 32, 32, 8]),
+    "a frame that is left": ([PUSH_RBP, MOV, SUB, LEAVE, RET], [8, 16, 16, 40, 8]),
+    "aligned, and back by rbp": ([PUSH_RBP, MOV, ALIGN, PUSH_RBX, LEA, RET], [8, 16, 16, None, None, 24]),
+    "behind the end": ([RET, PUSH_RBX], [8, None]),
+    "behind a warning": ([PUSH_RBX, UD2, RET], [8, 16, 16]),
+    "two ways that disagree": ([b"\x74\x01", PUSH_RBX, RET], [8, 8, None]),
+    "two ways that agree": ([PUSH_RBX, b"\x74\x05", CALL, RET], [8, 16, 16, 16]),
+}
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_depths_follow_the_instructions(name: str) -> None:
+    """Bytes from the stack pointer to the CFA before each, None where it is not known."""
+    code, expected = CASES[name]
+    found = stack_depths(b"".join(code), START)
+    addresses = [START + len(b"".join(code[:number])) for number in range(len(code))]
+    assert [found.by_address.get(address) for address in addresses] == expected
+
+
+def test_a_return_address_has_the_depth_of_its_call() -> None:
+    """Whatever stands behind the call, and if nothing does."""
+    found = stack_depths(SUB + CALL, START)
+    behind = START + len(SUB + CALL)
+    assert (found.at(behind, False), found.at(behind, True)) == (0x20, None)
+    assert (found.at(START, True), found.at(START + 1, True), found.at(START, False)) == (8, None, None)
+
+
+def test_the_samples_functions_have_the_depths_of_their_rows(sample: Session) -> None:
+    """Wherever a row counts from rsp; but for what only a call that never returns falls through to."""
+    code, overlay = sample.kernel.terrain.code, sample.kernel.terrain.overlay
+    address, end, compared, functions, wrong = sample.linux.address("_stext"), sample.linux.address("_etext"), 0, 0, []
+    while address < end:
+        place = code.locate(address)
+        address = max(address + 1, place.start + place.size) if place is not None else address + 1
+        if (
+            place is None
+            or not place.is_text
+            or ".cold" in place.symbol
+            or overlay.at(place.start, True).rule != sp_rule(8)
+        ):
+            continue
+        functions += 1
+        if functions % 8:
+            continue  # an eighth of them is enough for a fast test
+        for at, depth in stack_depths(code.built.read(place.start, place.size), place.start).by_address.items():
+            effective = overlay.at(at, True)
+            is_counted = isinstance(effective, AsBuilt) and effective.entry.row.type is RowType.CALL
+            if is_counted and effective.rule is not None and effective.rule.counts_from_sp:
+                compared += 1
+                wrong += [] if effective.rule.offset == depth else [(place.symbol, hex(at), depth, str(effective.rule))]
+    print(f"{compared} instructions of {functions} functions")
+    assert compared > 10_000
+    assert wrong == []
