@@ -107,10 +107,11 @@ class RegisterLeadsElsewhere(Reason):
 
 
 class StackPointerAtOtherDepth(Reason):
-    """The stack pointer is `depth` bytes below the CFA, which counts from rbp; by the function's instructions `expected`."""
+    """The stack pointer is `depth` bytes below the CFA, which counts from rbp; by the instructions `least` to `most`."""
 
     depth: int
-    expected: int
+    least: int
+    most: int
 
 
 class RecordOfOtherFunction(Reason):

@@ -41,6 +41,12 @@ def _wanted(wanted: unwind.Wanted) -> str:
     return _SOUGHT[wanted]
 
 
+def _other_depth(reason: unwind.StackPointerAtOtherDepth) -> str:
+    is_one = reason.least == reason.most
+    here = f"{reason.least:#x}" if is_one else f"between {reason.least:#x} and {reason.most:#x}"
+    return f"the stack pointer is {reason.depth:#x} bytes below the CFA, and by the function's instructions {here}"
+
+
 def _in_register(reason: orc.ReturnAddressInRegister) -> str:
     here = f"the return address is in {reason.register} here"
     return f"{here}; the registers are all saved" if reason.are_all_saved else f"{here}, until all registers are saved"
@@ -125,9 +131,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
         "the call went through {r.offset:#x}({r.register}), {r.address:#x}, and not to {r.callee}"
     ),
     unwind.RegisterLeadsElsewhere: "the call went to {r.target:#x}, which was in {r.register}, and not to {r.callee}",
-    unwind.StackPointerAtOtherDepth: (
-        "the stack pointer is {r.depth:#x} bytes below the CFA, and here the function has it {r.expected:#x} below"
-    ),
+    unwind.StackPointerAtOtherDepth: _other_depth,
     unwind.RecordOfOtherFunction: "the tracer's record of this return address is of another function, at {r.callee:#x}",
     unwind.NoInstructionAt: "no instruction begins at {r.ip:#x}",
     unwind.NotSavedAtStackPointer: (

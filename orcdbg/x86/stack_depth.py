@@ -12,8 +12,11 @@ from orcdbg.x86.branches import target_of
 from orcdbg.x86.instructions import Outlined, outline
 from orcdbg.x86.operands import memory_in, split_operands
 
-AT_ENTRY = 8  # the return address is on top of the stack
+AT_ENTRY = range(8, 9)
+"""At a function's first instruction: the return address is on top of the stack."""
+
 _WORD = 8
+_WRAP, _MOST_ALIGNED = 1 << 64, 1 << 12
 _PUSHES, _POPS = ("push", "pushq", "pushfq"), ("pop", "popq", "popfq")
 _ONLY_READ = ("cmp", "test", "bt", "push", "call", "jmp", "mul", "div", "imul", "idiv", "nop")
 _SUM = {"addq": -1, "subq": 1, "add": -1, "sub": 1}
@@ -22,10 +25,10 @@ _MAY_BE_WARNING = "ud2"
 
 
 class _State(NamedTuple):
-    """The CFA less rsp, and less rbp; None where that is not known."""
+    """The CFA less rsp, and less rbp, as ranges of bytes; None where that is not known."""
 
-    depth: int | None
-    frame: int | None
+    depth: range | None
+    frame: range | None
 
     def meet(self, other: _State) -> _State:
         """What both know."""
@@ -37,13 +40,14 @@ class _State(NamedTuple):
 class StackDepths(NamedTuple):
     """Depths before the instructions of one function, by their addresses, those alone that are known; and its calls.
 
-    `calls` has the address of each call by where it returns to.
+    A depth is a range of bytes, with one number in it but where the function has aligned its stack. `calls` has the address of
+    each call by where it returns to.
     """
 
-    by_address: dict[int, int]
+    by_address: dict[int, range]
     calls: dict[int, int]
 
-    def at(self, ip: int, exact: bool) -> int | None:
+    def at(self, ip: int, exact: bool) -> range | None:
         """The depth before the instruction at `ip`; or if that is a return address, in the caller, as before its call."""
         address = ip if exact else self.calls.get(ip)
         return None if address is None else self.by_address.get(address)
@@ -89,12 +93,12 @@ def _after(state: _State, insn: Outlined) -> _State:
     """The state behind an instruction. A call comes back with the stack as it was."""
     name, operands = insn.mnemonic, insn.operands
     if name in _PUSHES:
-        return state._replace(depth=None if state.depth is None else state.depth + _WORD)
+        return state._replace(depth=_plus(state.depth, _WORD))
     if name in _POPS:
-        depth = None if state.depth is None else state.depth - _WORD
+        depth = _plus(state.depth, -_WORD)
         return _State(None if operands == "%rsp" else depth, None if operands == "%rbp" else state.frame)
     if name.startswith("leave"):
-        return _State(None if state.frame is None else state.frame - _WORD, None)
+        return _State(_plus(state.frame, -_WORD), None)
     if name.startswith(("push", "pop", "enter", "xchg")):
         return _State(None, None)
     if not operands.endswith(("%rsp", "%esp", "%sp", "%rbp", "%ebp", "%bp")) or name.startswith(_ONLY_READ):
@@ -107,12 +111,20 @@ def _after(state: _State, insn: Outlined) -> _State:
     return state._replace(depth=_moved(state, name, first))
 
 
-def _moved(state: _State, name: str, first: str) -> int | None:
+def _plus(depth: range | None, more: int) -> range | None:
+    return None if depth is None else range(depth.start + more, depth.stop + more)
+
+
+def _moved(state: _State, name: str, first: str) -> range | None:
     """The depth behind an instruction that writes rsp, by its first operand."""
-    if name in _SUM and first.startswith("$") and state.depth is not None:
-        return state.depth + _SUM[name] * int(first[1:], 0)
+    if name in _SUM and first.startswith("$"):
+        return _plus(state.depth, _SUM[name] * int(first[1:], 0))
+    if name in ("andq", "and") and first.startswith("$"):
+        alignment = _WRAP - (int(first[1:], 0) % _WRAP)
+        is_known = state.depth is not None and alignment.bit_count() == 1 and alignment <= _MOST_ALIGNED
+        return range(state.depth.start, state.depth.stop + alignment - 1) if is_known and state.depth else None
     if name in ("movq", "mov") and first == "%rbp":
         return state.frame
     memory = memory_in(first) if name in ("leaq", "lea") else None
     base = None if memory is None else {"rsp": state.depth, "rbp": state.frame}.get(memory.base)
-    return None if base is None or memory is None else base - memory.offset
+    return None if memory is None else _plus(base, -memory.offset)

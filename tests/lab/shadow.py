@@ -189,11 +189,11 @@ class Shadow:
         return ip in self.entry_text or (place is not None and place.symbol in NEW_TASK)
 
 
-def user_place(live: LiveKernel) -> Place:
-    """Where the current task will be in user mode, by the registers at the top of its stack."""
+def user_place(live: LiveKernel, cpu: int = 0) -> Place:
+    """Where the task that a CPU runs will be in user mode, by the registers at the top of its stack."""
     linux = live.session.linux
     live.session.memory.forget()
-    stack = task_stack(linux, current_task(linux, 0) or 0)
+    stack = task_stack(linux, current_task(linux, cpu) or 0)
     assert stack is not None
     words = read_words(live, task_registers(linux, stack), PT_REGS_SIZE // 8)
     return words[PT_REGS["rip"] // 8], words[PT_REGS["rsp"] // 8]

@@ -26,7 +26,7 @@ from tests.lab.damage import Damager, damage_words, places
 from tests.lab.gdbstub import WAITING, WaitsForInterrupt
 from tests.lab.guest import Guest
 from tests.lab.live import LiveKernel, cpu_state
-from tests.lab.shadow import Place, Shadow, Values, user_place
+from tests.lab.shadow import Place, Shadow, Values, read_words, user_place
 from tests.lab.tallies import Tally
 
 LONGEST = 0.4  # seconds that a guest runs before it is stopped
@@ -40,6 +40,7 @@ SLEEPERS = 6  # sleeping tasks that are looked at from one stop
 DAMAGED = 6  # words that are damaged at one stop
 KNOWN_FUNCTIONS = 400
 HALT, MWAIT = WAITING
+DEAD = "play_dead"  # in the names of what a CPU runs that is taken off line
 FTRACE_RETURNS = (5, 9)  # of a function: behind the call with which it begins, or behind an ENDBR and that
 # Where the CPU goes over to another task, and where entry code moves its own return address.
 ENDS_FOLLOWING = ("__switch_to_asm", "error_entry", "paranoid_entry", "paranoid_exit", "sync_regs", "fixup_bad_iret")
@@ -79,9 +80,14 @@ class Followed(Shadow):
         self.promised: Place | None = None
         super().__init__(live, [(frame.ip, frame.sp) for frame in self._callers(first)])
         self._skipped = skipped(first)
+        self._saved_at = {
+            (frame.ip, frame.sp): frame.came_from
+            for frame in first.frames
+            if frame.kind is FrameKind.INTERRUPT and frame.came_from is not None
+        }
         self.returned = 0
         self.entered = 0
-        self._user: Place | None = None  # as the registers at the top of the stack have it
+        self._user = self._user_now()  # as the registers at the top of the stack have it
         self.judged = self.true_in_doubt = 0
         self.is_over = False
 
@@ -94,14 +100,30 @@ class Followed(Shadow):
         return callers[1:]
 
     def judge(self) -> None:
-        """As ever; where the user will go on may have been changed by what the kernel did meanwhile."""
-        here = self._live.stub.read_registers()["rip"]
-        if self.known and not self.known[-1][1] >> 63 and here not in self.entry_text:
-            now = user_place(self._live)
+        """As ever; where user mode and interrupted code go on may have been changed by what the kernel did meanwhile."""
+        now = self._user_now()
+        if now is not None:
             if self._user not in (None, now):
                 self.known[-1] = now
             self._user = now
+        self._look_where_interrupted_code_goes_on()
         super().judge()
+
+    def _user_now(self) -> Place | None:
+        here = self._live.stub.read_registers()["rip"]
+        if not self.known or self.known[-1][1] >> 63 or here in self.entry_text:
+            return None
+        return user_place(self._live, self._live.stub.stopped_cpu)
+
+    def _look_where_interrupted_code_goes_on(self) -> None:
+        """The handler of a probe's int3 sets the ip that will be returned to: behind the instruction, or to a copy of it."""
+        for number, place in enumerate(self.known):
+            slot = self._saved_at.get(place)
+            if slot is None:
+                continue
+            (ip,) = read_words(self._live, slot, 1)
+            self.known[number] = ip, place[1]
+            self._saved_at[ip, place[1]] = slot
 
     def _follow(self, insn: Instruction, before: Values, after: Values) -> None:
         if self.promised is not None and insn.mnemonic.startswith("ret"):
@@ -112,8 +134,9 @@ class Followed(Shadow):
         super()._follow(insn, before, after)
         ip, sp = after["rip"], after["rsp"]
         self._drop_dead_calls(ip, sp)
-        if not self._made and len(self.known) > 1 and self.known[0] in self._skipped and (ip, sp) == self.known[1]:
-            self.known.pop(0)
+        is_dropped = len(self.known) > 1 and self.known[0] in self._skipped and sp >= self.known[0][1]
+        if not self._made and is_dropped and (ip, sp) != self.known[0]:
+            self.known.pop(0)  # its return address was taken off the stack, which now has that of its caller on top
         if not self._made and self.known and (ip, sp) == self.known[0]:
             self.known.pop(0)
             self.returned += 1
@@ -335,6 +358,8 @@ class Stops:
         """Lets the guest run to predicted returns, which come in their order."""
         stub, linux = self._live.stub, self._live.session.linux
         own = self._identity(first.task)
+        if any(frame.location is not None and DEAD in frame.location.symbol for frame in first.frames):
+            return  # the CPU will begin anew, at the same places of the same stack
         no_returns = skipped(first)
         frames = [frame for frame in first.frames[1:9] if frame.kind is FrameKind.CALL and not frame.exact]
         predicted = [frame for frame in frames if (frame.ip, frame.sp) not in no_returns]

@@ -29,8 +29,11 @@ MAX_TEXT = 1 << 15  # bytes of theirs; beyond, the question stays open
 MAX_FUNCTION_SIZE = 1 << 16
 MAX_INSTRUCTION = 15
 NEAR = 16  # bytes by which a patched call may miss a function's start: padding before it, ENDBR at it
-_OPEN = re.compile(r"__fentry__|ftrace_|arch_ftrace|bpf_dispatcher|bpf_prog_|bpf_trampoline")
-_OF_TRACERS = re.compile(r"__SCT__|__fentry__|ftrace_|arch_ftrace|bpf_|__bpf")
+# What is patched to call and jump anywhere, and what it calls; not all else that has a tracer's name.
+_TRACERS = r"__fentry__|(?:arch_)?ftrace_ops_|ftrace_(?:regs_)?call|ftrace_(?:stub|epilogue|graph_|trampoline$)"
+_BPF = r"bpf_dispatcher|bpf_prog_|bpf_trampoline"
+_OPEN = re.compile(f"{_TRACERS}|{_BPF}")
+_OF_TRACERS = re.compile(f"{_TRACERS}|{_BPF}|__SCT__|__bpf_(?:prog|tramp)")
 _STATIC_CALL = "__SCT__"
 _STANDS_IN = (_STATIC_CALL, "__fentry__")
 _INT3 = 0xCC

@@ -21,8 +21,8 @@ class FrameDepths:
         self._code = code
         self._functions: dict[int, StackDepths | None] = {}
 
-    def at(self, ip: int, exact: bool) -> int | None:
-        """Bytes from a frame's stack pointer to its CFA; None where the function's instructions do not tell."""
+    def at(self, ip: int, exact: bool) -> range | None:
+        """Bytes from a frame's stack pointer to its CFA, as a range; None where the function's instructions do not tell."""
         place = self._code.locate(ip if exact else ip - 1)
         if place is None or not place.is_text or not 0 < place.size <= MAX_FUNCTION or ".cold" in place.symbol:
             return None

@@ -186,7 +186,11 @@ class Evidence:
         if all(self._is_called_directly(below, above) for below, above in pairs):
             return None
         expected = self._depths.at(*frame.looked_up)
-        return None if expected in (None, depth) else StackPointerAtOtherDepth(depth, expected or 0)
+        return (
+            None
+            if expected is None or depth in expected
+            else StackPointerAtOtherDepth(depth, expected[0], expected[-1])
+        )
 
     def is_plain(self, frames: Sequence[Frame], depths: Sequence[int | None], gap: int | None) -> bool:
         """Whether `judge` would leave as they are frames that are all callers of each other.
