@@ -23,6 +23,7 @@ from elftools.dwarf.structs import DWARFStructs
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.sizes import U64
+from orcdbg.formats.dwarf_cursor import Cursor
 from orcdbg.formats.dwarf_sections import DebugSection, DebugSections, Work
 
 Range = tuple[int, int]
@@ -32,6 +33,8 @@ SUBPROGRAM = "DW_TAG_subprogram"
 NAMESPACE = "DW_TAG_namespace"
 INLINED = "DW_TAG_inlined_subroutine"
 LEXICAL_BLOCK = "DW_TAG_lexical_block"
+VARIABLE = "DW_TAG_variable"
+PARAMETER = "DW_TAG_formal_parameter"
 
 MAX_DEPTH = 64
 MAX_RANGES = 1 << 18
@@ -55,6 +58,20 @@ _LIBRARY_ERRORS = (
     TypeError,
     ValueError,
 )
+
+# What an entry has before the attribute that a search goes by: a name, and numbers.
+_ENTRY_HEAD = 256
+_LEB_FORMS = {f"DW_FORM_{form}" for form in ("udata", "sdata", "ref_udata", "strx", "addrx", "loclistx", "rnglistx")}
+_OFFSET_FORMS = {f"DW_FORM_{form}" for form in ("strp", "line_strp", "sec_offset", "ref_addr")}
+_FORM_SIZES = {
+    "DW_FORM_flag_present": 0,
+    "DW_FORM_implicit_const": 0,
+    **dict.fromkeys(("DW_FORM_data1", "DW_FORM_ref1", "DW_FORM_flag", "DW_FORM_strx1", "DW_FORM_addrx1"), 1),
+    **dict.fromkeys(("DW_FORM_data2", "DW_FORM_ref2", "DW_FORM_strx2", "DW_FORM_addrx2"), 2),
+    **dict.fromkeys(("DW_FORM_strx3", "DW_FORM_addrx3"), 3),
+    **dict.fromkeys(("DW_FORM_data4", "DW_FORM_ref4", "DW_FORM_strx4", "DW_FORM_addrx4"), 4),
+    **dict.fromkeys(("DW_FORM_data8", "DW_FORM_ref8", "DW_FORM_ref_sig8", "DW_FORM_addr"), 8),
+}
 
 _UNIT_REFERENCES = {f"DW_FORM_{form}" for form in ("ref1", "ref2", "ref4", "ref8", "ref_udata")}
 
@@ -199,7 +216,8 @@ class DebugEntries:
             debug_frame_sec=None,
             eh_frame_sec=None,
             debug_loc_sec=None,
-            debug_loclists_sec=None,
+            # The library only looks up numbers of lists in it; the lists themselves are read by `dwarf_locations`.
+            debug_loclists_sec=described(sections.location_lists, _NARROW_WINDOW),
             debug_pubtypes_sec=None,
             debug_pubnames_sec=None,
             debug_sup_sec=None,
@@ -236,7 +254,85 @@ class Unit:
             if self.root.is_null():
                 raise UnsupportedFormat(self._name, f"the unit at {offset:#x} is empty")
 
-            self._base = integer(self.root, "DW_AT_low_pc") or 0
+            self.base_address = integer(self.root, "DW_AT_low_pc") or 0
+            self.version: int = self._unit["version"]
+            # Of offsets into other sections: 4, in files of 64-bit DWARF 8.
+            self.offset_size: int = self._unit.structs.dwarf_format // 8
+
+    @property
+    def name(self) -> str:
+        """The file and section that it is in, for messages."""
+        return self._name
+
+    @property
+    def first(self) -> int:
+        """Where its first entry is, the root."""
+        offset: int = self._unit.cu_die_offset
+        return offset
+
+    @property
+    def end(self) -> int:
+        """Where it ends in `.debug_info`."""
+        return self.offset + self.size
+
+    def entry(self, offset: int) -> DIE:
+        """The entry at an offset in `.debug_info`, which has to be the start of one."""
+        entry = self._entry(offset)
+        if entry.is_null():
+            raise UnsupportedFormat(self._name, f"no entry is at {offset:#x}")
+        return entry
+
+    def would_be_at(self, offset: int, attribute: str) -> int | None:
+        """Where an attribute would be of an entry that began at an offset.
+
+        None where no entry with that attribute can begin there, or something before the attribute has no plain size. Whether one does begin
+        there the bytes do not say.
+        """
+        cursor = Cursor(self._entries.sections.info.up_to(offset, _ENTRY_HEAD), 0, _ENTRY_HEAD, self._name)
+        try:
+            code = cursor.uleb()
+            with _library_errors(self._name):
+                declaration = self._unit.get_abbrev_table().get_abbrev(code) if code else None
+            if declaration is None:
+                return None
+            for name, form in declaration.iter_attr_specs():
+                if name == attribute:
+                    return offset + cursor.at
+                self._skip(cursor, form)
+        except UnsupportedFormat:
+            return None
+        return None
+
+    def _skip(self, cursor: Cursor, form: str) -> None:
+        if form in _LEB_FORMS:
+            cursor.uleb()
+        elif form == "DW_FORM_string":
+            cursor.string()
+        elif form in _OFFSET_FORMS:
+            cursor.take(self.offset_size)
+        elif form in _FORM_SIZES:
+            cursor.take(_FORM_SIZES[form])
+        else:
+            raise UnsupportedFormat(self._name, f"a form without a plain size: {form}")
+
+    def path_to(self, offset: int) -> list[DIE]:
+        """The entries around the entry that an offset is inside of, that one last; empty where there is none."""
+        path: list[DIE] = []
+        entry: DIE | None = self.root
+        while entry is not None and len(path) < MAX_DEPTH:
+            path.append(entry)
+            if entry.offset <= offset < entry.offset + entry.size:
+                return path
+            entry = self._child_around(entry, offset)
+        return []
+
+    def _child_around(self, parent: DIE, offset: int) -> DIE | None:
+        last: DIE | None = None
+        for child in self.children(parent):
+            if child.offset > offset:
+                break
+            last = child
+        return last
 
     def children(self, parent: DIE) -> Iterator[DIE]:
         """The entries directly below one.
@@ -266,7 +362,7 @@ class Unit:
         if not entry.has_children:
             return end
 
-        sibling = self._target(entry, "DW_AT_sibling")
+        sibling = self.target(entry, "DW_AT_sibling")
         if sibling is not None:
             if sibling <= entry.offset:
                 raise UnsupportedFormat(self._name, f"the sibling of {entry.offset:#x} lies before it")
@@ -280,7 +376,7 @@ class Unit:
                 return child.offset + child.size
             end = self._after(child, depth + 1)
 
-    def _target(self, entry: DIE, attribute: str) -> int | None:
+    def target(self, entry: DIE, attribute: str) -> int | None:
         """The offset in `.debug_info` that an attribute refers to; None where there is none in a form that is read."""
         value = entry.attributes.get(attribute)
         if value is None or not isinstance(value.raw_value, int):
@@ -291,18 +387,18 @@ class Unit:
 
     def name_of(self, entry: DIE) -> str | None:
         """An entry's name, or that of the entry it stands for."""
-        for _ in range(MAX_DEPTH):
-            name = entry.attributes.get("DW_AT_name")
-            if name is not None and isinstance(name.value, bytes):
-                return name.value.decode("utf-8", "replace")
+        return next((name for each in self.accounts_of(entry) if (name := text(each, "DW_AT_name")) is not None), None)
 
-            target = self._target(entry, "DW_AT_abstract_origin") or self._target(entry, "DW_AT_specification")
+    def accounts_of(self, entry: DIE) -> Iterator[DIE]:
+        """An entry and those that it stands for: its abstract instance, its declaration; as far as they are in the unit."""
+        for _ in range(MAX_DEPTH):
+            yield entry
+            target = self.target(entry, "DW_AT_abstract_origin") or self.target(entry, "DW_AT_specification")
             if target is None or not self._unit.cu_die_offset <= target < self.offset + self.size:
-                return None
+                return
             entry = self._entry(target)
             if entry.is_null():
-                return None
-        return None
+                return
 
     def ranges(self, entry: DIE) -> list[Range]:
         """[start, end) of the code of an entry, link addresses."""
@@ -327,7 +423,7 @@ class Unit:
         if len(entries) > MAX_RANGES:
             raise UnsupportedFormat(self._name, f"more than {MAX_RANGES} ranges in one list")
 
-        base = self._base
+        base = self.base_address
         ranges: list[Range] = []
         for entry in entries:
             if isinstance(entry, BaseAddressEntry):
@@ -348,3 +444,9 @@ def text(entry: DIE, attribute: str) -> str | None:
     """An attribute's value as a string; None where the entry has none, or one of another kind."""
     found = entry.attributes.get(attribute)
     return found.value.decode("utf-8", "replace") if found is not None and isinstance(found.value, bytes) else None
+
+
+def flag(entry: DIE, attribute: str) -> bool:
+    """Whether an entry has a flag that is set."""
+    found = entry.attributes.get(attribute)
+    return found is not None and bool(found.value)

@@ -129,6 +129,8 @@ class DebugSections:
         self.addresses = DebugSection(elf, ".debug_addr")
         self.ranges = DebugSection(elf, ".debug_ranges")
         self.range_lists = DebugSection(elf, ".debug_rnglists")
+        self.locations = DebugSection(elf, ".debug_loc")
+        self.location_lists = DebugSection(elf, ".debug_loclists")
         self.lines = DebugSection(elf, ".debug_line")
         self.aranges = DebugSection(elf, ".debug_aranges")
         self.work = Work(elf.source.name)
