@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from orcdbg.typed.objects import Object
     from orcdbg.typed.program import Program
     from orcdbg.typed.types import Type
+    from orcdbg.variables.local_variables import LocalVariables
 
 _NO_IMAGE = (
     "no image: names, types and ORC rows are those in the snapshot's memory; the tables of patched places are not there, "
@@ -322,6 +323,11 @@ class Session:
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
         return self.kernel.unwinder
+
+    @property
+    def local_variables(self) -> LocalVariables:
+        """Variables and arguments of frames: `session.local_variables.of(trace).of_frame(2)`."""
+        return self.kernel.local_variables
 
     @property
     def register_finder(self) -> RegisterFinder:

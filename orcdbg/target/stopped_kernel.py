@@ -37,6 +37,8 @@ if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal
     from orcdbg.typed.program import Program
     from orcdbg.typed.types import Type
+    from orcdbg.variables.frame_state import Debugged
+    from orcdbg.variables.local_variables import LocalVariables
 
 
 class StoppedKernel:
@@ -154,6 +156,22 @@ class StoppedKernel:
     def register_finder(self) -> RegisterFinder:
         """Restores callee-saved registers of stacks that were walked."""
         return RegisterFinder(self.code, self.function_saves)
+
+    @functools.cached_property
+    def local_variables(self) -> LocalVariables:
+        """Variables and arguments of frames."""
+        from orcdbg.variables.local_variables import LocalVariables  # a walk needs none of it
+
+        return LocalVariables(self.program, self.code, self.register_finder, self._debugged)
+
+    def _debugged(self, address: int) -> Debugged | None:
+        """The DWARF that describes a run-time address."""
+        from orcdbg.variables.frame_state import Debugged
+
+        if not self.built.code.holds(address):
+            return None
+        units, types = self.built.debug.units, self.built.debug_types
+        return None if units is None or types is None else Debugged(units, types, self.built.slide)
 
     def unwinder_over(self, memory: AddressSpace) -> Unwinder:
         """Walks stacks where memory, text included, is another: that of an emulated CPU."""

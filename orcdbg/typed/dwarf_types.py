@@ -128,6 +128,10 @@ class DwarfTypes:
 
     # Types
 
+    def at(self, offset: int) -> Type:
+        """The type whose entry is at an offset in `.debug_info`."""
+        return self._at(offset)
+
     def type_of(self, unit: CompileUnit, entry: DIE) -> Type:
         """The type of a variable, parameter or function's result; void where it states none."""
         self._units.sections.work.begin()

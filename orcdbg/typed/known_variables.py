@@ -37,7 +37,7 @@ KNOWN_VARIABLES: Mapping[str, str] = {
     "max_threads": "int",
     "tasklist_lock": "rwlock_t",
     "nr_cpu_ids": "unsigned int",
-    "avenrun": "unsigned long",
+    "avenrun": "unsigned long [3]",
     # panic
     "panic_on_oops": "int",
     "panic_timeout": "int",

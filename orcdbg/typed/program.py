@@ -16,7 +16,7 @@ from orcdbg.typed.catalog import Catalog, TypeSource
 from orcdbg.typed.known_variables import KNOWN_VARIABLES
 from orcdbg.typed.module_btf import ModuleTypes
 from orcdbg.typed.objects import Immediate, InMemory, Object
-from orcdbg.typed.types import EnumType, FloatType, IntType, PointerType, Type, pointer_to, resolved
+from orcdbg.typed.types import EnumType, FloatType, IntType, PointerType, Type, array_of, pointer_to, resolved
 
 FindVariable = Callable[[str, int], Type | None]
 
@@ -153,6 +153,18 @@ class Program:
             return False
         return bounds[0].address <= link_address < bounds[1].address
 
+    def known_type(self, name: str) -> Type | None:
+        """A well-known variable's type, by the kernel's headers; None of others, and where the kernel lacks the type."""
+        declared = KNOWN_VARIABLES.get(name)
+        if declared is None:
+            return None
+        element, _, length = declared.partition("[")
+        try:
+            found = self.type(element)
+        except NotFound:
+            return None
+        return array_of(found, int(length.rstrip("]"))) if length else found
+
     def variable_type(self, name: str, link_address: int) -> Type:
         """A variable's type: BTF's, else debugging information's, else what the kernel's headers say of a well-known one.
 
@@ -162,11 +174,8 @@ class Program:
         found = self.catalog.variable(name)
         if found is None and self._find_variable is not None:
             found = self._find_variable(name, link_address)
-        if found is None and name in KNOWN_VARIABLES:
-            try:
-                found = self.type(KNOWN_VARIABLES[name])
-            except NotFound:
-                found = None
+        if found is None:
+            found = self.known_type(name)
         if found is None:
             raise UsageError(
                 f"the type of {name} is not known: neither BTF nor debugging information describes it",

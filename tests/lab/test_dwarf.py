@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 
 from orcdbg.target.session import Session
+from orcdbg.typed.catalog import basic_type
+from orcdbg.typed.declarations import type_name
 from orcdbg.typed.known_variables import KNOWN_VARIABLES
 from orcdbg.typed.types import (
     ArrayType,
@@ -81,11 +83,10 @@ class Comparison:
             yield f"{path}: {mine!r}, not {kind} {theirs}"
             return
         if isinstance(mine, IntType):
-            is_same = (
-                mine.size == theirs.size
-                and mine.name == theirs.name
-                and (mine.kind is IntKind.BOOL) == (kind == "BOOL")
-            )
+            # drgn has one spelling for C's own integers.
+            named = basic_type(mine.name) or mine
+            is_same = mine.size == theirs.size and named.name == theirs.name
+            is_same = is_same and (mine.kind is IntKind.BOOL) == (kind == "BOOL")
             if not is_same or (kind == "INT" and mine.is_signed != theirs.is_signed):
                 yield f"{path}: {mine.name} {mine.size} {mine.is_signed}, not {theirs}"
         elif isinstance(mine, TypedefType):
@@ -239,7 +240,8 @@ def test_known_variables_are_of_the_types_that_the_build_gave_them(kernel: str, 
         built = types.variable_at(name, symbol.address)
         if built is None:
             continue  # the linker's name for another variable, as jiffies
-        known = session.program.type(expected)
+        known = session.program.known_type(name)
+        assert known is not None, f"{kernel} has no {expected}"
         assert known.size == built.size, name
         compared += 1
     print(f"{kernel}: {compared} of {len(KNOWN_VARIABLES)}")
