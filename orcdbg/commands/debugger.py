@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
     from orcdbg.expressions.history import ValueHistory
     from orcdbg.gdb.guest import Guest
+    from orcdbg.typed.objects import Object
 
 DEFAULTS = {"scroll": "on", "step-instructions": "10000000", "step-pages": "16384", "step-seconds": "20"}
 _CHOICES = {"scroll": ("on", "off")}
@@ -108,6 +109,16 @@ class Debugger:
         if not 0 <= number < len(frames):
             raise NotFound("frame", str(number), f"the selected task has frames 0 to {len(frames) - 1}")
         return frames[number]
+
+    def find_local(self, name: str) -> Object | None:
+        """The variable or argument that a name means in the selected frame, None where it means none there.
+
+        Raises:
+            UnsupportedFormat: the debugging information is damaged.
+        """
+        if self.session.debug.file is None or not self.trace().frames:
+            return None
+        return self.session.local_variables.of(self.trace()).find(self.frame().index, name)
 
     def address(self, text: str) -> int:
         """The run-time address that a word means: `symbol`, `symbol+8`, `module:symbol`, or hexadecimal.
