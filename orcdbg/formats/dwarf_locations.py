@@ -24,7 +24,7 @@ MAX_LIST = 1 << 20
 _BASE_SELECTION = U64
 
 
-class Kind(enum.IntEnum):
+class ListEntryKind(enum.IntEnum):
     """DW_LLE_*: what an entry of a list in DWARF 5 is."""
 
     END_OF_LIST = 0
@@ -105,16 +105,16 @@ def _new_list(sections: DebugSections, unit: Unit, cursor: Cursor) -> Iterator[L
     defaults: list[bytes] = []
     while True:
         kind = cursor.fixed(1)
-        if kind == Kind.END_OF_LIST:
+        if kind == ListEntryKind.END_OF_LIST:
             break
-        if kind == Kind.BASE_ADDRESSX:
+        if kind == ListEntryKind.BASE_ADDRESSX:
             base = address_of_number(sections, unit, cursor.uleb())
-        elif kind == Kind.BASE_ADDRESS:
+        elif kind == ListEntryKind.BASE_ADDRESS:
             base = cursor.fixed(8)
-        elif kind == Kind.VIEW_PAIR:
+        elif kind == ListEntryKind.VIEW_PAIR:
             cursor.uleb()
             cursor.uleb()
-        elif kind == Kind.DEFAULT_LOCATION:
+        elif kind == ListEntryKind.DEFAULT_LOCATION:
             defaults.append(cursor.take(cursor.uleb()))
         else:
             start, end = _range(sections, unit, cursor, kind, base)
@@ -123,17 +123,19 @@ def _new_list(sections: DebugSections, unit: Unit, cursor: Cursor) -> Iterator[L
 
 
 def _range(sections: DebugSections, unit: Unit, cursor: Cursor, kind: int, base: int) -> tuple[int, int]:
-    if kind == Kind.OFFSET_PAIR:
+    if kind == ListEntryKind.OFFSET_PAIR:
         return cursor.uleb() + base & U64, cursor.uleb() + base & U64
-    if kind == Kind.START_END:
+    if kind == ListEntryKind.START_END:
         return cursor.fixed(8), cursor.fixed(8)
-    if kind == Kind.START_LENGTH:
+    if kind == ListEntryKind.START_LENGTH:
         start = cursor.fixed(8)
         return start, start + cursor.uleb() & U64
-    if kind in (Kind.STARTX_ENDX, Kind.STARTX_LENGTH):
+    if kind in (ListEntryKind.STARTX_ENDX, ListEntryKind.STARTX_LENGTH):
         start = address_of_number(sections, unit, cursor.uleb())
         last = cursor.uleb()
-        return start, address_of_number(sections, unit, last) if kind == Kind.STARTX_ENDX else start + last & U64
+        return start, address_of_number(
+            sections, unit, last
+        ) if kind == ListEntryKind.STARTX_ENDX else start + last & U64
     raise UnsupportedFormat(cursor.name, f"an entry of kind {kind} in a list of locations")
 
 

@@ -30,7 +30,7 @@ from orcdbg.x86.registers import CALLEE_SAVED
 
 # Values at the entry of functions that lead to values at the entry of their callers, and so on.
 MAX_ENTRIES_UP = 8
-# Places where one function calls others.
+# FramePlaces where one function calls others.
 MAX_CALL_SITES = 1 << 14
 
 _RSP = REGISTERS.index("rsp")
@@ -64,7 +64,7 @@ class Debugged(NamedTuple):
 FindDebugged = Callable[[int], Debugged | None]
 
 
-class Place(NamedTuple):
+class FramePlace(NamedTuple):
     """Where in its file's DWARF a frame is.
 
     Attributes:
@@ -103,7 +103,7 @@ class FrameVariablesState:
         code: Code,
         frames: Sequence[Frame],
         known: Sequence[KnownRegisters],
-        places: Places,
+        places: FramePlaces,
         index: int,
         depth: int = 0,
     ) -> None:
@@ -116,7 +116,7 @@ class FrameVariablesState:
         self.frame = frames[index]
         place = places.at(index)
         assert place is not None
-        self.place: Place = place
+        self.place: FramePlace = place
         # Frames further out that a value was taken from: it is as sure as they are.
         self.leaned_on: set[int] = set()
 
@@ -232,7 +232,7 @@ class FrameVariablesState:
         return FrameVariablesState(self._code, self._frames, self._known, self._places, index, self._depth + 1)
 
 
-class Places:
+class FramePlaces:
     """Where the frames of one stack are in DWARF, each looked up once.
 
     Args:
@@ -243,15 +243,15 @@ class Places:
     def __init__(self, frames: Sequence[Frame], find: FindDebugged) -> None:
         self._frames = frames
         self._find = find
-        self._found: dict[int, Place | None] = {}
+        self._found: dict[int, FramePlace | None] = {}
 
-    def at(self, index: int) -> Place | None:
+    def at(self, index: int) -> FramePlace | None:
         """Where a frame is, None of one without DWARF; UnsupportedFormat where that is damaged."""
         if index not in self._found:
             self._found[index] = self._look_up(self._frames[index])
         return self._found[index]
 
-    def _look_up(self, frame: Frame) -> Place | None:
+    def _look_up(self, frame: Frame) -> FramePlace | None:
         if frame.kind is FrameKind.USER:
             return None
         address = looked_up_at(frame)
@@ -262,7 +262,7 @@ class Places:
         if unit is None:
             return None
         scopes = unit.scopes(address - debugged.slide)
-        return Place(debugged, unit, address - debugged.slide, scopes) if scopes else None
+        return FramePlace(debugged, unit, address - debugged.slide, scopes) if scopes else None
 
 
 def _register_of(expression: bytes) -> int | None:

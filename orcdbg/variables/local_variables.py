@@ -19,7 +19,7 @@ from orcdbg.typed.types import Type
 from orcdbg.unwind.frame import Frame, StackTrace
 from orcdbg.unwind.registers.finder import KnownRegisters, RegisterFinder
 from orcdbg.variables.expression import AtAddress, Computed, InRegister, Location, Part, evaluated
-from orcdbg.variables.frame_state import Debugged, FindDebugged, FrameVariablesState, Place, Places
+from orcdbg.variables.frame_state import Debugged, FindDebugged, FramePlace, FramePlaces, FrameVariablesState
 
 # Of one frame, inlined functions' too; the most that a kernel's function has is some hundreds.
 MAX_VARIABLES = 1 << 12
@@ -94,7 +94,7 @@ class StackVariables:
         self._code = code
         self._frames = frames
         self._known = known
-        self._places = Places(frames, find)
+        self._places = FramePlaces(frames, find)
 
     def is_described(self, index: int) -> bool:
         """Whether there is DWARF for a frame; UnsupportedFormat where it is damaged."""
@@ -115,7 +115,7 @@ class StackVariables:
                 return self._variable(index, place, entry, scope, is_inlined).object
         return None
 
-    def _entries(self, index: int) -> Iterator[tuple[Place, tuple[DIE, DIE, bool]]]:
+    def _entries(self, index: int) -> Iterator[tuple[FramePlace, tuple[DIE, DIE, bool]]]:
         """The entries of a frame's variables, each with the function that it is of, and whether that is inlined."""
         place = self._places.at(index)
         if place is None:
@@ -137,7 +137,7 @@ class StackVariables:
                 if place.unit.unit.name_of(entry) and not dwarf.flag(entry, "DW_AT_declaration"):
                     yield place, (entry, function, function.tag == dwarf.INLINED)
 
-    def _variable(self, index: int, place: Place, entry: DIE, function: DIE, is_inlined: bool) -> Variable:
+    def _variable(self, index: int, place: FramePlace, entry: DIE, function: DIE, is_inlined: bool) -> Variable:
         unit = place.unit.unit
         state = FrameVariablesState(self._code, self._frames, self._known, self._places, index)
         type_ = place.debugged.types.type_of(place.unit, entry)
@@ -185,6 +185,11 @@ class StackVariables:
             return _immediate(data, self._size(type_))
 
         size = self._size(type_)
+        only = parts[0]
+        if isinstance(only.location, AtAddress) and not only.first_bit and (only.bits or 0) >= 8 * size:
+            # gcc writes structures as pieces, those that are in one place too.
+            return self._in_memory(state, only.location.address)
+
         whole = bits = 0
         for part in parts:
             if part.bits is None:
@@ -232,7 +237,7 @@ def _immediate(data: bytes, size: int) -> ValuePlace:
     return Immediate(data[:size])
 
 
-def _constant(place: Place, entry: DIE) -> bytes | None:
+def _constant(place: FramePlace, entry: DIE) -> bytes | None:
     """The value of a variable that is a constant."""
     for account in place.unit.unit.accounts_of(entry):
         value = account.attributes.get("DW_AT_const_value")

@@ -11,7 +11,6 @@ import pytest
 
 from orcdbg.target.session import Session
 from orcdbg.typed.catalog import basic_type
-from orcdbg.typed.declarations import type_name
 from orcdbg.typed.known_variables import KNOWN_VARIABLES
 from orcdbg.typed.types import (
     ArrayType,
@@ -35,6 +34,18 @@ pytestmark = pytest.mark.lab
 VARIABLES = 1500
 FUNCTIONS = 200
 DEPTH = 4
+_KINDS: dict[type[Type], set[str]] = {
+    VoidType: {"VOID"},
+    IntType: {"INT", "BOOL"},
+    FloatType: {"FLOAT"},
+    CompoundType: {"STRUCT", "UNION", "CLASS"},
+    IncompleteType: {"STRUCT", "UNION", "CLASS", "ENUM"},
+    EnumType: {"ENUM"},
+    TypedefType: {"TYPEDEF"},
+    PointerType: {"POINTER"},
+    ArrayType: {"ARRAY"},
+    FunctionType: {"FUNCTION"},
+}
 _QUALIFIERS = {"CONST": "const", "VOLATILE": "volatile", "RESTRICT": "restrict", "ATOMIC": "_Atomic"}
 
 
@@ -65,53 +76,59 @@ class Comparison:
     def differing(self, ours: Type, theirs: Any, path: str, depth: int = 0) -> Iterator[str]:
         """Where they are not the same."""
         mine, words = without_qualifiers(ours)
-        expected = {
-            _QUALIFIERS[word.name]
-            for word in type(theirs.qualifiers)
-            if word & theirs.qualifiers and word.name in _QUALIFIERS
-        }
+        masks = [word for word in type(theirs.qualifiers) if word & theirs.qualifiers]
+        expected = {_QUALIFIERS[word.name] for word in masks if word.name in _QUALIFIERS}
         kind = theirs.kind.name
         self.counts["types"] += 1
         if words != expected and kind != "ARRAY":
             yield f"{path}: {words}, not {expected}"
-        checks = {
-            "VOID": VoidType, "INT": IntType, "BOOL": IntType, "FLOAT": FloatType, "STRUCT": (CompoundType, IncompleteType),
-            "UNION": (CompoundType, IncompleteType), "CLASS": CompoundType, "ENUM": (EnumType, IncompleteType),
-            "TYPEDEF": TypedefType, "POINTER": PointerType, "ARRAY": ArrayType, "FUNCTION": FunctionType,
-        }  # fmt: skip
-        if not isinstance(mine, checks[kind]):
+
+        compare = {
+            IntType: self._integer,
+            TypedefType: self._typedef,
+            PointerType: self._pointer,
+            ArrayType: self._array,
+            EnumType: self._enumeration,
+            FunctionType: self._function,
+            IncompleteType: self._incomplete,
+            CompoundType: self._compound,
+        }.get(type(mine))  # fmt: skip
+        if kind not in _KINDS[type(mine)]:
             yield f"{path}: {mine!r}, not {kind} {theirs}"
-            return
-        if isinstance(mine, IntType):
-            # drgn has one spelling for C's own integers.
-            named = basic_type(mine.name) or mine
-            is_same = mine.size == theirs.size and named.name == theirs.name
-            is_same = is_same and (mine.kind is IntKind.BOOL) == (kind == "BOOL")
-            if not is_same or (kind == "INT" and mine.is_signed != theirs.is_signed):
-                yield f"{path}: {mine.name} {mine.size} {mine.is_signed}, not {theirs}"
-        elif isinstance(mine, TypedefType):
-            if mine.name != theirs.name:
-                yield f"{path}: {mine.name}, not {theirs.name}"
-            yield from self.differing(mine.target, theirs.type, path, depth)
-        elif isinstance(mine, PointerType):
-            if depth < DEPTH:
-                yield from self.differing(mine.target, theirs.type, f"*({path})", depth + 1)
-        elif isinstance(mine, ArrayType):
-            if (mine.length or None) != (theirs.length or None):
-                yield f"{path}: [{mine.length}], not [{theirs.length}]"
-            yield from self.differing(mine.target, theirs.type, f"{path}[]", depth)
-        elif isinstance(mine, EnumType):
-            pairs = [(each.name, each.value) for each in theirs.enumerators]
-            if list(mine.enumerators) != pairs:
-                yield f"{path}: {mine.enumerators}, not {pairs}"
-        elif isinstance(mine, FunctionType):
-            yield from self._function(mine, theirs, path, depth)
-        elif isinstance(mine, IncompleteType):
-            # drgn completes a declaration by another unit's definition, as our catalog does by BTF.
-            if (mine.name or None) != theirs.tag:
-                yield f"{path}: {mine.name}, not {theirs.tag}"
-        elif isinstance(mine, CompoundType):
-            yield from self._compound(mine, theirs, path, depth)
+        elif compare is not None:
+            yield from compare(mine, theirs, path, depth)
+
+    def _integer(self, mine: Any, theirs: Any, path: str, depth: int) -> Iterator[str]:
+        # drgn has one spelling for C's own integers.
+        named = basic_type(mine.name) or mine
+        is_same = mine.size == theirs.size and named.name == theirs.name
+        is_same = is_same and (mine.kind is IntKind.BOOL) == (theirs.kind.name == "BOOL")
+        if not is_same or (theirs.kind.name == "INT" and mine.is_signed != theirs.is_signed):
+            yield f"{path}: {mine.name} {mine.size} {mine.is_signed}, not {theirs}"
+
+    def _typedef(self, mine: Any, theirs: Any, path: str, depth: int) -> Iterator[str]:
+        if mine.name != theirs.name:
+            yield f"{path}: {mine.name}, not {theirs.name}"
+        yield from self.differing(mine.target, theirs.type, path, depth)
+
+    def _pointer(self, mine: Any, theirs: Any, path: str, depth: int) -> Iterator[str]:
+        if depth < DEPTH:
+            yield from self.differing(mine.target, theirs.type, f"*({path})", depth + 1)
+
+    def _array(self, mine: Any, theirs: Any, path: str, depth: int) -> Iterator[str]:
+        if (mine.length or None) != (theirs.length or None):
+            yield f"{path}: [{mine.length}], not [{theirs.length}]"
+        yield from self.differing(mine.target, theirs.type, f"{path}[]", depth)
+
+    def _enumeration(self, mine: Any, theirs: Any, path: str, depth: int) -> Iterator[str]:
+        pairs = [(each.name, each.value) for each in theirs.enumerators]
+        if list(mine.enumerators) != pairs:
+            yield f"{path}: {mine.enumerators}, not {pairs}"
+
+    def _incomplete(self, mine: Any, theirs: Any, path: str, depth: int) -> Iterator[str]:
+        # drgn completes a declaration by another unit's definition, as our catalog does by BTF.
+        if (mine.name or None) != theirs.tag:
+            yield f"{path}: {mine.name}, not {theirs.tag}"
 
     def _function(self, mine: FunctionType, theirs: Any, path: str, depth: int) -> Iterator[str]:
         if mine.is_variadic != theirs.is_variadic or len(mine.parameters) != len(theirs.parameters):
