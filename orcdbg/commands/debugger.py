@@ -116,7 +116,7 @@ class Debugger:
         Raises:
             UnsupportedFormat: the debugging information is damaged.
         """
-        if self.session.debug.file is None or not self.trace().frames:
+        if not self.session.has_debug or not self.trace().frames:
             return None
         return self.session.local_variables.of(self.trace()).find(self.frame().index, name)
 

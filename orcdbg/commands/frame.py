@@ -61,7 +61,7 @@ def detail(debugger: Debugger, index: int) -> FrameDetail:
         _around(debugger, frame),
         bp_rule(row) if row else None,
         positions_of(session, [lookup(frame)] if is_kernel else [])[0].get(lookup(frame)),
-        variables_of(debugger, debugger.trace(), index) if is_kernel and session.debug.file is not None else None,
+        variables_of(debugger, debugger.trace(), index) if is_kernel and session.has_debug else None,
     )
 
 

@@ -20,7 +20,7 @@ from orcdbg.base.reading import clamped
 from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.dwarf_entries import DebugEntries, Range, Unit
 from orcdbg.formats.dwarf_lines import LineTable
-from orcdbg.formats.dwarf_sections import DebugSections
+from orcdbg.formats.dwarf_sections import DebugSections, Relocate
 from orcdbg.formats.elf import ElfFile
 
 MAX_UNITS = 1 << 20
@@ -128,18 +128,20 @@ class CompileUnits:
 
     Args:
         elf: the file.
+        relocate: links the bytes of its sections, where it is not linked.
 
     Every method raises UnsupportedFormat where they are damaged, or of a form not read.
     """
 
-    def __init__(self, elf: ElfFile) -> None:
+    def __init__(self, elf: ElfFile, relocate: Relocate | None = None) -> None:
         self._elf = elf
+        self._relocate = relocate
         self._units: dict[int, CompileUnit] = {}
 
     @functools.cached_property
     def sections(self) -> DebugSections:
         """The file's debug sections."""
-        return DebugSections(self._elf)
+        return DebugSections(self._elf, self._relocate)
 
     @functools.cached_property
     def entries(self) -> DebugEntries:

@@ -42,6 +42,7 @@ from orcdbg.unwind.unwinder import Unwinder
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal, JournalLedger
     from orcdbg.target.memory_parts import MemoryParts
+    from orcdbg.target.module_debug import ModuleFolders
     from orcdbg.typed.objects import Object
     from orcdbg.typed.program import Program
     from orcdbg.typed.types import Type
@@ -95,6 +96,7 @@ class Session:
         self.warnings: list[str] = list(snapshot.warnings)
         self._extra_passes = extra_passes
         self._journal: Journal | None = None
+        self._module_folders: ModuleFolders | None = None
 
         self._refuse_other_build()
         if mapped is not None:
@@ -121,7 +123,25 @@ class Session:
             self._extra_passes,
             self._journal,
             self.warnings,
+            self._module_folders,
         )
+
+    def add_module_folder(self, folder: str) -> None:
+        """Takes the files of modules below a folder for their types, variables and source lines; UsageError without one."""
+        self._named_module_files().add_folder(folder)
+
+    def add_module_file(self, module: str, path: str) -> None:
+        """Takes a file for a module's, before those of folders. Whether it is of the module's build is seen on first use."""
+        self._named_module_files().add_file(module, path)
+
+    def _named_module_files(self) -> ModuleFolders:
+        """The list to add to; what was found out without the files may be otherwise with them."""
+        if self._module_folders is None:
+            from orcdbg.target.module_debug import ModuleFolders
+
+            self._module_folders = ModuleFolders()
+        self.kernel = self._stopped()
+        return self._module_folders
 
     def move(self, snapshot: Snapshot) -> None:
         """Forgets all that was read from memory: the machine ran on, and is now as `snapshot` says."""
@@ -217,6 +237,11 @@ class Session:
     def debug(self) -> DebugInfo:
         """The image's debugging information, at link addresses."""
         return self.built_kernel.debug
+
+    @property
+    def has_debug(self) -> bool:
+        """Whether there is DWARF of the image, or files of modules that may have some."""
+        return self.debug.file is not None or self._module_folders is not None
 
     # What memory tells
 

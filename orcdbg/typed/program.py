@@ -30,6 +30,7 @@ class Program:
         find_variable: gives the type of the image's variable of a name at a link address where BTF does not, as BTF of most
             kernels knows per-CPU variables alone.
         memory: what objects read; the kernel's own where nothing is given.
+        more_types: gives sources of types that are asked after BTF, such as the debugging information of modules.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Program:
         names: Names,
         find_variable: FindVariable | None = None,
         memory: AddressSpace | None = None,
+        more_types: Callable[[], Iterator[TypeSource]] | None = None,
     ) -> None:
         self.linux = linux
         self.names = names
         self.memory = linux.memory if memory is None else memory
         self._find_variable = find_variable
+        self._more_types = more_types
 
     @functools.cached_property
     def kernel_types(self) -> BtfTypes:
@@ -57,7 +60,8 @@ class Program:
     @functools.cached_property
     def catalog(self) -> Catalog:
         """Types by name."""
-        return Catalog(lambda: [self.kernel_types], self._module_sources)
+        more = () if self._more_types is None else (self._more_types,)
+        return Catalog(lambda: [self.kernel_types], self._module_sources, *more)
 
     def _module_sources(self) -> Iterator[TypeSource]:
         yield from self.module_types.all()

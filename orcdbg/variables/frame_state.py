@@ -19,6 +19,7 @@ from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.callframe import REGISTERS
 from orcdbg.formats.dwarf_locations import address_of_number, expression_at
 from orcdbg.image.compile_units import CompileUnit, CompileUnits
+from orcdbg.image.module_file import NOWHERE
 from orcdbg.patches.code import Code
 from orcdbg.typed.dwarf_types import DwarfTypes
 from orcdbg.typed.objects import ValueUnavailable
@@ -174,6 +175,8 @@ class FrameVariablesState:
 
     def run_time(self, address: int) -> int:
         """The run-time address of an address that the file states; per-CPU offsets stay what they are."""
+        if NOWHERE[0] <= address <= NOWHERE[1]:
+            raise ValueUnavailable("it is where a symbol is that nobody defines")
         return address + self.place.debugged.slide & U64 if address >> 63 else address
 
     def numbered_address(self, number: int) -> int:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
-from orcdbg.target.session import Session
-from orcdbg.typed.objects import Absent, Immediate, InMemory
-from orcdbg.unwind.frame import FrameKind, StackTrace
-from orcdbg.variables.local_variables import Variable
-from tests.lab.conftest import KERNELS, OpenScene
+import orcdbg
+from orcdbg.typed.types import CompoundType
+from tests.lab.conftest import KERNELS, FindScene, OpenScene
+from tests.lab.drgn_locals import compared_lines, compared_stack
+from tests.lab.drgn_types import Comparison, opened
+from tests.lab.fetch import ensure_module_debug
+from tests.lab.skips import skipped_if_unavailable
 
 pytestmark = pytest.mark.lab
 
@@ -20,63 +21,12 @@ pytestmark = pytest.mark.lab
 VALUES = 900
 
 
-def frames_of(stack: Any) -> Iterator[tuple[int, list[Any]]]:
-    """drgn's frames by address: a function with those that are inlined there, which drgn shows as frames of their own."""
-    group: list[Any] = []
-    for frame in stack:
-        group.append(frame)
-        if not frame.is_inline:
-            yield frame.pc, group
-            group = []
-
-
-def compare(ours: Variable, theirs: Any, counts: Counter[str]) -> Iterator[str]:
-    """Counts how a variable is known to both; yields contradictions."""
-    place = ours.object.place_
-    if theirs.absent_ or isinstance(place, Absent):
-        known = (not isinstance(place, Absent), not theirs.absent_)
-        counts[{(True, False): "more", (False, True): "missing", (False, False): "absent"}[known]] += 1
-        if known == (False, True):
-            assert isinstance(place, Absent)
-            print(f"missing: {ours.function} {ours.name}: {place.why}")
-        return
-    counts["values"] += 1
-    if theirs.address_ is not None:
-        if not isinstance(place, InMemory) or place.address != theirs.address_:
-            yield f"{ours.function} {ours.name}: {place}, not at {theirs.address_:#x}"
-    elif not isinstance(place, Immediate) or place.data != theirs.to_bytes_():
-        yield f"{ours.function} {ours.name}: {place}, not {theirs.to_bytes_()!r}"
-
-
-def compared_stack(session: Session, trace: StackTrace, stack: Any, counts: Counter[str]) -> Iterator[str]:
-    """All variables of the frames that both have."""
-    variables = session.local_variables.of(trace)
-    by_address = {(pc, number): group for number, (pc, group) in enumerate(frames_of(stack))}
-    for frame in trace.frames:
-        group = by_address.get((frame.ip, frame.index))
-        if group is None or frame.kind is FrameKind.USER:
-            continue
-        counts["frames"] += 1
-        left = variables.of_frame(frame.index)
-        for part in group:
-            # Of several of one name drgn gives the innermost, which is our first.
-            for name in dict.fromkeys(part.locals()):
-                mine = next((each for each in left if (each.name, each.function) == (name, part.name)), None)
-                if mine is None:
-                    yield f"{part.name} {name}: not there"
-                    continue
-                left.remove(mine)
-                yield from compare(mine, part[name], counts)
-
-
 @pytest.mark.parametrize("kernel", KERNELS)
 def test_variables_of_sleeping_tasks_are_those_of_drgn(kernel: str, open_scene: OpenScene) -> None:
     """Names, places and values, in every frame that both walk to."""
     drgn = pytest.importorskip("drgn")
     scene, session = open_scene(kernel, "idle")
-    program = drgn.Program()
-    program.set_core_dump(str(scene.snapshot))
-    program.load_debug_info([str(scene.vmlinux)])
+    program = opened(drgn, scene)
     counts: Counter[str] = Counter()
     wrong: list[str] = []
     for task in session.tasks:
@@ -89,3 +39,68 @@ def test_variables_of_sleeping_tasks_are_those_of_drgn(kernel: str, open_scene: 
     assert wrong == []
     assert counts["values"] > VALUES
     assert counts["missing"] <= counts["values"] // 200
+
+
+# Modules that the lab's guests load, and a structure of one of them.
+MODULES = ("pktgen", "loop", "qemu_fw_cfg", "dummy", "veth", "bridge", "stp", "llc")
+STRUCTURE = "pktgen_dev"
+
+
+def _variable_of(program: Any, name: str, address: int) -> Any:
+    """drgn's variable of a name, where it is the one at that address."""
+    try:
+        found = program.variable(name)
+    except LookupError:
+        return None
+    return found if found.address_ == address else None
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_modules_with_their_files_are_described_as_by_drgn(kernel: str, find_scene: FindScene) -> None:
+    """Variables, source lines and inlined functions of their frames; types of their data."""
+    drgn = pytest.importorskip("drgn")
+    scene = find_scene(kernel, "idle")
+    with skipped_if_unavailable(f"{kernel} module debug"):
+        folder = ensure_module_debug(kernel, MODULES)
+    session = orcdbg.open(scene.vmlinux, scene.snapshot)
+    session.add_module_folder(str(folder))
+    names = {module.name for module in session.names.modules}
+    files = [path for path in folder.rglob("*.ko") if path.stem.replace("-", "_") in names]
+    program = opened(drgn, scene, files)
+
+    counts: Counter[str] = Counter()
+    wrong: list[str] = []
+    for task in session.tasks:
+        trace = session.unwinder.trace(task)
+        if trace.running or not any(frame.location and frame.location.module for frame in trace.frames):
+            continue
+        stack = program.stack_trace(drgn.Object(program, "struct task_struct *", task.address))
+        wrong += compared_stack(session, trace, stack, counts)
+        wrong += compared_lines(session, trace, stack, counts)
+
+    comparison = Comparison()
+    structure = session.program.type(f"struct {STRUCTURE}")
+    assert isinstance(structure, CompoundType)
+    wrong += comparison.differing(structure, program.type(f"struct {STRUCTURE}"), STRUCTURE)
+    debug = session.kernel.module_debug
+    assert debug is not None
+    for module in session.names.modules:
+        dwarf = debug.of(module)
+        if dwarf is None:
+            continue
+        table = session.names.module_symbols[module.address].table
+        for index in range(len(table.entries)):
+            symbol = table.symbol(index)
+            ours = dwarf.types.variable_at(symbol.name, symbol.address)
+            if ours is None:
+                continue
+            theirs = _variable_of(program, symbol.name, symbol.address)
+            if theirs is None:
+                continue
+            wrong += comparison.differing(ours, theirs.type_, symbol.name)
+            counts["variables"] += 1
+    print(f"{kernel}: {dict(counts)}, {dict(comparison.counts)}")
+    assert wrong == []
+    assert debug.problems == []
+    assert counts["lines"] > 0
+    assert counts["values"] > 0
