@@ -108,11 +108,11 @@ class StackVariables:
         """
         return [self._variable(index, place, *found) for place, found in self._entries(index)]
 
-    def find(self, index: int, name: str) -> Object | None:
+    def find(self, index: int, name: str) -> Variable | None:
         """The variable that a name means in a frame, None where it means none there."""
         for place, (entry, scope, is_inlined) in self._entries(index):
             if place.unit.unit.name_of(entry) == name:
-                return self._variable(index, place, entry, scope, is_inlined).object
+                return self._variable(index, place, entry, scope, is_inlined)
         return None
 
     def _entries(self, index: int) -> Iterator[tuple[FramePlace, tuple[DIE, DIE, bool]]]:
