@@ -198,7 +198,7 @@ class _Evaluation:
         if location is not None:
             return location
         if self._stack:
-            return AtAddress(self._stack[-1].value)
+            return AtAddress(self._stack[-1].value & U64)
         return Nowhere("optimised out")
 
     def _step(self, operation: int) -> None:
@@ -360,7 +360,7 @@ class _Evaluation:
         location = self._location
         self._location = None
         if location is None and self._stack:
-            location = AtAddress(self._pop().value)
+            location = AtAddress(self._pop().value & U64)
         self._parts.append(Part(location or Nowhere("a part of it was optimised out"), bits, first_bit))
 
     def _entry_value(self) -> None:
