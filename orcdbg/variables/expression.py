@@ -92,13 +92,13 @@ class Nowhere:
     why: str
 
 
-Location = InRegister | AtAddress | Computed | Nowhere
+VariableLocation = InRegister | AtAddress | Computed | Nowhere
 
 
-class Part(NamedTuple):
+class LocationPart(NamedTuple):
     """A part of a variable, lowest bits first; `bits` is None of all of it. It begins `first_bit` bits into its location."""
 
-    location: Location
+    location: VariableLocation
     bits: int | None = None
     first_bit: int = 0
 
@@ -131,7 +131,7 @@ class FrameState(Protocol):
         """Size, and whether it has a sign, of the basic type whose entry is there in the unit; the generic one is at 0."""
 
 
-def evaluated(expression: bytes, frame: FrameState, name: str, offset_size: int = 4) -> list[Part]:
+def evaluated(expression: bytes, frame: FrameState, name: str, offset_size: int = 4) -> list[LocationPart]:
     """Where a variable is; one part without a number of bits is all of it.
 
     Args:
@@ -171,14 +171,14 @@ class _Evaluation:
         self._frame = frame
         self._offset_size = offset_size
         self._stack: list[Number] = [] if initial is None else [Number(initial)]
-        self._location: Location | None = None
-        self._parts: list[Part] = []
+        self._location: VariableLocation | None = None
+        self._parts: list[LocationPart] = []
 
-    def parts(self) -> list[Part]:
+    def parts(self) -> list[LocationPart]:
         """Runs it."""
         cursor = self._cursor
         if not cursor.data:
-            return [Part(Nowhere("optimised out"))]
+            return [LocationPart(Nowhere("optimised out"))]
 
         for _ in range(MAX_STEPS):
             if cursor.at >= cursor.end:
@@ -190,9 +190,9 @@ class _Evaluation:
         else:
             raise UnsupportedFormat(cursor.name, f"an expression of more than {MAX_STEPS} steps")
 
-        return self._parts or [Part(self._ended())]
+        return self._parts or [LocationPart(self._ended())]
 
-    def _ended(self) -> Location:
+    def _ended(self) -> VariableLocation:
         """The location that the operations so far describe."""
         location, self._location = self._location, None
         if location is not None:
@@ -361,7 +361,7 @@ class _Evaluation:
         self._location = None
         if location is None and self._stack:
             location = AtAddress(self._pop().value & U64)
-        self._parts.append(Part(location or Nowhere("a part of it was optimised out"), bits, first_bit))
+        self._parts.append(LocationPart(location or Nowhere("a part of it was optimised out"), bits, first_bit))
 
     def _entry_value(self) -> None:
         self._push(self._frame.entry_value(self._cursor.take(self._cursor.uleb())))

@@ -18,7 +18,7 @@ from orcdbg.typed.program import Program
 from orcdbg.typed.types import Type
 from orcdbg.unwind.frame import Frame, StackTrace
 from orcdbg.unwind.registers.finder import KnownRegisters, RegisterFinder
-from orcdbg.variables.expression import AtAddress, Computed, InRegister, Location, Part, evaluated
+from orcdbg.variables.expression import AtAddress, Computed, InRegister, LocationPart, VariableLocation, evaluated
 from orcdbg.variables.frame_state import Debugged, FindDebugged, FramePlace, FramePlaces, FrameVariablesState
 
 # Of one frame, inlined functions' too; the most that a kernel's function has is some hundreds.
@@ -175,7 +175,7 @@ class StackVariables:
             raise ValueUnavailable("its type has no size that a register or piece could hold")
         return size
 
-    def _put_together(self, state: FrameVariablesState, parts: Sequence[Part], type_: Type) -> ValuePlace:
+    def _put_together(self, state: FrameVariablesState, parts: Sequence[LocationPart], type_: Type) -> ValuePlace:
         """The place of a variable that is in these parts."""
         if len(parts) == 1 and parts[0].bits is None:
             location = parts[0].location
@@ -203,7 +203,7 @@ class StackVariables:
             raise ValueUnavailable("a part of it was optimised out")
         return Immediate((whole & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
-    def _part(self, state: FrameVariablesState, location: Location, first_bit: int, bits: int) -> int:
+    def _part(self, state: FrameVariablesState, location: VariableLocation, first_bit: int, bits: int) -> int:
         """The bits of a piece."""
         needed = -(-(first_bit + bits) // 8)
         if isinstance(location, AtAddress):
@@ -220,7 +220,7 @@ class StackVariables:
         return InMemory(address)
 
 
-def _bytes_of(location: Location, state: FrameVariablesState) -> bytes:
+def _bytes_of(location: VariableLocation, state: FrameVariablesState) -> bytes:
     """The bytes of what is not in memory."""
     if isinstance(location, InRegister):
         if location.number >= len(REGISTERS):

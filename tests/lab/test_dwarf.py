@@ -10,7 +10,10 @@ from typing import Any
 import pytest
 
 from orcdbg.target.session import Session
+from orcdbg.typed.catalog import basic_type
+from orcdbg.typed.declarations import type_name
 from orcdbg.typed.known_variables import KNOWN_VARIABLES
+from orcdbg.typed.types import ArrayType, IntType, Type, array_of
 from tests.lab.conftest import KERNELS, OpenScene
 from tests.lab.drgn_types import Comparison, opened
 
@@ -18,6 +21,13 @@ pytestmark = pytest.mark.lab
 
 VARIABLES = 1500
 FUNCTIONS = 200
+
+
+def basic(type_: Type) -> Type:
+    """A type with C's own integers in one spelling, as `unsigned long` for `long unsigned int`."""
+    if isinstance(type_, ArrayType):
+        return array_of(basic(type_.target), type_.length)
+    return basic_type(type_.name) or type_ if isinstance(type_, IntType) else type_
 
 
 def lone_names(session: Session) -> list[str]:
@@ -120,6 +130,7 @@ def test_known_variables_are_of_the_types_that_the_build_gave_them(kernel: str, 
         known = session.program.known_type(name)
         assert known is not None, f"{kernel} has no {expected}"
         assert known.size == built.size, name
+        assert type_name(basic(known)) == type_name(basic(built)), name
         compared += 1
     print(f"{kernel}: {compared} of {len(KNOWN_VARIABLES)}")
     assert compared > len(KNOWN_VARIABLES) // 2

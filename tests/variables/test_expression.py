@@ -15,8 +15,8 @@ from orcdbg.variables.expression import (
     AtAddress,
     Computed,
     InRegister,
+    LocationPart,
     Nowhere,
-    Part,
     evaluated,
     value_of,
 )
@@ -68,7 +68,7 @@ class MadeFrame:
         return {0: (8, None), 4: (4, True), 5: (4, False)}.get(offset, (8, False))
 
 
-def run(expression: bytes) -> list[Part]:
+def run(expression: bytes) -> list[LocationPart]:
     """Where a variable is."""
     return evaluated(expression, MadeFrame(), "made")
 
@@ -97,7 +97,7 @@ def number(expression: bytes) -> int:
 )
 def test_places(expression: bytes, location: object) -> None:
     """In a register, in memory, nowhere."""
-    assert run(expression) == [Part(location)]  # type: ignore[arg-type]
+    assert run(expression) == [LocationPart(location)]  # type: ignore[arg-type]
 
 
 def _c(value: int) -> bytes:
@@ -168,11 +168,11 @@ def test_a_value_of_four_bytes_goes_on_with_its_sign(offset: int, value: int) ->
 def test_pieces() -> None:
     """Lowest first; one without a place was optimised away."""
     assert run(b"\x53\x93\x04\x93\x04\x91\x00\x93\x08") == [
-        Part(InRegister(3), 32),
-        Part(Nowhere("a part of it was optimised out"), 32),
-        Part(AtAddress(CFA), 64),
+        LocationPart(InRegister(3), 32),
+        LocationPart(Nowhere("a part of it was optimised out"), 32),
+        LocationPart(AtAddress(CFA), 64),
     ]
-    assert run(b"\x53\x9d\x05\x03") == [Part(InRegister(3), 5, 3)]
+    assert run(b"\x53\x9d\x05\x03") == [LocationPart(InRegister(3), 5, 3)]
 
 
 @pytest.mark.parametrize(
