@@ -100,6 +100,10 @@ class StackVariables:
         """Whether there is DWARF for a frame; UnsupportedFormat where it is damaged."""
         return self._places.at(index) is not None
 
+    def state(self, index: int) -> FrameVariablesState:
+        """A frame that is described, as expressions ask for it."""
+        return FrameVariablesState(self._code, self._frames, self._known, self._places, index)
+
     def of_frame(self, index: int) -> list[Variable]:
         """The variables of a frame, the innermost scope's first: of inlined functions before those that they are in.
 
@@ -139,7 +143,7 @@ class StackVariables:
 
     def _variable(self, index: int, place: FramePlace, entry: DIE, function: DIE, is_inlined: bool) -> Variable:
         unit = place.unit.unit
-        state = FrameVariablesState(self._code, self._frames, self._known, self._places, index)
+        state = self.state(index)
         type_ = place.debugged.types.type_of(place.unit, entry)
         where = self._place_of(state, entry, type_)
         return Variable(
