@@ -27,7 +27,14 @@ MAX_UNITS = 1 << 20
 MAX_INLINED = 64
 MAX_FUNCTIONS = 1 << 20
 MAX_RANGES = 1 << 20
-KEPT_UNITS = 16
+KEPT_UNITS = 32
+# Of one unit, by address: stacks of many tasks lead through the same ones.
+KEPT_SCOPES = 1 << 10
+KEPT_CALL_SITES = 1 << 6
+# Variables, blocks and calls of one function.
+MAX_PARTS = 1 << 14
+
+_CALL_SITES = ("DW_TAG_call_site", "DW_TAG_GNU_call_site")
 
 _SET = struct.Struct("<IHIBB")  # the header of a set in .debug_aranges
 _HEADER_WINDOW = 1 << 12
@@ -40,6 +47,8 @@ class CompileUnit:
     def __init__(self, entries: DebugEntries, offset: int) -> None:
         self.unit = Unit(entries, offset)
         self._sections = entries.sections
+        self._scopes: dict[int, list[DIE]] = {}
+        self._call_sites: dict[int, list[DIE]] = {}
 
     @functools.cached_property
     def lines(self) -> LineTable | None:
@@ -73,8 +82,13 @@ class CompileUnit:
 
     def scopes(self, address: int) -> list[DIE]:
         """What an address is in, outermost first: the function, then blocks and the calls that were inlined."""
-        function = self.function(address)
-        return [] if function is None else [function, *self._scopes_below(function, address, 0)]
+        if address not in self._scopes:
+            if len(self._scopes) >= KEPT_SCOPES:
+                self._scopes.clear()
+            function = self.function(address)
+            below = [] if function is None else [function, *self._scopes_below(function, address, 0)]
+            self._scopes[address] = below
+        return self._scopes[address]
 
     def _scopes_below(self, parent: DIE, address: int, depth: int) -> list[DIE]:
         if depth > dwarf.MAX_DEPTH:
@@ -93,6 +107,28 @@ class CompileUnit:
                 if inner:
                     return [entry, *inner]
         return []
+
+    def call_sites(self, function: DIE) -> list[DIE]:
+        """What a function says of the calls in it, those in blocks and inlined calls too."""
+        if function.offset not in self._call_sites:
+            if len(self._call_sites) >= KEPT_CALL_SITES:
+                self._call_sites.clear()
+            self._call_sites[function.offset] = list(self._sites_below(function))
+        return self._call_sites[function.offset]
+
+    def _sites_below(self, function: DIE) -> Iterator[DIE]:
+        pending = [(function, 0)]
+        count = 0
+        while pending:
+            parent, depth = pending.pop()
+            for child in self.unit.children(parent):
+                count += 1
+                if count > MAX_PARTS:
+                    raise UnsupportedFormat(self.unit.name, f"a function of more than {MAX_PARTS} parts")
+                if child.tag in _CALL_SITES:
+                    yield child
+                elif child.tag in (dwarf.INLINED, dwarf.LEXICAL_BLOCK) and depth < dwarf.MAX_DEPTH:
+                    pending.append((child, depth + 1))
 
     def inlined(self, address: int) -> list[DIE]:
         """The inlined calls that an address is in, outermost first."""
@@ -165,11 +201,14 @@ class CompileUnits:
 
     def _loaded(self, offset: int) -> CompileUnit:
         self.sections.work.begin()
-        if offset not in self._units:
+        unit = self._units.pop(offset, None)
+        if unit is None:
             if len(self._units) >= KEPT_UNITS:
                 del self._units[next(iter(self._units))]
-            self._units[offset] = CompileUnit(self.entries, offset)
-        return self._units[offset]
+            unit = CompileUnit(self.entries, offset)
+        # The one that was asked for longest ago goes first: all stacks lead through the scheduler's unit, of 2,000 functions.
+        self._units[offset] = unit
+        return unit
 
     @functools.cached_property
     def offsets(self) -> list[int]:

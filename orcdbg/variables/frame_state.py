@@ -8,12 +8,11 @@ instruction itself leads to this function and no tail call can have come in betw
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from elftools.dwarf.die import DIE
 
-from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.sizes import U64
 from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.callframe import REGISTERS
@@ -36,7 +35,6 @@ MAX_CALL_SITES = 1 << 14
 
 _RSP = REGISTERS.index("rsp")
 _RIP = REGISTERS.index("rip")
-_CALL_SITES = ("DW_TAG_call_site", "DW_TAG_GNU_call_site")
 _CALL_PARAMETERS = ("DW_TAG_call_site_parameter", "DW_TAG_GNU_call_site_parameter")
 # Where a call returns to; GNU's attribute before DWARF 5.
 _RETURNS = ("DW_AT_call_return_pc", "DW_AT_low_pc")
@@ -292,34 +290,18 @@ def _entry_address(unit: CompileUnit, function: DIE) -> int | None:
     return ranges[0][0] if ranges else None
 
 
-def _entries_in(unit: CompileUnit, function: DIE) -> Iterator[DIE]:
-    """The call sites of a function, those in blocks and inlined calls too."""
-    pending = [(function, 0)]
-    count = 0
-    while pending:
-        parent, depth = pending.pop()
-        for child in unit.unit.children(parent):
-            count += 1
-            if count > MAX_CALL_SITES:
-                raise UnsupportedFormat(unit.unit.name, f"a function of more than {MAX_CALL_SITES} parts")
-            if child.tag in _CALL_SITES:
-                yield child
-            elif child.tag in (dwarf.INLINED, dwarf.LEXICAL_BLOCK) and depth < dwarf.MAX_DEPTH:
-                pending.append((child, depth + 1))
-
-
 def _is_without_tail_calls(unit: CompileUnit, function: DIE) -> bool:
     """Whether a function ends in no jump to another, by a description that is whole."""
     if not any(dwarf.flag(function, name) for name in _ALL_DESCRIBED):
         return False
-    return not any(dwarf.flag(site, name) for site in _entries_in(unit, function) for name in _TAIL_CALLS)
+    return not any(dwarf.flag(site, name) for site in unit.call_sites(function) for name in _TAIL_CALLS)
 
 
 def _argument(caller: FrameVariablesState, number: int) -> bytes | None:
     """The expression for what a caller's frame passed in a register, by its call site."""
     place = caller.place
     returns = caller.frame.ip - place.debugged.slide
-    for site in _entries_in(place.unit, place.scopes[0]):
+    for site in place.unit.call_sites(place.scopes[0]):
         if returns not in (dwarf.integer(site, name) for name in _RETURNS):
             continue
         for parameter in place.unit.unit.children(site):
