@@ -28,6 +28,7 @@ from orcdbg.base import errors
 from orcdbg.cli.main import sample_files
 from orcdbg.cli.options import parser as program_parser
 from orcdbg.commands.live import Stopped
+from orcdbg.commands.local_variables import ShownVariable
 from orcdbg.commands.mod import Modules
 from orcdbg.commands.patch_audit import Audit
 from orcdbg.commands.registry import Registry
@@ -45,8 +46,10 @@ from orcdbg.patches.ledger import PatchLedger
 from orcdbg.plugin import API_VERSION
 from orcdbg.snapshot.opening import open_snapshot, recognise
 from orcdbg.target.session import Session
+from orcdbg.typed.values import Scalar, ScalarKind
 from orcdbg.views.as_json import encode
 from orcdbg.views.lines import position_json
+from orcdbg.views.local_variables import variable_json
 from tests.build.answers import RESULTS, made
 from tests.conftest import RunProgram
 from tests.made_kernel_memory import described_objects
@@ -252,6 +255,12 @@ def _inlined() -> Json:
     return dict(found["inlined"][0])
 
 
+def _variable() -> Json:
+    """A local variable, likewise."""
+    value = Scalar(ScalarKind.INT, 1)
+    return variable_json(ShownVariable("nr", "int nr", False, "inner", True, value, None, None, True))
+
+
 def _sample_difference() -> Json:
     """A wrong stretch, which the sample has none of."""
     wrong = Difference(0xFFFFFFFF81000000, b"\x90", b"\xcc", b"\xc3", "kprobe")
@@ -322,6 +331,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         | described_objects()
         | {
             "INLINED": _inlined(),
+            "VARIABLE": _variable(),
             "AUDIT": {name: value for name, value in audit.items() if name not in account},
             "ACCOUNT": account,
             "COUNT": account["by_mechanism"]["paravirt"],

@@ -126,6 +126,8 @@ def _opened(options: Namespace, plugins: Loaded) -> AbstractContextManager[Debug
         extra_passes=plugins.passes,
         debug_folders=options.debug_dir,
     )
+    for folder in options.modules:
+        session.add_module_folder(folder)
     if options.patches is not None:
         from orcdbg.cli.patches import apply_patches
 

@@ -22,6 +22,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-a", "--all-cpus", action="store_true", help="the task that each CPU runs")
     parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4")
     parser.add_argument("--why", type=int, metavar="N", help="explain frame N: its row, rule, registers and patch")
+    parser.add_argument("--locals", action="store_true", help="each frame's variables and arguments, from DWARF")
     parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
     add_arguments(parser)
     parser.add_argument("-I", "--ip", help="start from this ip (needs -S; walks the selected task's stacks)")
@@ -68,6 +69,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
         ("bt 94 95", "two tasks by pid"),
         ("bt -a", "the task that each CPU runs"),
         ("bt -l", "with source lines and inlined functions, where the vmlinux has DWARF"),
+        ("bt --locals", "with variables and arguments, where the vmlinux has DWARF"),
         ("bt --check", "our frames beside the panic's own trace"),
         ("bt -e", "what looks like saved registers on the task's stacks"),
         ("bt -a --crash", "in the lines that crash prints"),
@@ -92,7 +94,19 @@ def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 
         positions, problems = positions_in(debugger.session, result.stacks)
         result = replace(result, positions=positions, problems=[*result.problems, *problems])
+    if arguments.locals:
+        result = _with_variables(debugger, result, arguments)
     return in_chosen_form(result, arguments)
+
+
+def _with_variables(debugger: Debugger, result: Stacks, arguments: argparse.Namespace) -> Stacks:
+    """The stacks with the variables of their frames."""
+    from orcdbg.commands.local_variables import variables_in
+
+    if arguments.group or arguments.crash:
+        raise UsageError("--locals is neither for --group nor for --crash", "for example: bt --locals 94")
+    found = {(trace.task, each.frame.index): each for trace in result.stacks for each in variables_in(debugger, trace)}
+    return replace(result, variables=found)
 
 
 # Each of these imports what it needs when it is asked: a plain `bt` needs none of it.

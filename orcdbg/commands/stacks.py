@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound
@@ -15,6 +15,7 @@ from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 from orcdbg.unwind.system_calls import name_of_call
 
 if TYPE_CHECKING:
+    from orcdbg.commands.local_variables import FrameVariables
     from orcdbg.image.source_position import Position
 
 Key = tuple[object, ...]
@@ -25,12 +26,14 @@ class Stacks(Result):
     """Stack traces, in the order asked for; `syscalls` names the system call a task is in, by task address.
 
     `positions` are places in the source by the address that a frame is looked up at; empty where none were asked for.
+    `variables` are those of frames, by the task's address and the frame's index; None where they were not asked for.
     """
 
     stacks: Sequence[StackTrace]
     syscalls: Mapping[int, str] = field(default_factory=dict)
     problems: Sequence[str] = ()
     positions: Mapping[int, Position] = field(default_factory=dict)
+    variables: Mapping[tuple[int, int], FrameVariables] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +100,7 @@ def with_symbol(result: Stacks, symbol: str) -> Stacks:
     found = [trace for trace in result.stacks if is_wanted(trace)]
     if not found:
         raise NotFound("stack with", symbol, "`sym` shows whether the kernel has such a function")
-    return Stacks(found, result.syscalls, result.problems, result.positions)
+    return replace(result, stacks=found)
 
 
 def grouped(result: Stacks) -> StackGroups:

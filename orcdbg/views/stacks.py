@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,10 @@ from orcdbg.views.rows import orc_json, patch_json
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
 if TYPE_CHECKING:
+    from orcdbg.commands.local_variables import FrameVariables
     from orcdbg.image.source_position import Position
+
+Variables = Mapping[tuple[int, int], "FrameVariables"]
 
 NARROW = 100  # columns below which the return slot is left to `frame N`
 REASON_INDENT = 10
@@ -198,9 +202,13 @@ def _summary(trace: StackTrace) -> Line:
 
 
 def trace_lines(
-    trace: StackTrace, syscall: str | None, width: int | None, positions: Mapping[int, Position]
+    trace: StackTrace,
+    syscall: str | None,
+    width: int | None,
+    positions: Mapping[int, Position],
+    variables: Variables | None = None,
 ) -> Iterator[Line]:
-    """One stack, with the source lines among `positions`."""
+    """One stack, with the source lines among `positions` and the variables among `variables`."""
     yield from fold(header(trace), width, 4)
     frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
     longest = max((len(name_of(frame)) for frame in frames), default=8)
@@ -220,17 +228,30 @@ def trace_lines(
             yield from _frame_lines(frame, width, column)
             for found in position_lines(positions.get(lookup(frame)), REASON_INDENT):
                 yield from fold(found, width, REASON_INDENT)
+            if variables is not None and (trace.task, frame.index) in variables:
+                yield from _variable_lines(variables[trace.task, frame.index], width)
     yield from fold(_summary(trace), width, 4)
 
 
+def _variable_lines(found: FrameVariables, width: int | None) -> Iterator[Line]:
+    from orcdbg.views.local_variables import variables_lines  # a stack alone needs none of it
+
+    for each in variables_lines(found, REASON_INDENT):
+        yield from fold(each, width, REASON_INDENT)
+
+
 def stacks_lines(
-    traces: list[StackTrace], syscalls: Mapping[int, str], width: int | None, positions: Mapping[int, Position]
+    traces: list[StackTrace],
+    syscalls: Mapping[int, str],
+    width: int | None,
+    positions: Mapping[int, Position],
+    variables: Variables | None = None,
 ) -> Iterator[Line]:
     """Stacks, a blank line between them."""
     for index, trace in enumerate(traces):
         if index:
             yield line("")
-        yield from trace_lines(trace, syscalls.get(trace.task), width, positions)
+        yield from trace_lines(trace, syscalls.get(trace.task), width, positions, variables)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -258,7 +279,7 @@ def group_lines(result: StackGroups, width: int | None) -> Iterator[Line]:
     yield line((f"{tasks} tasks, {len(result.groups)} different stacks", "note"))
 
 
-def frame_json(found: Frame, position: Position | None = None) -> Json:
+def frame_json(found: Frame, position: Position | None = None, variables: FrameVariables | None = None) -> Json:
     """FRAME of the contract."""
     place = found.location
     recovered = found.recovered
@@ -284,15 +305,30 @@ def frame_json(found: Frame, position: Position | None = None) -> Json:
         "doubt": words_or_none(found.doubt),
         "notes": [words(note) for note in found.notes],
         **position_json(position),
+        "variables": None if variables is None else _variables_json(variables),
     }
 
 
+def _variables_json(found: FrameVariables) -> list[Json]:
+    from orcdbg.views.local_variables import variable_json
+
+    return [variable_json(variable) for variable in found.variables]
+
+
 def stack_json(
-    trace: StackTrace, syscall: str | None, positions: Mapping[int, Position], frames: Sequence[Any] | None = None
+    trace: StackTrace,
+    syscall: str | None,
+    positions: Mapping[int, Position],
+    frames: Sequence[Any] | None = None,
+    variables: Variables | None = None,
 ) -> Json:
     """STACK of the contract, with other values for its frames where they are given."""
     if frames is None:
-        frames = [frame_json(found, positions.get(lookup(found))) for found in trace.frames]
+        known = variables or {}
+        frames = [
+            frame_json(found, positions.get(lookup(found)), known.get((trace.task, found.index)))
+            for found in trace.frames
+        ]
     return {
         "task": hexadecimal(trace.task),
         "pid": trace.pid,
@@ -308,19 +344,23 @@ def stack_json(
 
 
 def _all_lines(result: Stacks, width: Width) -> Iterator[Line]:
-    yield from stacks_lines(list(result.stacks), result.syscalls, width, result.positions)
+    yield from stacks_lines(list(result.stacks), result.syscalls, width, result.positions, result.variables)
     yield from problem_lines(result.problems)
 
 
 def _all_json(result: Stacks) -> Json:
-    stacks = [stack_json(trace, result.syscalls.get(trace.task), result.positions) for trace in result.stacks]
+    stacks = [
+        stack_json(trace, result.syscalls.get(trace.task), result.positions, variables=result.variables)
+        for trace in result.stacks
+    ]
     return {"stacks": stacks, "problems": list(result.problems)}
 
 
 def _text_pieces(result: Stacks, width: Width) -> Iterator[str]:
     from orcdbg.views.stack_pieces import TextWriter, text_pieces
 
-    if width is None:
+    # Equal stacks are written by one pattern; their variables are not equal.
+    if width is None and result.variables is None:
         yield from text_pieces(TextWriter(result), result)
     else:
         yield plain(_all_lines(result, width))
@@ -329,7 +369,7 @@ def _text_pieces(result: Stacks, width: Width) -> Iterator[str]:
 def _json_pieces(result: Stacks) -> Iterator[str]:
     from orcdbg.views.stack_pieces import json_pieces
 
-    return json_pieces(result)
+    return json_pieces(result) if result.variables is None else iter([json.dumps(_all_json(result), ensure_ascii=True)])
 
 
 def _groups_lines(result: StackGroups, width: Width) -> Iterator[Line]:
