@@ -64,9 +64,9 @@ def _lines(debugger: Debugger, arguments: argparse.Namespace, address: int) -> l
         lines = disassemble(session, location.start, _end(address + 1, location.start, count), None)
         return lines[-count:] if count else lines
 
-    if count is None:
-        count = _default_count(arguments, address, location)
     end = location.start + location.size if location else address + 16
+    if count is None:
+        return disassemble(session, address, end, _default_count(arguments, address, location))
     return disassemble(session, address, _end(end, address, count), count)
 
 
