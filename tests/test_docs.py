@@ -28,8 +28,10 @@ from orcdbg.base import errors
 from orcdbg.cli.main import sample_files
 from orcdbg.cli.options import parser as program_parser
 from orcdbg.commands.live import Stopped
+from orcdbg.commands.log import AuditLog
 from orcdbg.commands.mod import Modules
 from orcdbg.commands.patch_audit import Audit
+from orcdbg.commands.rd import MemoryFile
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Nothing, TextLines
 from orcdbg.commands.standard import standard_commands
@@ -38,6 +40,7 @@ from orcdbg.formats.elf import Section
 from orcdbg.gdb.stops import GuestStop, StopReason
 from orcdbg.image.source_position import Inlined, Position
 from orcdbg.image.vmlinux import Image, open_source
+from orcdbg.kernel.audit_queues import AuditMessage
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport, Difference
 from orcdbg.patches.build import Build
@@ -327,6 +330,9 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
             "COUNT": account["by_mechanism"]["paravirt"],
             "DIFFERENCE": _sample_difference(),
             "REPLAY": answers[replay_command]["result"],
+            "FILE": encode(MemoryFile(0xFFFFFFFF81000000, 8, "file")),
+            "AUDITLOG": encode(AuditLog([], ())),
+            "AUDITMESSAGE": encode(AuditLog([AuditMessage("audit_queue", 1300, "text")], ()))["messages"][0],
             "MODULES": modules,
             "MODULE": modules["modules"][0],
             "RANGE": modules["modules"][0]["ranges"][0],

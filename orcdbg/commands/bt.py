@@ -7,17 +7,20 @@ import string
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.stack_words import NameWord, frame_words
 from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result, with_symbol
 from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.frame import FrameKind, RegisterValue
 from orcdbg.unwind.walker import State
+
+if TYPE_CHECKING:
+    from orcdbg.commands.stack_words import NameWord
 
 _ALL = ("a", "all")
 
@@ -36,7 +39,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "-F", "--full-names", action="store_true", help="the same, a word a line, with the symbol that it points into"
     )
     add_arguments(parser)
-    parser.add_argument("-R", "--reference", metavar="SYMBOL|ADDR", help="only stacks with this function or word on them")
+    parser.add_argument(
+        "-R", "--reference", metavar="SYMBOL|ADDR", help="only stacks with this function or word on them"
+    )
     parser.add_argument("-I", "--ip", help="start from this ip (needs -S; walks the selected task's stacks)")
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
@@ -135,6 +140,8 @@ def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if arguments.reference is not None:
         result = _with_reference(debugger, result, arguments.reference)
     if arguments.full or arguments.full_names:
+        from orcdbg.commands.stack_words import frame_words
+
         words, unread = frame_words(debugger.session.memory, result.stacks, _word_names(debugger, arguments))
         result = replace(result, words=words, problems=[*result.problems, *unread])
     if arguments.lines:
@@ -160,6 +167,8 @@ def _with_reference(debugger: Debugger, result: Stacks, word: str) -> Stacks:
     except NotFound:
         if word.isidentifier() and debugger.session.symbols.find(word) is None and not _is_hexadecimal(word):
             raise
+    from orcdbg.commands.stack_words import frame_words
+
     value = debugger.address(word)
     words, _ = frame_words(debugger.session.memory, result.stacks, None)
     with_word = {task for (task, _), one in words.items() if value in one.values}

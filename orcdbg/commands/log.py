@@ -32,7 +32,7 @@ class LogColumns:
 
 @dataclass(frozen=True, slots=True)
 class Log(Result):
-    """Records of the kernel's log, oldest first; `boot_date` in ns since 1970, None where it was not asked for or is unknown."""
+    """Records of the kernel's log, oldest first; `boot_date` in ns since 1970, None where nobody asked or it is unknown."""
 
     records: Sequence[LogRecord]
     problems: Sequence[str]
@@ -54,7 +54,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-l", "--level", metavar="LEVEL", help="only records of this level (0 to 7, or its word) or more urgent"
     )
-    parser.add_argument("-T", "--dates", action="store_true", help="the date and time of day, in UTC, in place of seconds")
+    parser.add_argument(
+        "-T", "--dates", action="store_true", help="the date and time of day, in UTC, in place of seconds"
+    )
     parser.add_argument("-t", "--no-time", action="store_true", help="no time")
     parser.add_argument("-m", "--show-level", action="store_true", help="the level in front of each line, such as <6>")
     parser.add_argument("-c", "--caller", action="store_true", help="the task (T) or CPU (C) that printed it")

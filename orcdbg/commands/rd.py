@@ -48,7 +48,7 @@ class MemoryWords(Result):
 
 
 @dataclass(frozen=True, slots=True)
-class MemoryText(Result):
+class StringInMemory(Result):
     """Memory as text: bytes as they are, which are not safe for a terminal. `is_cut`: it was still text at the end."""
 
     address: int
@@ -123,7 +123,9 @@ def place_of(debugger: Debugger, arguments: argparse.Namespace) -> tuple[int, in
         try:
             start = start + int(arguments.offset, 0) & U64
         except ValueError as error:
-            raise UsageError(f"not a number of bytes: {arguments.offset}", "for example: rd -o 0x10 init_task") from error
+            raise UsageError(
+                f"not a number of bytes: {arguments.offset}", "for example: rd -o 0x10 init_task"
+            ) from error
 
     limit = MAX_TO_FILE if arguments.raw is not None else MAX_READ
     if arguments.end is not None:
@@ -142,13 +144,13 @@ def place_of(debugger: Debugger, arguments: argparse.Namespace) -> tuple[int, in
     return (start - size + width & U64 if arguments.backwards else start), size
 
 
-def _text(debugger: Debugger, arguments: argparse.Namespace) -> MemoryText:
+def _text(debugger: Debugger, arguments: argparse.Namespace) -> StringInMemory:
     """The text at the address: `count` bytes of it, else up to the first that is not printable."""
     arguments.bits = 8
     start, size = place_of(debugger, arguments)
     memory = memory_of(debugger, start, arguments)
     if arguments.count is not None or arguments.end is not None:
-        return MemoryText(start, memory.read(start, size), False)
+        return StringInMemory(start, memory.read(start, size), False)
 
     found = bytearray()
     while len(found) < MAX_TEXT:
@@ -158,12 +160,12 @@ def _text(debugger: Debugger, arguments: argparse.Namespace) -> MemoryText:
         except MemoryFault:
             if not found:
                 raise
-            return MemoryText(start, bytes(found), True)
+            return StringInMemory(start, bytes(found), True)
         length = next((i for i, byte in enumerate(piece) if not (32 <= byte < 127 or byte in b"\t\n")), None)
         if length is not None:
-            return MemoryText(start, bytes(found + piece[:length]), False)
+            return StringInMemory(start, bytes(found + piece[:length]), False)
         found += piece
-    return MemoryText(start, bytes(found[:MAX_TEXT]), True)
+    return StringInMemory(start, bytes(found[:MAX_TEXT]), True)
 
 
 def _into_file(debugger: Debugger, arguments: argparse.Namespace) -> MemoryFile:
@@ -201,7 +203,7 @@ def name_of_object(debugger: Debugger, value: int) -> str | None:
         ("rd -e _etext -r text.bin _text", "the kernel's text into a file"),
     ),
 )
-def rd(debugger: Debugger, arguments: argparse.Namespace) -> MemoryWords | MemoryText | MemoryFile:
+def rd(debugger: Debugger, arguments: argparse.Namespace) -> MemoryWords | StringInMemory | MemoryFile:
     """Answers with words of memory from an address on."""
     if arguments.raw is not None:
         return _into_file(debugger, arguments)

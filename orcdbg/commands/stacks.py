@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import NotFound
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
-from orcdbg.commands.stack_words import FrameWords, Key
 from orcdbg.unwind.batch.equal_stacks import EqualStacks, SharedFrames
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 from orcdbg.unwind.system_calls import name_of_call
 
 if TYPE_CHECKING:
+    from orcdbg.commands.stack_words import FrameWords, Key
     from orcdbg.image.source_position import Position
 
 GroupKey = tuple[object, ...]
@@ -68,10 +68,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crash", action="store_true", help="print the lines that crash prints, for scripts that read them"
     )
-    parser.add_argument("-s", "--offsets", action="store_true", help="with --crash: symbol+offset (otherwise always shown)")
+    parser.add_argument(
+        "-s", "--offsets", action="store_true", help="with --crash: symbol+offset (otherwise always shown)"
+    )
     radix = parser.add_mutually_exclusive_group()
     radix.add_argument("-x", dest="is_hex", action="store_true", default=False, help="the offsets of -s in hexadecimal")
-    radix.add_argument("-d", dest="is_hex", action="store_false", help="the offsets of -s in decimal (the default there)")
+    radix.add_argument(
+        "-d", dest="is_hex", action="store_false", help="the offsets of -s in decimal (the default there)"
+    )
 
 
 def in_chosen_form(result: Stacks, arguments: argparse.Namespace) -> Result:

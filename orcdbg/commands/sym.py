@@ -138,11 +138,7 @@ def _found(debugger: Debugger, word: str) -> list[SymbolLine]:
     """The symbols of a name, those of modules too; or the one at an address."""
     found = _lines(debugger, debugger.session.symbols.find_all(word))
     if not found and word.isidentifier():
-        found = [
-            line
-            for module in debugger.session.names.modules
-            for line in _named_in(debugger, module, word)
-        ]
+        found = [line for module in debugger.session.names.modules for line in _named_in(debugger, module, word)]
     return found or [_line(debugger, debugger.address(word))]
 
 

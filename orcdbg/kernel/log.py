@@ -167,14 +167,10 @@ def _word(data: bytes) -> str | None:
     return data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") or None
 
 
-def _record(
-    facts: Mapping[str, int], text: str, subsystem: str | None = None, device: str | None = None
-) -> LogRecord:
+def _record(facts: Mapping[str, int], text: str, subsystem: str | None = None, device: str | None = None) -> LogRecord:
     caller = facts.get("caller_id", 0)
     who = f"C{caller & ~_CPU_CALLER}" if caller & _CPU_CALLER else f"T{caller}" if caller else None
-    return LogRecord(
-        facts["seq"], facts["ts_nsec"], facts["level"], facts["facility"], who, text, subsystem, device
-    )
+    return LogRecord(facts["seq"], facts["ts_nsec"], facts["level"], facts["facility"], who, text, subsystem, device)
 
 
 def find_log_buffer(linux: Linux) -> LogBuffer:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.commands.rd import MemoryFile, MemoryText, MemoryWords, Radix
+from orcdbg.commands.rd import MemoryFile, StringInMemory, MemoryWords, Radix
 from orcdbg.views.page import Line, line
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
@@ -43,7 +43,7 @@ def _json(result: MemoryWords) -> Json:
     return {"width": step, "words": words}
 
 
-def _text_lines(result: MemoryText, width: Width) -> Iterator[Line]:
+def _text_lines(result: StringInMemory, width: Width) -> Iterator[Line]:
     at = result.address
     for piece in result.data.split(b"\n"):
         yield line(f"{at:016x}:  ", piece.decode("ascii", "backslashreplace"))
@@ -52,7 +52,7 @@ def _text_lines(result: MemoryText, width: Width) -> Iterator[Line]:
         yield line(("it goes on: more of it is not shown, or not in the snapshot", "reason"))
 
 
-def _text_json(result: MemoryText) -> Json:
+def _text_json(result: StringInMemory) -> Json:
     return {
         "address": hexadecimal(result.address),
         "text": result.data.decode("ascii", "backslashreplace"),
@@ -70,5 +70,5 @@ def _file_json(result: MemoryFile) -> Json:
 
 
 view(MemoryWords, text=_lines, json=_json)
-view(MemoryText, text=_text_lines, json=_text_json)
+view(StringInMemory, text=_text_lines, json=_text_json)
 view(MemoryFile, text=_file_lines, json=_file_json)

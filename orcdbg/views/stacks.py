@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orcdbg.commands.lines import lookup
-from orcdbg.commands.stack_words import FrameWords, Key
 from orcdbg.commands.stacks import StackGroups, Stacks
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.orc.effective import Source, TextFrom
@@ -22,6 +21,7 @@ from orcdbg.views.rows import orc_json, patch_json
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
 if TYPE_CHECKING:
+    from orcdbg.commands.stack_words import FrameWords, Key
     from orcdbg.image.source_position import Position
 
 NARROW = 100  # columns below which the return slot is left to `frame N`

@@ -185,11 +185,14 @@ def test_ctrl_r_finds_an_earlier_line(terminal: Terminal) -> None:
     terminal.wait_for_prompt()
 
 
+LONG_COMMAND = "sym -q" + 40 * " ''"
+
+
 def test_ctrl_c_stops_the_command_and_not_the_session(open_terminal: Open) -> None:
-    """A listing of all symbols takes long enough to be stopped."""
+    """Many listings of all symbols take long enough to be stopped."""
     terminal = open_terminal(80)
     terminal.wait_for_prompt()
-    terminal.send("sym -q ''" + ENTER)
+    terminal.send(LONG_COMMAND + ENTER)
     terminal.wait("sym -q")
     terminal.wait_for_command()
     terminal.send(CTRL_C)
@@ -204,7 +207,7 @@ def test_hammering_ctrl_c_does_not_end_the_session(open_terminal: Open) -> None:
     terminal = open_terminal(80)
     for _ in range(2):
         terminal.start_over()
-        terminal.send("sym -q ''" + ENTER)
+        terminal.send(LONG_COMMAND + ENTER)
         terminal.wait_for_command()
         for _ in range(40):
             terminal.send(CTRL_C)
