@@ -12,7 +12,7 @@ from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.audit_queues import AuditMessage, read_audit
 from orcdbg.kernel.log import LogRecord, read_log
-from orcdbg.kernel.wall_clock import boot_date
+from orcdbg.subsystems.machine import boot_date
 
 # include/linux/kern_levels.h, by number.
 LEVELS = ("emerg", "alert", "crit", "err", "warn", "notice", "info", "debug")
@@ -113,7 +113,7 @@ def log(debugger: Debugger, arguments: argparse.Namespace) -> Log | AuditLog:
     date = None
     if arguments.dates:
         try:
-            date = boot_date(linux)
+            date = boot_date(debugger.session.program)
         except OrcdbgError as error:
             problems = [*problems, f"no dates, but seconds since the boot began: {error}"]
     columns = LogColumns(

@@ -183,8 +183,20 @@ def name_of_word(debugger: Debugger, value: int) -> str | None:
 
 
 def name_of_object(debugger: Debugger, value: int) -> str | None:
-    """What `-S` calls a word: as `-s`, else the slab cache whose object it points into."""
-    return name_of_word(debugger, value)
+    """What `-S` calls a word: as `-s`, else the slab cache whose slab it points into, in brackets."""
+    if not value >> 63:
+        return None
+    name = name_of_word(debugger, value)
+    if name is not None:
+        return name
+    parts = debugger.session.kernel_memory
+    try:
+        if not parts.places.in_direct_map(value):
+            return None
+        slab = parts.slabs.slab_of(parts.pages.of_physical(parts.places.physical_of(value)))
+        return None if slab is None else f"[{parts.slabs.cache(slab.cache).name}]"
+    except OrcdbgError:
+        return None  # the word is shown as it is; `kmem ADDR` says what stands in the way
 
 
 @command(

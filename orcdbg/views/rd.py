@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.commands.rd import MemoryFile, StringInMemory, MemoryWords, Radix
+from orcdbg.commands.rd import MemoryFile, MemoryWords, Radix, StringInMemory
 from orcdbg.views.page import Line, line
 from orcdbg.views.view import Json, Width, hexadecimal, view
 

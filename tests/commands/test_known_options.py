@@ -12,7 +12,7 @@ from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.dis import Disassembly
 from orcdbg.commands.log import Log
-from orcdbg.commands.rd import StringInMemory, MemoryWords
+from orcdbg.commands.rd import MemoryWords, StringInMemory
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.stacks import Stacks
 from orcdbg.commands.sym import Symbols
