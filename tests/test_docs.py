@@ -330,7 +330,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
             "COUNT": account["by_mechanism"]["paravirt"],
             "DIFFERENCE": _sample_difference(),
             "REPLAY": answers[replay_command]["result"],
-            "FILE": encode(MemoryFile(0xFFFFFFFF81000000, 8, "file")),
+            "RAWFILE": encode(MemoryFile(0xFFFFFFFF81000000, 8, "file")),
             "AUDITLOG": encode(AuditLog([], ())),
             "AUDITMESSAGE": encode(AuditLog([AuditMessage("audit_queue", 1300, "text")], ()))["messages"][0],
             "MODULES": modules,
