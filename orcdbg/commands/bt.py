@@ -104,6 +104,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
     summary="show the stack of a task and how each frame's CFA was found",
     group="stacks",
     arguments=_arguments,
+    aliases=("where", "backtrace"),
     operands=("task",),
     examples=(
         ("bt", "the selected task (at first the one that panicked)"),

@@ -23,7 +23,8 @@ _LONGEST = 15  # bytes of an instruction
 class Disassembly(Result):
     """Instructions in order of address; `source` says whether they are from memory or replayed.
 
-    `positions` are places in the source by address; empty where none were asked for.
+    `positions` are places in the source by address; empty where none were asked for. `current` is the address that gets an
+    arrow.
     """
 
     instructions: Sequence[ListedInstruction]
@@ -31,6 +32,7 @@ class Disassembly(Result):
     show_image: bool
     positions: Mapping[int, Position] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    current: int | None = None
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
