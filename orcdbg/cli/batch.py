@@ -13,6 +13,7 @@ from orcdbg.base.inputs import remember
 from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.python_blocks import joined
 from orcdbg.commands.quit import Quit
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Result
@@ -25,6 +26,8 @@ def lines_of(steps: Iterable[tuple[Step, str]]) -> Iterator[str]:
     for kind, value in steps:
         if kind is Step.COMMAND:
             yield value
+        elif value.endswith(".py"):
+            yield f"py -x {value}"
         else:
             yield from read_lines(value)
 
@@ -53,7 +56,7 @@ class Batch:
     def run(self, lines: Iterable[str], keep_going: bool) -> int:
         """Runs the lines; the exit status is that of the first command that failed, 0 when none did."""
         status = 0
-        for raw in lines:
+        for raw in joined(lines):
             line = raw.strip()
             if not line or line.startswith("#"):
                 continue
@@ -84,8 +87,8 @@ class Batch:
 
     def _taken_apart(self, line: str) -> tuple[str, str, str]:
         """As `split_redirection`, which most lines need not load."""
-        if "|" not in line and ">" not in line:
-            return line, "", ""
+        if ("|" not in line and ">" not in line) or "\n" in line:
+            return line, "", ""  # several lines are a block of Python, whose answer goes nowhere else
         from orcdbg.commands.redirections import split_redirection
 
         return split_redirection(self._registry, line)

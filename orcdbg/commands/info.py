@@ -84,4 +84,6 @@ def info(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     command_ = registry.find(line)
     if command_ is None:
         raise UsageError(f"info {what} is not offered")
-    return command_.run(debugger, command_.parser().parse_args([*options, *words], argparse.Namespace(registry=registry)))
+    return command_.run(
+        debugger, command_.parser().parse_args([*options, *words], argparse.Namespace(registry=registry))
+    )

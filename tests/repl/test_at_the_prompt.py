@@ -260,3 +260,16 @@ def test_without_colour_no_colour_is_sent(open_terminal: Open, options: list[str
     terminal.wait("--all-cpus")
     styles = {code for found in re.findall(r"\x1b\[([0-9;]*)m", terminal.raw) for code in found.split(";")}
     assert styles <= {"", "0", "7"}
+
+
+def test_python_of_several_lines_runs_at_its_end(open_terminal: Open) -> None:
+    """`>` in it is Python's; then the prompt is the old one."""
+    terminal = open_terminal(80)
+    terminal.wait_for_prompt()
+    terminal.send("py" + ENTER)
+    terminal.wait("py>")
+    for text in ("for task in session.tasks:", "    if task.pid > 0 and task.pid < 2:", "        print('it is', task.comm)"):
+        terminal.send(text + ENTER)
+    terminal.send("end" + ENTER)
+    terminal.wait("it is init")
+    terminal.run("py 3 * 4", "12")
