@@ -46,10 +46,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _line(debugger: Debugger, words: Sequence[str]) -> SourcePlace:
     """The place in the source of an address or symbol, or of the selected frame."""
-    if words:
-        address = debugger.address("".join(words).lstrip("*"))
-    else:
-        address = lookup(debugger.frame())
+    address = debugger.address("".join(words).lstrip("*")) if words else lookup(debugger.frame())
     positions, problems = positions_of(debugger.session, [address])
     return SourcePlace(address, debugger.session.names.describe(address), positions.get(address), problems)
 

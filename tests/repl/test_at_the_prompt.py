@@ -268,7 +268,11 @@ def test_python_of_several_lines_runs_at_its_end(open_terminal: Open) -> None:
     terminal.wait_for_prompt()
     terminal.send("py" + ENTER)
     terminal.wait("py>")
-    for text in ("for task in session.tasks:", "    if task.pid > 0 and task.pid < 2:", "        print('it is', task.comm)"):
+    for text in (
+        "for task in session.tasks:",
+        "    if task.pid > 0 and task.pid < 2:",
+        "        print('it is', task.comm)",
+    ):
         terminal.send(text + ENTER)
     terminal.send("end" + ENTER)
     terminal.wait("it is init")
