@@ -279,36 +279,52 @@ def evaluate(node: Node, environment: Environment) -> Value:
     Raises:
         NotUnderstood: it asks for something that a record does not tell.
     """
-    kind = node[0]
-    if kind in ("number", "string"):
-        return node[1]  # type: ignore[return-value]
-    if kind == "field":
-        return environment.field(str(node[1]))
-    if kind == "cast":
-        return _cast(node[1], evaluate(node[2], environment))  # type: ignore[arg-type]
-    if kind == "address":
-        return _address(node[1], environment)  # type: ignore[arg-type]
-    if kind == "index":
-        return _element(evaluate(node[1], environment), _number(node[2], environment))  # type: ignore[arg-type]
-    if kind == "unary":
-        return _unary(str(node[1]), _number(node[2], environment))  # type: ignore[arg-type]
-    if kind == "?":
-        chosen = node[2] if _number(node[1], environment) else node[3]  # type: ignore[arg-type]
-        return evaluate(chosen, environment)  # type: ignore[arg-type]
-    if kind == "name":
-        return environment.constant(str(node[1]))
-    if kind == "call":
-        return _call(str(node[1]), node[2], environment)  # type: ignore[arg-type]
-    if len(node) == 3 and isinstance(node[1], tuple) and isinstance(node[2], tuple):
-        left = _number(node[1], environment)
-        if kind in ("&&", "||"):
-            is_decided = (left != 0) == (kind == "||")
-            return int(kind == "||") if is_decided else int(_number(node[2], environment) != 0)
-        right = _number(node[2], environment)
-        if kind == "+" and node[1][0] == "cast" and "*" in node[1][1]:
-            right *= environment.size_of(" ".join(word for word in node[1][1] if word != "*"))
-        return _binary(str(kind), left, right)
-    raise NotUnderstood(str(kind))
+    kind = str(node[0])
+    if kind in _LEAVES:
+        return _LEAVES[kind](node, environment)
+    if len(node) == 3 and isinstance(node[1], tuple) and isinstance(node[2], tuple) and kind in _OPERATORS:
+        return _computed(kind, node[1], node[2], environment)
+    raise NotUnderstood(kind)
+
+
+def _conditional(node: Node, environment: Environment) -> Value:
+    chosen = node[2] if _number(_inner(node[1]), environment) else node[3]
+    return evaluate(_inner(chosen), environment)
+
+
+def _inner(node: object) -> Node:
+    if not isinstance(node, tuple):
+        raise NotUnderstood(str(node))
+    return node
+
+
+_LEAVES: Mapping[str, Callable[[Node, Environment], Value]] = {
+    "number": lambda node, environment: int(str(node[1])),
+    "string": lambda node, environment: str(node[1]),
+    "field": lambda node, environment: environment.field(str(node[1])),
+    "cast": lambda node, environment: _cast(_inner(node[1]), evaluate(_inner(node[2]), environment)),
+    "address": lambda node, environment: _address(_inner(node[1]), environment),
+    "index": lambda node, environment: _element(
+        evaluate(_inner(node[1]), environment), _number(_inner(node[2]), environment)
+    ),
+    "unary": lambda node, environment: _unary(str(node[1]), _number(_inner(node[2]), environment)),
+    "?": _conditional,
+    "name": lambda node, environment: environment.constant(str(node[1])),
+    "call": lambda node, environment: _call(str(node[1]), _inner(node[2]), environment),
+}
+_OPERATORS = frozenset(operator for level in _BINARY for operator in level)
+
+
+def _computed(kind: str, first: Node, second: Node, environment: Environment) -> int:
+    """Two numbers with an operator; the second is not asked for where the first decides, and counts elements of a pointer."""
+    left = _number(first, environment)
+    if kind in ("&&", "||"):
+        is_decided = (left != 0) == (kind == "||")
+        return int(kind == "||") if is_decided else int(_number(second, environment) != 0)
+    right = _number(second, environment)
+    if kind == "+" and first[0] == "cast" and "*" in _inner(first[1]):
+        right *= environment.size_of(" ".join(str(word) for word in _inner(first[1]) if word != "*"))
+    return _binary(kind, left, right)
 
 
 def _number(node: Node, environment: Environment) -> int:
@@ -332,7 +348,8 @@ def _element(value: Value, index: int) -> int:
     raise NotUnderstood("[]")
 
 
-def _cast(words: Sequence[str], value: Value) -> Value:
+def _cast(given: Sequence[object], value: Value) -> Value:
+    words = [str(word) for word in given]
     if not isinstance(value, int) or "*" in words:
         return value
     bits = {"char": 8, "u8": 8, "s8": 8, "__u8": 8, "short": 16, "u16": 16, "s16": 16, "__u16": 16}.get(words[-1])
@@ -380,7 +397,8 @@ def signed_wide(value: int) -> int:
     return value if -(1 << 63) <= value <= _U64 else value & _U64
 
 
-def _call(name: str, arguments: Sequence[Node], environment: Environment) -> Value:
+def _call(name: str, given: Sequence[object], environment: Environment) -> Value:
+    arguments = [_inner(one) for one in given]
     if name == "__builtin_expect" and arguments:
         return evaluate(arguments[0], environment)
     field_name = str(arguments[0][1]) if arguments and arguments[0][0] == "name" else None

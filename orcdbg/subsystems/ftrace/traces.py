@@ -121,6 +121,7 @@ class Trace:
         self._names = names
         self._events = events
         self._formats: dict[int, PrintFormat | None] = {}
+        self._constants: dict[str, int] = {}
 
     @functools.cached_property
     def _comms(self) -> Mapping[int, str]:
@@ -234,6 +235,11 @@ class Trace:
         return Environment(reader.value, reader.offset_of, self.symbol, reader.array, self._constant, self._size_of)
 
     def _constant(self, name: str) -> int:
+        if name not in self._constants:
+            self._constants[name] = self._find_constant(name)
+        return self._constants[name]
+
+    def _find_constant(self, name: str) -> int:
         enumerator = self._program.catalog.enumerator(name)
         if enumerator is not None:
             return enumerator[1]
