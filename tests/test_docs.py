@@ -27,6 +27,7 @@ from orcdbg import __version__
 from orcdbg.base import errors
 from orcdbg.cli.main import sample_files
 from orcdbg.cli.options import parser as program_parser
+from orcdbg.commands.gcore import UserCore
 from orcdbg.commands.live import Stopped
 from orcdbg.commands.log import AuditLog
 from orcdbg.commands.mod import Modules
@@ -35,6 +36,7 @@ from orcdbg.commands.rd import MemoryFile
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Nothing, TextLines
 from orcdbg.commands.standard import standard_commands
+from orcdbg.commands.trace import TraceFlags, TraceInstances, TraceListing
 from orcdbg.formats.dwarf_lines import SourceLine
 from orcdbg.formats.elf import Section
 from orcdbg.gdb.stops import GuestStop, StopReason
@@ -47,6 +49,8 @@ from orcdbg.patches.build import Build
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.plugin import API_VERSION
 from orcdbg.snapshot.opening import open_snapshot, recognise
+from orcdbg.subsystems.ftrace.ring_buffer import BufferCounts
+from orcdbg.subsystems.ftrace.traces import TraceRecord
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from orcdbg.views.lines import position_json
@@ -301,6 +305,22 @@ def _answer(run: RunProgram, commands: str) -> Json:
     return found
 
 
+def _trace_objects() -> dict[str, Json]:
+    """Those of `trace`, which the sample has no memory for."""
+    record = TraceRecord(1, 0, 1, "init", 0, 0, "sched_switch", "sched", "text")
+    flags = TraceFlags(*(1 << bit for bit in range(8)))
+    listing = TraceListing("global", "nop", "local", True, flags, [record], [BufferCounts(0, 3, 1, 0, 0)], ())
+    names = encode(TraceInstances([("global", "nop", 2)], ()))
+    found = encode(listing)
+    return {
+        "TRACE": found,
+        "TRACECOUNTS": found["counts"][0],
+        "TRACERECORD": found["records"][0],
+        "TRACES": names,
+        "TRACENAME": names["traces"][0],
+    }
+
+
 def _follow(answer: Json, way: Iterable[str | int]) -> Json:
     """A part of an answer."""
     found: Any = answer
@@ -331,6 +351,8 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
             "DIFFERENCE": _sample_difference(),
             "REPLAY": answers[replay_command]["result"],
             "RAWFILE": encode(MemoryFile(0xFFFFFFFF81000000, 8, "file")),
+            **_trace_objects(),
+            "USERCORE": encode(UserCore("core.1", 1, 1, 4096, 4096, {"swapped": 1}, ())),
             "AUDITLOG": encode(AuditLog([], ())),
             "AUDITMESSAGE": encode(AuditLog([AuditMessage("audit_queue", 1300, "text")], ()))["messages"][0],
             "MODULES": modules,

@@ -19,8 +19,8 @@ from orcdbg.formats.user_core import (
     NT_FILE,
     NT_PRPSINFO,
     NT_PRSTATUS,
+    CoreSegment,
     MappedFile,
-    Segment,
     files_note,
     note,
     prpsinfo,
@@ -80,7 +80,7 @@ class _Layout:
         self._looked_at = Budget(MAX_LOOKED_AT)
         self._tables = Budget(MAX_TABLES)
         self._pages = Budget(MAX_PAGES)
-        self.segments: list[Segment] = []
+        self.segments: list[CoreSegment] = []
         self.missing: dict[str, int] = {}
 
     def lines(self) -> list[str]:
@@ -147,7 +147,7 @@ class _Layout:
         if last is not None and follows and (last.permissions, last.has_bytes) == (permissions, has_bytes):
             self.segments[-1] = last._replace(size=last.size + size)
         elif len(self.segments) < MAX_SEGMENTS:
-            self.segments.append(Segment(address, size, permissions, has_bytes))
+            self.segments.append(CoreSegment(address, size, permissions, has_bytes))
         else:
             self._miss("too many stretches", size // PAGE)
 

@@ -26,7 +26,7 @@ REGISTERS = (
 )
 
 
-class Segment(NamedTuple):
+class CoreSegment(NamedTuple):
     """A stretch of memory with bytes in the file, or, where `has_bytes` is false, zeros that need none.
 
     `permissions` are the bits of p_flags.
@@ -83,7 +83,7 @@ def files_note(files: Sequence[MappedFile]) -> bytes:
     return head + places + b"".join(one.path + b"\0" for one in files)
 
 
-def write_head(file: IO[bytes], notes: bytes, segments: Sequence[Segment]) -> list[int]:
+def write_head(file: IO[bytes], notes: bytes, segments: Sequence[CoreSegment]) -> list[int]:
     """Writes headers and notes; returns where in the file the bytes of each segment belong."""
     headers = _EHDR.size + _PHDR.size * (len(segments) + 1)
     offset = -(-(headers + len(notes)) // PAGE) * PAGE

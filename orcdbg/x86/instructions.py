@@ -57,7 +57,7 @@ class Instruction(NamedTuple):
         return f"{self.mnemonic} {self.operands}".strip()
 
 
-class Reference(NamedTuple):
+class NamedAddress(NamedTuple):
     """An address that an instruction's operand names; `is_per_cpu` where it counts from the CPU's base (%gs)."""
 
     address: int
@@ -243,7 +243,7 @@ def wide_operands(raw: bytes, address: int) -> list[Operand]:
     return [] if found is None else _decoder().wide_operands(found)
 
 
-def references(raw: bytes, address: int) -> list[Reference]:
+def references(raw: bytes, address: int) -> list[NamedAddress]:
     """The addresses in the operands of the instruction at the start of `raw`, but for a direct branch's target.
 
     That of an immediate is any number of 64 bits, so the caller asks what is there.
@@ -256,10 +256,10 @@ def references(raw: bytes, address: int) -> list[Reference]:
     references = []
     for operand in found.operands:
         if operand.type == x86.X86_OP_IMM and operand.size == 8:
-            references.append(Reference(int(operand.imm) & U64, False))
+            references.append(NamedAddress(int(operand.imm) & U64, False))
         elif operand.type == x86.X86_OP_MEM and operand.mem.base in (0, x86.X86_REG_RIP):
             base = address + found.size if operand.mem.base else 0
-            references.append(Reference(base + int(operand.mem.disp) & U64, operand.mem.segment == x86.X86_REG_GS))
+            references.append(NamedAddress(base + int(operand.mem.disp) & U64, operand.mem.segment == x86.X86_REG_GS))
     return references
 
 

@@ -28,7 +28,9 @@ for event in sched/sched_switch sched/sched_wakeup syscalls/sys_enter_openat sys
 done
 echo 1 > instances/small/events/kmem/enable
 echo 1 > instances/other/events/sched/enable
-for round in 1 2 3; do usleep 20000; cat /proc/loadavg; echo "marked $round" > trace_marker; sh -c 'kill -0 $$'; done > /dev/null
+for round in 1 2 3; do
+    usleep 20000; cat /proc/loadavg; echo "marked $round" > trace_marker; sh -c 'kill -0 $$'
+done > /dev/null
 echo stack > trace_marker
 for one in . instances/other instances/small; do echo 0 > $one/tracing_on; done
 """

@@ -6,6 +6,7 @@ of each, from which the kernel makes the `format` files of tracefs.
 
 from __future__ import annotations
 
+import enum
 import functools
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -22,12 +23,55 @@ MAX_EVENTS = 1 << 18
 _LONGEST_FORMAT = 64 << 10
 
 
+class FieldForm(enum.Enum):
+    """How a field's bytes are to be read."""
+
+    NUMBER = enum.auto()
+    ARRAY = enum.auto()
+    TEXT = enum.auto()
+    """An array of characters."""
+    DATA_LOCATION = enum.auto()
+    """A place in the record and a length, of an array that lies there."""
+    TEXT_LOCATION = enum.auto()
+    RELATIVE_LOCATION = enum.auto()
+    """The same, the place counted from behind the field."""
+    RELATIVE_TEXT_LOCATION = enum.auto()
+
+    @property
+    def is_location(self) -> bool:
+        """Whether the array lies elsewhere."""
+        return self not in (FieldForm.NUMBER, FieldForm.ARRAY, FieldForm.TEXT)
+
+    @property
+    def is_relative(self) -> bool:
+        """Whether the place counts from behind the field."""
+        return self in (FieldForm.RELATIVE_LOCATION, FieldForm.RELATIVE_TEXT_LOCATION)
+
+    @property
+    def is_text(self) -> bool:
+        """Whether it is of characters."""
+        return self in (FieldForm.TEXT, FieldForm.TEXT_LOCATION, FieldForm.RELATIVE_TEXT_LOCATION)
+
+
+def form_of(declaration: str, size: int) -> FieldForm:
+    """The form of a field by its C type, as the kernel's `format` files have it."""
+    is_text = "char" in declaration
+    if declaration.startswith("__rel_loc"):
+        return FieldForm.RELATIVE_TEXT_LOCATION if is_text else FieldForm.RELATIVE_LOCATION
+    if declaration.startswith("__data_loc"):
+        return FieldForm.TEXT_LOCATION if is_text else FieldForm.DATA_LOCATION
+    if "[" in declaration or size > 8:
+        return FieldForm.TEXT if is_text else FieldForm.ARRAY
+    return FieldForm.NUMBER
+
+
 @dataclass(frozen=True, slots=True)
-class Field:
-    """A field: bytes `offset` to `offset + size` of a record; `type` as in C, with `__data_loc` where data lies elsewhere."""
+class EventField:
+    """A field: bytes `offset` to `offset + size` of a record; `declaration` is its type as in C."""
 
     name: str
-    type: str
+    declaration: str
+    form: FieldForm
     offset: int
     size: int
     is_signed: bool
@@ -41,7 +85,7 @@ class Event:
     system: str
     name: str
     print_format: str
-    fields: Mapping[str, Field] = field(default_factory=dict)
+    fields: Mapping[str, EventField] = field(default_factory=dict)
 
 
 class EventTable:
@@ -62,7 +106,7 @@ class EventTable:
         if found is None:
             raise NotFound("enumerator", "TRACE_EVENT_FL_TRACEPOINT_BIT")
         self._tracepoint_flag = 1 << (found[1] & 63)
-        self._fields_of_class: dict[int, dict[str, Field]] = {}
+        self._fields_of_class: dict[int, dict[str, EventField]] = {}
         self._calls: dict[int, int] = {}
         self._events: dict[int, Event | None] = {}
         type_offset = program.object("struct trace_event_call", 0).member_("event.type").address_ or 0
@@ -96,7 +140,7 @@ class EventTable:
         return [event for number in sorted(self._calls) if (event := self.find(number)) is not None]
 
     @functools.cached_property
-    def common(self) -> dict[str, Field]:
+    def common(self) -> dict[str, EventField]:
         """The fields that every record begins with."""
         return self._fields_at(self._linux.address("ftrace_common_fields"))
 
@@ -118,7 +162,7 @@ class EventTable:
     def _text(self, address: int, limit: int) -> str:
         return read_cstring(self._linux.memory, address, limit).decode("utf-8", "backslashreplace")
 
-    def _fields(self, call: Object, class_: Object) -> dict[str, Field]:
+    def _fields(self, call: Object, class_: Object) -> dict[str, EventField]:
         get_fields = int(class_.member_("get_fields"))
         place = class_.member_("fields").address_ or 0
         if get_fields and get_fields == self._linux.find_address("syscall_get_enter_fields"):
@@ -128,9 +172,9 @@ class EventTable:
             self._fields_of_class[place] = self._fields_at(place)
         return self._fields_of_class[place]
 
-    def _fields_at(self, head: int) -> dict[str, Field]:
+    def _fields_at(self, head: int) -> dict[str, EventField]:
         """The fields of a list by name; the kernel's newest comes first in it."""
-        found: dict[str, Field] = {}
+        found: dict[str, EventField] = {}
         for address in self._linux.walk_list(head, "ftrace_event_field", "link", self.budget):
             one = self._program.object("struct ftrace_event_field", address)
             try:
@@ -141,7 +185,7 @@ class EventTable:
                 continue
             numbers = (int(one.member_(path)) for path in ("offset", "size", "is_signed"))
             offset, size, is_signed = numbers
-            found[name] = Field(name, type_, offset, size, bool(is_signed))
+            found[name] = EventField(name, type_, form_of(type_, size), offset, size, bool(is_signed))
         return dict(sorted(found.items(), key=lambda pair: pair[1].offset))
 
 

@@ -7,6 +7,7 @@ operators, casts, and functions such as `__print_flags()`. What is not understoo
 from __future__ import annotations
 
 import ast
+import enum
 import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
@@ -14,7 +15,37 @@ from typing import NamedTuple
 from orcdbg.base.reading import signed
 
 Value = int | str | bytes
-Node = tuple[object, ...]
+
+
+class TokenKind(enum.Enum):
+    """What a token is; the values are the names of its pattern's groups."""
+
+    NUMBER = "number"
+    STRING = "string"
+    CHARACTER = "char"
+    NAME = "name"
+    OPERATOR = "operator"
+
+
+class NodeKind(enum.Enum):
+    """What a part of an expression is."""
+
+    NUMBER = enum.auto()
+    STRING = enum.auto()
+    RECORD = enum.auto()
+    FIELD = enum.auto()
+    NAME = enum.auto()
+    CAST = enum.auto()
+    ADDRESS = enum.auto()
+    INDEX = enum.auto()
+    UNARY = enum.auto()
+    BINARY = enum.auto()
+    CONDITIONAL = enum.auto()
+    CALL = enum.auto()
+    BRACES = enum.auto()
+
+
+Node = tuple[object, ...]  # a NodeKind, and what that has
 _U64 = (1 << 64) - 1
 _MAX_TOKENS = 1 << 14
 _MAX_DEPTH = 64
@@ -89,13 +120,13 @@ class Environment(NamedTuple):
 
 class _Parser:
     def __init__(self, text: str) -> None:
-        self.tokens: list[tuple[str, str]] = []
+        self.tokens: list[tuple[TokenKind, str]] = []
         place = 0
         while place < len(text) and text[place:].strip():
             found = _TOKEN.match(text, place)
             if found is None or len(self.tokens) > _MAX_TOKENS:
                 raise NotUnderstood(text[place : place + 20])
-            self.tokens.append((str(found.lastgroup), found[str(found.lastgroup)]))
+            self.tokens.append((TokenKind(found.lastgroup), found[str(found.lastgroup)]))
             place = found.end()
         self.at = 0
         self.depth = 0
@@ -105,8 +136,8 @@ class _Parser:
         return self.tokens[self.at][1] if self.at < len(self.tokens) else ""
 
     @property
-    def kind(self) -> str:
-        return self.tokens[self.at][0] if self.at < len(self.tokens) else ""
+    def kind(self) -> TokenKind | None:
+        return self.tokens[self.at][0] if self.at < len(self.tokens) else None
 
     def take(self, wanted: str | None = None) -> str:
         word = self.word
@@ -118,7 +149,7 @@ class _Parser:
     def strings(self) -> str:
         """Strings side by side, which C joins."""
         parts = []
-        while self.kind == "string":
+        while self.kind is TokenKind.STRING:
             parts.append(_unquoted(self.take()))
         return "".join(parts)
 
@@ -131,7 +162,7 @@ class _Parser:
             self.take()
             then = self.expression()
             self.take(":")
-            condition = ("?", condition, then, self.expression())
+            condition = (NodeKind.CONDITIONAL, condition, then, self.expression())
         self.depth -= 1
         return condition
 
@@ -139,9 +170,9 @@ class _Parser:
         if level == len(_BINARY):
             return self.unary()
         left = self.binary(level + 1)
-        while self.kind == "operator" and self.word in _BINARY[level]:
+        while self.kind is TokenKind.OPERATOR and self.word in _BINARY[level]:
             operator = self.take()
-            left = (operator, left, self.binary(level + 1))
+            left = (NodeKind.BINARY, operator, left, self.binary(level + 1))
         return left
 
     def unary(self) -> Node:
@@ -150,15 +181,13 @@ class _Parser:
             raise NotUnderstood("deep")
         try:
             if self.word in ("-", "+", "~", "!"):
-                return ("unary", self.take(), self.unary())
+                return (NodeKind.UNARY, self.take(), self.unary())
             if self.word == "&":
                 self.take()
                 operand = self.unary()
-                if operand[0] == "index":
-                    operand = ("+", operand[1], operand[2])
-                if operand[0] != "field" and operand[0] != "+":
+                if operand[0] not in (NodeKind.INDEX, NodeKind.FIELD):
                     raise NotUnderstood("&")
-                return ("address", operand)
+                return (NodeKind.ADDRESS, operand)
             if self.word == "(" and self._is_cast():
                 return self._cast()
             return self.postfix()
@@ -174,43 +203,46 @@ class _Parser:
         while self.word != ")":
             words.append(self.take())
         self.take(")")
-        return ("cast", tuple(words), self.unary())
+        return (NodeKind.CAST, tuple(words), self.unary())
 
     def postfix(self) -> Node:
         node = self.primary()
         while self.word in ("[", "->", "."):
             if self.take() == "[":
-                node = ("index", node, self.expression())
+                node = (NodeKind.INDEX, node, self.expression())
                 self.take("]")
             else:
-                if node[0] not in ("field", "record"):
+                if node[0] not in (NodeKind.FIELD, NodeKind.RECORD):
                     raise NotUnderstood("->")
                 name = self.take()
-                node = ("field", name if node[0] == "record" else f"{node[1]}.{name}")
+                node = (NodeKind.FIELD, name if node[0] is NodeKind.RECORD else f"{node[1]}.{name}")
         return node
 
     def primary(self) -> Node:
         kind, word = self.kind, self.word
-        if kind == "number":
+        if kind is TokenKind.NUMBER:
             self.take()
-            return ("number", int(word, 0) if word[:2] in ("0x", "0X") or word == "0" else _octal_or_decimal(word))
-        if kind == "string":
-            return ("string", self.strings())
-        if kind == "char":
+            return (
+                NodeKind.NUMBER,
+                int(word, 0) if word[:2] in ("0x", "0X") or word == "0" else _octal_or_decimal(word),
+            )
+        if kind is TokenKind.STRING:
+            return (NodeKind.STRING, self.strings())
+        if kind is TokenKind.CHARACTER:
             self.take()
-            return ("number", ord(_unquoted(f'"{word[1:-1]}"') or "\0"))
+            return (NodeKind.NUMBER, ord(_unquoted(f'"{word[1:-1]}"') or "\0"))
         if word == "(":
             self.take()
             node = self.expression()
             self.take(")")
             return node
-        if kind == "name":
+        if kind is TokenKind.NAME:
             self.take()
             if word == "REC":
-                return ("record",)
+                return (NodeKind.RECORD,)
             if self.word == "(":
-                return ("call", word, tuple(self.arguments()))
-            return ("name", word)
+                return (NodeKind.CALL, word, tuple(self.arguments()))
+            return (NodeKind.NAME, word)
         raise NotUnderstood(word)
 
     def arguments(self) -> list[Node]:
@@ -235,7 +267,7 @@ class _Parser:
             elif self.word != "}":
                 raise NotUnderstood(self.word)
         self.take("}")
-        return ("braces", tuple(inner))
+        return (NodeKind.BRACES, tuple(inner))
 
 
 def _octal_or_decimal(word: str) -> int:
@@ -279,12 +311,10 @@ def evaluate(node: Node, environment: Environment) -> Value:
     Raises:
         NotUnderstood: it asks for something that a record does not tell.
     """
-    kind = str(node[0])
-    if kind in _LEAVES:
-        return _LEAVES[kind](node, environment)
-    if len(node) == 3 and isinstance(node[1], tuple) and isinstance(node[2], tuple) and kind in _OPERATORS:
-        return _computed(kind, node[1], node[2], environment)
-    raise NotUnderstood(kind)
+    compute = _EVALUATE.get(node[0])
+    if compute is None:
+        raise NotUnderstood(str(node[0]))
+    return compute(node, environment)
 
 
 def _conditional(node: Node, environment: Environment) -> Value:
@@ -298,33 +328,33 @@ def _inner(node: object) -> Node:
     return node
 
 
-_LEAVES: Mapping[str, Callable[[Node, Environment], Value]] = {
-    "number": lambda node, environment: int(str(node[1])),
-    "string": lambda node, environment: str(node[1]),
-    "field": lambda node, environment: environment.field(str(node[1])),
-    "cast": lambda node, environment: _cast(_inner(node[1]), evaluate(_inner(node[2]), environment)),
-    "address": lambda node, environment: _address(_inner(node[1]), environment),
-    "index": lambda node, environment: _element(
+_EVALUATE: Mapping[object, Callable[[Node, Environment], Value]] = {
+    NodeKind.NUMBER: lambda node, environment: int(str(node[1])),
+    NodeKind.STRING: lambda node, environment: str(node[1]),
+    NodeKind.FIELD: lambda node, environment: environment.field(str(node[1])),
+    NodeKind.CAST: lambda node, environment: _cast(_inner(node[1]), evaluate(_inner(node[2]), environment)),
+    NodeKind.ADDRESS: lambda node, environment: _address(_inner(node[1]), environment),
+    NodeKind.INDEX: lambda node, environment: _element(
         evaluate(_inner(node[1]), environment), _number(_inner(node[2]), environment)
     ),
-    "unary": lambda node, environment: _unary(str(node[1]), _number(_inner(node[2]), environment)),
-    "?": _conditional,
-    "name": lambda node, environment: environment.constant(str(node[1])),
-    "call": lambda node, environment: _call(str(node[1]), _inner(node[2]), environment),
+    NodeKind.UNARY: lambda node, environment: _unary(str(node[1]), _number(_inner(node[2]), environment)),
+    NodeKind.CONDITIONAL: _conditional,
+    NodeKind.BINARY: lambda node, environment: _computed(str(node[1]), _inner(node[2]), _inner(node[3]), environment),
+    NodeKind.NAME: lambda node, environment: environment.constant(str(node[1])),
+    NodeKind.CALL: lambda node, environment: _call(str(node[1]), _inner(node[2]), environment),
 }
-_OPERATORS = frozenset(operator for level in _BINARY for operator in level)
 
 
-def _computed(kind: str, first: Node, second: Node, environment: Environment) -> int:
+def _computed(operator: str, first: Node, second: Node, environment: Environment) -> int:
     """Two numbers with an operator; the second is not asked for where the first decides, and counts elements of a pointer."""
     left = _number(first, environment)
-    if kind in ("&&", "||"):
-        is_decided = (left != 0) == (kind == "||")
-        return int(kind == "||") if is_decided else int(_number(second, environment) != 0)
+    if operator in ("&&", "||"):
+        is_decided = (left != 0) == (operator == "||")
+        return int(operator == "||") if is_decided else int(_number(second, environment) != 0)
     right = _number(second, environment)
-    if kind == "+" and first[0] == "cast" and "*" in _inner(first[1]):
+    if operator == "+" and first[0] is NodeKind.CAST and "*" in _inner(first[1]):
         right *= environment.size_of(" ".join(str(word) for word in _inner(first[1]) if word != "*"))
-    return _binary(kind, left, right)
+    return _binary(operator, left, right)
 
 
 def _number(node: Node, environment: Environment) -> int:
@@ -335,9 +365,9 @@ def _number(node: Node, environment: Environment) -> int:
 
 
 def _address(node: Node, environment: Environment) -> int:
-    if node[0] == "+":
-        return _address(node[1], environment) + _number(node[2], environment)  # type: ignore[arg-type]
-    if node[0] != "field":
+    if node[0] is NodeKind.INDEX:
+        return _address(_inner(node[1]), environment) + _number(_inner(node[2]), environment)
+    if node[0] is not NodeKind.FIELD:
         raise NotUnderstood("&")
     return environment.address_of(str(node[1]))
 
@@ -401,7 +431,7 @@ def _call(name: str, given: Sequence[object], environment: Environment) -> Value
     arguments = [_inner(one) for one in given]
     if name == "__builtin_expect" and arguments:
         return evaluate(arguments[0], environment)
-    field_name = str(arguments[0][1]) if arguments and arguments[0][0] == "name" else None
+    field_name = str(arguments[0][1]) if arguments and arguments[0][0] is NodeKind.NAME else None
     if field_name is not None and name in ("__get_str", "__get_rel_str"):
         data = environment.array(field_name, name == "__get_rel_str")
         return data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace")
@@ -432,7 +462,7 @@ def _call(name: str, given: Sequence[object], environment: Environment) -> Value
 def _pairs(nodes: Sequence[Node], environment: Environment) -> list[tuple[int, str]]:
     found: list[tuple[int, str]] = []
     for node in nodes:
-        inner = node[1] if node[0] == "braces" else ()
+        inner = node[1] if node[0] is NodeKind.BRACES else ()
         if not isinstance(inner, tuple) or len(inner) != 2:
             raise NotUnderstood("{}")
         text = evaluate(inner[1], environment)

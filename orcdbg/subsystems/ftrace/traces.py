@@ -16,7 +16,7 @@ from orcdbg.base.reading import read_cstring, read_u64, signed
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.names import Names
 from orcdbg.subsystems.ftrace.binary_print import decode_binary
-from orcdbg.subsystems.ftrace.events import Event, EventTable, Field, comms
+from orcdbg.subsystems.ftrace.events import Event, EventField, EventTable, FieldForm, comms
 from orcdbg.subsystems.ftrace.print_formats import (
     Environment,
     NotUnderstood,
@@ -327,7 +327,7 @@ class _Fields:
         self.event = event
         self._data = data
 
-    def _field(self, name: str) -> Field:
+    def _field(self, name: str) -> EventField:
         found = self.event.fields.get(name) or self.event.fields.get(name.rpartition(".")[2])
         if found is None:
             raise NotUnderstood(f"no field {name}")
@@ -354,7 +354,7 @@ class _Fields:
         field = self._field(name)
         value = int.from_bytes(self._data[field.offset : field.offset + 4], "little")
         begin, size = value & 0xFFFF, value >> 16
-        if is_relative or field.type.startswith("__rel_loc"):
+        if is_relative or field.form.is_relative:
             begin += field.offset + field.size
         if begin + size > len(self._data):
             raise NotUnderstood(f"{name} leaves the record")
@@ -363,9 +363,9 @@ class _Fields:
     def value(self, name: str) -> Value:
         """A field as expressions take it: a number, or the bytes of an array."""
         field = self._field(name)
-        if field.type.startswith(("__data_loc", "__rel_loc")):
+        if field.form.is_location:
             return self.array(name, False)
-        if "[" in field.type or field.size > 8:
+        if field.form is not FieldForm.NUMBER:
             return self._data[field.offset : field.offset + field.size]
         return self.number(name)
 
@@ -379,7 +379,7 @@ class _Fields:
                 continue
             if isinstance(value, bytes):
                 text = value.split(b"\0", 1)[0]
-                is_text = "char" in self.event.fields[name].type
+                is_text = self.event.fields[name].form.is_text
                 shown.append(f"{name}={text.decode('utf-8', 'backslashreplace') if is_text else value[:64].hex()}")
             else:
                 shown.append(f"{name}={value:#x}" if isinstance(value, int) and value > 9 else f"{name}={value}")
@@ -428,4 +428,5 @@ def find_instance(program: Program, name: str, budget: Budget) -> Instance:
     for instance in found:
         if instance.name == name:
             return instance
-    raise NotFound("trace", name, "traces: " + ", ".join(instance.name for instance in found))
+    why = "; ".join(budget.lines()) or "traces: " + ", ".join(instance.name for instance in found)
+    raise NotFound("trace", name, why)
