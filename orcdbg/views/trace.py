@@ -66,11 +66,11 @@ def flag_letters(record: TraceRecord, flags: TraceFlags) -> str:
     resched = {
         (True, True, True): "B",
         (True, True, False): "N",
-        (False, True, True): "b",
-        (True, False, True): "l",
+        (False, True, True): "L",
+        (True, False, True): "b",
         (True, False, False): "n",
         (False, True, False): "p",
-        (False, False, True): "L",
+        (False, False, True): "l",
     }.get(wanted, ".")
     where = _where(has(flags.nmi), has(flags.hardirq), has(flags.softirq))
     counts = (record.preempt_count & 15, record.preempt_count >> 4)
