@@ -13,7 +13,6 @@ from orcdbg.base.inputs import remember
 from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.python_blocks import joined
 from orcdbg.commands.quit import Quit
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Result
@@ -56,8 +55,13 @@ class Batch:
     def run(self, lines: Iterable[str], keep_going: bool) -> int:
         """Runs the lines; the exit status is that of the first command that failed, 0 when none did."""
         status = 0
-        for raw in joined(lines):
+        following = iter(lines)
+        for raw in following:
             line = raw.strip()
+            if line in ("py", "python"):
+                from orcdbg.commands.python_blocks import rest_of_block  # a run without Python needs none of it
+
+                line = rest_of_block(following)
             if not line or line.startswith("#"):
                 continue
             try:

@@ -52,12 +52,12 @@ class BlockReader:
         return whole
 
 
-def joined(lines: Iterable[str]) -> Iterator[str]:
-    """Lines, each block of code as one; a block without an end goes on to the last line."""
+def rest_of_block(lines: Iterator[str]) -> str:
+    """The command line that a block is whose first line was taken; one without an end goes on to the last line."""
     reader = BlockReader()
+    reader.take(START[0])
     for line in lines:
         whole = reader.take(line)
         if whole is not None:
-            yield whole
-    if reader.is_open:
-        yield reader.take(END) or ""
+            return whole
+    return reader.take(END) or ""

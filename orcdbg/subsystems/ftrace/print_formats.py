@@ -399,8 +399,9 @@ _COMPUTE: Mapping[str, Callable[[int, int], int]] = {
     "|": lambda a, b: a | b,
     "^": lambda a, b: a ^ b,
     "&": lambda a, b: a & b,
-    "==": lambda a, b: int(a == b),
-    "!=": lambda a, b: int(a != b),
+    # As numbers of 64 bits: `REC->pfn != -1UL` asks for all bits.
+    "==": lambda a, b: int(not (a ^ b) & _U64),
+    "!=": lambda a, b: int(bool((a ^ b) & _U64)),
     "<": lambda a, b: int(a < b),
     ">": lambda a, b: int(a > b),
     "<=": lambda a, b: int(a <= b),

@@ -148,7 +148,7 @@ class CpuBuffer:
             raise Corrupt(f"a page of the trace claims {committed} bytes of {room}")
         data = budget.read(self._memory, address + self._data_offset & U64, committed, "the trace")
         time = self._number(header, "time_stamp")
-        for record in _parsed(data, time, self._cpu):
+        for record in parsed_records(data, time, self._cpu):
             if record.offset >= begin:
                 yield record.record
 
@@ -162,7 +162,7 @@ class _Placed(NamedTuple):
     record: Record
 
 
-def _parsed(data: bytes, time: int, cpu: int) -> Iterator[_Placed]:
+def parsed_records(data: bytes, time: int, cpu: int) -> Iterator[_Placed]:
     """The records of one page; each has the time since the one before, and what a time record says counts for the next.
 
     Raises:
