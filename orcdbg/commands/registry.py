@@ -135,6 +135,8 @@ class Registry:
         self._library = library
         self._added: dict[str, Command] = {}
         self._words: dict[str, Command] = {}
+        # Loads files with plug-ins, and says what there is to say; the command line knows how.
+        self.extend: Callable[[Sequence[str]], list[str]] | None = None
         for added in commands:
             self.add(added)
 

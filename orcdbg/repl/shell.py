@@ -42,7 +42,7 @@ from orcdbg.repl.cmd2_words import complain, describe
 from orcdbg.repl.completion import Completer, Offer
 from orcdbg.repl.names import SymbolNames
 from orcdbg.repl.pasting import insert_pastes, marked_pastes
-from orcdbg.repl.shellwords import ShellWord
+from orcdbg.repl.shellwords import ShellWord, as_cmd2_has_it
 from orcdbg.repl.toolbar import prompt_text, read_status, toolbar_text
 from orcdbg.views.page import safe
 from orcdbg.views.waiting import Waiting
@@ -260,7 +260,7 @@ class Shell(cmd2.Cmd):
         if whole is None:
             self.prompt = BLOCK_PROMPT
             return False
-        return super().onecmd_plus_hooks(whole, **kwargs)
+        return super().onecmd_plus_hooks(as_cmd2_has_it(whole), **kwargs)
 
     def _after_line(self, data: CommandFinalizationData) -> CommandFinalizationData:
         self._show_warnings()
