@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
-from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -18,9 +17,9 @@ from orcdbg.target.session import Session
 from orcdbg.unwind.frame import FrameKind
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
-from tests.lab.conftest import KERNELS, MakeScene, OpenScene
-from tests.lab.recorded import recorded, stats, traces
-from tests.lab.scenes import SCENES, Scene
+from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.recorded import stats, traces
+from tests.lab.scenes import Scene
 
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
 
@@ -29,12 +28,6 @@ _POINTER = re.compile(r"\b(ptr|page|hrtimer|timer|obj)=(0x)?[0-9a-f]{16}\b")
 # The kernel's own words for openat() leave out a mode that nothing is created with.
 _UNUSED_MODE = re.compile(r", mode: 0000\)")
 _CALL = re.compile(r"\b(dfd|filename): (0x)?[0-9a-f]+")
-
-
-@pytest.fixture(scope="session")
-def scene_makers() -> Mapping[str, MakeScene]:
-    """The usual scenes, and the one whose guest recorded traces."""
-    return {**SCENES, "recorded": recorded}
 
 
 @pytest.fixture

@@ -89,8 +89,8 @@ def test_tab_shows_options_with_their_help(terminal: Terminal) -> None:
     terminal.send("dis --d" + TAB)
     terminal.wait("orcdbg> dis --diff")
     terminal.start_over()
-    terminal.send("log -" + TAB)
-    terminal.wait("--last   only the last N records")
+    terminal.send("mod -" + TAB)
+    terminal.wait("--taints  only modules that taint the kernel")
 
 
 def test_tab_completes_a_symbol(terminal: Terminal) -> None:
