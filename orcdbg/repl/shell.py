@@ -249,12 +249,24 @@ class Shell(cmd2.Cmd):
             return self._run_unless_block(line, **kwargs)
         return self.runcmds_plus_hooks(lines, stop_on_keyboard_interrupt=True)
 
-    def _run_unless_block(self, line: str, **kwargs: Any) -> bool:
-        """Runs a line, or keeps it while it is one of a block of Python; Ctrl-D leaves the block."""
-        if self._block.is_open and line == "_eof":
+    def _read_command_line(self, prompt: str) -> str:
+        """Reads a line; Ctrl-C leaves a block of Python."""
+        try:
+            return super()._read_command_line(prompt)
+        except KeyboardInterrupt:
+            self._leave_block()
+            raise
+
+    def _leave_block(self) -> None:
+        if self._block.is_open:
             self._block.cancel()
-            self.poutput()
             self._refresh_status()
+
+    def _run_unless_block(self, line: str, **kwargs: Any) -> bool:
+        """Runs a line, or keeps it while it is one of a block of Python; Ctrl-D leaves the block, as Ctrl-C does."""
+        if self._block.is_open and line == "_eof":
+            self.poutput()
+            self._leave_block()
             return False
         whole = self._block.take(line)
         if whole is None:

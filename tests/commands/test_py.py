@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 import pytest
@@ -72,8 +71,8 @@ def test_nothing_is_imported_from_the_current_folder(
     """As `python -m orcdbg` would otherwise do."""
     (tmp_path / "lies_here.py").write_text("raise AssertionError('imported')\n")
     monkeypatch.chdir(tmp_path)
-    for first in ("", str(tmp_path)):
-        monkeypatch.setattr(sys, "path", [first, *sys.path])
+    for first in ("", tmp_path):
+        monkeypatch.syspath_prepend(first)
         result = run(registry, debugger, "import lies_here")
         assert result.error is not None
         assert result.error.type == "ModuleNotFoundError"

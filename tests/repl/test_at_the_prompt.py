@@ -142,7 +142,7 @@ def test_an_unknown_command_is_two_lines(terminal: Terminal) -> None:
 
 def test_what_cmd2_brings_besides_is_gone(terminal: Terminal) -> None:
     """Its editor, its Python and its settings are not orcdbg's."""
-    for word in ("edit", "py", "run_pyscript", "shortcuts"):
+    for word in ("edit", "ipy", "run_pyscript", "shortcuts"):
         terminal.run(word, f"no such command: {word}")
 
 
@@ -150,8 +150,10 @@ def test_aliases_macros_and_the_shell_work(terminal: Terminal) -> None:
     """As help says."""
     terminal.run("alias create banner sym linux_banner", "Alias 'banner' created")
     terminal.run("banner", "linux_banner/")
-    terminal.run("macro create where sym {1}", "Macro 'where' created")
-    terminal.run("where linux_banner", "linux_banner/")
+    terminal.run("alias flag sym linux_banner", "Alias 'flag' created")
+    terminal.run("flag", "linux_banner/")
+    terminal.run("macro create place sym {1}", "Macro 'place' created")
+    terminal.run("place linux_banner", "linux_banner/")
     terminal.run("!echo one two", "one two")
     terminal.run("?sym", "usage: sym")
 
@@ -276,4 +278,10 @@ def test_python_of_several_lines_runs_at_its_end(open_terminal: Open) -> None:
         terminal.send(text + ENTER)
     terminal.send("end" + ENTER)
     terminal.wait("it is init")
+    for key in (CTRL_C, CTRL_D):
+        terminal.start_over()
+        terminal.send("py" + ENTER)
+        terminal.wait("py>")
+        terminal.send(key)
+        terminal.wait_for_prompt()
     terminal.run("py 3 * 4", "12")
