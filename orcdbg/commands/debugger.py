@@ -41,6 +41,13 @@ class Debugger:
 
         return ValueHistory()
 
+    @functools.cached_property
+    def python_names(self) -> dict[str, object]:
+        """The names of Python at the prompt; what code assigns stays."""
+        from orcdbg.commands.py import new_names
+
+        return new_names(self)
+
     def move(self, cpu: int) -> None:
         """Looks at the live guest anew, which has stopped again, and selects what the CPU runs that made it stop."""
         if self.guest is None:

@@ -110,7 +110,7 @@ def detail_json(result: FrameDetail) -> Json:
     """DETAIL of the contract."""
     base = result.frame.registers.get(result.base_register or "")
     return {
-        "frame": frame_json(result.frame, result.position, result.variables),
+        "frame": frame_json(result.frame, result.position, variables=result.variables),
         "base_register": {"name": result.base_register, "value": hexadecimal(base.value), "source": base.source}
         if base
         else None,

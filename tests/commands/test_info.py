@@ -29,17 +29,26 @@ def test_info_registers_are_those_of_regs(registry: Registry, debugger: Debugger
 
 
 def test_an_unknown_word_names_the_known_ones(registry: Registry, debugger: Debugger) -> None:
-    """As its hint."""
-    with pytest.raises(UsageError) as caught:
-        registry.run(debugger, "info threads")
-    assert "locals" in str(caught.value.hint)
+    """And a frame's number is a number."""
+    with pytest.raises(UsageError, match="'locals'"):
+        registry.run(debugger, "info weather")
+    for line in ("info locals x", "info args 1 2", "info frame -1"):
+        with pytest.raises(UsageError, match="not the number of a frame"):
+            registry.run(debugger, line)
+
+
+def test_info_frame_leaves_the_selection(registry: Registry, debugger: Debugger) -> None:
+    """Unlike `frame`, as in gdb."""
+    registry.run(debugger, "info frame 2")
+    assert debugger.frame_index == 0
+    registry.run(debugger, "frame 2")
+    assert debugger.frame_index == 2
 
 
 def test_locals_have_every_kernel_frame(registry: Registry, debugger: Debugger) -> None:
     """By task and number; what groups stacks has none of one frame's."""
     found = registry.run(debugger, "bt --locals")
     assert isinstance(found, Stacks)
-    assert found.variables is not None
     (trace,) = found.stacks
     assert {index for _, index in found.variables} == {f.index for f in trace.frames if f.location is not None}
     for option in ("--group", "--crash"):
