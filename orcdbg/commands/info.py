@@ -79,7 +79,9 @@ _KNOWN = sorted((*_LINES, *_OWN))
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("what", choices=(*_KNOWN, *_SHORT), metavar="WHAT", help="one of " + ", ".join(_KNOWN))
+    parser.add_argument(
+        "what", nargs="?", choices=(*_KNOWN, *_SHORT), metavar="WHAT", help="one of " + ", ".join(_KNOWN)
+    )
     parser.add_argument("words", nargs=argparse.REMAINDER, metavar="WORD", help="what the question is about")
 
 
@@ -100,6 +102,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 )
 def info(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers the question, or has the command answer it that orcdbg has for it."""
+    if arguments.what is None:
+        raise UsageError("info takes a question", "one of " + ", ".join(_KNOWN))
     what = _SHORT.get(arguments.what, arguments.what)
     if what in _OWN:
         return _OWN[what](debugger, arguments.words)

@@ -32,6 +32,9 @@ def test_an_unknown_word_names_the_known_ones(registry: Registry, debugger: Debu
     """And a frame's number is a number."""
     with pytest.raises(UsageError, match="'locals'"):
         registry.run(debugger, "info weather")
+    with pytest.raises(UsageError) as caught:
+        registry.run(debugger, "info")
+    assert "locals" in str(caught.value.hint)
     for line in ("info locals x", "info args 1 2", "info frame -1"):
         with pytest.raises(UsageError, match="not the number of a frame"):
             registry.run(debugger, line)
