@@ -22,10 +22,13 @@ class KnownWord(NamedTuple):
 
 _SAME_OPTIONS = "with crash's options"
 
+# Words that cmd2 answers, which a script's line cannot have.
+AT_THE_PROMPT = frozenset({"alias", "history", "macro", "run_script", "shell"})
+
 FROM_CRASH: Mapping[str, KnownWord] = {
     "*": KnownWord("struct", "`struct NAME`: the kind is found out"),
     "alias": KnownWord("alias", "`alias NAME LINE` as in crash; `alias create` at the prompt too"),
-    "ascii": KnownWord("rd -a", "`rd -a ADDR` shows text"),
+    "ascii": KnownWord("ascii", "`rd -a ADDR` shows text in memory"),
     "bpf": KnownWord(None, "BPF programs are named in stacks and by `sym`; nothing lists them yet"),
     "bt": KnownWord(
         "bt",
@@ -105,7 +108,7 @@ FROM_GDB: Mapping[str, KnownWord] = {
     "delete": KnownWord("delete"),
     "detach": KnownWord("detach"),
     "disassemble": KnownWord("disassemble", "`dis` is crash's"),
-    "display": KnownWord("display"),
+    "display": KnownWord(None, "nothing is shown again by itself; `p` and `x` show it when asked"),
     "down": KnownWord("down"),
     "file": KnownWord(None, "the files are named when orcdbg is started: orcdbg VMLINUX SNAPSHOT"),
     "finish": KnownWord("finish", "in emulated code"),
@@ -132,7 +135,6 @@ FROM_GDB: Mapping[str, KnownWord] = {
     "target": KnownWord(None, "`orcdbg VMLINUX --remote HOST:PORT` opens a live guest"),
     "tbreak": KnownWord("until", "`until ADDR` in emulated code"),
     "thread": KnownWord("thread", "gdb's thread N is CPU N-1"),
-    "undisplay": KnownWord("undisplay"),
     "until": KnownWord("until"),
     "up": KnownWord("up"),
     "watch": KnownWord("watch"),
@@ -169,8 +171,10 @@ def is_offered(registry: Registry, line: str | None) -> bool:
 
 
 def _explained(registry: Registry, word: str, known: KnownWord) -> str:
+    if known.here is None:
+        return known.note
     if not is_offered(registry, known.here):
-        return known.note if known.here is None else "not offered yet" + _other_way(known)
+        return f"`{known.here}`, at the prompt" if known.here in AT_THE_PROMPT else "not offered" + _other_way(known)
     same = known.here == word
     return "; ".join(part for part in ("here too" if same else f"`{known.here}`", known.note) if part)
 
@@ -185,6 +189,8 @@ def hint_for(registry: Registry, word: str) -> str | None:
         known = words.get(word)
         if known is not None and is_offered(registry, known.here):
             return f"here it is `{known.here}`" + (f": {known.note}" if known.note else "")
+        if known is not None and known.here in AT_THE_PROMPT:
+            return f"`{known.here}` is a word of the prompt"
         if known is not None and known.here is None:
             return known.note
     return None

@@ -226,7 +226,15 @@ def test_a_listing_ends_with_the_function_unless_told(registry: Registry, debugg
 # The words of others
 
 
-@pytest.mark.parametrize(("word", "hint"), [("wr", "never written"), ("stepping", "`help`"), ("lx-dmesg", "`log`")])
+@pytest.mark.parametrize(
+    ("word", "hint"),
+    [
+        ("wr", "never written"),
+        ("stepping", "`help`"),
+        ("lx-dmesg", "`log`"),
+        ("define", "`alias` is a word of the prompt"),
+    ],
+)
 def test_a_word_of_another_debugger_says_what_it_is_here(
     registry: Registry, debugger: Debugger, word: str, hint: str
 ) -> None:
@@ -241,9 +249,10 @@ def test_a_word_of_another_debugger_says_what_it_is_here(
 def test_the_pages_for_people_from_elsewhere_claim_nothing_that_is_not_there(
     registry: Registry, debugger: Debugger, topic: str
 ) -> None:
-    """A word that is said to be here is a command."""
+    """A word that is said to be here is a command; what is one of the prompt says so."""
     lines = shown(registry, debugger, f"help {topic}").splitlines()[2:]
     assert len(lines) > 40
+    assert "not offered" not in "".join(lines)
     for text in lines:
         word, explained = text.split(maxsplit=1)
         if explained.startswith("here too"):
