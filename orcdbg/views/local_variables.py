@@ -21,12 +21,13 @@ def variables_lines(found: FrameVariables, indent: int) -> Iterator[Line]:
         yield line(" " * indent, (found.problem, "note"))
         return
 
-    function = ""
+    owner = None
     for variable in found.variables:
-        if variable.function != function:
-            function = variable.function
+        # A function may be inlined in itself, or in what is left of it where the compiler split it.
+        if (variable.function, variable.is_inlined) != owner:
+            owner = variable.function, variable.is_inlined
             where = "inlined " if variable.is_inlined else ""
-            yield line(" " * indent, (f"{where}{function}:", "label"))
+            yield line(" " * indent, (f"{where}{variable.function}:", "label"))
         yield from _variable_lines(variable, found, indent + _STEP)
 
 

@@ -35,6 +35,12 @@ def test_variables_stand_under_their_functions() -> None:
     ]
 
 
+def test_what_is_inlined_in_a_function_of_the_same_name_stands_apart() -> None:
+    """The compiler inlines a function in what is left of it elsewhere."""
+    lines = plain(lines_of(found(replace(_ONE, is_inlined=True), _ONE), None)).splitlines()[1:]
+    assert lines == ["  inlined outer:", "    int nr = 7", "  outer:", "    int nr = 7"]
+
+
 def test_a_value_that_is_not_there_is_a_reason() -> None:
     """With the place, where it has one."""
     absent = replace(_ONE, value=None, why="optimised out")
