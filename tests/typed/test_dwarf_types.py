@@ -131,6 +131,16 @@ def test_arrays() -> None:
         assert declaration(type_of(root, array), "m") == "int m[]"
 
 
+def test_a_qualifier_of_an_array_and_of_its_elements_is_written_once() -> None:
+    """gcc describes both; another one of the array alone stays."""
+    for qualifier, expected in ((made.CONST, "const char s[2]"), (made.VOLATILE, "volatile const char s[2]")):
+        root = unit_with()
+        element = root.add(made.CONST, type=integer(root, "char", 1, _CHARACTER))
+        array = root.add(made.ARRAY, type=element)
+        array.add(made.SUBRANGE, count=2)
+        assert declaration(type_of(root, root.add(qualifier, type=array)), "s") == expected
+
+
 def test_enumerations_have_the_sign_of_their_type() -> None:
     """The form that a number is written in does not tell."""
     root = unit_with()
