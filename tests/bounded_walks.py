@@ -47,6 +47,11 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/snapshot/trimmed_memory.py:TrimmedMemory.read": "the size asked for",
     "orcdbg/subsystems/user_memory.py:UserMemory.read": "the size asked for",
     "orcdbg/subsystems/user_memory.py:UserMemory.stretches": "a budget of pages",
+    "orcdbg/commands/gcore.py:_Layout._add_pages": "a budget of pages",
+    "orcdbg/commands/gcore.py:_Layout._add_unmapped": "a budget of pages that are looked at one by one",
+    "orcdbg/commands/gcore.py:gcore": "the pages that the layout has found, MAX_PAGES",
+    "orcdbg/commands/rd.py:_into_file": "the size asked for, MAX_TO_FILE",
+    "orcdbg/commands/rd.py:_text": "MAX_TEXT bytes",
     # By the size of a file, or of the image's tables.
     "orcdbg/image/debug_files.py:checksum": "the file's size",
     "orcdbg/patches/audit/core_text.py:_relocated_by_operand": "the kernel's text, MAX_TEXT; each round is further by a byte",

@@ -27,26 +27,36 @@ from orcdbg import __version__
 from orcdbg.base import errors
 from orcdbg.cli.main import sample_files
 from orcdbg.cli.options import parser as program_parser
+from orcdbg.commands.gcore import UserCore
 from orcdbg.commands.live import Stopped
+from orcdbg.commands.local_variables import ShownVariable
+from orcdbg.commands.log import AuditLog
 from orcdbg.commands.mod import Modules
 from orcdbg.commands.patch_audit import Audit
+from orcdbg.commands.rd import MemoryFile
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Nothing, TextLines
 from orcdbg.commands.standard import standard_commands
+from orcdbg.commands.trace import TraceFlags, TraceInstances, TraceListing
 from orcdbg.formats.dwarf_lines import SourceLine
 from orcdbg.formats.elf import Section
 from orcdbg.gdb.stops import GuestStop, StopReason
 from orcdbg.image.source_position import Inlined, Position
 from orcdbg.image.vmlinux import Image, open_source
+from orcdbg.kernel.audit_queues import AuditMessage
 from orcdbg.kernel.modules import Module
 from orcdbg.patches.audit.account import AuditReport, Difference
 from orcdbg.patches.build import Build
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.plugin import API_VERSION
 from orcdbg.snapshot.opening import open_snapshot, recognise
+from orcdbg.subsystems.ftrace.ring_buffer import BufferCounts
+from orcdbg.subsystems.ftrace.traces import TraceRecord
 from orcdbg.target.session import Session
+from orcdbg.typed.values import Scalar, ScalarKind
 from orcdbg.views.as_json import encode
 from orcdbg.views.lines import position_json
+from orcdbg.views.local_variables import variable_json
 from tests.build.answers import RESULTS, made
 from tests.conftest import RunProgram
 from tests.made_kernel_memory import described_objects
@@ -252,6 +262,12 @@ def _inlined() -> Json:
     return dict(found["inlined"][0])
 
 
+def _variable() -> Json:
+    """A local variable, likewise."""
+    value = Scalar(ScalarKind.INT, 1)
+    return variable_json(ShownVariable("nr", "int nr", False, "inner", True, value, None, None, True))
+
+
 def _sample_difference() -> Json:
     """A wrong stretch, which the sample has none of."""
     wrong = Difference(0xFFFFFFFF81000000, b"\x90", b"\xcc", b"\xc3", "kprobe")
@@ -298,6 +314,22 @@ def _answer(run: RunProgram, commands: str) -> Json:
     return found
 
 
+def _trace_objects() -> dict[str, Json]:
+    """Those of `trace`, which the sample has no memory for."""
+    record = TraceRecord(1, 0, 1, "init", 0, 0, "sched_switch", "sched", "text")
+    flags = TraceFlags(*(1 << bit for bit in range(8)))
+    listing = TraceListing("global", "nop", "local", True, flags, [record], [BufferCounts(0, 3, 1, 0, 0)], ())
+    names = encode(TraceInstances([("global", "nop", 2)], ()))
+    found = encode(listing)
+    return {
+        "TRACE": found,
+        "TRACECOUNTS": found["counts"][0],
+        "TRACERECORD": found["records"][0],
+        "TRACES": names,
+        "TRACENAME": names["traces"][0],
+    }
+
+
 def _follow(answer: Json, way: Iterable[str | int]) -> Json:
     """A part of an answer."""
     found: Any = answer
@@ -322,11 +354,17 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         | described_objects()
         | {
             "INLINED": _inlined(),
+            "VARIABLE": _variable(),
             "AUDIT": {name: value for name, value in audit.items() if name not in account},
             "ACCOUNT": account,
             "COUNT": account["by_mechanism"]["paravirt"],
             "DIFFERENCE": _sample_difference(),
             "REPLAY": answers[replay_command]["result"],
+            "RAWFILE": encode(MemoryFile(0xFFFFFFFF81000000, 8, "file")),
+            **_trace_objects(),
+            "USERCORE": encode(UserCore("core.1", 1, 1, 4096, 4096, {"swapped": 1}, ())),
+            "AUDITLOG": encode(AuditLog([], ())),
+            "AUDITMESSAGE": encode(AuditLog([AuditMessage("audit_queue", 1300, "text")], ()))["messages"][0],
             "MODULES": modules,
             "MODULE": modules["modules"][0],
             "RANGE": modules["modules"][0]["ranges"][0],

@@ -25,6 +25,8 @@ def lines_of(steps: Iterable[tuple[Step, str]]) -> Iterator[str]:
     for kind, value in steps:
         if kind is Step.COMMAND:
             yield value
+        elif value.endswith(".py"):
+            yield f"py -x {value}"
         else:
             yield from read_lines(value)
 
@@ -53,8 +55,13 @@ class Batch:
     def run(self, lines: Iterable[str], keep_going: bool) -> int:
         """Runs the lines; the exit status is that of the first command that failed, 0 when none did."""
         status = 0
-        for raw in lines:
+        following = iter(lines)
+        for raw in following:
             line = raw.strip()
+            if line in ("py", "python"):
+                from orcdbg.commands.python_blocks import rest_of_block  # a run without Python needs none of it
+
+                line = rest_of_block(following)
             if not line or line.startswith("#"):
                 continue
             try:
@@ -84,8 +91,8 @@ class Batch:
 
     def _taken_apart(self, line: str) -> tuple[str, str, str]:
         """As `split_redirection`, which most lines need not load."""
-        if "|" not in line and ">" not in line:
-            return line, "", ""
+        if ("|" not in line and ">" not in line) or "\n" in line:
+            return line, "", ""  # several lines are a block of Python, whose answer goes nowhere else
         from orcdbg.commands.redirections import split_redirection
 
         return split_redirection(self._registry, line)

@@ -7,6 +7,7 @@ import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -99,10 +100,11 @@ def _check(options: Namespace) -> None:
 
 def _commands(options: Namespace) -> tuple[Registry, Loaded]:
     """The commands there are, those of plug-ins among them, and what else plug-ins bring."""
-    from orcdbg.cli.plugins import load_plugins
+    from orcdbg.cli.plugins import extend, load_plugins
     from orcdbg.commands.standard import standard_commands
 
     registry = standard_commands()
+    registry.extend = partial(extend, registry)
     return registry, load_plugins(registry, options.plugin, not options.no_plugins)
 
 
@@ -126,6 +128,8 @@ def _opened(options: Namespace, plugins: Loaded) -> AbstractContextManager[Debug
         extra_passes=plugins.passes,
         debug_folders=options.debug_dir,
     )
+    for folder in options.modules:
+        session.add_module_folder(folder)
     if options.patches is not None:
         from orcdbg.cli.patches import apply_patches
 

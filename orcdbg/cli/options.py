@@ -106,6 +106,13 @@ def parser() -> argparse.ArgumentParser:
         "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
     )
     made.add_argument(
+        "--modules",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of modules' files with DWARF; repeatable",
+    )
+    made.add_argument(
         "--patches",
         metavar="FILE",
         help="take patches from a journal that `patch export` wrote, for a snapshot without its image",

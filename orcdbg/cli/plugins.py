@@ -88,6 +88,14 @@ def load_plugins(registry: Registry, files: Sequence[str], installed: bool) -> L
     return Loaded(tuple(api.readers), tuple(api.passes))
 
 
+def extend(registry: Registry, files: Sequence[str]) -> list[str]:
+    """Loads plug-ins into a running orcdbg; what there is to say of them beside their commands."""
+    brought = load_plugins(registry, files, installed=False)
+    if brought.readers or brought.passes:
+        return ["its formats and patch mechanisms count from the start on only: --plugin FILE"]
+    return []
+
+
 def _register(load: Callable[[], object], api: PluginApi) -> str | None:
     """Runs a plug-in's `register`; the problem in words, or None."""
     try:

@@ -3,27 +3,46 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable
+import string
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from functools import partial
+from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import UsageError
+from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result
+from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result, with_symbol
 from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.frame import FrameKind, RegisterValue
 from orcdbg.unwind.walker import State
 
+if TYPE_CHECKING:
+    from orcdbg.commands.stack_words import NameWord
+
+_ALL = ("a", "all")
+
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("tasks", nargs="*", metavar="PID|TASK", help="whose stacks (default: the selected task's)")
     parser.add_argument("-a", "--all-cpus", action="store_true", help="the task that each CPU runs")
-    parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4")
+    parser.add_argument("-c", "--cpu", help="the task that this CPU runs; also 0,2-4, or all")
+    parser.add_argument("-p", "--panic", action="store_true", help="the task that panicked")
+    parser.add_argument("-g", "--threads", action="store_true", help="all threads of the process, the leader first")
+    parser.add_argument("-n", "--without", choices=("idle",), help="leave out CPUs that run their idle task")
     parser.add_argument("--why", type=int, metavar="N", help="explain frame N: its row, rule, registers and patch")
+    parser.add_argument("--locals", action="store_true", help="each frame's variables and arguments, from DWARF")
     parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
+    parser.add_argument("-f", "--full", action="store_true", help="the words of the stack in each frame")
+    parser.add_argument(
+        "-F", "--full-names", action="store_true", help="the same, a word a line, with the symbol that it points into"
+    )
     add_arguments(parser)
+    parser.add_argument(
+        "-R", "--reference", metavar="SYMBOL|ADDR", help="only stacks with this function or word on them"
+    )
     parser.add_argument("-I", "--ip", help="start from this ip (needs -S; walks the selected task's stacks)")
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
@@ -39,11 +58,35 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Task]:
     """The tasks that the words name."""
-    if arguments.all_cpus:
+    if arguments.all_cpus or arguments.cpu in _ALL:
         return tasks_of_cpus(debugger, None)
     if arguments.cpu is not None:
         return tasks_on(debugger, arguments.cpu)
-    return [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
+    if arguments.panic:
+        if debugger.panic_cpu is None:
+            raise UsageError("no CPU panicked in this snapshot", "bt -a shows what each CPU ran")
+        return tasks_on(debugger, str(debugger.panic_cpu))
+    chosen = [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
+    return _with_threads(debugger, chosen) if arguments.threads else chosen
+
+
+def _with_threads(debugger: Debugger, chosen: Sequence[Task]) -> list[Task]:
+    """All threads of the processes of some tasks, each leader first; a task whose process is not known alone."""
+    found: list[Task] = []
+    for task in chosen:
+        threads = [other for other in debugger.session.tasks if task.tgid is not None and other.tgid == task.tgid]
+        if not task.pid or not threads:
+            threads = [task]  # the idle tasks of all CPUs have process 0 in common
+        found += sorted(threads, key=lambda thread: thread.pid != thread.tgid)
+    return found
+
+
+def _without_idle(debugger: Debugger, tasks: Sequence[Task]) -> tuple[list[Task], list[int]]:
+    """The tasks that are no CPU's idle task, and the CPUs that run theirs."""
+    running = debugger.session.unwinder.running
+    idle = [task for task in tasks if not task.pid]
+    cpus = [running[task.address][0] if task.address in running else task.cpu for task in idle]
+    return [task for task in tasks if task.pid], sorted(cpu for cpu in cpus if cpu is not None)
 
 
 def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks:
@@ -62,12 +105,17 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
     summary="show the stack of a task and how each frame's CFA was found",
     group="stacks",
     arguments=_arguments,
+    aliases=("where", "backtrace"),
     operands=("task",),
     examples=(
         ("bt", "the selected task (at first the one that panicked)"),
         ("bt 94 95", "two tasks by pid"),
         ("bt -a", "the task that each CPU runs"),
+        ("bt -a -n idle", "the same without the idle ones"),
+        ("bt -g 94", "all threads of a process"),
+        ("bt -F", "with the words of the stack, and what they point into"),
         ("bt -l", "with source lines and inlined functions, where the vmlinux has DWARF"),
+        ("bt --locals", "with variables and arguments, where the vmlinux has DWARF"),
         ("bt --check", "our frames beside the panic's own trace"),
         ("bt -e", "what looks like saved registers on the task's stacks"),
         ("bt -a --crash", "in the lines that crash prints"),
@@ -80,19 +128,75 @@ def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return in_chosen_form(_from_registers(debugger, arguments), arguments)
 
     tasks = _chosen_tasks(debugger, arguments)
+    idle_cpus: list[int] = []
+    if arguments.without is not None:
+        tasks, idle_cpus = _without_idle(debugger, tasks)
+        if not tasks:
+            return Stacks([], idle_cpus=idle_cpus)
     for is_asked, answer in _OTHER_QUESTIONS:
         if is_asked(arguments):
             return answer(debugger, tasks, arguments)
 
     result = stacks_result(debugger, list(map(debugger.trace, tasks)))
     # Where lists of code break off, addresses in that code are text to nobody, and frames are missing.
-    result = replace(result, problems=debugger.session.names.problems)
+    result = replace(result, problems=debugger.session.names.problems, idle_cpus=idle_cpus)
+    if arguments.reference is not None:
+        result = _with_reference(debugger, result, arguments.reference)
+    if arguments.full or arguments.full_names:
+        from orcdbg.commands.stack_words import frame_words
+
+        words, unread = frame_words(debugger.session.memory, result.stacks, _word_names(debugger, arguments))
+        result = replace(result, words=words, problems=[*result.problems, *unread])
     if arguments.lines:
         from orcdbg.commands.lines import positions_in
 
         positions, problems = positions_in(debugger.session, result.stacks)
         result = replace(result, positions=positions, problems=[*result.problems, *problems])
+    if arguments.locals:
+        result = _with_variables(debugger, result, arguments)
     return in_chosen_form(result, arguments)
+
+
+def _with_variables(debugger: Debugger, result: Stacks, arguments: argparse.Namespace) -> Stacks:
+    """The stacks with the variables of their frames."""
+    from orcdbg.commands.local_variables import variables_in
+
+    if arguments.group or arguments.crash:
+        raise UsageError("--locals is neither for --group nor for --crash", "for example: bt --locals 94")
+    found = {(trace.task, each.frame.index): each for trace in result.stacks for each in variables_in(debugger, trace)}
+    return replace(result, variables=found)
+
+
+def _word_names(debugger: Debugger, arguments: argparse.Namespace) -> NameWord | None:
+    if not arguments.full_names:
+        return None
+    from orcdbg.commands.rd import name_of_object
+
+    return partial(name_of_object, debugger)
+
+
+def _with_reference(debugger: Debugger, result: Stacks, word: str) -> Stacks:
+    """The stacks with a function, or with a word among those of their frames, on them; NotFound where there is none."""
+    try:
+        return with_symbol(result, word)
+    except NotFound:
+        if word.isidentifier() and debugger.session.symbols.find(word) is None and not _is_hexadecimal(word):
+            raise
+    from orcdbg.commands.stack_words import frame_words
+
+    value = debugger.address(word)
+    words, _ = frame_words(debugger.session.memory, result.stacks, None)
+    with_word = {task for (task, _), one in words.items() if value in one.values}
+    found = [
+        trace for trace in result.stacks if trace.task in with_word or any(frame.ip == value for frame in trace.frames)
+    ]
+    if not found:
+        raise NotFound("stack with", word)
+    return replace(result, stacks=found)
+
+
+def _is_hexadecimal(word: str) -> bool:
+    return all(digit in string.hexdigits for digit in word)
 
 
 # Each of these imports what it needs when it is asked: a plain `bt` needs none of it.

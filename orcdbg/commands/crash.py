@@ -10,6 +10,8 @@ from orcdbg.commands.stacks import Stacks
 
 @dataclass(frozen=True, slots=True)
 class CrashStacks(Result):
-    """Stacks to be printed as crash prints them."""
+    """Stacks to be printed as crash prints them; `has_offsets` as by its `bt -s`, in hexadecimal where `is_hex`."""
 
     stacks: Stacks
+    has_offsets: bool = False
+    is_hex: bool = False

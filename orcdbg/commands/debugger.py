@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
     from orcdbg.expressions.history import ValueHistory
     from orcdbg.gdb.guest import Guest
+    from orcdbg.typed.objects import Object
+    from orcdbg.variables.local_variables import StackVariables
 
 DEFAULTS = {"scroll": "on", "step-instructions": "10000000", "step-pages": "16384", "step-seconds": "20"}
 _CHOICES = {"scroll": ("on", "off")}
@@ -30,6 +32,7 @@ class Debugger:
         self.emulation: Emulation | None = None
         self._task: Task | None = None
         self._traces: dict[int, StackTrace] = {}
+        self._variables: tuple[StackTrace, StackVariables] | None = None
 
     @functools.cached_property
     def values(self) -> ValueHistory:
@@ -37,6 +40,13 @@ class Debugger:
         from orcdbg.expressions.history import ValueHistory
 
         return ValueHistory()
+
+    @functools.cached_property
+    def python_names(self) -> dict[str, object]:
+        """The names of Python at the prompt; what code assigns stays."""
+        from orcdbg.commands.py import new_names
+
+        return new_names(self)
 
     def move(self, cpu: int) -> None:
         """Looks at the live guest anew, which has stopped again, and selects what the CPU runs that made it stop."""
@@ -108,6 +118,33 @@ class Debugger:
         if not 0 <= number < len(frames):
             raise NotFound("frame", str(number), f"the selected task has frames 0 to {len(frames) - 1}")
         return frames[number]
+
+    def find_local(self, name: str) -> Object | None:
+        """The variable or argument that a name means in the selected frame, None where it means none there.
+
+        A value of a doubtful frame is not handed on: an expression's result has no mark that could say so.
+
+        Raises:
+            UnsupportedFormat: the debugging information is damaged.
+        """
+        if not self.session.has_debug or not self.trace().frames:
+            return None
+        frame = self.frame()
+        found = self._stack_variables().find(frame.index, name)
+        if found is None or found.is_sure:
+            return None if found is None else found.object
+
+        from orcdbg.typed.objects import Absent, Object
+
+        why = f"frame #{frame.index} is in doubt, or a caller that {name} was taken from; `info locals` shows it with that mark"
+        return Object(self.session.program, found.object.type_, Absent(why))
+
+    def _stack_variables(self) -> StackVariables:
+        """The variables of the selected stack: of one expression each name asks for them."""
+        trace = self.trace()
+        if self._variables is None or self._variables[0] is not trace:
+            self._variables = trace, self.session.local_variables.of(trace)
+        return self._variables[1]
 
     def address(self, text: str) -> int:
         """The run-time address that a word means: `symbol`, `symbol+8`, `module:symbol`, or hexadecimal.

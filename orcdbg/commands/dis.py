@@ -23,7 +23,8 @@ _LONGEST = 15  # bytes of an instruction
 class Disassembly(Result):
     """Instructions in order of address; `source` says whether they are from memory or replayed.
 
-    `positions` are places in the source by address; empty where none were asked for.
+    `positions` are places in the source by address; empty where none were asked for. `current` is the address that gets an
+    arrow.
     """
 
     instructions: Sequence[ListedInstruction]
@@ -31,6 +32,7 @@ class Disassembly(Result):
     show_image: bool
     positions: Mapping[int, Position] = field(default_factory=dict)
     problems: Sequence[str] = ()
+    current: int | None = None
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -64,9 +66,9 @@ def _lines(debugger: Debugger, arguments: argparse.Namespace, address: int) -> l
         lines = disassemble(session, location.start, _end(address + 1, location.start, count), None)
         return lines[-count:] if count else lines
 
-    if count is None:
-        count = _default_count(arguments, address, location)
     end = location.start + location.size if location else address + 16
+    if count is None:
+        return disassemble(session, address, end, _default_count(arguments, address, location))
     return disassemble(session, address, _end(end, address, count), count)
 
 

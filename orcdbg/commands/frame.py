@@ -10,6 +10,7 @@ from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.instructions import ListedInstruction, disassemble
 from orcdbg.commands.lines import lookup, positions_of
+from orcdbg.commands.local_variables import FrameVariables, variables_of
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
@@ -32,6 +33,7 @@ class FrameDetail(Result):
     instructions: Sequence[ListedInstruction]
     bp_rule: str | None
     position: Position | None = None
+    variables: FrameVariables | None = None
 
 
 _BASE_REGISTERS = {**REGISTER_OF, OrcRegister.SP_INDIRECT: "rsp", OrcRegister.BP_INDIRECT: "rbp"}
@@ -59,6 +61,7 @@ def detail(debugger: Debugger, index: int) -> FrameDetail:
         _around(debugger, frame),
         bp_rule(row) if row else None,
         positions_of(session, [lookup(frame)] if is_kernel else [])[0].get(lookup(frame)),
+        variables_of(debugger, debugger.trace(), index) if is_kernel and session.has_debug else None,
     )
 
 

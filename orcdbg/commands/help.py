@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import argparse
 
-from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.known_words import TOPICS, topic_lines
 from orcdbg.commands.registry import Command, Registry, command
 from orcdbg.commands.result import TextLines
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("command", nargs="?", help="the command to explain (default: list them all)")
+    parser.add_argument(
+        "command", nargs="?", help="the command to explain (default: list them all); also " + " and ".join(TOPICS)
+    )
 
 
 @command(
@@ -21,15 +23,22 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     arguments=_arguments,
     aliases=("?", "man"),
     operands=("command",),
+    examples=(
+        ("help bt", "all of one command"),
+        ("help from-crash", "what crash's words are here"),
+        ("help from-gdb", "and gdb's"),
+    ),
 )
 def help_(debugger: Debugger, arguments: argparse.Namespace) -> TextLines:
     """Answers with what the registry, which runs this, says of its commands."""
     registry: Registry = arguments.registry
     if arguments.command is None:
         return TextLines(overview(registry))
+    if arguments.command in TOPICS:
+        return TextLines(list(topic_lines(registry, arguments.command)))
     explained = registry.find(arguments.command)
     if explained is None:
-        raise UsageError(f"no such command: {arguments.command}", "`help` lists the commands")
+        raise registry.unknown(arguments.command)
     return TextLines(explained.help_lines())
 
 
@@ -47,4 +56,8 @@ def overview(registry: Registry) -> list[str]:
             lines.append(f"  {member.name:<{width}}  {member.summary}")
             lines += [f"  {'':<{width}}    {line}" for line, _ in member.examples[:1]]
         lines.append("")
-    return [*lines, "`help COMMAND` shows a command's words and examples. `cmd | grep x`, `cmd > file` work too."]
+    return [
+        *lines,
+        "`help COMMAND` shows a command's words and examples. `cmd | grep x`, `cmd > file` work too.",
+        "`help from-crash` and `help from-gdb` say what the words of these are here.",
+    ]

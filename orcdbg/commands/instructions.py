@@ -12,9 +12,18 @@ from orcdbg.patches.ledger import Cluster
 from orcdbg.patches.site import PatchSite
 from orcdbg.target.session import Session
 from orcdbg.x86.instructions import Instruction as Decoded
-from orcdbg.x86.instructions import decode, decode_one
+from orcdbg.x86.instructions import decode, decode_one, in_hexadecimal, references
 
 MAX_LENGTH = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class NamedOperand:
+    """An address in an instruction's operands that has a name, `symbol+0xoffset/0xsize`."""
+
+    address: int
+    name: str
+    is_per_cpu: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +43,7 @@ class ListedInstruction:
     site: PatchSite | None
     adjust: int
     site_image: str | None
+    named: tuple[NamedOperand, ...] = ()
 
 
 def _image_text(site: PatchSite) -> str:
@@ -43,10 +53,25 @@ def _image_text(site: PatchSite) -> str:
 
 def _named_target(session: Session, insn: Decoded) -> str:
     """The operands, a direct target followed by its symbol."""
+    operands = in_hexadecimal(insn.operands)
     if insn.target is None:
-        return insn.operands
+        return operands
     name = session.names.describe(insn.target)
-    return f"{insn.operands} <{name}>" if name else insn.operands
+    return f"{operands} <{name}>" if name else operands
+
+
+def _named(session: Session, insn: Decoded) -> tuple[NamedOperand, ...]:
+    """The addresses in the operands that have names: immediates, what %rip leads to, and per-CPU variables."""
+    if not insn.operands:
+        return ()
+    found = []
+    for address, is_per_cpu in references(insn.raw, insn.address):
+        place = session.names.per_cpu.at(address) if is_per_cpu else None
+        if place is not None:
+            found.append(NamedOperand(address, f"{place.symbol}+{address - place.start:#x}/{place.size:#x}", True))
+        elif not is_per_cpu and address >> 63 and (name := session.names.describe(address)) is not None:
+            found.append(NamedOperand(address, name, False))
+    return tuple(found)
 
 
 def _site(cluster: Cluster | None, address: int) -> PatchSite | None:
@@ -79,6 +104,7 @@ def _line(session: Session, insn: Decoded, overlay: OrcOverlay) -> ListedInstruc
         site=site,
         adjust=patch.adjust if patch else 0,
         site_image=_image_text(site) if site and site.address == insn.address and changed else None,
+        named=_named(session, insn),
     )
 
 

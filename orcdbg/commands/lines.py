@@ -18,27 +18,32 @@ def lookup(frame: Frame) -> int:
 def positions_of(session: Session, addresses: Iterable[int]) -> tuple[dict[int, Position], list[str]]:
     """Positions in the source by run-time address, and what stood in the way.
 
-    Addresses that the image has no line for, as those of modules, are left out.
+    Addresses that nothing has a line for, as those of modules without their files, are left out.
     """
+    in_modules = session.kernel.module_debug
     lines = session.debug.source_lines
-    try:
-        if not lines.is_there:
-            return {}, [f"no source lines: {session.image.path}: it has no debugging information"]
-    except UnsupportedFormat as error:
-        return {}, [f"no source lines: {error.message}"]
-    found: dict[int, Position] = {}
     problems: dict[str, None] = {}
+    try:
+        has_lines = lines.is_there
+        if not has_lines:
+            problems[f"no source lines: {session.image.path}: it has no debugging information"] = None
+    except UnsupportedFormat as error:
+        has_lines = False
+        problems[f"no source lines: {error.message}"] = None
+
+    found: dict[int, Position] = {}
     for address in addresses:
-        if address in found or not session.is_image_text(address):
+        in_module = in_modules.at(address) if in_modules is not None else None
+        if address in found or not (in_module is not None or (has_lines and session.is_image_text(address))):
             continue
         try:
-            position = lines.at(address - session.slide)
+            position = lines.at(address - session.slide) if in_module is None else in_module.source_lines.at(address)
         except UnsupportedFormat as error:
             problems[error.message] = None
             continue
         if position is not None:
             found[address] = position
-    return found, list(problems)
+    return found, [*problems, *(in_modules.problems if in_modules is not None else ())]
 
 
 def positions_in(session: Session, traces: Iterable[StackTrace]) -> tuple[Mapping[int, Position], list[str]]:

@@ -135,6 +135,8 @@ class Registry:
         self._library = library
         self._added: dict[str, Command] = {}
         self._words: dict[str, Command] = {}
+        # Loads files with plug-ins, and says what there is to say; the command line knows how.
+        self.extend: Callable[[Sequence[str]], list[str]] | None = None
         for added in commands:
             self.add(added)
 
@@ -164,6 +166,12 @@ class Registry:
             return self._words.get(word)
         return self._library.find(word)
 
+    def unknown(self, word: str) -> UsageError:
+        """The error that a word is for that begins no command; one that crash or gdb has says what to use here."""
+        from orcdbg.commands.known_words import hint_for  # only where something went wrong
+
+        return UsageError(f"no such command: {word}", hint_for(self, word) or "`help` lists the commands")
+
     def run(self, debugger: Debugger, line: str) -> Result:
         """Runs one line.
 
@@ -182,7 +190,7 @@ class Registry:
             if not first:
                 raise UsageError("no command")
             if found is None:
-                raise UsageError(f"no such command: {first}", "`help` lists the commands")
+                raise self.unknown(first)
             command = found
         try:
             arguments = command.parser().parse_args(words, argparse.Namespace(registry=self, format=given))

@@ -20,8 +20,8 @@ class SelectedScope:
         self._debugger = debugger
 
     def find_local(self, name: str) -> Object | None:
-        """No locals yet: they need the debugging information of the frame's function."""
-        return None
+        """The variable or argument of the selected frame; of a frame in doubt no value, but the reason why there is none."""
+        return self._debugger.find_local(name)
 
     def register(self, name: str) -> Object:
         """A register of the selected frame; one that the walk does not know says why."""

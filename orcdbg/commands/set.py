@@ -30,7 +30,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-p", "--panic", action="store_true", help="select the task that panicked")
 
 
-def _settings(debugger: Debugger) -> Settings:
+def settings(debugger: Debugger) -> Settings:
+    """The settings, and what is selected."""
     task = debugger.task
     cpu, _ = debugger.session.unwinder.running.get(task.address, (task.cpu, None))
     return Settings(dict(debugger.settings), task, cpu, debugger.frame_index)
@@ -63,4 +64,4 @@ def set_(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return Nothing()
     elif len(words) > 2:
         raise UsageError("set takes a task, or a setting and its value")
-    return _settings(debugger)
+    return settings(debugger)

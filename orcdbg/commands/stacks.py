@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound
@@ -15,9 +15,12 @@ from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 from orcdbg.unwind.system_calls import name_of_call
 
 if TYPE_CHECKING:
+    from orcdbg.commands.local_variables import FrameVariables
+    from orcdbg.commands.stack_words import FrameWords
     from orcdbg.image.source_position import Position
 
-Key = tuple[object, ...]
+FrameKey = tuple[int, int]  # address of the task, number of the frame
+GroupKey = tuple[object, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,12 +28,17 @@ class Stacks(Result):
     """Stack traces, in the order asked for; `syscalls` names the system call a task is in, by task address.
 
     `positions` are places in the source by the address that a frame is looked up at; empty where none were asked for.
+    `words` are those of the frames, and `variables` their variables, likewise. `idle_cpus` are CPUs whose idle tasks were
+    left out.
     """
 
     stacks: Sequence[StackTrace]
     syscalls: Mapping[int, str] = field(default_factory=dict)
     problems: Sequence[str] = ()
     positions: Mapping[int, Position] = field(default_factory=dict)
+    words: Mapping[FrameKey, FrameWords] = field(default_factory=dict)
+    variables: Mapping[FrameKey, FrameVariables] = field(default_factory=dict)
+    idle_cpus: Sequence[int] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +72,14 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--crash", action="store_true", help="print the lines that crash prints, for scripts that read them"
     )
+    parser.add_argument(
+        "-s", "--offsets", action="store_true", help="with --crash: symbol+offset (otherwise always shown)"
+    )
+    radix = parser.add_mutually_exclusive_group()
+    radix.add_argument("-x", dest="is_hex", action="store_true", default=False, help="the offsets of -s in hexadecimal")
+    radix.add_argument(
+        "-d", dest="is_hex", action="store_false", help="the offsets of -s in decimal (the default there)"
+    )
 
 
 def in_chosen_form(result: Stacks, arguments: argparse.Namespace) -> Result:
@@ -75,7 +91,7 @@ def in_chosen_form(result: Stacks, arguments: argparse.Namespace) -> Result:
     if arguments.crash:
         from orcdbg.commands.crash import CrashStacks  # only where it is asked for
 
-        return CrashStacks(result)
+        return CrashStacks(result, arguments.offsets, arguments.is_hex)
     return result
 
 
@@ -97,13 +113,13 @@ def with_symbol(result: Stacks, symbol: str) -> Stacks:
     found = [trace for trace in result.stacks if is_wanted(trace)]
     if not found:
         raise NotFound("stack with", symbol, "`sym` shows whether the kernel has such a function")
-    return Stacks(found, result.syscalls, result.problems, result.positions)
+    return replace(result, stacks=found)
 
 
 def grouped(result: Stacks) -> StackGroups:
     """Stacks that have the same return addresses in the same order, whatever their distances; how they end counts too."""
-    members: dict[Key, list[StackTrace]] = {}
-    known: dict[EqualStacks, Key] = {}
+    members: dict[GroupKey, list[StackTrace]] = {}
+    known: dict[EqualStacks, GroupKey] = {}
     for trace in result.stacks:
         frames = trace.frames
         if isinstance(frames, SharedFrames):
@@ -115,9 +131,8 @@ def grouped(result: Stacks) -> StackGroups:
         members.setdefault((key, trace.end, trace.end_reason), []).append(trace)
     groups = [Group(traces[0], [trace.pid for trace in traces]) for traces in members.values()]
     groups.sort(key=lambda group: -len(group.pids))
-    first = Stacks([group.trace for group in groups], result.syscalls, result.problems, result.positions)
-    return StackGroups(groups, first)
+    return StackGroups(groups, replace(result, stacks=[group.trace for group in groups]))
 
 
-def _key(frames: Sequence[Frame]) -> Key:
+def _key(frames: Sequence[Frame]) -> GroupKey:
     return tuple((frame.ip, frame.kind, frame.mark) for frame in frames if frame.kind is not FrameKind.USER)

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import unpack
+from orcdbg.base.reading import BytesSource, unpack
 from orcdbg.formats import codecs
 from orcdbg.formats.elf import SHF_COMPRESSED, SHT_NOBITS, ElfFile, Section
 
@@ -16,6 +17,9 @@ _OLD_MAGIC = int.from_bytes(b"ZLIB", "big")
 MAX_UNIT = 256 << 20
 _STRING_STEP, MAX_STRING = 256, 1 << 16
 MAX_WORK = 1 << 21  # entries, attributes, and pieces of strings; of a kernel's units the largest needs 510,000
+
+
+Relocate = Callable[[Section, bytes], bytes]
 
 
 class _Packed(NamedTuple):
@@ -48,20 +52,23 @@ class Work:
 class DebugSection:
     """A section that is read in pieces: those of a kernel have hundreds of megabytes.
 
-    One that is packed (SHF_COMPRESSED, or `.zdebug_`) is unpacked whole when it is first read.
+    One that is packed (SHF_COMPRESSED, or `.zdebug_`) is unpacked whole when it is first read; so is one of a file that is not
+    linked, which `relocate` links.
 
     Raises:
         UnsupportedFormat: a header that is damaged; from `read`, a piece that leaves the section, or packed data that do
             not unpack to what the header says.
     """
 
-    def __init__(self, elf: ElfFile, name: str) -> None:
+    def __init__(self, elf: ElfFile, name: str, relocate: Relocate | None = None) -> None:
         old = elf.by_name.get(name.replace(".debug_", ".zdebug_"))
         found = elf.by_name.get(name) or old
         self.name = f"{elf.source.name}: {name}"
         self._source = elf.source
         self._offset = self.size = 0
         self._packed: _Packed | None = None
+        self._section = found
+        self._relocate = relocate
         if found is None or found.type == SHT_NOBITS:
             return
         self._offset, self.size = found.offset, found.size
@@ -91,10 +98,20 @@ class DebugSection:
         self._source, self._offset = unpacked(self.name, data, packed.unpacked), 0
         self._packed = None
 
+    def _link(self, relocate: Relocate, section: Section) -> None:
+        """Puts the addresses into the bytes of a file that is not linked."""
+        self._relocate = None
+        if self.size > MAX_UNIT:
+            raise UnsupportedFormat(self.name, f"{self.size} bytes of a file that is not linked")
+        linked = relocate(section, self._source.read_at(self._offset, self.size))
+        self._source, self._offset = BytesSource(self.name, linked), 0
+
     def read(self, offset: int, size: int) -> bytes:
         """`size` bytes at an offset."""
         if self._packed is not None:
             self._unpack(self._packed)
+        if self._relocate is not None and self._section is not None:
+            self._link(self._relocate, self._section)
         if offset < 0 or size < 0 or offset + size > self.size or size > MAX_UNIT:
             raise UnsupportedFormat(self.name, f"{size} bytes at offset {offset:#x} of {self.size:#x}")
         return self._source.read_at(self._offset + offset, size)
@@ -118,17 +135,24 @@ class DebugSection:
 
 
 class DebugSections:
-    """The sections that a file's DWARF is in, and the work that one question may still cost."""
+    """The sections that a file's DWARF is in, and the work that one question may still cost.
 
-    def __init__(self, elf: ElfFile) -> None:
-        self.info = DebugSection(elf, ".debug_info")
-        self.abbrev = DebugSection(elf, ".debug_abbrev")
-        self.strings = DebugSection(elf, ".debug_str")
-        self.line_strings = DebugSection(elf, ".debug_line_str")
-        self.string_offsets = DebugSection(elf, ".debug_str_offsets")
-        self.addresses = DebugSection(elf, ".debug_addr")
-        self.ranges = DebugSection(elf, ".debug_ranges")
-        self.range_lists = DebugSection(elf, ".debug_rnglists")
-        self.lines = DebugSection(elf, ".debug_line")
-        self.aranges = DebugSection(elf, ".debug_aranges")
+    Args:
+        elf: the file.
+        relocate: links the bytes of a section, where the file is not linked.
+    """
+
+    def __init__(self, elf: ElfFile, relocate: Relocate | None = None) -> None:
+        self.info = DebugSection(elf, ".debug_info", relocate)
+        self.abbrev = DebugSection(elf, ".debug_abbrev", relocate)
+        self.strings = DebugSection(elf, ".debug_str", relocate)
+        self.line_strings = DebugSection(elf, ".debug_line_str", relocate)
+        self.string_offsets = DebugSection(elf, ".debug_str_offsets", relocate)
+        self.addresses = DebugSection(elf, ".debug_addr", relocate)
+        self.ranges = DebugSection(elf, ".debug_ranges", relocate)
+        self.range_lists = DebugSection(elf, ".debug_rnglists", relocate)
+        self.locations = DebugSection(elf, ".debug_loc", relocate)
+        self.location_lists = DebugSection(elf, ".debug_loclists", relocate)
+        self.lines = DebugSection(elf, ".debug_line", relocate)
+        self.aranges = DebugSection(elf, ".debug_aranges", relocate)
         self.work = Work(elf.source.name)

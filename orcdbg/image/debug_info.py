@@ -13,6 +13,7 @@ from orcdbg.image.vmlinux import Image
 
 if TYPE_CHECKING:
     from orcdbg.formats.callframe import CallFrames
+    from orcdbg.image.compile_units import CompileUnits
     from orcdbg.image.source_lines import SourceLines
 
 
@@ -55,4 +56,14 @@ class DebugInfo:
         """The image's line information."""
         from orcdbg.image.source_lines import SourceLines  # importing pyelftools takes 25 to 40 ms
 
-        return SourceLines(self.file)
+        return SourceLines(self.file, self.units)
+
+    @functools.cached_property
+    def units(self) -> CompileUnits | None:
+        """The image's compile units, None where it has no DWARF."""
+        if self.file is None:
+            return None
+
+        from orcdbg.image.compile_units import CompileUnits
+
+        return CompileUnits(self.file)

@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
+from orcdbg.formats.dwarf_sections import Relocate
 from orcdbg.formats.elf import ET_REL, SHF_ALLOC, SHT_NOBITS, ElfFile, Section
 
 _SHT_SYMTAB = 2
@@ -34,6 +35,9 @@ _KINDS = {1: (8, False), 2: (4, True), 4: (4, True), 10: (4, False), 11: (4, Fal
 MAX_SYMBOLS = 64 << 20
 MAX_LOADED = 256 << 20
 MAX_NAME = 4096
+
+# Where nothing is mapped: for symbols and sections that a file refers to and that are nowhere.
+NOWHERE = (0x6F72_6364_0000_0000, 0x6F72_6364_FFFF_FFFF)
 
 Resolve = Callable[[str], int | None]
 U64Array = npt.NDArray[np.uint64]
@@ -116,6 +120,33 @@ class ModuleFile:
                 self._relocate(data, places[number], rela, values)
             linked[section.name] = (places[number], bytes(data))
         return linked
+
+    def debug_linker(self, addresses: Mapping[str, int], resolve: Resolve) -> Relocate:
+        """What links a section that is not loaded, such as those of debugging information.
+
+        Args:
+            addresses: where each loaded section is; one that is not named is nowhere near the kernel.
+            resolve: the address of a symbol that the module does not define, None where nobody does. Such symbols stand for
+                addresses in `NOWHERE`.
+
+        Returns:
+            A function of a section and its bytes, which gives the bytes linked; it raises UnsupportedFormat over damage.
+        """
+        sections = self.elf.sections
+        places = [addresses.get(section.name, NOWHERE[0]) if section.flags & SHF_ALLOC else 0 for section in sections]
+        values = self._values(np.array(places, dtype=np.uint64), lambda name: resolve(name) or NOWHERE[0])
+        relocations: dict[str, list[Section]] = {}
+        for rela in sections:
+            if rela.type == _SHT_RELA and rela.info < len(sections):
+                relocations.setdefault(sections[rela.info].name, []).append(rela)
+
+        def relocate(section: Section, data: bytes) -> bytes:
+            linked = bytearray(data)
+            for rela in relocations.get(section.name, []):
+                self._relocate(linked, 0, rela, values)
+            return bytes(linked)
+
+        return relocate
 
     def _values(self, places: U64Array, resolve: Resolve) -> U64Array:
         """The address of each symbol, by its number; 0 of one that nobody defines.

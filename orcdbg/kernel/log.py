@@ -34,7 +34,8 @@ _CPU_CALLER = 0x8000_0000
 class LogRecord:
     """One record: `time` in ns since the boot began, `caller` is `T<pid>` or `C<cpu>`, None where it is not kept.
 
-    `text` may hold several lines, and what the kernel was given: it is not safe for a terminal.
+    `text` may hold several lines, and what the kernel was given: it is not safe for a terminal. `subsystem` and `device` are
+    those that dev_printk() names, None where another function printed.
     """
 
     seq: int
@@ -43,6 +44,13 @@ class LogRecord:
     facility: int
     caller: str | None
     text: str
+    subsystem: str | None = None
+    device: str | None = None
+
+    @property
+    def is_from_user_space(self) -> bool:
+        """Whether a program wrote it by /dev/kmsg: devkmsg_write() lets nobody have facility 0, which is the kernel's."""
+        return self.facility != 0
 
 
 class _Ring(NamedTuple):
@@ -83,6 +91,11 @@ class LogBuffer:
         types = linux.types
         self._sizes = types.size("prb_desc"), types.size("printk_info")
         self._info = {name: m for name, m in types.members("printk_info").items() if name in _FACTS}
+        self._device = [
+            (types.offset("printk_info", path), types.size_of_member("printk_info", path))
+            for path in ("dev_info.subsystem", "dev_info.device")
+            if types.has("printk_info", path)
+        ]
 
     def _number(self, path: str) -> int:
         return self._linux.member("printk_ringbuffer", path, self._at)
@@ -119,7 +132,8 @@ class LogBuffer:
         facts = {name: _fact(data, member, _FACTS[name]) for name, member in self._info.items()}
         begin = self._linux.member("prb_desc", "text_blk_lpos.begin", descriptor)
         end = self._linux.member("prb_desc", "text_blk_lpos.next", descriptor)
-        return _record(facts, self._words(number, begin, end, facts.get("text_len", 0)))
+        text = self._words(number, begin, end, facts.get("text_len", 0))
+        return _record(facts, text, *(_word(data[offset : offset + size]) for offset, size in self._device))
 
     def _words(self, number: int, begin: int, end: int, length: int) -> str:
         """The text between two logical positions."""
@@ -148,10 +162,15 @@ def _fact(data: bytes, member: BtfMember, size: int) -> int:
     return value >> member.bit_offset % 8 & (1 << member.bit_size) - 1 if member.bit_size else value
 
 
-def _record(facts: Mapping[str, int], text: str) -> LogRecord:
+def _word(data: bytes) -> str | None:
+    """A name in a character array; None where it is empty."""
+    return data.split(b"\0", 1)[0].decode("utf-8", "backslashreplace") or None
+
+
+def _record(facts: Mapping[str, int], text: str, subsystem: str | None = None, device: str | None = None) -> LogRecord:
     caller = facts.get("caller_id", 0)
     who = f"C{caller & ~_CPU_CALLER}" if caller & _CPU_CALLER else f"T{caller}" if caller else None
-    return LogRecord(facts["seq"], facts["ts_nsec"], facts["level"], facts["facility"], who, text)
+    return LogRecord(facts["seq"], facts["ts_nsec"], facts["level"], facts["facility"], who, text, subsystem, device)
 
 
 def find_log_buffer(linux: Linux) -> LogBuffer:

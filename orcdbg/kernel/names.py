@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.intervals import Pieces
@@ -11,6 +11,9 @@ from orcdbg.base.sizes import PAGE, U64
 from orcdbg.kernel.generated_code import CodeKind, GeneratedCodes
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.modules import Module, ModuleSymbols, list_modules, symbols_budget
+
+if TYPE_CHECKING:
+    from orcdbg.kernel.per_cpu_names import PerCpuNames
 
 
 class Location(NamedTuple):
@@ -50,6 +53,13 @@ class Names:
         """Symbols of each module, by the address of its `struct module`."""
         budget = symbols_budget()
         return {module.address: ModuleSymbols(self._linux, module, budget) for module in self.modules}
+
+    @functools.cached_property
+    def per_cpu(self) -> PerCpuNames:
+        """Names of the image's per-CPU variables, by what instructions have of them."""
+        from orcdbg.kernel.per_cpu_names import PerCpuNames  # few questions need it
+
+        return PerCpuNames(self._linux)
 
     @functools.cached_property
     def image_range(self) -> tuple[int, int]:

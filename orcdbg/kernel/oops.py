@@ -167,9 +167,15 @@ def _rip_of(rip: re.Match[str]) -> PrintedFrame | None:
 
 
 def printed_traces(records: Sequence[LogRecord]) -> list[PrintedTrace]:
-    """The traces in a log, in the order in which they began."""
+    """The traces in a log, in the order in which they began.
+
+    A program may write lines that look like a trace's by /dev/kmsg. They are passed over as if they were not there: neither do
+    they make a trace, nor do they end one of the kernel's.
+    """
     readers: dict[str | None, _Reader] = {}
     for record in records:
+        if record.is_from_user_space:
+            continue
         reader = readers.setdefault(record.caller, _Reader())
         for text in record.text.split("\n"):
             reader.read(text[:MAX_TEXT], record.time)

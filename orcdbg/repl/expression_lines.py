@@ -35,6 +35,11 @@ def _parse(parser: StatementParser, registry: Registry, line: str) -> cmd2.State
     if expression is None:
         return StatementParser.parse(parser, line)
 
+    if "\n" in expanded.strip():
+        # A block of Python, in which `>` and `|` are Python's.
+        word, code = expanded.split(None, 1)
+        return cmd2.Statement(code, raw=line, command=word)
+
     try:
         command, operator, target = split_redirection(registry, expanded)
     except UsageError as error:

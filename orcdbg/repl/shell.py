@@ -28,6 +28,7 @@ from prompt_toolkit.shortcuts import CompleteStyle
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.inputs import remember
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.python_blocks import BlockReader
 from orcdbg.commands.quit import Quit
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import TextLines
@@ -41,12 +42,13 @@ from orcdbg.repl.cmd2_words import complain, describe
 from orcdbg.repl.completion import Completer, Offer
 from orcdbg.repl.names import SymbolNames
 from orcdbg.repl.pasting import insert_pastes, marked_pastes
-from orcdbg.repl.shellwords import ShellWord
+from orcdbg.repl.shellwords import ShellWord, as_cmd2_has_it
 from orcdbg.repl.toolbar import prompt_text, read_status, toolbar_text
 from orcdbg.views.page import safe
 from orcdbg.views.waiting import Waiting
 
 SHORTCUTS = {"!": "shell", "?": "help"}
+BLOCK_PROMPT = "py> "
 _ONE_COLUMN = 16
 _A_MOMENT = 0.02  # seconds; destructors take much less
 
@@ -85,6 +87,7 @@ class Shell(cmd2.Cmd):
         self._answers = Answers(output, self._terminal)
         self._names = SymbolNames(debugger.session)
         self._completer = Completer(registry, make_sources(debugger, registry, self._names))
+        self._block = BlockReader()
         self.is_open = False  # until the first prompt
         self._warned = 0
         self._release: str | None = None
@@ -243,8 +246,33 @@ class Shell(cmd2.Cmd):
         """Runs a line; of several, as they come from a paste, one after the other until one is interrupted."""
         lines = [one for one in line.split("\n") if one.strip()]
         if len(lines) < 2:
-            return super().onecmd_plus_hooks(line, **kwargs)
+            return self._run_unless_block(line, **kwargs)
         return self.runcmds_plus_hooks(lines, stop_on_keyboard_interrupt=True)
+
+    def _read_command_line(self, prompt: str) -> str:
+        """Reads a line; Ctrl-C leaves a block of Python."""
+        try:
+            return super()._read_command_line(prompt)
+        except KeyboardInterrupt:
+            self._leave_block()
+            raise
+
+    def _leave_block(self) -> None:
+        if self._block.is_open:
+            self._block.cancel()
+            self._refresh_status()
+
+    def _run_unless_block(self, line: str, **kwargs: Any) -> bool:
+        """Runs a line, or keeps it while it is one of a block of Python; Ctrl-D leaves the block, as Ctrl-C does."""
+        if self._block.is_open and line == "_eof":
+            self.poutput()
+            self._leave_block()
+            return False
+        whole = self._block.take(line)
+        if whole is None:
+            self.prompt = BLOCK_PROMPT
+            return False
+        return super().onecmd_plus_hooks(as_cmd2_has_it(whole), **kwargs)
 
     def _after_line(self, data: CommandFinalizationData) -> CommandFinalizationData:
         self._show_warnings()

@@ -40,7 +40,7 @@ WORDS = (
     _word(
         "alias",
         "give the beginning of a line a short name",
-        ("alias create users ps -u", "`users` then lists the user tasks"),
+        ("alias users ps -u", "`users` then lists the user tasks"),
         ("alias list", "the aliases there are"),
     ),
     _word(
@@ -64,6 +64,17 @@ WORDS = (
         ("bt | less", "a command's answer into a program"),
     ),
 )
+
+
+_ALIAS_WORDS = ("create", "delete", "list")
+
+
+def as_cmd2_has_it(line: str) -> str:
+    """A line with crash's `alias NAME LINE` as cmd2 has it; crash's `alias` alone lists them, as here."""
+    words = line.split(None, 2)
+    if len(words) < 3 or words[0] != "alias" or words[1] in _ALIAS_WORDS or words[1].startswith("-"):
+        return "alias list" if words == ["alias"] else line
+    return f"alias create {words[1]} {words[2]}"
 
 
 def add_shell_words(registry: Registry) -> None:

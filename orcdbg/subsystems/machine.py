@@ -118,6 +118,18 @@ def uptime(program: Program) -> int:
     return nanoseconds
 
 
+def boot_date(program: Program) -> int:
+    """Nanoseconds from 1970 to the boot, by the wall clock as it was set last: for times of the log, which begin there.
+
+    Raises:
+        Corrupt: that is no date.
+    """
+    offset = int(timekeeper(program).member_("offs_real"))
+    if not 0 < offset < 1 << 62:
+        raise Corrupt(f"the wall clock is {offset} ns from the boot")
+    return offset
+
+
 def tick_length(program: Program) -> int:
     """Nanoseconds of a tick, a jiffy: the length that the clock source of jiffies counts by."""
     mult = int(variable(program, "clocksource_jiffies", "struct clocksource").member_("mult"))

@@ -181,7 +181,13 @@ class SymbolTable:
 
     def _chosen(self, indices: npt.NDArray[np.intp]) -> Symbol:
         """The one of several symbols at an address that the kernel prints."""
-        return min((self.symbol(int(i)) for i in indices), key=_kallsyms_rank)
+        return min((self.symbol(int(i)) for i in indices), key=kallsyms_rank)
+
+    def size_at(self, address: int) -> int | None:
+        """The distance from an address to the next symbol; None behind the last. Cheaper than `at`, which finds names."""
+        values, _ = self._by_address
+        end = int(np.searchsorted(values, np.uint64(address), side="right"))
+        return int(values[end]) - address if end < len(values) else None
 
     def containing(self, part: str) -> list[Symbol]:
         """All symbols that have an address and whose name contains `part`, by address."""
@@ -234,7 +240,7 @@ def image_symbols(image: Image) -> SymbolTable:
     return SymbolTable(image.path, entries, strings, image.elf.sections, KERNEL_BASE)
 
 
-def _kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int, str]:
+def kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int, str]:
     """Sort key for symbols at one address, after scripts/kallsyms.c.
 
     Names that its tables leave out come last (`__pi_` aliases); then strong ones come first, those not made by the linker

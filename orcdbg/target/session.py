@@ -42,9 +42,11 @@ from orcdbg.unwind.unwinder import Unwinder
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal, JournalLedger
     from orcdbg.target.memory_parts import MemoryParts
+    from orcdbg.target.module_debug import ModuleFolders
     from orcdbg.typed.objects import Object
     from orcdbg.typed.program import Program
     from orcdbg.typed.types import Type
+    from orcdbg.variables.local_variables import LocalVariables
 
 _NO_IMAGE = (
     "no image: names, types and ORC rows are those in the snapshot's memory; the tables of patched places are not there, "
@@ -94,6 +96,7 @@ class Session:
         self.warnings: list[str] = list(snapshot.warnings)
         self._extra_passes = extra_passes
         self._journal: Journal | None = None
+        self._module_folders: ModuleFolders | None = None
 
         self._refuse_other_build()
         if mapped is not None:
@@ -120,7 +123,25 @@ class Session:
             self._extra_passes,
             self._journal,
             self.warnings,
+            self._module_folders,
         )
+
+    def add_module_folder(self, folder: str) -> None:
+        """Takes the files of modules below a folder for their types, variables and source lines; UsageError without one."""
+        self._named_module_files().add_folder(folder)
+
+    def add_module_file(self, module: str, path: str) -> None:
+        """Takes a file for a module's, before those of folders. Whether it is of the module's build is seen on first use."""
+        self._named_module_files().add_file(module, path)
+
+    def _named_module_files(self) -> ModuleFolders:
+        """The list to add to; what was found out without the files may be otherwise with them."""
+        if self._module_folders is None:
+            from orcdbg.target.module_debug import ModuleFolders
+
+            self._module_folders = ModuleFolders()
+        self.kernel = self._stopped()
+        return self._module_folders
 
     def move(self, snapshot: Snapshot) -> None:
         """Forgets all that was read from memory: the machine ran on, and is now as `snapshot` says."""
@@ -216,6 +237,11 @@ class Session:
     def debug(self) -> DebugInfo:
         """The image's debugging information, at link addresses."""
         return self.built_kernel.debug
+
+    @property
+    def has_debug(self) -> bool:
+        """Whether there is DWARF of the image, or files of modules that may have some."""
+        return self.debug.file is not None or self._module_folders is not None
 
     # What memory tells
 
@@ -322,6 +348,11 @@ class Session:
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
         return self.kernel.unwinder
+
+    @property
+    def local_variables(self) -> LocalVariables:
+        """Variables and arguments of frames: `session.local_variables.of(trace).of_frame(2)`."""
+        return self.kernel.local_variables
 
     @property
     def register_finder(self) -> RegisterFinder:

@@ -9,9 +9,10 @@ Parts are made on first use, each from the parts before it, so that a question c
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
+from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
@@ -34,7 +35,12 @@ from orcdbg.unwind.walker import Terrain
 
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal
+    from orcdbg.target.module_debug import ModuleDebug, ModuleFolders
+    from orcdbg.typed.dwarf_types import DwarfTypes
     from orcdbg.typed.program import Program
+    from orcdbg.typed.types import Type
+    from orcdbg.variables.frame_state import Debugged
+    from orcdbg.variables.local_variables import LocalVariables
 
 
 class StoppedKernel:
@@ -48,6 +54,7 @@ class StoppedKernel:
         extra_passes: patch mechanisms of plug-ins, run after the built-in ones.
         journal: patches that were recorded elsewhere, for a kernel without an image; None where there is none.
         warnings: is told what the user should know.
+        module_folders: where the user says that files of modules are.
     """
 
     def __init__(
@@ -59,6 +66,7 @@ class StoppedKernel:
         extra_passes: Sequence[MakePasses],
         journal: Journal | None,
         warnings: list[str],
+        module_folders: ModuleFolders | None = None,
     ) -> None:
         self.built = built
         self.memory = memory
@@ -67,6 +75,7 @@ class StoppedKernel:
         self._extra_passes = extra_passes
         self._journal = journal
         self._warnings = warnings
+        self._module_folders = module_folders
 
     @functools.cached_property
     def cpus(self) -> Sequence[CpuState]:
@@ -94,7 +103,39 @@ class StoppedKernel:
         """Typed data."""
         from orcdbg.typed.program import Program  # a walk needs none of it
 
-        return Program(self.linux, self.names)
+        return Program(self.linux, self.names, self._variable_type, more_types=self._module_types)
+
+    @functools.cached_property
+    def module_debug(self) -> ModuleDebug | None:
+        """The debugging information of modules, None where the user names no files."""
+        if self._module_folders is None or not self._module_folders.are_named:
+            return None
+
+        from orcdbg.target.module_debug import ModuleDebug
+
+        return ModuleDebug(self.linux, self.names, self._module_folders)
+
+    def _module_types(self) -> Iterator[DwarfTypes]:
+        """The types of modules' files, for what split BTF does not describe: there is none before 5.11."""
+        if self.module_debug is not None:
+            yield from (each.types for each in self.module_debug.all())
+
+    def _variable_type(self, name: str, address: int) -> Type | None:
+        """The type of a variable by debugging information, None where that does not tell.
+
+        Args:
+            name: the variable's.
+            address: a link address of the image's, a run-time address of a module's.
+        """
+        in_module = self.module_debug.at(address) if self.module_debug is not None else None
+        types = self.built.debug_types if in_module is None else in_module.types
+        try:
+            return None if types is None else types.variable_at(name, address)
+        except UnsupportedFormat as error:
+            # A known type of the kernel's headers may serve all the same.
+            if error.message not in self._warnings:
+                self._warnings.append(error.message)
+            return None
 
     @functools.cached_property
     def task_list(self) -> tuple[list[Task], list[str]]:
@@ -141,6 +182,25 @@ class StoppedKernel:
     def register_finder(self) -> RegisterFinder:
         """Restores callee-saved registers of stacks that were walked."""
         return RegisterFinder(self.code, self.function_saves)
+
+    @functools.cached_property
+    def local_variables(self) -> LocalVariables:
+        """Variables and arguments of frames."""
+        from orcdbg.variables.local_variables import LocalVariables  # a walk needs none of it
+
+        return LocalVariables(self.program, self.code, self.register_finder, self._debugged)
+
+    def _debugged(self, address: int) -> Debugged | None:
+        """The DWARF that describes a run-time address."""
+        from orcdbg.variables.frame_state import Debugged
+
+        in_module = self.module_debug.at(address) if self.module_debug is not None else None
+        if in_module is not None:
+            return Debugged(in_module.units, in_module.types, 0)
+        if not self.built.code.holds(address):
+            return None
+        units, types = self.built.debug.units, self.built.debug_types
+        return None if units is None or types is None else Debugged(units, types, self.built.slide)
 
     def unwinder_over(self, memory: AddressSpace) -> Unwinder:
         """Walks stacks where memory, text included, is another: that of an emulated CPU."""

@@ -71,6 +71,9 @@ class _Writing:
             # What qualifies a pointer stands behind its star, everything else in front.
             if isinstance(target, PointerType):
                 return self.declaration(target, f"{type_.name} {name}".rstrip(), depth + 1)
+            # gcc qualifies an array and its elements; C writes it once.
+            if isinstance(target, ArrayType) and _is_element_qualified(target, type_.name):
+                return self.declaration(target, name, depth + 1)
             return f"{type_.name} {self.declaration(target, name, depth + 1)}"
         if isinstance(type_, TypedefType) and not type_.name:
             return self.declaration(type_.target, name, depth + 1)
@@ -91,6 +94,18 @@ def _visible(type_: Type) -> Type:
             break
         type_ = type_.target
     return type_
+
+
+def _is_element_qualified(array: ArrayType, qualifier: str) -> bool:
+    """Whether an array's elements have the qualifier."""
+    element: Type = array
+    for _ in range(MAX_DEPTH):
+        if isinstance(element, QualifiedType) and element.name == qualifier:
+            return True
+        if not isinstance(element, ArrayType | QualifiedType):
+            break
+        element = _visible(element.target)
+    return False
 
 
 def _base_name(type_: Type) -> str:

@@ -16,7 +16,7 @@ from orcdbg.typed.catalog import Catalog, TypeSource
 from orcdbg.typed.known_variables import KNOWN_VARIABLES
 from orcdbg.typed.module_btf import ModuleTypes
 from orcdbg.typed.objects import Immediate, InMemory, Object
-from orcdbg.typed.types import EnumType, FloatType, IntType, PointerType, Type, pointer_to, resolved
+from orcdbg.typed.types import EnumType, FloatType, IntType, PointerType, Type, array_of, pointer_to, resolved
 
 FindVariable = Callable[[str, int], Type | None]
 
@@ -30,6 +30,7 @@ class Program:
         find_variable: gives the type of the image's variable of a name at a link address where BTF does not, as BTF of most
             kernels knows per-CPU variables alone.
         memory: what objects read; the kernel's own where nothing is given.
+        more_types: gives sources of types that are asked after BTF, such as the debugging information of modules.
     """
 
     def __init__(
@@ -38,11 +39,13 @@ class Program:
         names: Names,
         find_variable: FindVariable | None = None,
         memory: AddressSpace | None = None,
+        more_types: Callable[[], Iterator[TypeSource]] | None = None,
     ) -> None:
         self.linux = linux
         self.names = names
         self.memory = linux.memory if memory is None else memory
         self._find_variable = find_variable
+        self._more_types = more_types
 
     @functools.cached_property
     def kernel_types(self) -> BtfTypes:
@@ -57,7 +60,8 @@ class Program:
     @functools.cached_property
     def catalog(self) -> Catalog:
         """Types by name."""
-        return Catalog(lambda: [self.kernel_types], self._module_sources)
+        more = () if self._more_types is None else (self._more_types,)
+        return Catalog(lambda: [self.kernel_types], self._module_sources, *more)
 
     def _module_sources(self) -> Iterator[TypeSource]:
         yield from self.module_types.all()
@@ -153,6 +157,18 @@ class Program:
             return False
         return bounds[0].address <= link_address < bounds[1].address
 
+    def known_type(self, name: str) -> Type | None:
+        """A well-known variable's type, by the kernel's headers; None of others, and where the kernel lacks the type."""
+        declared = KNOWN_VARIABLES.get(name)
+        if declared is None:
+            return None
+        element, _, length = declared.partition("[")
+        try:
+            found = self.type(element)
+        except NotFound:
+            return None
+        return array_of(found, int(length.rstrip("]"))) if length else found
+
     def variable_type(self, name: str, link_address: int) -> Type:
         """A variable's type: BTF's, else debugging information's, else what the kernel's headers say of a well-known one.
 
@@ -162,11 +178,8 @@ class Program:
         found = self.catalog.variable(name)
         if found is None and self._find_variable is not None:
             found = self._find_variable(name, link_address)
-        if found is None and name in KNOWN_VARIABLES:
-            try:
-                found = self.type(KNOWN_VARIABLES[name])
-            except NotFound:
-                found = None
+        if found is None:
+            found = self.known_type(name)
         if found is None:
             raise UsageError(
                 f"the type of {name} is not known: neither BTF nor debugging information describes it",

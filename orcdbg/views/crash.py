@@ -6,9 +6,11 @@ others. A guess, and where a walk stopped, are said at the end of a line.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from orcdbg.commands.crash import CrashStacks
+from orcdbg.commands.stack_words import FrameWords
+from orcdbg.commands.stacks import FrameKey
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.unwind.frame import End, Frame, FrameKind, Registers, StackTrace
 from orcdbg.unwind.starts import INACTIVE
@@ -18,6 +20,7 @@ from orcdbg.views.reasons import words_or_none
 from orcdbg.views.stack_pieces import TextWriter, json_pieces, text_pieces
 from orcdbg.views.view import Width, view
 
+Offsets = Callable[[int], str]
 _STACKS = {
     StackKind.IRQ: "IRQ stack",
     StackKind.NMI: "NMI exception stack",
@@ -68,11 +71,42 @@ def _frame_line(frame: Frame, name: str) -> Line:
     return pieces if frame.mark.is_sure else [*pieces, *line(("  ?", "doubt"))]
 
 
-def _name(frame: Frame) -> str:
-    return frame.location.symbol if frame.location else "(unknown)"
+def _name(frame: Frame, offsets: Offsets | None = None) -> str:
+    if frame.location is None:
+        return "(unknown)"
+    return frame.location.symbol + (offsets(frame.ip - frame.location.start) if offsets is not None else "")
 
 
-def crash_lines(trace: StackTrace) -> Iterator[Line]:
+def _decimal(offset: int) -> str:
+    return f"+{offset}"
+
+
+def _hexadecimal(offset: int) -> str:
+    return f"+{offset:#x}"
+
+
+def _offsets(result: CrashStacks) -> Offsets | None:
+    """How offsets in functions are written; None for not at all."""
+    if not result.has_offsets:
+        return None
+    return _hexadecimal if result.is_hex else _decimal
+
+
+def _word_lines(words: FrameWords | None) -> Iterator[Line]:
+    """The words of a frame, two a line; those with names in the names' place, in brackets."""
+    if words is None:
+        return
+    for first in range(0, len(words.values), 2):
+        shown = []
+        for number in range(first, min(first + 2, len(words.values))):
+            name = words.names[number] if words.names is not None else None
+            shown.append(f"{f'{words.values[number]:016x}' if name is None else name.split('/')[0]:<16}")
+        yield line(f"    {words.address + 8 * first:x}: " + " ".join(shown))
+
+
+def crash_lines(
+    trace: StackTrace, offsets: Offsets | None = None, words: Mapping[FrameKey, FrameWords] | None = None
+) -> Iterator[Line]:
     """One stack."""
     yield crash_header(trace)
     for index, frame in enumerate(trace.frames):
@@ -88,25 +122,30 @@ def crash_lines(trace: StackTrace) -> Iterator[Line]:
             yield from register_lines(frame.registers)
         if before is not None and before.stack is not frame.stack and before.stack in _STACKS:
             yield line(f"--- <{_STACKS[before.stack]}> ---")
-        yield _frame_line(frame, _name(frame))
+        yield _frame_line(frame, _name(frame, offsets))
+        yield from _word_lines((words or {}).get((trace.task, frame.index)))
     if trace.end is End.STOPPED:
         yield line((f"bt: {words_or_none(trace.end_reason)}", "doubt"))
 
 
-def crash_stacks_lines(traces: Sequence[StackTrace]) -> Iterator[Line]:
+def crash_stacks_lines(result: CrashStacks) -> Iterator[Line]:
     """Stacks, a blank line between them."""
-    for index, trace in enumerate(traces):
+    for index, trace in enumerate(result.stacks.stacks):
         if index:
             yield line("")
-        yield from crash_lines(trace)
+        yield from crash_lines(trace, _offsets(result), result.stacks.words)
 
 
 class CrashWriter(TextWriter):
     """Stacks as crash prints them."""
 
+    def __init__(self, result: CrashStacks) -> None:
+        super().__init__(result.stacks)
+        self._offsets = _offsets(result)
+
     def lines(self, trace: StackTrace, syscall: str | None) -> Iterator[Line]:
         """All lines of a stack."""
-        return crash_lines(trace)
+        return crash_lines(trace, self._offsets, self.result.words)
 
     def header(self, trace: StackTrace) -> Line:
         """The first of them."""
@@ -118,12 +157,12 @@ class CrashWriter(TextWriter):
 
 
 def _all_lines(result: CrashStacks, width: Width) -> Iterator[Line]:
-    yield from crash_stacks_lines(result.stacks.stacks)
+    yield from crash_stacks_lines(result)
     yield from problem_lines(result.stacks.problems)
 
 
 def _text_pieces(result: CrashStacks, width: Width) -> Iterator[str]:
-    return text_pieces(CrashWriter(result.stacks), result.stacks)
+    return text_pieces(CrashWriter(result), result.stacks)
 
 
 def _json_pieces(result: CrashStacks) -> Iterator[str]:

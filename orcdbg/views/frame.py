@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from orcdbg.commands.frame import FrameDetail
+from orcdbg.commands.local_variables import FrameVariables
 from orcdbg.unwind.frame import Frame, FrameKind
 from orcdbg.views.instructions import instruction_json, instruction_lines
 from orcdbg.views.lines import words
+from orcdbg.views.local_variables import variables_lines
 from orcdbg.views.page import Line, fold, line
 from orcdbg.views.patch_sites import site_json
 from orcdbg.views.rows import LABEL, entry_lines, fact, site_lines
@@ -42,6 +45,8 @@ def _detail(result: FrameDetail) -> Iterator[Line]:
     if result.position is not None:
         for index, text in enumerate(words(result.position)):
             yield fact("" if index else "source", text)
+    if result.variables is not None:
+        yield from _argument_lines(result.variables)
     if frame.entry is None:
         yield fact("ORC row", "none covers this address")
     else:
@@ -50,6 +55,14 @@ def _detail(result: FrameDetail) -> Iterator[Line]:
     yield from _step_lines(result)
     for reason in reasons(frame):
         yield fact("why", reason)
+
+
+def _argument_lines(found: FrameVariables) -> Iterator[Line]:
+    """The arguments of the frame's own function; `info args` has those of inlined ones too."""
+    own = replace(found, variables=[each for each in found.variables if each.is_argument and not each.is_inlined])
+    if own.variables:
+        yield fact("arguments", "")
+        yield from variables_lines(own, LABEL)
 
 
 def _patch_lines(result: FrameDetail) -> Iterator[Line]:
@@ -97,7 +110,7 @@ def detail_json(result: FrameDetail) -> Json:
     """DETAIL of the contract."""
     base = result.frame.registers.get(result.base_register or "")
     return {
-        "frame": frame_json(result.frame, result.position),
+        "frame": frame_json(result.frame, result.position, variables=result.variables),
         "base_register": {"name": result.base_register, "value": hexadecimal(base.value), "source": base.source}
         if base
         else None,

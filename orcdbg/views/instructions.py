@@ -37,6 +37,13 @@ def _note(found: ListedInstruction, previous: ListedInstruction | None, show_ima
     return "; ".join(parts)
 
 
+def _text(found: ListedInstruction) -> str:
+    """Mnemonic, operands, and what these are called, as objdump writes it."""
+    text = f"{found.mnemonic} {found.operands}".strip()
+    names = [f"{'per-CPU ' if one.is_per_cpu else ''}{one.address:x} <{one.name}>" for one in found.named]
+    return f"{text}  # {', '.join(names)}" if names else text
+
+
 def instruction_lines(
     lines: Sequence[ListedInstruction],
     show_image: bool,
@@ -56,7 +63,7 @@ def instruction_lines(
     places = positions or {}
     offsets = [f"<+{found.offset:#x}>" if found.offset is not None else "" for found in lines]
     raw = [found.raw.hex(" ") for found in lines]
-    texts = [f"{found.mnemonic} {found.operands}".strip() for found in lines]
+    texts = [_text(found) for found in lines]
     wide_offset, wide_raw, wide_text = _column(offsets, 4, 10), _column(raw, 8, 23), _column(texts, 8, 44)
     narrow = width is not None and width < 100
     for index, found in enumerate(lines):
@@ -99,6 +106,9 @@ def instruction_json(line: ListedInstruction, position: Position | None = None) 
         "bytes": line.raw.hex(),
         "mnemonic": line.mnemonic,
         "operands": line.operands,
+        "named": [
+            {"address": hexadecimal(one.address), "name": one.name, "per_cpu": one.is_per_cpu} for one in line.named
+        ],
         "symbol": line.symbol,
         "offset": line.offset,
         "image_bytes": line.image.hex() if line.image is not None else None,

@@ -10,10 +10,14 @@ from orcdbg.views.view import Json, Width, hexadecimal, view
 
 
 def _lines(result: Modules, width: Width) -> Iterator[Line]:
-    yield line(("     MODULE       NAME                         TEXT             SIZE", "label"))
+    taints = "  TAINTS" if result.taints is not None else ""
+    yield line((f"     MODULE       NAME                         TEXT             SIZE{taints}", "label"))
     for module in result.modules:
         yield line(
-            f"{module.address:016x}  ", (f"{module.name:<22}", "symbol"), f"  {module.text[0]:016x}  {module.size:>10}"
+            f"{module.address:016x}  ",
+            (f"{module.name:<22}", "symbol"),
+            f"  {module.text[0]:016x}  {module.size:>10}",
+            f"  {result.taints.get(module.address, '')}" if result.taints is not None else "",
         )
     yield from problem_lines(result.problems)
 
@@ -26,6 +30,7 @@ def _json(result: Modules) -> Json:
             "size": module.size,
             "text": hexadecimal(module.text[0]),
             "text_size": module.text[1],
+            "taints": result.taints.get(module.address) if result.taints is not None else None,
             "ranges": [{"address": hexadecimal(start), "size": size} for start, size in module.ranges],
         }
         for module in result.modules

@@ -44,6 +44,7 @@ class _Writer(abc.ABC):
 
     def __init__(self, result: Stacks) -> None:
         self._syscalls = result.syscalls
+        self.result = result
         self.positions = result.positions
         self.patterns: dict[EqualStacks, _Pattern] = {}
         self.proved: dict[EqualStacks, bool] = {}
@@ -51,7 +52,8 @@ class _Writer(abc.ABC):
     def text(self, trace: StackTrace) -> str:
         """One stack."""
         frames, syscall = trace.frames, self._syscalls.get(trace.task)
-        if not isinstance(frames, SharedFrames):
+        if not isinstance(frames, SharedFrames) or self.result.words or self.result.variables:
+            # No two stacks have the same words and variables.
             return self.whole(trace, syscall)
         shape = frames.shape
         if self.proved.get(shape):
@@ -81,7 +83,7 @@ class TextWriter(_Writer):
 
     def lines(self, trace: StackTrace, syscall: str | None) -> Iterator[Line]:
         """All lines of a stack."""
-        return stacks.trace_lines(trace, syscall, None, self.positions)
+        return stacks.trace_lines(trace, self.result, None)
 
     def header(self, trace: StackTrace) -> Line:
         """The first of them."""
@@ -131,7 +133,7 @@ class JsonWriter(_Writer):
 
     def whole(self, trace: StackTrace, syscall: str | None) -> str:
         """Its object."""
-        return json.dumps(stack_json(trace, syscall, self.positions), ensure_ascii=True)
+        return json.dumps(stack_json(trace, self.result), ensure_ascii=True)
 
     def pattern(self, trace: StackTrace, frames: SharedFrames, syscall: str | None, text: str) -> _Pattern:
         """The frames alone, that of the user not among them."""
@@ -154,7 +156,7 @@ class JsonWriter(_Writer):
         if frames.shape.ends_in_user:
             user = frames[-1]
             written += ", " + json.dumps(frame_json(user, self.positions.get(lookup(user))), ensure_ascii=True)
-        whole = json.dumps(stack_json(trace, syscall, self.positions, [_HOLE]), ensure_ascii=True)
+        whole = json.dumps(stack_json(trace, self.result, [_HOLE]), ensure_ascii=True)
         head, _, tail = whole.partition(json.dumps([_HOLE]))
         return f"{head}[{written}]{tail}"
 
@@ -163,12 +165,14 @@ def text_pieces(writer: TextWriter, result: Stacks) -> Iterator[str]:
     """The text of stacks without colour, a stack a piece, then what could not be read."""
     for index, trace in enumerate(result.stacks):
         yield ("\n" if index else "") + writer.text(trace)
+    yield plain(stacks.left_out_lines(result))
     yield plain(problem_lines(result.problems))
 
 
 def json_pieces(result: Stacks) -> Iterator[str]:
     """The JSON of STACKS, a stack a piece."""
-    head, _, tail = json.dumps({"stacks": [], "problems": list(result.problems)}, ensure_ascii=True).partition("[]")
+    others = {"idle_cpus": list(result.idle_cpus), "problems": list(result.problems)}
+    head, _, tail = json.dumps({"stacks": [], **others}, ensure_ascii=True).partition("[]")
     yield head + "["
     writer = JsonWriter(result)
     for index, trace in enumerate(result.stacks):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orcdbg.commands.lines import lookup
@@ -21,10 +21,13 @@ from orcdbg.views.rows import orc_json, patch_json
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
 if TYPE_CHECKING:
+    from orcdbg.commands.local_variables import FrameVariables
+    from orcdbg.commands.stack_words import FrameWords
     from orcdbg.image.source_position import Position
 
 NARROW = 100  # columns below which the return slot is left to `frame N`
 REASON_INDENT = 10
+WORDS_INDENT = 6
 _STACK_NAMES = {
     StackKind.IRQ: "IRQ stack",
     StackKind.NMI: "NMI exception stack",
@@ -197,10 +200,20 @@ def _summary(trace: StackTrace) -> Line:
     return line(f"{len(frames)} {plural}: {', '.join(parts)}. ", (end, "" if trace.end in _ENDS else "doubt"))
 
 
-def trace_lines(
-    trace: StackTrace, syscall: str | None, width: int | None, positions: Mapping[int, Position]
-) -> Iterator[Line]:
-    """One stack, with the source lines among `positions`."""
+def word_lines(words: FrameWords | None) -> Iterator[Line]:
+    """The words of a frame: two a line, or one with what it points into."""
+    if words is None:
+        return
+    per_line = 2 if words.names is None else 1
+    for first in range(0, len(words.values), per_line):
+        shown = " ".join(f"{value:016x}" for value in words.values[first : first + per_line])
+        name = words.names[first] if words.names is not None else None
+        address = words.address + 8 * first
+        yield line(" " * WORDS_INDENT, (f"{address:016x}:  ", "slot"), shown, (f"  {name}" if name else "", "symbol"))
+
+
+def trace_lines(trace: StackTrace, result: Stacks, width: int | None) -> Iterator[Line]:
+    """A stack among a result's, with what that has of its frames: source lines, variables, words."""
     yield from fold(header(trace), width, 4)
     frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
     longest = max((len(name_of(frame)) for frame in frames), default=8)
@@ -213,24 +226,41 @@ def trace_lines(
         if between:
             yield from fold(between, width, 4)
         if frame.kind is FrameKind.USER:
-            yield from fold(user_line(frame, syscall), width, 4)
+            yield from fold(user_line(frame, result.syscalls.get(trace.task)), width, 4)
             for reason in reasons(frame):
                 yield from fold([Piece(" " * REASON_INDENT), Piece(reason, "reason")], width, REASON_INDENT)
         else:
             yield from _frame_lines(frame, width, column)
-            for found in position_lines(positions.get(lookup(frame)), REASON_INDENT):
+            for found in position_lines(result.positions.get(lookup(frame)), REASON_INDENT):
                 yield from fold(found, width, REASON_INDENT)
+            yield from _variable_lines(result.variables.get((trace.task, frame.index)), width)
+            yield from word_lines(result.words.get((trace.task, frame.index)))
     yield from fold(_summary(trace), width, 4)
 
 
-def stacks_lines(
-    traces: list[StackTrace], syscalls: Mapping[int, str], width: int | None, positions: Mapping[int, Position]
-) -> Iterator[Line]:
-    """Stacks, a blank line between them."""
-    for index, trace in enumerate(traces):
+def _variable_lines(found: FrameVariables | None, width: int | None) -> Iterator[Line]:
+    if found is None:
+        return
+    from orcdbg.views.local_variables import variables_lines  # a stack alone needs none of it
+
+    for each in variables_lines(found, REASON_INDENT):
+        yield from fold(each, width, REASON_INDENT)
+
+
+def stacks_lines(result: Stacks, width: int | None) -> Iterator[Line]:
+    """Stacks, a blank line between them, and which were left out."""
+    for index, trace in enumerate(result.stacks):
         if index:
             yield line("")
-        yield from trace_lines(trace, syscalls.get(trace.task), width, positions)
+        yield from trace_lines(trace, result, width)
+    yield from left_out_lines(result)
+
+
+def left_out_lines(result: Stacks) -> Iterator[Line]:
+    """The CPUs whose idle tasks are not shown."""
+    if result.idle_cpus:
+        plural = "CPU" if len(result.idle_cpus) == 1 else "CPUs"
+        yield line((f"idle, and left out: {plural} {_ranges(result.idle_cpus)}", "note"))
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -252,13 +282,31 @@ def group_lines(result: StackGroups, width: int | None) -> Iterator[Line]:
         plural = "task has" if len(group.pids) == 1 else "tasks have"
         shown = line((f"{len(group.pids)} {plural} this stack", "header"), f"  PIDs: {_ranges(group.pids)}")
         yield from fold(shown, width, 4)
-        syscall = result.stacks.syscalls.get(group.trace.task)
-        yield from trace_lines(group.trace, syscall, width, result.stacks.positions)
+        yield from trace_lines(group.trace, result.stacks, width)
     tasks = sum(len(group.pids) for group in result.groups)
     yield line((f"{tasks} tasks, {len(result.groups)} different stacks", "note"))
 
 
-def frame_json(found: Frame, position: Position | None = None) -> Json:
+def words_json(words: FrameWords | None) -> list[Json] | None:
+    """A frame's words, each as STACKWORD."""
+    if words is None:
+        return None
+    return [
+        {
+            "address": hexadecimal(words.address + 8 * number),
+            "value": hexadecimal(value),
+            "symbol": words.names[number] if words.names is not None else None,
+        }
+        for number, value in enumerate(words.values)
+    ]
+
+
+def frame_json(
+    found: Frame,
+    position: Position | None = None,
+    stack_words: FrameWords | None = None,
+    variables: FrameVariables | None = None,
+) -> Json:
     """FRAME of the contract."""
     place = found.location
     recovered = found.recovered
@@ -283,16 +331,30 @@ def frame_json(found: Frame, position: Position | None = None) -> Json:
         "reliable": found.is_trusted,
         "doubt": words_or_none(found.doubt),
         "notes": [words(note) for note in found.notes],
+        "words": words_json(stack_words),
         **position_json(position),
+        "variables": None if variables is None else _variables_json(variables),
     }
 
 
-def stack_json(
-    trace: StackTrace, syscall: str | None, positions: Mapping[int, Position], frames: Sequence[Any] | None = None
-) -> Json:
-    """STACK of the contract, with other values for its frames where they are given."""
+def _variables_json(found: FrameVariables) -> list[Json]:
+    from orcdbg.views.local_variables import variable_json
+
+    return [variable_json(variable) for variable in found.variables]
+
+
+def stack_json(trace: StackTrace, result: Stacks, frames: Sequence[Any] | None = None) -> Json:
+    """STACK of the contract, of a stack among a result's, with other values for its frames where they are given."""
     if frames is None:
-        frames = [frame_json(found, positions.get(lookup(found))) for found in trace.frames]
+        frames = [
+            frame_json(
+                found,
+                result.positions.get(lookup(found)),
+                result.words.get((trace.task, found.index)),
+                result.variables.get((trace.task, found.index)),
+            )
+            for found in trace.frames
+        ]
     return {
         "task": hexadecimal(trace.task),
         "pid": trace.pid,
@@ -300,7 +362,7 @@ def stack_json(
         "cpu": trace.cpu,
         "running": trace.running,
         "registers_from": trace.registers_from,
-        "syscall": syscall,
+        "syscall": result.syscalls.get(trace.task),
         "frames": frames,
         "end": trace.end.value,
         "end_reason": words_or_none(trace.end_reason),
@@ -308,13 +370,13 @@ def stack_json(
 
 
 def _all_lines(result: Stacks, width: Width) -> Iterator[Line]:
-    yield from stacks_lines(list(result.stacks), result.syscalls, width, result.positions)
+    yield from stacks_lines(result, width)
     yield from problem_lines(result.problems)
 
 
 def _all_json(result: Stacks) -> Json:
-    stacks = [stack_json(trace, result.syscalls.get(trace.task), result.positions) for trace in result.stacks]
-    return {"stacks": stacks, "problems": list(result.problems)}
+    stacks = [stack_json(trace, result) for trace in result.stacks]
+    return {"stacks": stacks, "idle_cpus": list(result.idle_cpus), "problems": list(result.problems)}
 
 
 def _text_pieces(result: Stacks, width: Width) -> Iterator[str]:
@@ -343,7 +405,7 @@ def _groups_json(result: StackGroups) -> Json:
         {
             "count": len(group.pids),
             "pids": list(group.pids),
-            "stack": stack_json(group.trace, shared.syscalls.get(group.trace.task), shared.positions),
+            "stack": stack_json(group.trace, shared),
         }
         for group in result.groups
     ]

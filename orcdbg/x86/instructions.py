@@ -7,6 +7,7 @@ binutils' objdump). Capstone itself is imported by the first decoding, since mos
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -54,6 +55,13 @@ class Instruction(NamedTuple):
     def text(self) -> str:
         """Mnemonic and operands."""
         return f"{self.mnemonic} {self.operands}".strip()
+
+
+class NamedAddress(NamedTuple):
+    """An address that an instruction's operand names; `is_per_cpu` where it counts from the CPU's base (%gs)."""
+
+    address: int
+    is_per_cpu: bool
 
 
 class Outlined(NamedTuple):
@@ -233,6 +241,38 @@ def wide_operands(raw: bytes, address: int) -> list[Operand]:
     """The four-byte immediates and displacements of the instruction at the start of `raw`."""
     found = _decoder().first(raw, address)
     return [] if found is None else _decoder().wide_operands(found)
+
+
+def references(raw: bytes, address: int) -> list[NamedAddress]:
+    """The addresses in the operands of the instruction at the start of `raw`, but for a direct branch's target.
+
+    That of an immediate is any number of 64 bits, so the caller asks what is there.
+    """
+    decoder = _decoder()
+    found = decoder.first(raw, address)
+    if found is None or decoder.direct_target(found) is not None:
+        return []
+    x86: Any = decoder.x86
+    references = []
+    for operand in found.operands:
+        if operand.type == x86.X86_OP_IMM and operand.size == 8:
+            references.append(NamedAddress(int(operand.imm) & U64, False))
+        elif operand.type == x86.X86_OP_MEM and operand.mem.base in (0, x86.X86_REG_RIP):
+            base = address + found.size if operand.mem.base else 0
+            references.append(NamedAddress(base + int(operand.mem.disp) & U64, operand.mem.segment == x86.X86_REG_GS))
+    return references
+
+
+_DECIMAL = re.compile(r"\([^)]*\)|(?<![\w%.])(\$?-?)(\d+)(?!\w)")
+
+
+def in_hexadecimal(operands: str) -> str:
+    """Operands with their small numbers, which capstone writes in decimal, in hexadecimal; scales stay as they are."""
+
+    def number(match: re.Match[str]) -> str:
+        return match[0] if match[2] is None else f"{match[1]}{int(match[2]):#x}"
+
+    return _DECIMAL.sub(number, operands)
 
 
 @functools.cache

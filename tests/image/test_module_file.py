@@ -9,8 +9,8 @@ import pytest
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import BytesSource
 from orcdbg.formats.elf import ElfFile
-from orcdbg.image.module_file import ModuleFile
-from tests.build.elf import EHDR, SHDR
+from orcdbg.image.module_file import NOWHERE, ModuleFile
+from tests.build.elf import EHDR, SHDR, Part, image
 from tests.fuzz_elf import sample_module
 
 PLACES = {".text": 0xFFFF_FFFF_C000_0000, ".data": 0xFFFF_FFFF_C000_1000}
@@ -62,3 +62,37 @@ def test_symbols_that_are_not_there_are_named() -> None:
     struct.pack_into("<I", data, at + 12, 77)
     with pytest.raises(UnsupportedFormat, match="symbol 77 of 3"):
         linked(bytes(data))
+
+
+def with_debug(symbol: int) -> ElfFile:
+    """A module with a section that is not loaded, in which 8 bytes are to become a symbol's address."""
+    rela = struct.pack("<QQq", 2, symbol << 32 | 1, 4)
+    symbols = bytes(24) + struct.pack("<IBBHQQ", 1, 0x12, 0, 1, 0x10, 0) + struct.pack("<IBBHQQ", 4, 0x10, 0, 0, 0, 0)
+    parts = [
+        Part(".text", 0, bytes(32), flags=6),
+        Part(".debug_info", 0, bytes(12), flags=0),
+        Part(".strtab", 0, b"\0in\0out\0", type=3, flags=0),
+        Part(".symtab", 0, symbols, type=2, flags=0, link=3),
+        Part(".rela.debug_info", 0, rela, type=4, flags=0, link=4),
+    ]
+    data = bytearray(image(parts))
+    data[16:18] = b"\1\0"  # ET_REL
+    struct.pack_into("<I", data, EHDR.unpack_from(data)[6] + 5 * SHDR.size + 44, 2)  # the relocations are of section 2
+    return ElfFile(BytesSource("made", bytes(data)))
+
+
+@pytest.mark.parametrize(("symbol", "address"), [(1, PLACES[".text"] + 0x14), (2, PRINTK + 4)])
+def test_debugging_information_is_linked_to_where_the_module_is(symbol: int, address: int) -> None:
+    """Its own symbols by their section, others by the kernel's."""
+    elf = with_debug(symbol)
+    relocate = ModuleFile(elf.source).debug_linker(PLACES, {"out": PRINTK}.get)
+    section = elf.by_name[".debug_info"]
+    assert relocate(section, elf.data(section)) == bytes(2) + struct.pack("<Q", address) + bytes(2)
+
+
+def test_what_nobody_defines_is_nowhere() -> None:
+    """A value by it is no address that might be taken for one."""
+    elf = with_debug(2)
+    section = elf.by_name[".debug_info"]
+    linked_bytes = ModuleFile(elf.source).debug_linker({}, lambda name: None)(section, elf.data(section))
+    assert NOWHERE[0] <= int.from_bytes(linked_bytes[2:10], "little") <= NOWHERE[1]

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,10 +12,12 @@ from orcdbg.kernel.log import LogRecord
 from orcdbg.kernel.oops import PrintedFrame, PrintedTrace, parse_frame, parse_owner, printed_traces
 from orcdbg.target.session import Session
 
+USER = 1  # the facility of what a program writes by /dev/kmsg, if it names none
 
-def records(text: str, caller: str | None = "C0") -> list[LogRecord]:
+
+def records(text: str, caller: str | None = "C0", facility: int = 0) -> list[LogRecord]:
     """A record for each line."""
-    return [LogRecord(n, n, 4, 0, caller, line) for n, line in enumerate(text.strip("\n").split("\n"))]
+    return [LogRecord(n, n, 4, facility, caller, line) for n, line in enumerate(text.strip("\n").split("\n"))]
 
 
 PANIC = """
@@ -179,6 +183,30 @@ def test_the_task_of_a_trace_is_named_in_front_of_it(line: str, owner: tuple[int
 def test_lines_of_traces(line: str, frame: PrintedFrame | None) -> None:
     """Today's form and the older ones."""
     assert parse_frame(line) == frame
+
+
+def test_what_a_program_wrote_is_no_trace() -> None:
+    """However much it looks like one."""
+    assert printed_traces(records(PANIC)) != []
+    assert printed_traces(records(PANIC, facility=USER)) == []
+
+
+def test_what_a_program_wrote_is_not_in_the_kernels_trace() -> None:
+    """Neither a line between its lines, nor an owner in front of it, nor does anything end it, also from one caller."""
+    (expected,) = printed_traces(records(PANIC))
+    false_lines = [
+        "CPU: 1 PID: 1 Comm: init Not tainted",
+        "RIP: 0010:false+0x1/0x2",
+        " false+0x1/0x2",
+        "Call Trace:",
+        "hello",
+    ]
+    mixed = []
+    for record in records(PANIC):
+        mixed += [record, *(replace(record, facility=USER, text=text) for text in false_lines)]
+    assert printed_traces(mixed) == [expected]
+    # A record that is the kernel's own would have changed it.
+    assert printed_traces([replace(record, facility=0) for record in mixed]) != [expected]
 
 
 def test_a_trace_without_a_task_is_no_ones() -> None:

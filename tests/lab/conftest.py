@@ -19,6 +19,7 @@ from tests.lab.draw import KERNELS as KERNELS
 from tests.lab.failures import ASKED, SEED_VARIABLE, AskedScene, account
 from tests.lab.guest import GuestError
 from tests.lab.memory_accounts import memory_accounts
+from tests.lab.recorded import recorded
 from tests.lab.scenes import SCENES, Scene
 from tests.lab.skips import skipped_if_unavailable
 from tests.lab.tallies import account_of_campaign
@@ -100,7 +101,7 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def scene_makers() -> Mapping[str, MakeScene]:
     """What makes the scene of a name, from kernel and seed; of all tests, which share the scenes that one run has made."""
-    return {**SCENES, "memory": memory_accounts, "words": words}
+    return {**SCENES, "memory": memory_accounts, "words": words, "recorded": recorded}
 
 
 def _make(maker: MakeScene, kernel: str, name: str, seed: int) -> Scene:

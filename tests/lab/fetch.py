@@ -15,7 +15,11 @@ from pathlib import Path
 
 from tests.lab.apt import Archive, Unavailable
 
-__all__ = ["RELEASES", "Kernel", "Unavailable", "cache_dir", "ensure", "ensure_source", "locked", "unpacked_packages"]
+__all__ = [
+    *("RELEASES", "Kernel", "Unavailable", "cache_dir", "ensure", "ensure_module_debug", "ensure_source"),
+    "locked",
+    "unpacked_packages",
+]
 
 # Four kernels cover every ORC layout and every generation of runtime patching.
 RELEASES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
@@ -79,6 +83,27 @@ def ensure_source(name: str) -> Path:
             _unpack(next((scratch / "debs").glob("*.deb")), scratch / "root", f"*/{home.name}")
             home.parent.mkdir(parents=True, exist_ok=True)
             _one(scratch / "root", home.name).rename(home)
+    return home
+
+
+def ensure_module_debug(name: str, modules: Sequence[str]) -> Path:
+    """Return a folder with the debugging information of some modules of kernel `name`, as Debian splits it off.
+
+    Raises:
+        Unavailable: it could not be fetched, or the archive has the kernel's release no more.
+    """
+    kernel = ensure(name)
+    home = cache_dir() / "module-debug" / name
+    with locked(f"module-debug-{name}"), _scratch() as scratch:
+        if not home.is_dir():
+            _updated_archive(RELEASES[name]).download([f"linux-image-{kernel.release}-dbg"], scratch / "debs")
+            deb = next((scratch / "debs").glob("*.deb"))
+            _unpack(deb, scratch / "root", f"*/{kernel.release}/kernel/*.ko*")
+            for path in (scratch / "root").rglob("*.ko*"):
+                if path.name.partition(".")[0].replace("-", "_") not in modules:
+                    path.unlink()
+            home.parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "root").rename(home)
     return home
 
 

@@ -89,8 +89,8 @@ def test_tab_shows_options_with_their_help(terminal: Terminal) -> None:
     terminal.send("dis --d" + TAB)
     terminal.wait("orcdbg> dis --diff")
     terminal.start_over()
-    terminal.send("log -" + TAB)
-    terminal.wait("--last   only the last N records")
+    terminal.send("mod -" + TAB)
+    terminal.wait("--taints  only modules that taint the kernel")
 
 
 def test_tab_completes_a_symbol(terminal: Terminal) -> None:
@@ -142,7 +142,7 @@ def test_an_unknown_command_is_two_lines(terminal: Terminal) -> None:
 
 def test_what_cmd2_brings_besides_is_gone(terminal: Terminal) -> None:
     """Its editor, its Python and its settings are not orcdbg's."""
-    for word in ("edit", "py", "run_pyscript", "shortcuts"):
+    for word in ("edit", "ipy", "run_pyscript", "shortcuts"):
         terminal.run(word, f"no such command: {word}")
 
 
@@ -150,8 +150,10 @@ def test_aliases_macros_and_the_shell_work(terminal: Terminal) -> None:
     """As help says."""
     terminal.run("alias create banner sym linux_banner", "Alias 'banner' created")
     terminal.run("banner", "linux_banner/")
-    terminal.run("macro create where sym {1}", "Macro 'where' created")
-    terminal.run("where linux_banner", "linux_banner/")
+    terminal.run("alias flag sym linux_banner", "Alias 'flag' created")
+    terminal.run("flag", "linux_banner/")
+    terminal.run("macro create place sym {1}", "Macro 'place' created")
+    terminal.run("place linux_banner", "linux_banner/")
     terminal.run("!echo one two", "one two")
     terminal.run("?sym", "usage: sym")
 
@@ -185,11 +187,14 @@ def test_ctrl_r_finds_an_earlier_line(terminal: Terminal) -> None:
     terminal.wait_for_prompt()
 
 
+LONG_COMMAND = "sym -q" + 40 * " ''"
+
+
 def test_ctrl_c_stops_the_command_and_not_the_session(open_terminal: Open) -> None:
-    """A listing of all symbols takes long enough to be stopped."""
+    """Many listings of all symbols take long enough to be stopped."""
     terminal = open_terminal(80)
     terminal.wait_for_prompt()
-    terminal.send("sym -q ''" + ENTER)
+    terminal.send(LONG_COMMAND + ENTER)
     terminal.wait("sym -q")
     terminal.wait_for_command()
     terminal.send(CTRL_C)
@@ -204,7 +209,7 @@ def test_hammering_ctrl_c_does_not_end_the_session(open_terminal: Open) -> None:
     terminal = open_terminal(80)
     for _ in range(2):
         terminal.start_over()
-        terminal.send("sym -q ''" + ENTER)
+        terminal.send(LONG_COMMAND + ENTER)
         terminal.wait_for_command()
         for _ in range(40):
             terminal.send(CTRL_C)
@@ -257,3 +262,26 @@ def test_without_colour_no_colour_is_sent(open_terminal: Open, options: list[str
     terminal.wait("--all-cpus")
     styles = {code for found in re.findall(r"\x1b\[([0-9;]*)m", terminal.raw) for code in found.split(";")}
     assert styles <= {"", "0", "7"}
+
+
+def test_python_of_several_lines_runs_at_its_end(open_terminal: Open) -> None:
+    """`>` in it is Python's; then the prompt is the old one."""
+    terminal = open_terminal(80)
+    terminal.wait_for_prompt()
+    terminal.send("py" + ENTER)
+    terminal.wait("py>")
+    for text in (
+        "for task in session.tasks:",
+        "    if task.pid > 0 and task.pid < 2:",
+        "        print('it is', task.comm)",
+    ):
+        terminal.send(text + ENTER)
+    terminal.send("end" + ENTER)
+    terminal.wait("it is init")
+    for key in (CTRL_C, CTRL_D):
+        terminal.start_over()
+        terminal.send("py" + ENTER)
+        terminal.wait("py>")
+        terminal.send(key)
+        terminal.wait_for_prompt()
+    terminal.run("py 3 * 4", "12")

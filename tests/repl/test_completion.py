@@ -96,9 +96,9 @@ def test_options_come_with_their_help_and_only_once(completer: Completer) -> Non
 
 
 def test_help_is_offered_to_those_who_began_an_option(completer: Completer) -> None:
-    """`mod` takes nothing, so an empty word there stays empty."""
-    assert words(completer.later_word(["mod"], "")) == []
-    assert words(completer.later_word(["mod"], "-")) == ["-h", "--help"]
+    """`quit` takes nothing, so an empty word there stays empty."""
+    assert words(completer.later_word(["quit"], "")) == []
+    assert words(completer.later_word(["quit"], "-")) == ["-h", "--help"]
 
 
 def test_options_stand_beside_their_short_forms(completer: Completer) -> None:

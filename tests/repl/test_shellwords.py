@@ -7,6 +7,7 @@ import pytest
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.help import overview
+from orcdbg.commands.known_words import AT_THE_PROMPT
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.result import Nothing
 from orcdbg.repl.shellwords import WORDS, ShellWord, add_shell_words
@@ -35,6 +36,11 @@ def test_a_plug_ins_command_keeps_its_name(registry: Registry) -> None:
     registry.add(Command("history", "of the kernel", "machine", lambda debugger, arguments: Nothing()))
     add_shell_words(registry)
     assert not isinstance(registry.find("history"), ShellWord)
+
+
+def test_the_pages_for_people_from_elsewhere_know_the_words() -> None:
+    """Which a script's line cannot have."""
+    assert {word.name for word in WORDS} == AT_THE_PROMPT
 
 
 def test_a_word_is_refused_away_from_the_prompt(debugger: Debugger, registry: Registry) -> None:

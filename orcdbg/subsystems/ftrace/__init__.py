@@ -1,0 +1,1 @@
+"""What did ftrace record before the machine stopped?"""
