@@ -98,7 +98,8 @@ print(json.dumps([name for name in sys.modules if name.startswith("orcdbg.")]))
 
 # What one stack of the sample needs and no more. Whoever adds a module to it finds that half the time of `bt` is loading them:
 # a command, a reader of files or a mechanism that is not asked is imported where it is asked.
-MODULES = 176  # two of them answer whether anything points to a function, which a stack with an indirect call asks
+# A stack with an indirect call asks four of them: does anything point to a function, and how deep is its stack pointer?
+MODULES = 178
 NOT_LOADED = (
     *(
         "orcdbg.patches.replay",

@@ -19,7 +19,6 @@ from orcdbg.patches.code import Code
 from orcdbg.unwind.reasons import TailCalled
 from orcdbg.x86.branches import CALL_SIZE, direct_call_target, target_of
 from orcdbg.x86.instructions import Instruction, decode_one, outline
-from orcdbg.x86.stack_depth import AT_ENTRY, stack_depths
 
 if TYPE_CHECKING:
     from orcdbg.unwind.judge.entries import Entries
@@ -451,6 +450,8 @@ def _is_part_of(function: Location, callee: Location) -> bool:
 
 def _does_not_return(code: bytes, start: int, call: int) -> bool:
     """Whether the call that ends a function's text comes back to none: another function begins with another stack depth."""
+    from orcdbg.x86.stack_depth import AT_ENTRY, stack_depths  # few functions end so, and fewer are asked about
+
     return stack_depths(code, start).by_address.get(call, AT_ENTRY) != AT_ENTRY
 
 

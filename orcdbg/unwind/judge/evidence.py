@@ -9,10 +9,11 @@ direct call or an interrupt's registers confirm; all above it are guesses.
 
 from __future__ import annotations
 
+import functools
 import itertools
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
@@ -23,7 +24,6 @@ from orcdbg.orc.rules.thunks import is_return_thunk, is_thunk
 from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import NEW_TASK, Frame, FrameKind, Recovered
 from orcdbg.unwind.judge.calls import Calls
-from orcdbg.unwind.judge.depths import FrameDepths
 from orcdbg.unwind.judge.pointers import PointerRead, Pointers
 from orcdbg.unwind.reasons import (
     CallLeadsElsewhere,
@@ -47,6 +47,9 @@ from orcdbg.unwind.registers.finder import RegisterFinder, Saved
 from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.unwind.saved_registers import USER_PADDINGS, is_unlisted
 from orcdbg.x86.registers import IRET_SIZE
+
+if TYPE_CHECKING:
+    from orcdbg.unwind.judge.depths import FrameDepths
 
 # The CPU aligns the stack before it saves anything; with FRED more, and it saves event data above the registers.
 _ALIGNMENT, _FRED_ALIGNMENT, _FRED_EVENT_DATA = 16, 64, 16
@@ -81,8 +84,13 @@ class Evidence:
         self._code = code
         self.calls = Calls(code)
         self._pointers = Pointers(code)
-        self._depths = FrameDepths(code)
         self._finder = RegisterFinder(code, saves)
+
+    @functools.cached_property
+    def _depths(self) -> FrameDepths:
+        from orcdbg.unwind.judge.depths import FrameDepths  # direct calls confirm most frames
+
+        return FrameDepths(self._code)
 
     def judge(self, frames: Sequence[Frame], stacks: Sequence[Stack], broke_off: bool) -> list[Frame]:
         """The frames with their doubts.
