@@ -24,7 +24,19 @@ CAMPAIGN_VARIABLE = "ORCDBG_LAB_CAMPAIGN"
 KERNELS_VARIABLE = "ORCDBG_LAB_KERNELS"
 
 # Dear tests whose subject differs little from kernel to kernel, and on how many kernels a run has them.
-KERNELS_DRAWN = {"journal": 2, "QEMU's kdump": 2, "source lines": 2, "gdb": 2, "trimming": 2}
+KERNELS_DRAWN = {
+    "journal": 2,
+    "QEMU's kdump": 2,
+    "source lines": 2,
+    "gdb": 2,
+    "trimming": 2,
+    "memory": 2,
+    "words of crash": 2,
+    "local variables": 2,
+    "DWARF types": 2,
+    "traces": 2,
+    "arguments": 2,
+}
 
 IS_ALL = os.environ.get(BOOTS_VARIABLE) == "all"
 CAMPAIGN_SECONDS = float(os.environ.get(CAMPAIGN_VARIABLE) or 0)

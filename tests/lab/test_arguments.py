@@ -15,7 +15,7 @@ from orcdbg.unwind.frame import FrameKind
 from orcdbg.variables.expression import REG0
 from tests.lab import scripts
 from tests.lab.busy import busy_guest, on_a_living_guest
-from tests.lab.conftest import KERNELS
+from tests.lab.draw import kernels_of
 from tests.lab.gdbstub import WaitsForInterrupt
 from tests.lab.live import LiveKernel, open_live
 from tests.lab.stepping import stops_at_entries
@@ -53,7 +53,7 @@ def compare(live: LiveKernel, entered: dict[str, int], counts: Counter[str]) -> 
     return wrong
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("arguments"))
 @on_a_living_guest
 def test_arguments_are_those_that_the_function_was_entered_with(kernel: str, seed: int, tmp_path: Path) -> None:
     """At the entries of functions chosen at random, and some instructions on."""

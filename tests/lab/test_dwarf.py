@@ -14,7 +14,8 @@ from orcdbg.typed.catalog import basic_type
 from orcdbg.typed.declarations import type_name
 from orcdbg.typed.known_variables import KNOWN_VARIABLES
 from orcdbg.typed.types import ArrayType, IntType, Type, array_of
-from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.conftest import OpenScene
+from tests.lab.draw import kernels_of
 from tests.lab.drgn_types import Comparison, opened
 
 pytestmark = pytest.mark.lab
@@ -54,7 +55,7 @@ def variables_of(session: Session, program: Any, random: Random) -> Iterator[tup
         yield name, symbol.address, theirs
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("DWARF types"))
 def test_variables_have_the_types_that_drgn_gives_them(kernel: str, seed: int, open_scene: OpenScene) -> None:
     """Variables chosen at random, per-CPU ones among them, with the types that they lead to."""
     drgn = pytest.importorskip("drgn")
@@ -80,7 +81,7 @@ def test_variables_have_the_types_that_drgn_gives_them(kernel: str, seed: int, o
     assert comparison.counts["not found"] <= VARIABLES // 100
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("DWARF types"))
 def test_functions_have_the_types_that_drgn_gives_them(kernel: str, seed: int, open_scene: OpenScene) -> None:
     """Functions chosen at random by their addresses."""
     drgn = pytest.importorskip("drgn")
@@ -113,7 +114,7 @@ def test_functions_have_the_types_that_drgn_gives_them(kernel: str, seed: int, o
     assert comparison.counts["functions"] == FUNCTIONS
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("DWARF types"))
 def test_known_variables_are_of_the_types_that_the_build_gave_them(kernel: str, open_scene: OpenScene) -> None:
     """Each that the kernel has, by name and size of its type."""
     _, session = open_scene(kernel, "idle")

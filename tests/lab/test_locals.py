@@ -9,7 +9,8 @@ import pytest
 
 import orcdbg
 from orcdbg.typed.types import CompoundType
-from tests.lab.conftest import KERNELS, FindScene, OpenScene
+from tests.lab.conftest import FindScene, OpenScene
+from tests.lab.draw import kernels_of
 from tests.lab.drgn_locals import compared_lines, compared_stack
 from tests.lab.drgn_types import Comparison, opened
 from tests.lab.fetch import ensure_module_debug
@@ -21,7 +22,7 @@ pytestmark = pytest.mark.lab
 VALUES = 900
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("local variables"))
 def test_variables_of_sleeping_tasks_are_those_of_drgn(kernel: str, open_scene: OpenScene) -> None:
     """Names, places and values, in every frame that both walk to."""
     drgn = pytest.importorskip("drgn")
@@ -55,7 +56,7 @@ def _variable_of(program: Any, name: str, address: int) -> Any:
     return found if found.address_ == address else None
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("local variables"))
 def test_modules_with_their_files_are_described_as_by_drgn(kernel: str, find_scene: FindScene) -> None:
     """Variables, source lines and inlined functions of their frames; types of their data."""
     drgn = pytest.importorskip("drgn")

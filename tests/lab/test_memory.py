@@ -25,10 +25,11 @@ from orcdbg.subsystems.zones import differences
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from tests.lab import memory_accounts as accounts
-from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.conftest import OpenScene
+from tests.lab.draw import kernels_of
 from tests.lab.scenes import Scene
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", kernels_of("memory"))]
 
 OBJECTS = 4000
 Json = dict[str, Any]

@@ -17,11 +17,12 @@ from orcdbg.target.session import Session
 from orcdbg.unwind.frame import FrameKind
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
-from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.conftest import OpenScene
+from tests.lab.draw import kernels_of
 from tests.lab.recorded import stats, traces
 from tests.lab.scenes import Scene
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", kernels_of("traces"))]
 
 # The kernel hashes pointers and ours are true; in system calls it writes numbers in decimal since 6.18.
 _POINTER = re.compile(r"\b(ptr|page|hrtimer|timer|obj)=(0x)?[0-9a-f]{16}\b")

@@ -16,11 +16,12 @@ from orcdbg.subsystems.kernel_variables import variable
 from orcdbg.subsystems.memory_maps import areas_of
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
-from tests.lab.conftest import KERNELS, OpenScene
+from tests.lab.conftest import OpenScene
+from tests.lab.draw import kernels_of
 from tests.lab.scenes import Scene
 from tests.lab.words import printed
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", kernels_of("words of crash"))]
 
 Json = dict[str, Any]
 Ask = Callable[[str], Json]
