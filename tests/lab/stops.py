@@ -92,12 +92,14 @@ class Followed(Shadow):
         self.is_over = False
 
     def _callers(self, trace: StackTrace) -> Sequence[Frame]:
-        """Without the function that a thunk's `ret` is about to enter, which nobody called yet: whether it does is seen."""
+        """Without functions that a `ret` is about to enter, which nobody called yet: whether the next one does is seen.
+
+        A retpoline's is one, and where a task that never ran will begin when the switch to it is over.
+        """
         callers = trace.frames[1:]
-        if not callers or callers[0].kind is not FrameKind.CALL or not callers[0].exact:
-            return callers
-        self.promised = callers[0].ip, callers[0].sp
-        return callers[1:]
+        is_promised = len(callers) > 0 and is_entered_later(callers[0])
+        self.promised = (callers[0].ip, callers[0].sp) if is_promised else None
+        return [frame for frame in callers if not is_entered_later(frame)]
 
     def judge(self) -> None:
         """As ever; where user mode and interrupted code go on may have been changed by what the kernel did meanwhile."""
@@ -113,7 +115,8 @@ class Followed(Shadow):
         here = self._live.stub.read_registers()["rip"]
         if not self.known or self.known[-1][1] >> 63 or here in self.entry_text:
             return None
-        return user_place(self._live, self._live.stub.stopped_cpu)
+        now = user_place(self._live, self._live.stub.stopped_cpu)
+        return now if now[0] else None  # sysenter's ip is filled in a little later
 
     def _look_where_interrupted_code_goes_on(self) -> None:
         """The handler of a probe's int3 sets the ip that will be returned to: behind the instruction, or to a copy of it."""
@@ -395,6 +398,11 @@ class Stops:
     def _identity(self, task: int) -> object:
         linux = self._live.session.linux
         return tuple(linux.member("task_struct", name, task) for name in ("pid", "start_time"))
+
+
+def is_entered_later(frame: Frame) -> bool:
+    """Whether a frame is where a `ret` will begin a function, and no caller that waits for one to come back."""
+    return frame.kind is FrameKind.CALL and frame.exact
 
 
 def skipped(trace: StackTrace) -> set[Place]:
