@@ -30,6 +30,7 @@ from orcdbg.formats.user_core import (
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.memory_maps import Area, memory_map
 from orcdbg.subsystems.user_memory import UserMemory, UserPageState
+from orcdbg.target.search_spaces import held_bytes
 from orcdbg.unwind.frame import FrameKind
 
 MAX_AREAS = 1 << 17
@@ -75,11 +76,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 class _Layout:
     """Which stretches of a process's memory go into the file, and which pages are missing."""
 
-    def __init__(self, memory: UserMemory) -> None:
+    def __init__(self, memory: UserMemory, held: int | None) -> None:
         self._memory = memory
         self._looked_at = Budget(MAX_LOOKED_AT)
-        self._tables = Budget(MAX_TABLES)
-        self._pages = Budget(MAX_PAGES)
+        # Tables that lead to themselves map any page any number of times, and would fill the disk. Of what the snapshot
+        # holds a process maps less than all, and hardly any of it twice.
+        most = MAX_PAGES if held is None else min(held // PAGE, MAX_PAGES)
+        self._tables = Budget(min(most, MAX_TABLES))
+        self._pages = Budget(most)
         self.segments: list[CoreSegment] = []
         self.missing: dict[str, int] = {}
 
@@ -229,7 +233,7 @@ def gcore(debugger: Debugger, arguments: argparse.Namespace) -> UserCore:
         raise NotFound("user memory", f"of task {task.pid}")
 
     areas = sorted(found.areas, key=lambda area: area.start)
-    layout = _Layout(memory)
+    layout = _Layout(memory, held_bytes(session))
     end = 0
     for area in areas:
         if area.start < end or not area.start < area.end <= 1 << 47 or area.end - area.start > MAX_SIZE:

@@ -16,7 +16,15 @@ from orcdbg.commands.result import Result
 from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.memory_search import Pattern, TextPattern, WordPattern, search
 from orcdbg.snapshot.pagetables import MappedRun
-from orcdbg.target.search_spaces import MAX_TABLES, kernel_runs, physical_runs, range_runs, stack_runs, user_runs
+from orcdbg.target.search_spaces import (
+    kernel_runs,
+    no_more_than_held,
+    physical_runs,
+    range_runs,
+    stack_runs,
+    table_budget,
+    user_runs,
+)
 
 _USER_END = 1 << 56
 _KERNEL_START = 1 << 63
@@ -96,7 +104,7 @@ def search_(debugger: Debugger, arguments: argparse.Namespace) -> SearchHits:
         raise UsageError(f"cannot show {arguments.limit} matches", f"--limit is a number from 1 to {MAX_LIMIT}")
     pattern = _pattern(debugger, arguments)
     start, end = _range(debugger, arguments)
-    budget = Budget(MAX_TABLES)
+    budget = table_budget(debugger.session)
     found = _hits(debugger, arguments, pattern, (start, end), budget)
     hits = list(itertools.islice(found, arguments.limit + 1))
     return SearchHits(
@@ -162,7 +170,8 @@ def _hits(
                     yield SearchHit(hit.address, hit.found, None, task)
         return
     is_kernel = not arguments.physical and not arguments.user
-    for hit in search(physical, _runs(debugger, arguments, bounds, budget), pattern):
+    mapped = no_more_than_held(session, _runs(debugger, arguments, bounds, budget), budget)
+    for hit in search(physical, mapped, pattern):
         yield SearchHit(hit.address, hit.found, session.names.describe(hit.address) if is_kernel else None)
 
 

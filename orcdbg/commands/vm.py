@@ -17,7 +17,8 @@ from orcdbg.subsystems.memory_maps import MAX_AREAS, Area, MemoryMap, memory_map
 from orcdbg.subsystems.user_memory import UserStretch
 
 # Of all tasks that one answer shows: 4 GiB.
-MAX_PAGES = 1 << 20
+# Ten microseconds each, so that areas whose bounds are damaged cost seconds. Large pages, and what has no table, count as one.
+MAX_PAGES = 1 << 18
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,6 +18,7 @@ from orcdbg.x86.paging import CR3_USER_HALF, NX, PHYSICAL, PRESENT, PSE, RW
 
 MAX_CACHED_TABLES = 4096
 MAX_CACHED_PAGES = 1 << 18
+_REPEATED = 64
 _LEAF_SHIFT = 21  # addresses that agree above it share their last page table, or their large page
 
 
@@ -213,17 +214,21 @@ class KernelMemory:
         Args:
             start: the first address.
             end: the first one behind, in the same half of the address space.
-            budget: of page tables: one that leads to itself maps as much as the address space has.
+            budget: of page tables: one that leads to itself maps as much as the address space has. A table that was
+                gone through before costs more; the kernel has such for KASAN's shadow of what is not there.
         """
         top = 9 * self.levels + 12
+        seen: set[int] = set()
         pending: list[_Table | MappedRun] = [_Table(self.root, top - 9, start - start % (1 << top))]
         while pending:
             following = pending.pop()
             if isinstance(following, MappedRun):
                 yield following
                 continue
-            if not budget.take("page tables", following.address):
+            cost = _REPEATED if following.address in seen else 1
+            if not budget.take("page tables", following.address, cost):
                 return
+            seen.add(following.address)
             pending += reversed(list(self._in_table(following, start, end)))
 
     def _in_table(self, table: _Table, start: int, end: int) -> Iterator[_Table | MappedRun]:
@@ -258,7 +263,7 @@ class KernelMemory:
         for level, shift in zip(_LEVELS[self.levels], range(top - 9, 3, -9), strict=True):
             index = address >> shift & 511
             try:
-                entry = int.from_bytes(self._physical.read(table + 8 * index, 8), "little")
+                entry = self._table(table)[index]
             except NotInSnapshot:
                 return Translation(
                     tuple(found), None, 0, f"the table with the {level.value} entry is not in the snapshot"

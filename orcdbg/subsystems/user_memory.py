@@ -66,6 +66,14 @@ class UserPageState(enum.Enum):
     TABLE_MISSING = "page table not in snapshot"
 
 
+_ALIKE_WITHOUT_TABLE = (
+    UserPageState.NEVER_TOUCHED,
+    UserPageState.MADE_ON_ACCESS,
+    UserPageState.NO_AREA,
+    UserPageState.TABLE_MISSING,
+)
+
+
 @dataclass(frozen=True, slots=True)
 class SwapPlace:
     """Where a page is on swap: the number of the swap file, its path where that can be read, and the page's number there."""
@@ -210,18 +218,40 @@ class UserMemory:
         Args:
             start: the first address, of a page.
             end: the first one behind.
-            budget: a page takes one node.
+            budget: a page takes one node, a large one too, and one that only its file can tell of two; pages that no
+                table is there for take one together.
         """
         found: list[UserStretch] = []
-        for address in range(start, end, PAGE):
-            if not budget.take("pages of user memory", address):
-                break
+        address = start
+        while address < end and budget.take("pages of user memory", address):
             page = self.page(address)
+            if page.state in (UserPageState.IN_FILE, UserPageState.IN_PAGE_CACHE) and not budget.take(
+                "pages of user memory", address
+            ):
+                break
+            # Terabytes are mapped without being touched, by programs that mean well too.
+            behind = min(self._same_until(page), end)
+            count = max((behind - address) // PAGE, 1)
             if found and _continues(found[-1], page):
-                found[-1] = UserStretch(found[-1].first, found[-1].count + 1)
+                found[-1] = UserStretch(found[-1].first, found[-1].count + count)
             else:
-                found.append(UserStretch(page, 1))
+                found.append(UserStretch(page, count))
+            address += count * PAGE
         return found
+
+    def _same_until(self, page: UserPage) -> int:
+        """The first address for which another entry, or another area, may say something else than of this page."""
+        if page.state is UserPageState.PRESENT:
+            return (page.address & -page.size) + page.size
+        area = self._area_at(page.address)
+        is_files = area is not None and area.file != 0
+        if page.state not in _ALIKE_WITHOUT_TABLE or is_files or not page.translation.entries:
+            return page.address + PAGE
+        following = bisect.bisect_right(self._starts, page.address)
+        bounds = [self._starts[following]] if following < len(self._starts) else []
+        bounds += [area.end] if area is not None else []
+        span = 1 << _TABLE_SHIFTS.get(page.translation.entries[-1].level.value, 12)
+        return min([(page.address & -span) + span, *bounds])
 
     def runs(self, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
         """What the task's page table maps of a range; the budget is of page tables."""
@@ -421,6 +451,8 @@ class UserMemory:
 
 
 _SHIFTS = {"PMD": 21, "PUD": 30}
+# A top entry of five levels is for more, which is then gone through in parts.
+_TABLE_SHIFTS = {**_SHIFTS, "P4D": 39, "PGD": 39}
 
 
 def _continues(stretch: UserStretch, page: UserPage) -> bool:

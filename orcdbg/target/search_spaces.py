@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.base.walks import Budget
+from orcdbg.base.sizes import PAGE
+from orcdbg.base.walks import Budget, WalkOutcome, WalkProblem
 from orcdbg.kernel.stacks import task_stack_size
 from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.pagetables import MappedRun
@@ -14,6 +15,34 @@ from orcdbg.target.session import Session
 
 # Page tables of one search: they map 2 TiB by pages of 4 KiB.
 MAX_TABLES = 1 << 20
+# How often what the snapshot holds is looked at, on average: memory may be mapped more than once. Tables that lead to
+# themselves, or all to the same ones, map each page as often as the address space is large.
+_MAX_TIMES = 2
+_SOME_TABLES = 1024
+
+
+def held_bytes(session: Session) -> int | None:
+    """How much memory the snapshot holds; None where its reader cannot tell."""
+    ranges = session.snapshot.ranges
+    return None if ranges is None else sum(end - start for start, end in ranges())
+
+
+def table_budget(session: Session) -> Budget:
+    """A budget of page tables for one search: each is a page, so that there are no more than the snapshot has pages."""
+    held = held_bytes(session)
+    return Budget(MAX_TABLES if held is None else min(held // PAGE + _SOME_TABLES, MAX_TABLES))
+
+
+def no_more_than_held(session: Session, runs: Iterator[MappedRun], budget: Budget) -> Iterator[MappedRun]:
+    """The runs, until they are some times as much as the snapshot holds; then a problem in the budget."""
+    held = held_bytes(session)
+    limit = left = MAX_TABLES * 512 * PAGE if held is None else held * _MAX_TIMES + _SOME_TABLES * PAGE
+    for run in runs:
+        left -= run.size
+        if left < 0:
+            budget.note(WalkProblem("bytes of mapped memory", WalkOutcome.SPENT, run.address, limit))
+            return
+        yield run
 
 
 def physical_runs(session: Session, start: int, end: int) -> Iterator[MappedRun]:
@@ -88,9 +117,12 @@ def user_runs(session: Session, task: Task, start: int, end: int, budget: Budget
         NotFound: the task has no user memory.
     """
     memory = session.kernel_memory.user_memory(task)
+    behind = start
     for first, last in memory.ranges:
-        low, high = max(first, start), min(last, end)
+        low, high = max(first, behind), min(last, end)
         if low < high:
+            # Areas do not overlap; damaged ones are not searched once for each.
+            behind = high
             yield from memory.runs(low, high, budget)
 
 

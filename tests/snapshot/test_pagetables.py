@@ -102,4 +102,5 @@ def test_an_explanation_says_where_it_ends() -> None:
     assert memory.explain(0).why == "the PGD entry is not present"
     assert memory.explain(1 << 62).why == "not canonical with 4 levels of page tables"
     del physical.pieces[max(physical.pieces)]
+    memory.forget()
     assert memory.explain(TEXT).why == "the table with the PTE entry is not in the snapshot"

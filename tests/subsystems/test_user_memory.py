@@ -145,3 +145,17 @@ def test_pages_that_continue_each_other_are_one_stretch() -> None:
     budget = Budget(5)
     assert sum(stretch.count for stretch in memory_of(made).stretches(FREE_AREA, 1 << 46, budget)) == 5
     assert budget.is_spent
+
+
+def test_what_has_no_page_table_costs_a_node_a_table() -> None:
+    """Terabytes that nobody touched are one stretch, which ends where the range does."""
+    made = MadeTask()
+    made.map(FREE_AREA, 0x5000, b"x")
+    budget, end = Budget(4096), FREE_AREA + (1 << 40)
+    found = memory_of(made).stretches(FREE_AREA, end, budget)
+    assert sum(stretch.count for stretch in found) == (end - FREE_AREA) // PAGE
+    assert found[0].first.state is UserPageState.PRESENT
+    assert not budget.is_spent
+    for stretch in found[1:]:
+        behind = stretch.first.address + stretch.count * PAGE - PAGE
+        assert memory_of(made).page(behind).state is stretch.first.state
