@@ -23,7 +23,7 @@ from orcdbg.commands.sys import MachineIdentity, SyscallTable, Taints
 from orcdbg.commands.task import TaskStructures
 from orcdbg.commands.timer import HighResolutionTimers, Timers
 from orcdbg.commands.tree import TreeEntries
-from orcdbg.commands.vm import Memory
+from orcdbg.commands.vm import Memory, MemoryStructures
 from orcdbg.commands.waitq import WaitQueue
 from orcdbg.commands.workqueue import Workqueues
 from orcdbg.typed.values import Scalar, ScalarKind
@@ -31,8 +31,9 @@ from orcdbg.typed.values import Scalar, ScalarKind
 # Answers that the sample, whose memory is cut down to what stacks need, has little or nothing of.
 RESULTS = (
     *(Devices, Disks, Files, Gates, HighResolutionTimers, Interrupts, LastRuns, ListNodes, Machine, MachineIdentity),
-    *(Memory, MemoryMapOfMachine, Mounts, Network, RunQueues, SignalTable, Sockets, Softirqs, SyscallTable, Taints),
-    *(TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries, WaitQueue, Workqueues),
+    *(Memory, MemoryMapOfMachine, MemoryStructures, Mounts, Network, RunQueues, SignalTable, Sockets, Softirqs),
+    *(SyscallTable, Taints, TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries),
+    *(WaitQueue, Workqueues),
 )
 
 ADDRESS = 0xFFFF_8880_0501_0000

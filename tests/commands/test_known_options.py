@@ -257,3 +257,17 @@ def test_the_pages_for_people_from_elsewhere_claim_nothing_that_is_not_there(
         word, explained = text.split(maxsplit=1)
         if explained.startswith("here too"):
             assert registry.find(word) is not None, word
+
+
+# vm
+
+
+def test_the_structures_of_user_memory_are_none_for_a_kernel_thread(registry: Registry, debugger: Debugger) -> None:
+    """`vm -m -v` says so; of a task whose user memory the snapshot lacks, the problem names the task."""
+    user = next(task for task in debugger.session.tasks if not task.is_kernel_thread)
+    thread = next(task for task in debugger.session.tasks if task.is_kernel_thread and task.pid)
+    assert encode(registry.run(debugger, f"vm -m -v {thread.pid}"))["tasks"][0]["structures"] == []
+    assert "No user memory" in shown(registry, debugger, f"vm -m {thread.pid}")
+    found = encode(registry.run(debugger, f"vm -m {user.pid}"))
+    assert found["tasks"] == []
+    assert f"the memory of task {user.pid}" in found["problems"][0]

@@ -132,6 +132,21 @@ def test_mapped_areas_are_those_of_proc(told: Printed, ask: Ask) -> None:
     assert {pid: ours[pid] for pid in compared} == {pid: theirs[pid] for pid in compared}
 
 
+def test_the_structures_of_user_memory_are_those_that_its_list_shows(told: Printed, ask: Ask) -> None:
+    """`vm -m` has the count of areas that /proc has lines; `vm -v` their bounds."""
+    theirs: dict[int, list[tuple[int, int]]] = {}
+    for pid, start, end, _, _, name in _MAP.findall(told["maps"][0]):
+        if name != "[vsyscall]":
+            theirs.setdefault(int(pid), []).append((int(start, 16), int(end, 16)))
+    ours = {pid: task["structures"] for pid, task in by_pid(ask("foreach vm -m -v")).items() if task["structures"]}
+    compared = ours.keys() & theirs.keys()
+    assert len(compared) > 20
+    for pid in compared:
+        space, *areas = ours[pid]
+        assert space["members"]["map_count"] == len(theirs[pid])
+        assert [(area["members"]["vm_start"], area["members"]["vm_end"]) for area in areas] == theirs[pid]
+
+
 def _status(text: str) -> dict[int, dict[str, str]]:
     found: dict[int, dict[str, str]] = {}
     for pid, name, value in re.findall(r"(?m)^/proc/(\d+)/status:(\w+):\s*(.*)$", text):
