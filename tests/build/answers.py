@@ -24,6 +24,7 @@ from orcdbg.commands.task import TaskStructures
 from orcdbg.commands.timer import HighResolutionTimers, Timers
 from orcdbg.commands.tree import TreeEntries
 from orcdbg.commands.vm import Memory, MemoryStructures
+from orcdbg.commands.vtop import TaskMappings
 from orcdbg.commands.waitq import WaitQueue
 from orcdbg.commands.workqueue import Workqueues
 from orcdbg.typed.values import Scalar, ScalarKind
@@ -33,7 +34,7 @@ RESULTS = (
     *(Devices, Disks, Files, Gates, HighResolutionTimers, Interrupts, LastRuns, ListNodes, Machine, MachineIdentity),
     *(Memory, MemoryMapOfMachine, MemoryStructures, Mounts, Network, RunQueues, SignalTable, Sockets, Softirqs),
     *(SyscallTable, Taints, TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries),
-    *(WaitQueue, Workqueues),
+    *(TaskMappings, WaitQueue, Workqueues),
 )
 
 ADDRESS = 0xFFFF_8880_0501_0000
