@@ -308,3 +308,18 @@ def test_a_kernel_address_is_translated_for_each_task(registry: Registry, debugg
     assert all(one["translation"] == alone for one in found["tasks"])
     with pytest.raises(UsageError):
         registry.run(debugger, "foreach vtop -u linux_banner")
+
+
+# runq, search
+
+
+def test_parts_of_the_kernels_memory_are_searched_alone(registry: Registry, debugger: Debugger) -> None:
+    """`search -T` looks at no stack that `-t` does not; only one kind of memory can be named."""
+    active, every = (
+        {hit["address"] for hit in encode(registry.run(debugger, f"search {option} -m ffffff schedule"))["hits"]}
+        for option in ("-T", "-t")
+    )
+    assert active <= every
+    assert len(every) > len(active)
+    with pytest.raises(UsageError):
+        registry.run(debugger, "search -K -V schedule")
