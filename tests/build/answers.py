@@ -15,7 +15,7 @@ from orcdbg.commands.irq import Gates, Interrupts, Softirqs
 from orcdbg.commands.list import ListNodes
 from orcdbg.commands.mach import Machine, MemoryMapOfMachine
 from orcdbg.commands.mount import Mounts
-from orcdbg.commands.net import Network, Sockets
+from orcdbg.commands.net import Neighbours, Network, Sockets
 from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLines, TaskSummary, TaskTimes
 from orcdbg.commands.runq import RunQueues
 from orcdbg.commands.sig import SignalTable
@@ -32,7 +32,18 @@ from orcdbg.typed.values import Scalar, ScalarKind
 # Answers that the sample, whose memory is cut down to what stacks need, has little or nothing of.
 RESULTS = (
     *(Devices, Disks, Files, Gates, HighResolutionTimers, Interrupts, LastRuns, ListNodes, Machine, MachineIdentity),
-    *(Memory, MemoryMapOfMachine, MemoryStructures, Mounts, Network, RunQueues, SignalTable, Sockets, Softirqs),
+    *(
+        Memory,
+        MemoryMapOfMachine,
+        MemoryStructures,
+        Mounts,
+        Neighbours,
+        Network,
+        RunQueues,
+        SignalTable,
+        Sockets,
+        Softirqs,
+    ),
     *(SyscallTable, Taints, TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries),
     *(TaskMappings, WaitQueue, Workqueues),
 )

@@ -321,6 +321,15 @@ def test_network_devices_have_the_addresses_that_the_guest_shows(told: Printed, 
     assert sorted(ours) == sorted(theirs)
 
 
+def test_neighbours_are_as_many_as_their_tables_count(ask: Ask, drgn_program: Any) -> None:
+    """The loopback device's is there once something was sent over it, and needs no ARP; it stands for any address."""
+    found = ask("net -a")["neighbours"]
+    tables = [drgn_program[name] for name in ("arp_tbl", "nd_tbl")]
+    assert len(found) == sum(table.entries.counter.value_() for table in tables)
+    loopback = [one for one in found if one["device_name"] == "lo" and one["ip"] == "0.0.0.0"]
+    assert [(one["states"], one["hardware_address"]) for one in loopback] == [(["NOARP"], "00:00:00:00:00:00")]
+
+
 def test_a_connection_has_its_two_ends(ask: Ask) -> None:
     """The two sockets of one connection over the loopback device name each other's address and port."""
     sockets = [socket for task in ask("foreach net")["tasks"] for socket in task["sockets"]]
