@@ -323,3 +323,16 @@ def test_parts_of_the_kernels_memory_are_searched_alone(registry: Registry, debu
     assert len(every) > len(active)
     with pytest.raises(UsageError):
         registry.run(debugger, "search -K -V schedule")
+
+
+def test_an_expression_in_parentheses_says_where_to_disassemble(registry: Registry, debugger: Debugger) -> None:
+    """As in crash; a value that is no address is a mistake."""
+    start = debugger.session.linux.address("schedule")
+    first = registry.run(debugger, "dis schedule 1")
+    assert isinstance(first, Disassembly)
+    size = len(first.instructions[0].raw)
+    found = registry.run(debugger, f"dis '(schedule + {size})' 1")
+    assert isinstance(found, Disassembly)
+    assert found.instructions[0].address == start + size
+    with pytest.raises(UsageError):
+        registry.run(debugger, "dis '(init_task.tasks)' 1")
