@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import string
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result, with_symbol
+from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result
 from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.frame import FrameKind, RegisterValue
@@ -40,9 +39,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "-F", "--full-names", action="store_true", help="the same, a word a line, with the symbol that it points into"
     )
     add_arguments(parser)
-    parser.add_argument(
-        "-R", "--reference", metavar="SYMBOL|ADDR", help="only stacks with this function or word on them"
-    )
     parser.add_argument("-I", "--ip", help="start from this ip (needs -S; walks the selected task's stacks)")
     parser.add_argument("-S", "--sp", help="the stack pointer for -I")
     parser.add_argument("-B", "--bp", help="the frame pointer for -I")
@@ -141,7 +137,9 @@ def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     # Where lists of code break off, addresses in that code are text to nobody, and frames are missing.
     result = replace(result, problems=debugger.session.names.problems, idle_cpus=idle_cpus)
     if arguments.reference is not None:
-        result = _with_reference(debugger, result, arguments.reference)
+        from orcdbg.commands.stack_words import with_reference
+
+        result = with_reference(debugger, result, arguments.reference)
     if arguments.full or arguments.full_names:
         from orcdbg.commands.stack_words import frame_words
 
@@ -173,30 +171,6 @@ def _word_names(debugger: Debugger, arguments: argparse.Namespace) -> NameWord |
     from orcdbg.commands.rd import name_of_object
 
     return partial(name_of_object, debugger)
-
-
-def _with_reference(debugger: Debugger, result: Stacks, word: str) -> Stacks:
-    """The stacks with a function, or with a word among those of their frames, on them; NotFound where there is none."""
-    try:
-        return with_symbol(result, word)
-    except NotFound:
-        if word.isidentifier() and debugger.session.symbols.find(word) is None and not _is_hexadecimal(word):
-            raise
-    from orcdbg.commands.stack_words import frame_words
-
-    value = debugger.address(word)
-    words, _ = frame_words(debugger.session.memory, result.stacks, None)
-    with_word = {task for (task, _), one in words.items() if value in one.values}
-    found = [
-        trace for trace in result.stacks if trace.task in with_word or any(frame.ip == value for frame in trace.frames)
-    ]
-    if not found:
-        raise NotFound("stack with", word)
-    return replace(result, stacks=found)
-
-
-def _is_hexadecimal(word: str) -> bool:
-    return all(digit in string.hexdigits for digit in word)
 
 
 # Each of these imports what it needs when it is asked: a plain `bt` needs none of it.

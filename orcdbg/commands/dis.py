@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.instructions import ListedInstruction, disassemble
 from orcdbg.commands.lines import positions_of
@@ -37,7 +38,7 @@ class Disassembly(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "where", nargs="?", metavar="ADDR|SYMBOL", help="where to start (default: the selected frame's ip)"
+        "where", nargs="?", metavar="ADDR|SYMBOL|(EXPRESSION)", help="where to start (default: the selected frame's ip)"
     )
     parser.add_argument("count", nargs="?", type=int, help="how many instructions")
     parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
@@ -72,6 +73,15 @@ def _lines(debugger: Debugger, arguments: argparse.Namespace, address: int) -> l
     return disassemble(session, address, _end(end, address, count), count)
 
 
+def _start(debugger: Debugger, word: str) -> int:
+    """The address that a word means, an expression in parentheses too, as in crash."""
+    if not word.startswith("("):
+        return debugger.address(word)
+    from orcdbg.commands.scope import one_value  # only for who writes one
+
+    return int(one_value(debugger, word)) & U64
+
+
 def _end(end: int, start: int, count: int | None) -> int:
     """Where the listing ends at the latest: the function's end does not cut off instructions that were asked for."""
     return end if count is None else max(end, start + _LONGEST * count)
@@ -86,6 +96,7 @@ def _end(end: int, start: int, count: int | None) -> int:
     examples=(
         ("dis schedule", "a whole function"),
         ("dis --diff _raw_spin_lock_irqsave 5", "with what the image had where text was changed"),
+        ("dis '(schedule + 4)' 3", "from where an expression leads"),
         ("dis -r ffffffff818b5e08", "from the function's start up to an address"),
     ),
 )
@@ -95,7 +106,7 @@ def dis(debugger: Debugger, arguments: argparse.Namespace) -> Disassembly:
     if arguments.count is not None and arguments.count <= 0:
         raise UsageError(f"not a number of instructions: {arguments.count}")
 
-    address = debugger.address(arguments.where) if arguments.where else debugger.frame().ip
+    address = _start(debugger, arguments.where) if arguments.where else debugger.frame().ip
     lines = _lines(debugger, arguments, address)
     positions, problems = positions_of(session, [line.address for line in lines]) if arguments.lines else ({}, [])
 

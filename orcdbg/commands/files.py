@@ -25,9 +25,10 @@ class TaskFiles:
 
 @dataclass(frozen=True, slots=True)
 class Files(Result):
-    """What tasks have open."""
+    """What tasks have open; `with_pages` shows what the page cache holds of each file."""
 
     tasks: Sequence[TaskFiles]
+    with_pages: bool
     problems: Sequence[str]
 
 
@@ -36,6 +37,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-R", "--has", metavar="WORD", help="only files with this text in their path or type, or at this address"
     )
+    parser.add_argument("-c", "--cached", action="store_true", help="how many pages of each file the page cache holds")
 
 
 def _fits(file: OpenFile, word: str) -> bool:
@@ -44,7 +46,7 @@ def _fits(file: OpenFile, word: str) -> bool:
     return word.removeprefix("0x").lstrip("0") in (f"{one:x}" for one in (file.file, file.dentry, file.inode))
 
 
-def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None) -> Files:
+def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None, with_pages: bool = False) -> Files:
     """What these tasks have open; with `word` only the files that it fits, and the tasks that have one."""
     budget = Budget(MAX_FILES)
     found = []
@@ -53,7 +55,7 @@ def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None)
             table = FileTable(table.root, table.working_directory, [one for one in table.files if _fits(one, word)])
         if word is None or table.files:
             found.append(TaskFiles(task, table))
-    return Files(found, budget.lines())
+    return Files(found, with_pages, budget.lines())
 
 
 @command(
@@ -69,9 +71,9 @@ def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None)
 )
 def files(debugger: Debugger, arguments: argparse.Namespace) -> Files:
     """Answers with the open files of tasks."""
-    return files_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has)
+    return files_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.cached)
 
 
 def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Files:
     """What `foreach files` answers."""
-    return files_of(debugger, tasks, arguments.has)
+    return files_of(debugger, tasks, arguments.has, arguments.cached)

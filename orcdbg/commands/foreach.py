@@ -13,12 +13,13 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import CommandParser, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import add_arguments, in_chosen_form, stacks_result
+from orcdbg.commands.task_choice import pattern_of
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.unwinder import MAX_SCANNED
 
 # What a command does for tasks, from what its own parser made of its words. Loaded when it is asked for.
 ForTasks = Callable[[Debugger, Sequence[Task], argparse.Namespace], Result]
-_WORDS = ("bt", "files", "net", "ps", "sig", "task", "vm")
+_WORDS = ("bt", "files", "net", "ps", "sig", "task", "vm", "vtop")
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -26,7 +27,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "what",
         nargs=argparse.REMAINDER,
         metavar="WORD",
-        help=f"which tasks: user, kernel, gleader, active, a state (RU, IN, UN ...), names, pids or addresses; then one of "
+        help="which tasks: user, kernel, gleader, active, a state (RU, IN, UN ...), names, regular expressions of names, pids "
+        "or addresses; then one of "
         f"{', '.join(_WORDS)}, and what that takes",
     )
     add_arguments(parser)
@@ -43,6 +45,10 @@ def _bt(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace
     traces = debugger.session.unwinder.traces(tasks, budget)
     problems = [*debugger.session.task_problems, *debugger.session.names.problems, *budget.lines()]
     result = stacks_result(debugger, traces)
+    if arguments.reference is not None:
+        from orcdbg.commands.stack_words import with_reference  # only where it is asked for
+
+        result = with_reference(debugger, result, arguments.reference)
     return in_chosen_form(replace(result, problems=problems), arguments)
 
 
@@ -69,13 +75,17 @@ def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
     }
     wanted_states = {word for word in words if word in states}
     named = {word for word in words if word not in tests and word not in wanted_states}
+    patterns = [pattern for pattern in map(pattern_of, named) if pattern is not None]
+
+    def is_named(task: Task) -> bool:
+        names = (task.comm, str(task.pid), f"{task.address:x}", f"{task.address:#x}")
+        return not named.isdisjoint(names) or any(pattern.search(task.comm) for pattern in patterns)
 
     def fits(task: Task) -> bool:
-        names = (task.comm, str(task.pid), f"{task.address:x}", f"{task.address:#x}")
         return (
             all(tests[word](task) for word in words if word in tests)
             and (not wanted_states or task.state in wanted_states)
-            and (not named or not named.isdisjoint(names))
+            and (not named or is_named(task))
         )
 
     found = [task for task in debugger.session.tasks if fits(task)]
@@ -86,14 +96,15 @@ def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
 
 @command(
     "foreach",
-    summary="run a command for many tasks: bt, task, files, vm, net, sig, ps",
+    summary="run a command for many tasks: bt, task, files, vm, vtop, net, sig, ps",
     group="stacks",
     arguments=_arguments,
     examples=(
         ("foreach bt", "every task"),
         ("foreach UN bt", "tasks in uninterruptible sleep"),
         ("foreach bt --group", "equal stacks once, those of most tasks first"),
-        ("foreach bt --has do_nanosleep", "the tasks that sleep in a function"),
+        ("foreach bt -R do_nanosleep", "the tasks that sleep in a function"),
+        ("foreach 'kworker.*' bt", "the tasks whose names a regular expression fits"),
         ("foreach user files -R /var/log", "the user tasks that have a file below /var/log open"),
     ),
 )

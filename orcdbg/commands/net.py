@@ -12,7 +12,16 @@ from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks, find_task, of_each
 from orcdbg.kernel.tasks import Task
-from orcdbg.subsystems.network import MAX_DEVICES, Device, Socket, devices, namespace_of, sockets_of
+from orcdbg.subsystems.network import (
+    MAX_DEVICES,
+    Device,
+    Neighbour,
+    Socket,
+    devices,
+    namespace_of,
+    neighbours,
+    sockets_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,6 +30,14 @@ class Network(Result):
 
     namespace: int
     devices: Sequence[Device]
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbours(Result):
+    """With `-a`: the ARP cache, and that of IPv6."""
+
+    neighbours: Sequence[Neighbour]
     problems: Sequence[str]
 
 
@@ -45,6 +62,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "which", nargs="*", metavar="PID|TASK", help="with -s, whose sockets (default: the selected task's)"
     )
     parser.add_argument("-s", "--sockets", action="store_true", help="the sockets that a task has open")
+    parser.add_argument("-a", "--arp", action="store_true", help="the neighbours: the ARP cache, and IPv6's")
     parser.add_argument(
         "-n", "--namespace", metavar="PID", help="the devices that this task sees (default: the first namespace's)"
     )
@@ -67,9 +85,12 @@ def sockets_of_tasks(debugger: Debugger, tasks: Sequence[Task]) -> Sockets:
     examples=(("net", "the devices and their addresses"), ("net -s 94", "the sockets of the task with pid 94")),
 )
 def net(debugger: Debugger, arguments: argparse.Namespace) -> Result:
-    """Answers with devices, or with sockets."""
+    """Answers with devices, neighbours, or sockets."""
     if arguments.sockets:
         return sockets_of_tasks(debugger, chosen_tasks(debugger, arguments.which))
+    if arguments.arp:
+        budget = Budget(MAX_DEVICES)
+        return Neighbours(neighbours(debugger.session.program, budget), budget.lines())
     task = None
     if arguments.namespace is not None:
         task = debugger.session.object("task_struct", find_task(debugger, arguments.namespace).address)

@@ -12,7 +12,7 @@ from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import of_each, parse_number
+from orcdbg.commands.task_choice import of_each, parse_number, pattern_of
 from orcdbg.commands.user_memory import user_memory
 from orcdbg.kernel.tasks import MAX_TASKS, Task, online_cpus
 from orcdbg.subsystems import machine, task_details
@@ -99,7 +99,9 @@ class TaskSummary(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("which", nargs="*", metavar="PID|TASK|COMMAND", help="only these tasks")
+    parser.add_argument(
+        "which", nargs="*", metavar="PID|TASK|COMMAND", help="only these tasks; a name may be a regular expression"
+    )
     parser.add_argument("-k", "--kernel", action="store_true", help="only kernel threads")
     parser.add_argument("-u", "--user", action="store_true", help="only user tasks")
     parser.add_argument("-A", "--active", action="store_true", help="only tasks on a CPU")
@@ -123,7 +125,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 def _named(task: Task, words: list[str]) -> bool:
     for word in words:
-        if word == task.comm:
+        pattern = pattern_of(word)
+        if word == task.comm or (pattern is not None and pattern.search(task.comm)):
             return True
         if word[:1].isdigit() and parse_number(word) in (task.pid, task.address):
             return True

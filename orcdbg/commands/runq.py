@@ -21,6 +21,8 @@ class RunQueues(Result):
     queues: Sequence[RunQueue]
     with_times: bool
     with_groups: bool
+    with_arrivals: bool
+    with_lag: bool
     problems: Sequence[str]
 
 
@@ -30,6 +32,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "-m", "--running-time", action="store_true", help="how long each CPU's task has run since it was accounted for"
     )
     parser.add_argument("-g", "--groups", action="store_true", help="the task group that each task is in")
+    parser.add_argument(
+        "-t", "--timestamps", action="store_true", help="each queue's clock, and when each task last came on a CPU"
+    )
+    parser.add_argument(
+        "-T", "--lag", action="store_true", help="how far each queue's clock is behind the latest one of those shown"
+    )
 
 
 @command(
@@ -46,4 +54,6 @@ def runq(debugger: Debugger, arguments: argparse.Namespace) -> RunQueues:
     if arguments.cpu is not None:
         wanted = set(cpu_list(arguments.cpu, debugger.session.linux.cpu_limit()))
         found = [queue for queue in found if queue.cpu in wanted]
-    return RunQueues(found, arguments.running_time, arguments.groups, budget.lines())
+    return RunQueues(
+        found, arguments.running_time, arguments.groups, arguments.timestamps, arguments.lag, budget.lines()
+    )

@@ -17,6 +17,8 @@ from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.memory_search import Pattern, TextPattern, WordPattern, search
 from orcdbg.snapshot.pagetables import MappedRun
 from orcdbg.target.search_spaces import (
+    direct_map_runs,
+    image_runs,
     kernel_runs,
     no_more_than_held,
     physical_runs,
@@ -24,6 +26,7 @@ from orcdbg.target.search_spaces import (
     stack_runs,
     table_budget,
     user_runs,
+    vmalloc_runs,
 )
 
 _USER_END = 1 << 56
@@ -74,6 +77,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     where.add_argument("-u", "--user", action="store_true", help="in the selected task's memory")
     where.add_argument("-p", "--physical", action="store_true", help="in all memory, by physical address")
     where.add_argument("-t", "--tasks", action="store_true", help="in the stacks of all tasks")
+    where.add_argument("-T", "--active", action="store_true", help="in the stacks of the tasks on CPUs")
+    where.add_argument(
+        "-K", "--no-vmalloc", action="store_true", help="in the kernel's memory without vmalloc areas and modules"
+    )
+    where.add_argument("-V", "--vmalloc", action="store_true", help="in vmalloc areas and modules alone")
     what = parser.add_mutually_exclusive_group()
     what.add_argument("-w", dest="width", action="store_const", const=4, help="values of 4 bytes")
     what.add_argument("-H", dest="width", action="store_const", const=2, help="values of 2 bytes")
@@ -163,8 +171,12 @@ def _hits(
     session = debugger.session
     physical = session.snapshot.physical
     start, end = bounds
-    if arguments.tasks:
-        for task, runs in stack_runs(session, budget):
+    if arguments.tasks or arguments.active:
+        tasks = session.tasks
+        if arguments.active:
+            running = session.unwinder.running
+            tasks = [task for task in tasks if task.address in running]
+        for task, runs in stack_runs(session, tasks, budget):
             for hit in search(physical, runs, pattern):
                 if start <= hit.address < end:
                     yield SearchHit(hit.address, hit.found, None, task)
@@ -183,6 +195,10 @@ def _runs(
         return physical_runs(session, *bounds)
     if arguments.user:
         return user_runs(session, debugger.task, *bounds, budget)
+    if arguments.vmalloc:
+        return vmalloc_runs(session, *bounds, budget)
+    if arguments.no_vmalloc:
+        return itertools.chain(direct_map_runs(session, *bounds), image_runs(session, *bounds, budget))
     if arguments.start is not None:
         return range_runs(session, *bounds, budget)
     return kernel_runs(session, *bounds, budget)

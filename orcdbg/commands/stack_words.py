@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import string
 import struct
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orcdbg.base.errors import MemoryFault
+from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace
-from orcdbg.commands.stacks import FrameKey
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.stacks import FrameKey, Stacks, with_symbol
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 
 # A kernel's largest stacks have 32 KiB (with KASAN 64), and no frame lies on two.
@@ -55,3 +57,25 @@ def frame_words(
             names = [name(value) for value in values] if name is not None else None
             found[trace.task, frame.index] = FrameWords(start, values, names)
     return found, problems
+
+
+def with_reference(debugger: Debugger, result: Stacks, word: str) -> Stacks:
+    """The stacks with a function, or with a word among those of their frames, on them; NotFound where there is none."""
+    try:
+        return with_symbol(result, word)
+    except NotFound:
+        if word.isidentifier() and debugger.session.symbols.find(word) is None and not _is_hexadecimal(word):
+            raise
+    value = debugger.address(word)
+    words, _ = frame_words(debugger.session.memory, result.stacks, None)
+    with_word = {task for (task, _), one in words.items() if value in one.values}
+    found = [
+        trace for trace in result.stacks if trace.task in with_word or any(frame.ip == value for frame in trace.frames)
+    ]
+    if not found:
+        raise NotFound("stack with", word)
+    return replace(result, stacks=found)
+
+
+def _is_hexadecimal(word: str) -> bool:
+    return all(digit in string.hexdigits for digit in word)

@@ -70,6 +70,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--has", metavar="SYMBOL", help="only stacks with this function on them")
     parser.add_argument(
+        "-R", "--reference", metavar="SYMBOL|ADDR", help="only stacks with this function or word on them"
+    )
+    parser.add_argument(
         "--crash", action="store_true", help="print the lines that crash prints, for scripts that read them"
     )
     parser.add_argument(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -14,6 +15,8 @@ if TYPE_CHECKING:
     from orcdbg.typed.objects import Object
 
 T = TypeVar("T")
+# Characters that mean something in a regular expression, and are seldom in a task's name.
+_REGULAR = re.compile(r"[.*+?|^$\[\](){}\\]")
 
 
 def parse_number(text: str) -> int:
@@ -22,6 +25,16 @@ def parse_number(text: str) -> int:
         return int(text, 16) if len(text) == 16 else int(text, 0)
     except ValueError as error:
         raise UsageError(f"not a number: {text}") from error
+
+
+def pattern_of(word: str) -> re.Pattern[str] | None:
+    """The regular expression that a word for tasks' names is, as in crash; None for a word that is just a name."""
+    if not _REGULAR.search(word):
+        return None
+    try:
+        return re.compile(word)
+    except re.error:
+        return None  # such as `(sd-pam`
 
 
 def find_task(debugger: Debugger, word: str) -> Task:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.members import MemberValue, pointer_names, values_at, wanted_members
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks, of_each
@@ -34,6 +35,33 @@ class TaskMemory:
 
 
 @dataclass(frozen=True, slots=True)
+class MemoryStructure:
+    """A structure of a task's memory: `mm_struct` or `vm_area_struct`, its address, its members."""
+
+    name: str
+    address: int
+    values: tuple[MemberValue, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TaskMemoryStructures:
+    """The structures of one task's memory; none of a task without user memory."""
+
+    task: Task
+    structures: Sequence[MemoryStructure]
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryStructures(Result):
+    """With `-m` and `-v`: the kernel's own structures of tasks' memory; `symbols` names the pointers among the values."""
+
+    tasks: Sequence[TaskMemoryStructures]
+    symbols: Mapping[int, str]
+    in_hexadecimal: bool
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Memory(Result):
     """What is mapped into the memory of tasks."""
 
@@ -56,6 +84,14 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where the pages of each area are: in memory, on swap, in a file, nowhere",
     )
+    parser.add_argument("-m", "--mm-struct", action="store_true", help="the mm_struct instead")
+    parser.add_argument(
+        "-v",
+        "--area-structs",
+        action="store_true",
+        help="the vm_area_struct of each area instead, of those that -R names",
+    )
+    parser.add_argument("-x", "--hexadecimal", action="store_true", help="with -m and -v, numbers in hexadecimal")
 
 
 def _fits(area: Area, word: str) -> bool:
@@ -87,6 +123,26 @@ def memory_of(
     return Memory(found, with_flags, [*budget.lines(), *pages_budget.lines()])
 
 
+def structures_of(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> MemoryStructures:
+    """The mm_struct of each task, its vm_area_structs, or both, as the options ask."""
+    memory = memory_of(debugger, tasks, arguments.has)
+    program, budget = debugger.session.program, Budget(MAX_AREAS)
+    found = []
+    for one in memory.tasks:
+        places: list[tuple[str, list[int]]] = []
+        if one.map is not None and arguments.mm_struct:
+            places.append(("mm_struct", [one.map.mm]))
+        if one.map is not None and arguments.area_structs:
+            places.append(("vm_area_struct", [area.address for area in one.map.areas]))
+        structures = []
+        for name, addresses in places:
+            values = values_at(program, wanted_members(program, [f"struct {name}"]), addresses, budget)
+            structures += [MemoryStructure(name, *pair) for pair in zip(addresses, values, strict=True)]
+        found.append(TaskMemoryStructures(one.task, structures))
+    symbols = pointer_names(debugger, [value for one in found for part in one.structures for value in part.values])
+    return MemoryStructures(found, symbols, arguments.hexadecimal, [*memory.problems, *budget.lines()])
+
+
 def _pages(debugger: Debugger, task: Task, mapped: MemoryMap, budget: Budget) -> dict[int, Sequence[UserStretch]]:
     """The pages of each area."""
     try:
@@ -107,13 +163,16 @@ def _pages(debugger: Debugger, task: Task, mapped: MemoryMap, budget: Budget) ->
         ("vm 94", "the memory of the task with pid 94"),
         ("vm -p 94", "and where each page of it is"),
         ("vm -R libc", "where the selected task maps a file of that name"),
+        ("vm -v -R libc", "and the vm_area_struct of each of these areas"),
     ),
 )
-def vm(debugger: Debugger, arguments: argparse.Namespace) -> Memory:
-    """Answers with the areas of user memory of tasks."""
-    return memory_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.flags, arguments.pages)
+def vm(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with the areas of user memory of tasks, or with the kernel's structures of it."""
+    return for_tasks(debugger, chosen_tasks(debugger, arguments.which), arguments)
 
 
-def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Memory:
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Result:
     """What `foreach vm` answers."""
+    if arguments.mm_struct or arguments.area_structs:
+        return structures_of(debugger, tasks, arguments)
     return memory_of(debugger, tasks, arguments.has, arguments.flags, arguments.pages)

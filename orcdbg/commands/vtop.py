@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import NotInSnapshot, UsageError
+from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import find_task
+from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.pagetables import Translation
 from orcdbg.subsystems.user_memory import UserPage
 
@@ -30,6 +32,14 @@ class AddressMapping(Result):
     user: UserPage | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class TaskMappings(Result):
+    """Of `foreach vtop`: an address's translation for each task; those without user memory are among the problems."""
+
+    tasks: Sequence[tuple[Task, AddressMapping]]
+    problems: Sequence[str]
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("where", metavar="ADDR|SYMBOL", help="a virtual address; a user address is the selected task's")
     space = parser.add_mutually_exclusive_group()
@@ -48,9 +58,27 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 )
 def vtop(debugger: Debugger, arguments: argparse.Namespace) -> AddressMapping:
     """Answers with the entries on the way to the page, and whether the page was saved."""
+    task = debugger.task if arguments.context is None else find_task(debugger, arguments.context)
+    return _mapping(debugger, task, arguments)
+
+
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> TaskMappings:
+    """What `foreach vtop` answers."""
+    address = debugger.address(arguments.where)
+    if arguments.user and address >> 63:
+        raise UsageError(f"not a user address: {address:#x}")
+    found, problems = [], []
+    for task in tasks:
+        try:
+            found.append((task, _mapping(debugger, task, arguments)))
+        except OrcdbgError as error:
+            problems.append(f"the page tables of task {task.pid}: {error}")
+    return TaskMappings(found, problems)
+
+
+def _mapping(debugger: Debugger, task: Task, arguments: argparse.Namespace) -> AddressMapping:
     session = debugger.session
     address = debugger.address(arguments.where)
-    task = debugger.task if arguments.context is None else find_task(debugger, arguments.context)
     is_user = not arguments.kernel and (arguments.user or not address >> 63)
     if is_user and address >> 63:
         raise UsageError(f"not a user address: {address:#x}")

@@ -43,6 +43,8 @@ class OpenFile:
         path: from the root of the mount tree; `pipe:[INODE]` and the like for what has no path; None where it cannot be read.
         position: f_pos.
         flags: f_flags, those of open().
+        mapping: address of the `address_space` that its pages are in, 0 without one.
+        pages: how many pages of it the page cache holds; huge ones count as many.
     """
 
     descriptor: int
@@ -53,6 +55,8 @@ class OpenFile:
     path: str | None
     position: int
     flags: int
+    mapping: int
+    pages: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +124,8 @@ def descriptors(table: Object, budget: Budget) -> list[tuple[int, Object]]:
 def _open_file(descriptor: int, file: Object, budget: Budget) -> OpenFile:
     inode = file.member_("f_inode")
     mode = int(inode.member_("i_mode")) if int(inode) else 0
+    mapping = int(inode.member_("i_mapping")) if int(inode) else 0
+    pages = int(inode.member_("i_mapping").member_("nrpages")) if mapping else 0
     return OpenFile(
         descriptor,
         file.address_ or 0,
@@ -129,6 +135,8 @@ def _open_file(descriptor: int, file: Object, budget: Budget) -> OpenFile:
         _path_or_none(file.member_("f_path"), budget),
         int(file.member_("f_pos")),
         int(file.member_("f_flags")),
+        mapping,
+        pages,
     )
 
 

@@ -1,6 +1,7 @@
-"""Which network devices are there, with which addresses, and which sockets has a task?
+"""Which network devices are there, with which addresses, which neighbours, and which sockets has a task?
 
-Mirrors include/linux/netdevice.h, net/core/dev.c, net/ipv4/devinet.c, net/ipv6/addrconf.c, net/socket.c, net/unix/af_unix.c.
+Mirrors include/linux/netdevice.h, net/core/neighbour.c, net/core/dev.c, net/ipv4/devinet.c, net/ipv6/addrconf.c,
+net/socket.c, net/unix/af_unix.c.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.reading import read_u64
 from orcdbg.base.walks import Budget
 from orcdbg.subsystems.containers import lists
 from orcdbg.subsystems.files import descriptors
@@ -62,6 +64,19 @@ STATES = {
     12: "NEW_SYN_RECV",
     13: "BOUND_INACTIVE",
 }
+# NEIGH_ARP_TABLE and NEIGH_ND_TABLE (include/net/neighbour.h); NUD_INCOMPLETE and so on (include/uapi/linux/neighbour.h).
+_ARP_TABLE, _DISCOVERY_TABLE = 0, 1
+_KEY_SIZES = {_ARP_TABLE: 4, _DISCOVERY_TABLE: 16}
+_NEIGHBOUR_STATES = {
+    0x01: "INCOMPLETE",
+    0x02: "REACHABLE",
+    0x04: "STALE",
+    0x08: "DELAY",
+    0x10: "PROBE",
+    0x20: "FAILED",
+    0x40: "NOARP",
+    0x80: "PERMANENT",
+}
 _INET, _INET6, _UNIX = 2, 10, 1
 _UP = 0x1
 
@@ -112,6 +127,27 @@ class Socket:
     state: str | None
     source: str | None
     destination: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Neighbour:
+    """What is known of a machine on the same link.
+
+    Attributes:
+        address: of the `struct neighbour`.
+        ip: its IP address.
+        hardware_address: in hexadecimal with colons; of an entry that is INCOMPLETE zeros.
+        device: address of the `struct net_device` that it is reached by, 0 for none.
+        device_name: that device's name, None for none.
+        states: `REACHABLE`, `STALE` and so on.
+    """
+
+    address: int
+    ip: str
+    hardware_address: str
+    device: int
+    device_name: str | None
+    states: list[str]
 
 
 def namespace_of(program: Program, task: Object | None) -> Object:
@@ -171,6 +207,59 @@ def _ipv6(device: Object, budget: Budget) -> Iterator[str]:
     for entry in lists.entries(inside.member_("addr_list"), "inet6_ifaddr", "if_list", budget):
         address = ipaddress.IPv6Address(entry.member_("addr").bytes_())
         yield f"{address}/{int(entry.member_('prefix_len'))}"
+
+
+def neighbours(program: Program, budget: Budget) -> list[Neighbour]:
+    """What the kernel knows of its neighbours: the ARP cache, and IPv6's of neighbour discovery.
+
+    Args:
+        program: the kernel.
+        budget: what the walks draw on, and where problems go.
+    """
+    found = []
+    tables = program.linux.address("neigh_tables")
+    for number, size in _KEY_SIZES.items():
+        table = program.object("struct neigh_table *", tables + 8 * number)
+        if not int(table):  # IPv6 may be a module that is not loaded
+            continue
+        try:
+            for neighbour in _entries_of(table, budget):
+                found.append(_neighbour(neighbour, size))
+        except OrcdbgError as error:
+            budget.note_error("a table of neighbours", int(table), error)
+    return found
+
+
+def _entries_of(table: Object, budget: Budget) -> Iterator[Object]:
+    """The `neighbour`s of a `neigh_table`."""
+    program = table.program_
+    inside = table.member_("nht")
+    # Since 6.13 (d09446073f19) the buckets are hlists; before, each neighbour points to the next one.
+    path = "hash" if inside.has_member_("hash_heads") else "next"
+    buckets = int(inside.first_of_("hash_heads", "hash_buckets") or 0)
+    shift = int(inside.member_("hash_shift"))
+    seen: set[int] = set()
+    for bucket in budget.entries(1 << min(shift, 32), buckets, "buckets of neighbours"):
+        first = read_u64(program.memory, buckets + 8 * bucket)
+        if first:
+            yield from lists.chained(first, program, "neighbour", path, budget, seen)
+
+
+def _neighbour(neighbour: Object, key_size: int) -> Neighbour:
+    device = neighbour.member_("dev")
+    length = min(int(device.member_("addr_len")), _LONGEST_ADDRESS) if int(device) else 0
+    place = neighbour.member_("primary_key").address_ or 0
+    key = neighbour.program_.memory.read(place, key_size)
+    hardware = neighbour.member_("ha").bytes_()[:length]
+    state = int(neighbour.member_("nud_state"))
+    return Neighbour(
+        neighbour.address_ or 0,
+        str(ipaddress.ip_address(key)),
+        ":".join(f"{byte:02x}" for byte in hardware),
+        int(device),
+        device.member_("name").string_() if int(device) else None,
+        [name for bit, name in _NEIGHBOUR_STATES.items() if state & bit] or ["NONE"],
+    )
 
 
 def sockets_of(task: Object, budget: Budget) -> list[Socket]:

@@ -14,6 +14,7 @@ from orcdbg.base.walks import Budget, Tree
 from orcdbg.kernel.tasks import current_task, online_cpus
 from orcdbg.subsystems.containers import lists, rbtree
 from orcdbg.subsystems.kernel_variables import bits_of, per_cpu_variable
+from orcdbg.subsystems.task_details import last_arrival
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 
@@ -43,6 +44,7 @@ class Queued:
         deadline: of a fair task by EEVDF, in virtual time; of a deadline task in nanoseconds; None where there is none.
         is_delayed: it sleeps, and only waits for its lag to be worked off (6.12).
         group: address of the task group that it is in.
+        arrival: when it last came on a CPU, in nanoseconds of that CPU's clock; None where the kernel does not keep that.
     """
 
     task: int
@@ -54,6 +56,7 @@ class Queued:
     deadline: int | None
     is_delayed: bool
     group: int | None
+    arrival: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +69,7 @@ class RunQueue:
         running: rq->nr_running, with the task that runs unless that is the idle task.
         current: address, pid and name of the task that runs; None where it cannot be read.
         clock: rq->clock in nanoseconds.
+        current_arrival: when the current task last came on a CPU, as of a queued one.
         current_start: the clock when the current task was last accounted for, exec_start; None of the idle task.
         queued: tasks that wait, the most urgent class first.
     """
@@ -76,6 +80,7 @@ class RunQueue:
     current: tuple[int, int, str] | None
     clock: int
     current_start: int | None
+    current_arrival: int | None
     queued: list[Queued]
 
 
@@ -93,11 +98,12 @@ def run_queues(program: Program, budget: Budget) -> list[RunQueue]:
 def _run_queue(program: Program, cpu: int, budget: Budget) -> RunQueue:
     queue = per_cpu_variable(program, "runqueues", "struct rq", cpu)
     address = current_task(program.linux, cpu)
-    current, start = None, None
+    current, start, arrival = None, None, None
     if address:
         try:
             task = program.object("task_struct", address)
             current = address, int(task.member_("pid")), task.member_("comm").string_()
+            arrival = last_arrival(task)
             # The idle task is never accounted for.
             start = int(task.member_("se.exec_start")) if address != int(queue.member_("idle")) else None
         except OrcdbgError as error:
@@ -110,6 +116,7 @@ def _run_queue(program: Program, cpu: int, budget: Budget) -> RunQueue:
         current,
         int(queue.member_("clock")),
         start,
+        arrival,
         # The kernel leaves a running real-time task in its queue.
         [one for one in queued if one.task != address],
     )
@@ -136,6 +143,7 @@ def _queued(task: Object, kind: SchedulingClass, group: int | None, budget: Budg
             deadline,
             kind is SchedulingClass.FAIR and delayed is not None and bool(delayed),
             group,
+            last_arrival(task),
         )
     except OrcdbgError as error:
         budget.note_error("a task that waits for a CPU", task.address_ or 0, error)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.sizes import PAGE
@@ -71,12 +71,27 @@ def kernel_runs(session: Session, start: int, end: int, budget: Budget) -> Itera
         end: the first one behind.
         budget: of page tables.
     """
+    yield from direct_map_runs(session, start, end)
+    yield from vmalloc_runs(session, start, end, budget)
+    yield from image_runs(session, start, end, budget)
+
+
+def direct_map_runs(session: Session, start: int, end: int) -> Iterator[MappedRun]:
+    """The direct map's part of `kernel_runs`."""
     places = session.kernel_memory.places
     yield from _direct_map(session, max(start, places.direct_map), min(end, places.direct_map + places.memory_end))
+
+
+def vmalloc_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
+    """The vmalloc areas' part of `kernel_runs`, with modules; the budget is of page tables."""
     for area in session.kernel_memory.vmalloc.areas:
         # What ioremap() mapped is devices', and in no snapshot.
         if "ioremap" not in area.kinds:
             yield from _clipped(session, area.start, area.end, start, end, budget)
+
+
+def image_runs(session: Session, start: int, end: int, budget: Budget) -> Iterator[MappedRun]:
+    """The image's part of `kernel_runs`; the budget is of page tables."""
     first, last = session.names.image_range
     yield from _clipped(session, first, last, start, end, budget)
 
@@ -126,9 +141,9 @@ def user_runs(session: Session, task: Task, start: int, end: int, budget: Budget
             yield from memory.runs(low, high, budget)
 
 
-def stack_runs(session: Session, budget: Budget) -> Iterator[tuple[Task, list[MappedRun]]]:
-    """The stack of each task; the budget is of page tables."""
+def stack_runs(session: Session, tasks: Iterable[Task], budget: Budget) -> Iterator[tuple[Task, list[MappedRun]]]:
+    """The stack of each of these tasks; the budget is of page tables."""
     size = task_stack_size(session.linux)
-    for task in session.tasks:
+    for task in tasks:
         if task.stack >> 63:
             yield task, list(session.memory.runs(task.stack, task.stack + size, budget))

@@ -24,6 +24,13 @@ def _lines(result: Files, width: Width) -> Iterator[Line]:
         if not table.files:
             yield line(("No open files", "note"))
             continue
+        if result.with_pages:
+            cached = (
+                (f.descriptor, address(f.inode), address(f.mapping), f.pages, f.type, f.path or _UNREADABLE)
+                for f in table.files
+            )
+            yield from columns((">FD", "INODE", "I_MAPPING", ">NRPAGES", "TYPE", "PATH"), cached)
+            continue
         rows = (
             (f.descriptor, address(f.file), address(f.dentry), address(f.inode), f.type, f.path or _UNREADABLE)
             for f in table.files
@@ -38,7 +45,7 @@ def _json(result: Files) -> Json:
         | {
             "root": one.table.root,
             "cwd": one.table.working_directory,
-            "files": [record(file, ("file", "dentry", "inode")) for file in one.table.files],
+            "files": [record(file, ("file", "dentry", "inode", "mapping")) for file in one.table.files],
         }
         for one in result.tasks
     ]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.commands.net import Network, Sockets
+from orcdbg.commands.net import Neighbours, Network, Sockets
 from orcdbg.views.columns import address, columns
 from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.records import record
@@ -32,6 +32,23 @@ def _lines(result: Network, width: Width) -> Iterator[Line]:
 def _json(result: Network) -> Json:
     devices = [record(one, ("address",)) for one in result.devices]
     return {"namespace": hexadecimal(result.namespace), "devices": devices, "problems": list(result.problems)}
+
+
+def _neighbour_lines(result: Neighbours, width: Width) -> Iterator[Line]:
+    if not result.neighbours:
+        yield line(("No neighbours", "note"))
+    else:
+        rows = (
+            (address(one.address), one.ip, one.hardware_address or "-", one.device_name, " ".join(one.states))
+            for one in result.neighbours
+        )
+        yield from columns(("NEIGHBOUR", "IP ADDRESS", "HW ADDRESS", "DEVICE", "STATE"), rows, symbol=1)
+    yield from problem_lines(result.problems)
+
+
+def _neighbour_json(result: Neighbours) -> Json:
+    found = [record(one, ("address", "device")) for one in result.neighbours]
+    return {"neighbours": found, "problems": list(result.problems)}
 
 
 def _socket_lines(result: Sockets, width: Width) -> Iterator[Line]:
@@ -66,5 +83,6 @@ def _socket_json(result: Sockets) -> Json:
     return {"tasks": tasks, "problems": list(result.problems)}
 
 
+view(Neighbours, text=_neighbour_lines, json=_neighbour_json)
 view(Network, text=_lines, json=_json)
 view(Sockets, text=_socket_lines, json=_socket_json)

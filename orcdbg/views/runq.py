@@ -13,32 +13,38 @@ from orcdbg.views.view import Json, Width, hexadecimal, view
 
 
 def _lines(result: RunQueues, width: Width) -> Iterator[Line]:
+    latest = max((queue.clock for queue in result.queues), default=0)
     for number, queue in enumerate(result.queues):
         if number:
             yield []
-        yield line((f"CPU {queue.cpu} ", "header"), ("RUNQUEUE: ", "label"), address(queue.address))
-        yield _current(queue, result.with_times)
+        clock = f"  clock {queue.clock}" if result.with_arrivals else ""
+        lag = f"  behind by {duration(latest - queue.clock)}" if result.with_lag else ""
+        yield line((f"CPU {queue.cpu} ", "header"), ("RUNQUEUE: ", "label"), address(queue.address), clock, lag)
+        yield _current(queue, result)
         if not queue.queued:
             yield line(("  [no tasks queued]", "note"))
             continue
-        yield from _queued(queue.queued, result.with_groups)
+        yield from _queued(queue.queued, result)
     yield from problem_lines(result.problems)
 
 
-def _current(queue: RunQueue, with_times: bool) -> Line:
+def _current(queue: RunQueue, result: RunQueues) -> Line:
     if queue.current is None:
         return line(("  CURRENT: ", "label"), "-")
     task, pid, comm = queue.current
     text = f"PID: {pid:<6}  TASK: {task:016x}  COMMAND: "
     time = ""
-    if with_times and queue.current_start is not None:
+    if result.with_times and queue.current_start is not None:
         time = f"  {duration(queue.clock - queue.current_start)}"
+    if result.with_arrivals:
+        time += f"  last run {'-' if queue.current_arrival is None else queue.current_arrival}"
     return line(("  CURRENT: ", "label"), text, (f'"{comm}"', "symbol"), time)
 
 
-def _queued(queued: list[Queued], with_groups: bool) -> Iterator[Line]:
+def _queued(queued: list[Queued], result: RunQueues) -> Iterator[Line]:
     head: tuple[str, ...] = ("CLASS", ">PRIO", ">VRUNTIME", ">DEADLINE", ">PID", "TASK")
-    head += ("TASK_GROUP",) if with_groups else ()
+    head += ("TASK_GROUP",) if result.with_groups else ()
+    head += (">LAST RUN",) if result.with_arrivals else ()
     rows = (
         (
             one.scheduling_class.value,
@@ -47,7 +53,8 @@ def _queued(queued: list[Queued], with_groups: bool) -> Iterator[Line]:
             one.deadline,
             one.pid,
             address(one.task),
-            *((address(one.group),) if with_groups else ()),
+            *((address(one.group),) if result.with_groups else ()),
+            *((one.arrival,) if result.with_arrivals else ()),
             one.comm + (" (delayed: asleep)" if one.is_delayed else ""),
         )
         for one in queued

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 
 from orcdbg.base.sizes import PAGE
-from orcdbg.commands.vm import Memory
+from orcdbg.commands.vm import Memory, MemoryStructures
 from orcdbg.subsystems.memory_maps import Area
 from orcdbg.subsystems.user_memory import UserStretch
 from orcdbg.views.columns import address, columns
 from orcdbg.views.kmem import user_page_json, user_page_pieces
+from orcdbg.views.member_values import value_lines, values_json
 from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.records import record
 from orcdbg.views.task_heading import task_json, task_line
@@ -79,4 +80,32 @@ def _json(result: Memory) -> Json:
     return {"tasks": tasks, "problems": list(result.problems)}
 
 
+def _structure_lines(result: MemoryStructures, width: Width) -> Iterator[Line]:
+    for number, one in enumerate(result.tasks):
+        if number:
+            yield []
+        yield task_line(one.task)
+        if not one.structures:
+            yield line(("No user memory", "note"))
+        for structure in one.structures:
+            yield line((f"{structure.name} ", "header"), address(structure.address))
+            yield from value_lines(structure.values, result.symbols, result.in_hexadecimal)
+    yield from problem_lines(result.problems)
+
+
+def _structure_json(result: MemoryStructures) -> Json:
+    tasks = [
+        task_json(one.task)
+        | {
+            "structures": [
+                {"name": part.name, "address": hexadecimal(part.address), "members": values_json(part.values)}
+                for part in one.structures
+            ]
+        }
+        for one in result.tasks
+    ]
+    return {"tasks": tasks, "problems": list(result.problems)}
+
+
+view(MemoryStructures, text=_structure_lines, json=_structure_json)
 view(Memory, text=_lines, json=_json)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from orcdbg.commands.vtop import AddressMapping
+from orcdbg.commands.vtop import AddressMapping, TaskMappings
 from orcdbg.snapshot.pagetables import PageLevel, TableEntry
 from orcdbg.views.kmem import user_page_json, user_page_pieces
-from orcdbg.views.page import Line, line
-from orcdbg.views.view import Width, view
+from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.task_heading import task_json, task_line
+from orcdbg.views.view import Json, Width, view
 from orcdbg.x86 import paging
 
 _FLAGS = (
@@ -77,4 +78,19 @@ def mapping_json(result: AddressMapping) -> dict[str, Any]:
     }
 
 
+def _task_lines(result: TaskMappings, width: Width) -> Iterator[Line]:
+    for number, (task, mapping) in enumerate(result.tasks):
+        if number:
+            yield []
+        yield task_line(task)
+        yield from mapping_lines(mapping, width)
+    yield from problem_lines(result.problems)
+
+
+def _task_json(result: TaskMappings) -> Json:
+    tasks = [task_json(task) | {"translation": mapping_json(mapping)} for task, mapping in result.tasks]
+    return {"tasks": tasks, "problems": list(result.problems)}
+
+
+view(TaskMappings, text=_task_lines, json=_task_json)
 view(AddressMapping, text=mapping_lines, json=mapping_json)

@@ -15,7 +15,7 @@ from orcdbg.commands.irq import Gates, Interrupts, Softirqs
 from orcdbg.commands.list import ListNodes
 from orcdbg.commands.mach import Machine, MemoryMapOfMachine
 from orcdbg.commands.mount import Mounts
-from orcdbg.commands.net import Network, Sockets
+from orcdbg.commands.net import Neighbours, Network, Sockets
 from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLines, TaskSummary, TaskTimes
 from orcdbg.commands.runq import RunQueues
 from orcdbg.commands.sig import SignalTable
@@ -23,7 +23,8 @@ from orcdbg.commands.sys import MachineIdentity, SyscallTable, Taints
 from orcdbg.commands.task import TaskStructures
 from orcdbg.commands.timer import HighResolutionTimers, Timers
 from orcdbg.commands.tree import TreeEntries
-from orcdbg.commands.vm import Memory
+from orcdbg.commands.vm import Memory, MemoryStructures
+from orcdbg.commands.vtop import TaskMappings
 from orcdbg.commands.waitq import WaitQueue
 from orcdbg.commands.workqueue import Workqueues
 from orcdbg.typed.values import Scalar, ScalarKind
@@ -31,8 +32,20 @@ from orcdbg.typed.values import Scalar, ScalarKind
 # Answers that the sample, whose memory is cut down to what stacks need, has little or nothing of.
 RESULTS = (
     *(Devices, Disks, Files, Gates, HighResolutionTimers, Interrupts, LastRuns, ListNodes, Machine, MachineIdentity),
-    *(Memory, MemoryMapOfMachine, Mounts, Network, RunQueues, SignalTable, Sockets, Softirqs, SyscallTable, Taints),
-    *(TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries, WaitQueue, Workqueues),
+    *(
+        Memory,
+        MemoryMapOfMachine,
+        MemoryStructures,
+        Mounts,
+        Neighbours,
+        Network,
+        RunQueues,
+        SignalTable,
+        Sockets,
+        Softirqs,
+    ),
+    *(SyscallTable, Taints, TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries),
+    *(TaskMappings, WaitQueue, Workqueues),
 )
 
 ADDRESS = 0xFFFF_8880_0501_0000

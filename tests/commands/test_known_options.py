@@ -257,3 +257,82 @@ def test_the_pages_for_people_from_elsewhere_claim_nothing_that_is_not_there(
         word, explained = text.split(maxsplit=1)
         if explained.startswith("here too"):
             assert registry.find(word) is not None, word
+
+
+# vm
+
+
+def test_the_structures_of_user_memory_are_none_for_a_kernel_thread(registry: Registry, debugger: Debugger) -> None:
+    """`vm -m -v` says so; of a task whose user memory the snapshot lacks, the problem names the task."""
+    user = next(task for task in debugger.session.tasks if not task.is_kernel_thread)
+    thread = next(task for task in debugger.session.tasks if task.is_kernel_thread and task.pid)
+    assert encode(registry.run(debugger, f"vm -m -v {thread.pid}"))["tasks"][0]["structures"] == []
+    assert "No user memory" in shown(registry, debugger, f"vm -m {thread.pid}")
+    found = encode(registry.run(debugger, f"vm -m {user.pid}"))
+    assert found["tasks"] == []
+    assert f"the memory of task {user.pid}" in found["problems"][0]
+
+
+# foreach, ps
+
+
+def test_tasks_are_named_by_regular_expressions(registry: Registry, debugger: Debugger) -> None:
+    """As in crash; a word without their characters is a whole name, and one that is no expression too."""
+    names = {task.comm for task in debugger.session.tasks if task.comm.startswith("kworker/0")}
+    assert names
+    for line in ("ps kworker/0.*", "foreach '^kworker/0' ps"):
+        assert {task["comm"] for task in encode(registry.run(debugger, line))["tasks"]} == names
+    with pytest.raises(NotFound):
+        registry.run(debugger, "foreach kworker ps")
+    with pytest.raises(NotFound):
+        registry.run(debugger, "foreach 'kworker(' ps")
+
+
+def test_stacks_of_many_tasks_are_chosen_by_what_is_on_them(registry: Registry, debugger: Debugger) -> None:
+    """`foreach bt -R` has the stacks that `--has` has of a function; of a word those on which it stands."""
+    by_name, by_reference = (registry.run(debugger, f"foreach bt {option} do_nanosleep") for option in ("--has", "-R"))
+    assert isinstance(by_name, Stacks)
+    assert isinstance(by_reference, Stacks)
+    assert [trace.task for trace in by_name.stacks] == [trace.task for trace in by_reference.stacks]
+    slot = by_name.stacks[0].frames[1].ip
+    with_word = registry.run(debugger, f"foreach bt -R {slot:x}")
+    assert isinstance(with_word, Stacks)
+    assert by_name.stacks[0].task in {trace.task for trace in with_word.stacks}
+
+
+def test_a_kernel_address_is_translated_for_each_task(registry: Registry, debugger: Debugger) -> None:
+    """`foreach vtop` answers as `vtop` does, a task at a time; -u takes user addresses alone."""
+    alone = encode(registry.run(debugger, "vtop linux_banner"))
+    found = encode(registry.run(debugger, "foreach kernel vtop linux_banner"))
+    assert len(found["tasks"]) > 10
+    assert all(one["translation"] == alone for one in found["tasks"])
+    with pytest.raises(UsageError):
+        registry.run(debugger, "foreach vtop -u linux_banner")
+
+
+# runq, search
+
+
+def test_parts_of_the_kernels_memory_are_searched_alone(registry: Registry, debugger: Debugger) -> None:
+    """`search -T` looks at no stack that `-t` does not; only one kind of memory can be named."""
+    active, every = (
+        {hit["address"] for hit in encode(registry.run(debugger, f"search {option} -m ffffff schedule"))["hits"]}
+        for option in ("-T", "-t")
+    )
+    assert active <= every
+    assert len(every) > len(active)
+    with pytest.raises(UsageError):
+        registry.run(debugger, "search -K -V schedule")
+
+
+def test_an_expression_in_parentheses_says_where_to_disassemble(registry: Registry, debugger: Debugger) -> None:
+    """As in crash; a value that is no address is a mistake."""
+    start = debugger.session.linux.address("schedule")
+    first = registry.run(debugger, "dis schedule 1")
+    assert isinstance(first, Disassembly)
+    size = len(first.instructions[0].raw)
+    found = registry.run(debugger, f"dis '(schedule + {size})' 1")
+    assert isinstance(found, Disassembly)
+    assert found.instructions[0].address == start + size
+    with pytest.raises(UsageError):
+        registry.run(debugger, "dis '(init_task.tasks)' 1")

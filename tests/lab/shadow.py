@@ -13,6 +13,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.kernel.stacks import task_registers, task_stack
 from orcdbg.kernel.tasks import current_task
 from orcdbg.unwind.frame import NEW_TASK, End, Frame, StackTrace
+from orcdbg.unwind.reasons import NothingConfirms
 from orcdbg.views.reasons import words_or_none
 from orcdbg.x86.instructions import Instruction, decode_one
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
@@ -114,7 +115,10 @@ class Shadow:
         places, count = [(frame.ip, frame.sp) for frame in frames], len(self.known)
         own = [ip for ip, _ in places[: len(places) - count] if ip not in self._allowed]
         is_whole = places[-count:] == self.known and own == active
-        doubts = [frame.doubt for frame in trace.frames if frame.doubt]
+        # What speaks against a step comes before what only follows from that.
+        doubts = sorted(
+            (f.doubt for f in trace.frames if f.doubt), key=lambda doubt: isinstance(doubt, NothingConfirms)
+        )
         reasons = [trace.end_reason] * (trace.end == End.STOPPED) + doubts
         assert is_whole or reasons, (where, shown, [names(ip) for ip in active], self.known)
         if reasons:

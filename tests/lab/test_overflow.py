@@ -15,7 +15,13 @@ from orcdbg.kernel.stacks import Stack, StackKind, task_stack
 from orcdbg.kernel.tasks import current_task
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import End, FrameKind, StackTrace
-from orcdbg.unwind.reasons import InterruptedPointerOffStacks, Overflowed, ReachedThroughDoubt, UserRegistersNotAtTop
+from orcdbg.unwind.reasons import (
+    InterruptedPointerOffStacks,
+    NothingConfirms,
+    Overflowed,
+    ReachedThroughDoubt,
+    UserRegistersNotAtTop,
+)
 from tests.lab import scripts
 from tests.lab.busy import busy_guest
 from tests.lab.conftest import KERNELS
@@ -92,7 +98,7 @@ def check_overflow(live: LiveKernel, random: Random) -> None:
     assert shown[-len(known) + 1 :] == known[1:], where
     # Where every frame was moved the user's registers were too, and there they are not believed.
     doubts = [frame.doubt for frame in trace.frames if frame.doubt is not None]
-    expected = (UserRegistersNotAtTop, ReachedThroughDoubt)
+    expected = (UserRegistersNotAtTop, ReachedThroughDoubt, NothingConfirms)
     assert [doubt for doubt in doubts if not isinstance(doubt, expected)] == []
     assert (Overflowed() in trace.frames[1].notes) == (sp < stack.begin)
     shadow = Shadow(live, shown[1:])

@@ -98,6 +98,18 @@ def test_open_files_are_those_of_proc(told: Printed, ask: Ask) -> None:
     assert any(path.startswith("socket:[") for path in paths)
 
 
+def test_pages_in_the_cache_are_those_of_drgn(ask: Ask, drgn_program: Any) -> None:
+    """Of each open file, by its inode; a program in a file system of memory is there whole."""
+    from drgn import Object
+
+    files = {file["inode"]: file for task in ask("foreach files -c")["tasks"] for file in task["files"]}
+    assert len(files) > 5
+    for address, file in files.items():
+        mapping = Object(drgn_program, "struct inode *", value=int(address, 16)).i_mapping
+        assert (int(file["mapping"], 16), file["pages"]) == (mapping.value_(), mapping.nrpages.value_())
+    assert [file["pages"] > 100 for file in files.values() if file["path"].endswith("/busybox")] == [True]
+
+
 def test_root_and_working_directory_are_those_of_proc(told: Printed, ask: Ask) -> None:
     """Of each task, one of them in a mount below a mount."""
     links = re.findall(r"(?m)/proc/(\d+)/(cwd|root) -> (.*)$", told["links"][0])
@@ -130,6 +142,21 @@ def test_mapped_areas_are_those_of_proc(told: Printed, ask: Ask) -> None:
     compared = ours.keys() & theirs.keys()
     assert len(compared) > 20
     assert {pid: ours[pid] for pid in compared} == {pid: theirs[pid] for pid in compared}
+
+
+def test_the_structures_of_user_memory_are_those_that_its_list_shows(told: Printed, ask: Ask) -> None:
+    """`vm -m` has the count of areas that /proc has lines; `vm -v` their bounds."""
+    theirs: dict[int, list[tuple[int, int]]] = {}
+    for pid, start, end, _, _, name in _MAP.findall(told["maps"][0]):
+        if name != "[vsyscall]":
+            theirs.setdefault(int(pid), []).append((int(start, 16), int(end, 16)))
+    ours = {pid: task["structures"] for pid, task in by_pid(ask("foreach vm -m -v")).items() if task["structures"]}
+    compared = ours.keys() & theirs.keys()
+    assert len(compared) > 20
+    for pid in compared:
+        space, *areas = ours[pid]
+        assert space["members"]["map_count"] == len(theirs[pid])
+        assert [(area["members"]["vm_start"], area["members"]["vm_end"]) for area in areas] == theirs[pid]
 
 
 def _status(text: str) -> dict[int, dict[str, str]]:
@@ -292,6 +319,15 @@ def test_network_devices_have_the_addresses_that_the_guest_shows(told: Printed, 
     fields = ("index", "name", "is_up", "mtu", "hardware_address", "addresses")
     ours = [tuple(device[field] for field in fields) for device in ask("net")["devices"]]
     assert sorted(ours) == sorted(theirs)
+
+
+def test_neighbours_are_as_many_as_their_tables_count(ask: Ask, drgn_program: Any) -> None:
+    """The loopback device's is there once something was sent over it, and needs no ARP; it stands for any address."""
+    found = ask("net -a")["neighbours"]
+    tables = [drgn_program[name] for name in ("arp_tbl", "nd_tbl")]
+    assert len(found) == sum(table.entries.counter.value_() for table in tables)
+    loopback = [one for one in found if one["device_name"] == "lo" and one["ip"] == "0.0.0.0"]
+    assert [(one["states"], one["hardware_address"]) for one in loopback] == [(["NOARP"], "00:00:00:00:00:00")]
 
 
 def test_a_connection_has_its_two_ends(ask: Ask) -> None:
@@ -469,9 +505,12 @@ def test_tasks_that_wait_for_a_cpu_are_those_that_are_ready(kernel: str, open_sc
     states = {task.address: task.state for task in session.tasks}
     ready = {task.address for task in session.tasks if task.state == "RU" and task.pid}
     found = set()
+    arrivals: dict[int, int] = {}
     for queue in answer["queues"]:
         assert queue["current"] is not None
         queued = {int(one["task"], 16) for one in queue["queued"]}
+        arrivals |= {one["pid"]: one["arrival"] for one in queue["queued"]}
+        arrivals[queue["current"]["pid"]] = queue["current_arrival"]
         current = int(queue["current"]["task"], 16)
         assert queue["running"] == len(queued | ({current} if queue["current"]["pid"] else set()))
         # One that sleeps with its lag to work off is counted with the others.
@@ -479,3 +518,18 @@ def test_tasks_that_wait_for_a_cpu_are_those_that_are_ready(kernel: str, open_sc
         assert {states[task] for task in awake} <= {"RU"}
         found |= awake | {current}
     assert ready <= found
+    arrivals.pop(0, None)
+    by_ps = {task["pid"]: task["last_run"] for task in encode(standard_commands().run(debugger, "ps -l"))["tasks"]}
+    assert arrivals == {pid: by_ps[pid] for pid in arrivals}
+
+
+def test_parts_of_the_kernels_memory_are_searched_alone(ask: Ask) -> None:
+    """`search -K` and `-V` together find what `-k` finds, and nothing twice; `-T` what `-t` finds on fewer stacks."""
+
+    def places(line: str) -> list[str]:
+        return [hit["address"] for hit in ask(line)["hits"]]
+
+    without, alone, whole = (places(f"search {option} -c sleep swapper") for option in ("-K", "-V", "-k"))
+    assert len(without) > 3
+    assert sorted(without + alone) == sorted(whole)
+    assert set(places("search -T -m ffffff schedule")) < set(places("search -t -m ffffff schedule"))
