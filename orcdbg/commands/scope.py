@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.regs import ALIASES
 from orcdbg.expressions.evaluation import Evaluated, evaluate
 from orcdbg.typed.objects import Absent, Object
 from orcdbg.typed.types import VOID, FunctionType, pointer_to
 
-# gdb's names of what x86-64 calls otherwise.
-_ALIASES = {"pc": "rip", "ip": "rip", "sp": "rsp", "fp": "rbp"}
 _POINTERS = ("rsp", "rbp")
 
 
@@ -28,7 +27,7 @@ class SelectedScope:
         debugger = self._debugger
         program = debugger.session.program
         frame = debugger.frame()
-        wanted = _ALIASES.get(name, name)
+        wanted = ALIASES.get(name, name)
         if wanted == "rip":
             return program.value(pointer_to(FunctionType(lambda: VOID, lambda: (), False)), frame.ip)
 

@@ -250,3 +250,17 @@ def test_an_answer_goes_where_the_line_says(orcdbg_run: RunProgram, tmp_path: Pa
     status, out, _ = orcdbg_run("demo", "-x", str(script))
     assert (status, out) == (0, '$1 = 1\n$3 = "SWAPPER/0"\n')
     assert target.read_text() == '$1 = "swapper/0"\n$2 = 3\n'
+
+
+@pytest.mark.parametrize("written", ["0x{0:x}", "{0:016x}", " 0X{0:X} "])
+def test_whatis_of_an_address_tells_what_is_there(
+    registry: Registry, debugger: Debugger, sample: Session, written: str
+) -> None:
+    """As `kmem` does, which takes one as well; another number, a name and a sum have a type as before."""
+    address = sample.linux.address("schedule") + 2
+    found = registry.run(debugger, "whatis " + written.format(address))
+    assert encode(found) == encode(registry.run(debugger, f"kmem {address:x}"))
+    assert "code: schedule+0x2/" in plain(lines_of(found, None))
+    assert shown(registry, debugger, "whatis 16") == "type = int\n"
+    assert shown(registry, debugger, f"whatis {address:#x} + 1") == "type = unsigned long\n"
+    assert shown(registry, debugger, "whatis schedule").startswith("type = void (void)")
