@@ -63,6 +63,19 @@ def test_structures_are_written_as_struct_does(registry: Registry, debugger: Deb
     assert "  }  (empty list)\n" in shown(registry, debugger, "p init_task")
 
 
+def test_a_pointer_is_named_by_what_holds_it_alone(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """Text has no symbol of its own and lies far behind one; code is named by the symbol before it all the same."""
+    inside = sample.linux.address("init_task") + 8
+    assert f"{inside:#x} <init_task+0x8/" in shown(registry, debugger, f"p (void *){inside:#x}")
+    symbol = sample.symbols.get("linux_proc_banner")
+    behind = symbol.address + sample.slide + symbol.size
+    location = sample.names.at(behind)
+    assert location is not None
+    assert location.symbol == "linux_proc_banner", "the sample has another layout: choose another symbol"
+    assert shown(registry, debugger, f"p (void *){behind:#x}").endswith(f"{behind:#x}\n")
+    assert "<schedule+0x5/" in shown(registry, debugger, "p (void *)((char *)schedule + 5)")
+
+
 def test_values_are_numbered_and_asked_for_again(registry: Registry, debugger: Debugger) -> None:
     """By number, the last, the one before; the last is shown by `p` alone."""
     assert shown(registry, debugger, "p 5") == "$1 = 5\n"
