@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.instructions import ListedInstruction, disassemble
-from orcdbg.commands.lines import positions_of
+from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
@@ -43,6 +43,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
     parser.add_argument("-f", "--forward", action="store_true", help="from the address to the function's end")
     parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
+    parser.add_argument(
+        "-s",
+        "--source",
+        action="store_true",
+        help="the function's source lines; with -r up to the address, with -f from it",
+    )
     parser.add_argument("--diff", action="store_true", help="where text was changed, also show the image's")
 
 
@@ -77,6 +83,22 @@ def _end(end: int, start: int, count: int | None) -> int:
     return end if count is None else max(end, start + _LONGEST * count)
 
 
+def _source(debugger: Debugger, arguments: argparse.Namespace, address: int) -> Result:
+    from orcdbg.commands import source_text  # instructions need none of it
+
+    location = debugger.session.names.at(address)
+    if location is None:
+        raise NotFound("function", f"{address:#x}", "-s needs an address inside a function")
+    code = disassemble(debugger.session, location.start, location.start + location.size, None)
+    addresses = [line.address for line in code]
+    found = source_text.of_function(debugger, address, addresses, arguments.reverse, arguments.forward)
+    if arguments.count is None:
+        return found
+    lines = found.lines[-arguments.count :] if arguments.reverse else found.lines[: arguments.count]
+    first = found.first + len(found.lines) - len(lines) if arguments.reverse else found.first
+    return replace(found, first=first, lines=lines)
+
+
 @command(
     "dis",
     summary="disassemble text as it ran, with the CFA rule at every instruction",
@@ -87,15 +109,18 @@ def _end(end: int, start: int, count: int | None) -> int:
         ("dis schedule", "a whole function"),
         ("dis --diff _raw_spin_lock_irqsave 5", "with what the image had where text was changed"),
         ("dis -r ffffffff818b5e08", "from the function's start up to an address"),
+        ("dis -s schedule", "the source of a function; its text needs --source DIR"),
     ),
 )
-def dis(debugger: Debugger, arguments: argparse.Namespace) -> Disassembly:
-    """Answers with the instructions at an address, or up to it."""
+def dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with the instructions at an address, or up to it; or with the source of its function."""
     session = debugger.session
     if arguments.count is not None and arguments.count <= 0:
         raise UsageError(f"not a number of instructions: {arguments.count}")
 
     address = debugger.address(arguments.where) if arguments.where else debugger.frame().ip
+    if arguments.source:
+        return _source(debugger, arguments, address if arguments.where else lookup(debugger.frame()))
     lines = _lines(debugger, arguments, address)
     positions, problems = positions_of(session, [line.address for line in lines]) if arguments.lines else ({}, [])
 
