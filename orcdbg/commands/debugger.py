@@ -141,6 +141,10 @@ class Debugger:
         why = f"frame #{frame.index} is in doubt, or a caller that {name} was taken from; `info locals` shows it with that mark"
         return Object(self.session.program, found.object.type_, Absent(why))
 
+    def forget_variables(self) -> None:
+        """Drops variables of frames: more debugging information was named."""
+        self._variables = None
+
     def _stack_variables(self) -> StackVariables:
         """The variables of the selected stack: of one expression each name asks for them."""
         trace = self.trace()

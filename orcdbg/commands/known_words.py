@@ -58,7 +58,7 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "log": KnownWord("log", "-t -T -m -c -d -a as in crash; `log err` shows errors and worse; [user] marks /dev/kmsg"),
     "mach": KnownWord("mach", _SAME_OPTIONS),
     "map": KnownWord(None, "for dumps of KVM guests in old formats only"),
-    "mod": KnownWord("mod", "symbols and types of modules come from the dump; -t as in crash"),
+    "mod": KnownWord("mod", "symbols and types of modules come from the dump, lines from -s and -S; -t as in crash"),
     "mount": KnownWord("mount", _SAME_OPTIONS),
     "net": KnownWord("net", _SAME_OPTIONS),
     "p": KnownWord("p", "expressions of C, without gdb: casts, ->, [], per-CPU variables with :CPU"),
