@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -37,7 +38,10 @@ class Disassembly(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "where", nargs="?", metavar="ADDR|SYMBOL", help="where to start (default: the selected frame's ip)"
+        "where",
+        nargs="?",
+        metavar="ADDR|SYMBOL|(EXPRESSION)",
+        help="where to start, or an expression in brackets (default: the selected frame's ip)",
     )
     parser.add_argument("count", nargs="?", type=int, help="how many instructions")
     parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
@@ -83,6 +87,21 @@ def _end(end: int, start: int, count: int | None) -> int:
     return end if count is None else max(end, start + _LONGEST * count)
 
 
+_COUNT = re.compile(r"\)\s*([0-9]{1,9})$")
+
+
+def _place(debugger: Debugger, arguments: argparse.Namespace) -> tuple[int | None, int | None]:
+    """The address that is named, None where none is, and how many instructions are asked for."""
+    where: str | None = arguments.where
+    if where is None or not where.startswith("("):
+        return debugger.address(where) if where else None, arguments.count
+    from orcdbg.commands.scope import address_of, one_value  # a name needs none of it
+
+    count = _COUNT.search(where)
+    written = where[: count.start() + 1] if count is not None else where
+    return address_of(one_value(debugger, written)), int(count[1]) if count is not None else arguments.count
+
+
 def _source(debugger: Debugger, arguments: argparse.Namespace, address: int) -> Result:
     from orcdbg.commands import source_text  # instructions need none of it
 
@@ -105,22 +124,25 @@ def _source(debugger: Debugger, arguments: argparse.Namespace, address: int) -> 
     group="code",
     arguments=_arguments,
     operands=("symbol",),
+    takes_brackets=True,
     examples=(
         ("dis schedule", "a whole function"),
         ("dis --diff _raw_spin_lock_irqsave 5", "with what the image had where text was changed"),
         ("dis -r ffffffff818b5e08", "from the function's start up to an address"),
+        ("dis (init_task.sched_class->dequeue_task) 5", "where an expression leads to; options stand before it"),
         ("dis -s schedule", "the source of a function; its text needs --source DIR"),
     ),
 )
 def dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the instructions at an address, or up to it; or with the source of its function."""
     session = debugger.session
+    place, arguments.count = _place(debugger, arguments)
     if arguments.count is not None and arguments.count <= 0:
         raise UsageError(f"not a number of instructions: {arguments.count}")
 
-    address = debugger.address(arguments.where) if arguments.where else debugger.frame().ip
+    address = debugger.frame().ip if place is None else place
     if arguments.source:
-        return _source(debugger, arguments, address if arguments.where else lookup(debugger.frame()))
+        return _source(debugger, arguments, lookup(debugger.frame()) if place is None else place)
     lines = _lines(debugger, arguments, address)
     positions, problems = positions_of(session, [line.address for line in lines]) if arguments.lines else ({}, [])
 

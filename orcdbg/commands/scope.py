@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.regs import ALIASES
 from orcdbg.expressions.evaluation import Evaluated, evaluate
 from orcdbg.typed.objects import Absent, Object
-from orcdbg.typed.types import VOID, FunctionType, pointer_to
+from orcdbg.typed.types import VOID, ArrayType, CompoundType, FunctionType, IncompleteType, pointer_to
 
 _POINTERS = ("rsp", "rbp")
 
@@ -54,6 +55,15 @@ class SelectedScope:
                 "the CPU of the selected task is not known", "name it: VARIABLE:0, or per_cpu(VARIABLE, 0)"
             )
         return cpu
+
+
+def address_of(found: Object) -> int:
+    """The address that a value means: where it is in memory, of a number or a pointer what it says."""
+    if isinstance(found.plain_type_, ArrayType | CompoundType | FunctionType | IncompleteType):
+        if found.address_ is None:
+            raise UsageError("it is not in memory")
+        return found.address_
+    return int(found) & U64
 
 
 def evaluated(debugger: Debugger, written: str, types_only: bool = False) -> Evaluated:

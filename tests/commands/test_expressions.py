@@ -277,3 +277,28 @@ def test_whatis_of_an_address_tells_what_is_there(
     assert shown(registry, debugger, "whatis 16") == "type = int\n"
     assert shown(registry, debugger, f"whatis {address:#x} + 1") == "type = unsigned long\n"
     assert shown(registry, debugger, "whatis schedule").startswith("type = void (void)")
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("dis (schedule)", "dis schedule"),
+        ("dis (schedule + 5)", "dis schedule+5"),
+        ("dis (&*schedule) 3", "dis schedule 3"),
+        ("dis -r (schedule > 0 ? schedule + 5 : 0)", "dis -r schedule+5"),
+        ("dis --diff (schedule)  2", "dis --diff schedule 2"),
+    ],
+)
+def test_dis_takes_an_expression_in_brackets(registry: Registry, debugger: Debugger, line: str, same: str) -> None:
+    """As crash does, with a number behind it."""
+    assert encode(registry.run(debugger, line)) == encode(registry.run(debugger, same))
+    assert split_redirection(registry, line) == (line, "", "")
+
+
+def test_an_expression_of_dis_ends_at_a_pipe(registry: Registry, debugger: Debugger) -> None:
+    """Outside of its brackets; where nothing is in brackets words are split as ever."""
+    assert split_redirection(registry, "dis (init_task.mm->pgd) 2 | head") == ("dis (init_task.mm->pgd) 2", "|", "head")
+    assert split_redirection(registry, "dis schedule>out") == ("dis schedule", ">", "out")
+    for wrong in ("dis (schedule", "dis (struct list_head)", "dis ()", "dis (schedule) x", "bt (1)"):
+        with pytest.raises(OrcdbgError):
+            registry.run(debugger, wrong)
