@@ -52,7 +52,7 @@ MODULES = ("pktgen", "loop", "qemu_fw_cfg", "dummy", "veth", "bridge", "stp", "l
 STRUCTURE = "pktgen_dev"
 
 
-@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("kernel", kernels_of("local variables"))
 def test_a_module_is_loaded_at_the_prompt(kernel: str, find_scene: FindScene) -> None:
     """`mod -s` with a file: lines of the module are known from then on; a file of another module is refused."""
     scene = find_scene(kernel, "idle")
