@@ -36,6 +36,7 @@ from orcdbg.commands.patch_audit import Audit
 from orcdbg.commands.rd import MemoryFile
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Nothing, TextLines
+from orcdbg.commands.source_text import SourceText
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trace import TraceFlags, TraceInstances, TraceListing
 from orcdbg.formats.dwarf_lines import SourceLine
@@ -355,6 +356,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
         | {
             "INLINED": _inlined(),
             "VARIABLE": _variable(),
+            "SOURCETEXT": encode(SourceText(SourceLine("a.c", 1), 1, ["text"], None, None, None, ())),
             "AUDIT": {name: value for name, value in audit.items() if name not in account},
             "ACCOUNT": account,
             "COUNT": account["by_mechanism"]["paravirt"],

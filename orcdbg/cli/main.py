@@ -75,6 +75,10 @@ def _debug(options: Namespace) -> int:
     _check(options)
     registry, plugins = _commands(options)
     with _opened(options, plugins) as debugger:
+        if options.source:
+            from orcdbg.image.source_files import SourceFolders
+
+            debugger.source_folders = SourceFolders(options.source)
         output = _output(options)
         if options.steps or not sys.stdin.isatty():
             from orcdbg.cli.batch import Batch, lines_of

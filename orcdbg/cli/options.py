@@ -113,6 +113,9 @@ def parser() -> argparse.ArgumentParser:
         help="a folder of modules' files with DWARF; repeatable",
     )
     made.add_argument(
+        "--source", action="append", default=[], metavar="DIR", help="the top of the kernel's source tree; repeatable"
+    )
+    made.add_argument(
         "--patches",
         metavar="FILE",
         help="take patches from a journal that `patch export` wrote, for a snapshot without its image",

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orcdbg.commands.emulation import Emulation
     from orcdbg.expressions.history import ValueHistory
     from orcdbg.gdb.guest import Guest
+    from orcdbg.image.source_files import SourceFolders
     from orcdbg.typed.objects import Object
     from orcdbg.variables.local_variables import StackVariables
 
@@ -30,6 +31,7 @@ class Debugger:
         self.frame_index = 0
         self.settings = dict(DEFAULTS)
         self.emulation: Emulation | None = None
+        self.source_folders: SourceFolders | None = None
         self._task: Task | None = None
         self._traces: dict[int, StackTrace] = {}
         self._variables: tuple[StackTrace, StackVariables] | None = None
@@ -138,6 +140,10 @@ class Debugger:
 
         why = f"frame #{frame.index} is in doubt, or a caller that {name} was taken from; `info locals` shows it with that mark"
         return Object(self.session.program, found.object.type_, Absent(why))
+
+    def forget_variables(self) -> None:
+        """Drops variables of frames: more debugging information was named."""
+        self._variables = None
 
     def _stack_variables(self) -> StackVariables:
         """The variables of the selected stack: of one expression each name asks for them."""

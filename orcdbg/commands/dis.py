@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import NotFound, UsageError
-from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.instructions import ListedInstruction, disassemble
-from orcdbg.commands.lines import positions_of
+from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
@@ -38,12 +38,21 @@ class Disassembly(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "where", nargs="?", metavar="ADDR|SYMBOL|(EXPRESSION)", help="where to start (default: the selected frame's ip)"
+        "where",
+        nargs="?",
+        metavar="ADDR|SYMBOL|(EXPRESSION)",
+        help="where to start, or an expression in brackets (default: the selected frame's ip)",
     )
     parser.add_argument("count", nargs="?", type=int, help="how many instructions")
     parser.add_argument("-r", "--reverse", action="store_true", help="from the function's start up to the address")
     parser.add_argument("-f", "--forward", action="store_true", help="from the address to the function's end")
     parser.add_argument("-l", "--lines", action="store_true", help="source lines and inlined functions, from DWARF")
+    parser.add_argument(
+        "-s",
+        "--source",
+        action="store_true",
+        help="the function's source lines; with -r up to the address, with -f from it",
+    )
     parser.add_argument("--diff", action="store_true", help="where text was changed, also show the image's")
 
 
@@ -73,18 +82,40 @@ def _lines(debugger: Debugger, arguments: argparse.Namespace, address: int) -> l
     return disassemble(session, address, _end(end, address, count), count)
 
 
-def _start(debugger: Debugger, word: str) -> int:
-    """The address that a word means, an expression in parentheses too, as in crash."""
-    if not word.startswith("("):
-        return debugger.address(word)
-    from orcdbg.commands.scope import one_value  # only for who writes one
-
-    return int(one_value(debugger, word)) & U64
-
-
 def _end(end: int, start: int, count: int | None) -> int:
     """Where the listing ends at the latest: the function's end does not cut off instructions that were asked for."""
     return end if count is None else max(end, start + _LONGEST * count)
+
+
+_COUNT = re.compile(r"\)\s*([0-9]{1,9})$")
+
+
+def _place(debugger: Debugger, arguments: argparse.Namespace) -> tuple[int | None, int | None]:
+    """The address that is named, None where none is, and how many instructions are asked for."""
+    where: str | None = arguments.where
+    if where is None or not where.startswith("("):
+        return debugger.address(where) if where else None, arguments.count
+    from orcdbg.commands.scope import address_of, one_value  # a name needs none of it
+
+    count = _COUNT.search(where)
+    written = where[: count.start() + 1] if count is not None else where
+    return address_of(one_value(debugger, written)), int(count[1]) if count is not None else arguments.count
+
+
+def _source(debugger: Debugger, arguments: argparse.Namespace, address: int) -> Result:
+    from orcdbg.commands import source_text  # instructions need none of it
+
+    location = debugger.session.names.at(address)
+    if location is None:
+        raise NotFound("function", f"{address:#x}", "-s needs an address inside a function")
+    code = disassemble(debugger.session, location.start, location.start + location.size, None)
+    addresses = [line.address for line in code]
+    found = source_text.of_function(debugger, address, addresses, arguments.reverse, arguments.forward)
+    if arguments.count is None:
+        return found
+    lines = found.lines[-arguments.count :] if arguments.reverse else found.lines[: arguments.count]
+    first = found.first + len(found.lines) - len(lines) if arguments.reverse else found.first
+    return replace(found, first=first, lines=lines)
 
 
 @command(
@@ -93,20 +124,25 @@ def _end(end: int, start: int, count: int | None) -> int:
     group="code",
     arguments=_arguments,
     operands=("symbol",),
+    takes_brackets=True,
     examples=(
         ("dis schedule", "a whole function"),
         ("dis --diff _raw_spin_lock_irqsave 5", "with what the image had where text was changed"),
-        ("dis '(schedule + 4)' 3", "from where an expression leads"),
         ("dis -r ffffffff818b5e08", "from the function's start up to an address"),
+        ("dis (init_task.sched_class->dequeue_task) 5", "where an expression leads to; options stand before it"),
+        ("dis -s schedule", "the source of a function; its text needs --source DIR"),
     ),
 )
-def dis(debugger: Debugger, arguments: argparse.Namespace) -> Disassembly:
-    """Answers with the instructions at an address, or up to it."""
+def dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with the instructions at an address, or up to it; or with the source of its function."""
     session = debugger.session
+    place, arguments.count = _place(debugger, arguments)
     if arguments.count is not None and arguments.count <= 0:
         raise UsageError(f"not a number of instructions: {arguments.count}")
 
-    address = _start(debugger, arguments.where) if arguments.where else debugger.frame().ip
+    address = debugger.frame().ip if place is None else place
+    if arguments.source:
+        return _source(debugger, arguments, lookup(debugger.frame()) if place is None else place)
     lines = _lines(debugger, arguments, address)
     positions, problems = positions_of(session, [line.address for line in lines]) if arguments.lines else ({}, [])
 

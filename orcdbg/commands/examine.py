@@ -15,10 +15,9 @@ from orcdbg.commands.dis import Disassembly
 from orcdbg.commands.instructions import disassemble
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.scope import evaluated
+from orcdbg.commands.scope import address_of, evaluated
 from orcdbg.expressions.words import FORMATS, format_number
-from orcdbg.typed.objects import Object
-from orcdbg.typed.types import VOID, ArrayType, CompoundType, FunctionType, IncompleteType, pointer_to
+from orcdbg.typed.types import VOID, pointer_to
 
 MAX_COUNT = 1 << 16
 MAX_STRING = 4096
@@ -84,16 +83,7 @@ def _address(debugger: Debugger, written: str | None) -> int:
     except UsageError:
         # A symbol without a type has an address all the same.
         return debugger.address(written)
-    return _address_of(found)
-
-
-def _address_of(found: Object) -> int:
-    plain = found.plain_type_
-    if isinstance(plain, ArrayType | CompoundType | FunctionType | IncompleteType):
-        if found.address_ is None:
-            raise UsageError("it is not in memory")
-        return found.address_
-    return int(found) & U64
+    return address_of(found)
 
 
 @command(

@@ -95,7 +95,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     examples=(
         ("info locals", "variables of the selected frame, of inlined functions too"),
         ("info args 3", "what the function of frame 3 was called with"),
-        ("info registers", "the same as `regs`"),
+        ("info registers rip", "one register of the selected frame; without a name all"),
         ("info line schedule", "where in the source it is"),
         ("info symbol ffffffff810db5e4", "what is at an address"),
     ),

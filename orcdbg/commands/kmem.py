@@ -86,13 +86,14 @@ def kmem(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return _MODES[arguments.mode][2](debugger, arguments)
     if not arguments.words:
         raise UsageError("kmem needs an address or an option", "`help kmem` lists the options")
-    return AddressFindings([_described(debugger, word) for word in arguments.words])
+    return AddressFindings([described(debugger, word) for word in arguments.words])
 
 
 MAX_LIMIT = 10_000_000
 
 
-def _described(debugger: Debugger, word: str) -> tuple[int, Sequence[Finding]]:
+def described(debugger: Debugger, word: str) -> tuple[int, Sequence[Finding]]:
+    """The address that a word means, and what is found out about it; one of user space is the selected task's."""
     address = debugger.address(word)
     if not 0 <= address < 1 << 64:
         raise UsageError(f"not an address: {word}")

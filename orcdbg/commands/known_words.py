@@ -38,7 +38,7 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "btop": KnownWord("vtop", "`vtop` shows the physical address; a page is 4096 bytes"),
     "dev": KnownWord("dev", _SAME_OPTIONS),
     "dis": KnownWord(
-        "dis", "text as it ran, with the CFA rule; -r -f -l as in crash; `--diff` shows what the image had"
+        "dis", "text as it ran, with the CFA rule; -r -f -l -s as in crash; `--diff` shows what the image had"
     ),
     "eval": KnownWord("eval"),
     "exit": KnownWord("quit"),
@@ -52,11 +52,13 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "irq": KnownWord("irq", _SAME_OPTIONS),
     "kmem": KnownWord("kmem", _SAME_OPTIONS),
     "last": KnownWord("ps -l"),
-    "list": KnownWord("list", "crash's: linked lists; `list FUNCTION` shows source lines where --source is given"),
+    "list": KnownWord(
+        "list", "crash's: linked lists; `list FUNCTION` shows source lines, with --source DIR their text"
+    ),
     "log": KnownWord("log", "-t -T -m -c -d -a as in crash; `log err` shows errors and worse; [user] marks /dev/kmsg"),
     "mach": KnownWord("mach", _SAME_OPTIONS),
     "map": KnownWord(None, "for dumps of KVM guests in old formats only"),
-    "mod": KnownWord("mod", "symbols and types of modules come from the dump; -t as in crash"),
+    "mod": KnownWord("mod", "symbols and types of modules come from the dump, lines from -s and -S; -t as in crash"),
     "mount": KnownWord("mount", _SAME_OPTIONS),
     "net": KnownWord("net", _SAME_OPTIONS),
     "p": KnownWord("p", "expressions of C, without gdb: casts, ->, [], per-CPU variables with :CPU"),
@@ -115,7 +117,9 @@ FROM_GDB: Mapping[str, KnownWord] = {
     "frame": KnownWord("frame"),
     "info": KnownWord("info", "locals, args, registers, frame, symbol, line, threads, stack, breakpoints"),
     "jump": KnownWord(None, "a stopped machine goes nowhere; `step --at ADDR` emulates from another place"),
-    "list": KnownWord("list", "source lines are `list FUNCTION`, and need --source DIR; other words are crash's"),
+    "list": KnownWord(
+        "list", "`list FUNCTION`, `list FILE:LINE` and `list *ADDR` with --source DIR; a list of the kernel otherwise"
+    ),
     "next": KnownWord("next", "in emulated code"),
     "nexti": KnownWord("next"),
     "output": KnownWord("p"),

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.image.source_position import Position
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
+
+if TYPE_CHECKING:
+    from orcdbg.image.source_lines import SourceLines
 
 
 def lookup(frame: Frame) -> int:
@@ -44,6 +48,17 @@ def positions_of(session: Session, addresses: Iterable[int]) -> tuple[dict[int, 
         if position is not None:
             found[address] = position
     return found, [*problems, *(in_modules.problems if in_modules is not None else ())]
+
+
+def lines_at(session: Session, address: int) -> tuple[SourceLines, int] | None:
+    """The line information of whatever has code at a run-time address, and the address that it knows that code by."""
+    in_modules = session.kernel.module_debug
+    in_module = in_modules.at(address) if in_modules is not None else None
+    if in_module is not None:
+        return in_module.source_lines, address
+    if not session.is_image_text(address) or not session.debug.source_lines.is_there:
+        return None
+    return session.debug.source_lines, address - session.slide
 
 
 def positions_in(session: Session, traces: Iterable[StackTrace]) -> tuple[Mapping[int, Position], list[str]]:

@@ -1,12 +1,13 @@
-"""list: the structures on a linked list, and where it breaks."""
+"""list: the structures on a linked list, and where it breaks; or lines of the source."""
 
 from __future__ import annotations
 
 import argparse
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import MemoryFault, UsageError
+from orcdbg.base.errors import MemoryFault, NotFound, UsageError
 from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget, WalkOutcome
@@ -73,7 +74,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="START",
-        help="where the list begins: ADDR, SYMBOL or VARIABLE.MEMBER; an offset may stand before it, as for -o",
+        help="where the list begins: ADDR, SYMBOL or VARIABLE.MEMBER; an offset may stand before it, as for -o. "
+        "A function, FILE:LINE or *ADDR is a place in the source",
     )
     parser.add_argument(
         "-o",
@@ -106,7 +108,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     add_member_arguments(parser, "node")
     parser.add_argument("-r", "--reverse", action="store_true", help="walk a list of list_heads backwards, by prev")
     parser.add_argument("-e", "--end", metavar="ADDR", help="end at this node, besides at NULL and at the beginning")
-    parser.add_argument("--limit", type=int, metavar="N", help="show the first N nodes")
+    parser.add_argument(
+        "--limit", type=int, metavar="N", help="show the first N nodes; of source N lines (default: 10)"
+    )
 
 
 def _offset_and_start(arguments: argparse.Namespace) -> tuple[str | None, str]:
@@ -120,13 +124,46 @@ def _offset_and_start(arguments: argparse.Namespace) -> tuple[str | None, str]:
     return (given[0], given[1]) if len(given) == 2 else (None, given[0])
 
 
-def _refuse_functions(debugger: Debugger, word: str) -> None:
+def _function_at(debugger: Debugger, word: str) -> int | None:
+    """The address of the function that a word names, None where it names none."""
+    if re.fullmatch(r"(0x)?[0-9a-fA-F]+", word):
+        address = debugger.session.linux.find_address(word)
+    else:
+        try:
+            address = debugger.address(word)
+        except NotFound:
+            return None
     # Not by the symbol's letter: 7.2's image calls some variables text.
-    address = debugger.session.linux.find_address(word)
-    if address is not None and debugger.session.is_text(address):
-        raise UsageError(
-            f"{word} is a function, not a list", f"its instructions: dis {word}; source lines: bt -l, frame N"
-        )
+    return address if address is not None and debugger.session.is_text(address) else None
+
+
+_FILE_AND_LINE = re.compile(r"(.+):([0-9]{1,9})")
+
+
+def _source(debugger: Debugger, arguments: argparse.Namespace) -> Result | None:
+    """The source lines that the words ask for; None where they ask for a list, which begins at data."""
+    if len(arguments.words) != 1:
+        return None
+    (word,) = arguments.words
+    place = _FILE_AND_LINE.fullmatch(word)
+    if word.startswith("*"):
+        address: int | None = debugger.address(word[1:])
+    else:
+        address = None if place is not None else _function_at(debugger, word)
+    if address is None and place is None:
+        return None
+
+    if any((arguments.offset, arguments.list_head is not None, arguments.in_structure is not None, arguments.struct)):
+        raise UsageError(f"{word} is a place in the source, not a list")
+    from orcdbg.commands import source_text  # a list needs none of it
+
+    count = source_text.LINES if arguments.limit is None else arguments.limit
+    if not 0 < count <= source_text.MAX_LINES:
+        raise UsageError(f"not a number of lines: {count}", f"--limit is a number from 1 to {source_text.MAX_LINES}")
+    if address is not None:
+        return source_text.around_address(debugger, address, count)
+    assert place is not None
+    return source_text.around_line(debugger, place[1], int(place[2]), count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +184,7 @@ class _Start:
 
 @command(
     "list",
-    summary="show the structures on a linked list, and where it breaks",
+    summary="show the structures on a linked list, and where it breaks; or source lines",
     group="data",
     arguments=_arguments,
     operands=("symbol",),
@@ -158,16 +195,22 @@ class _Start:
             "a list that goes through the structures themselves",
         ),
         ("list irqaction.next ffff888005051f40", "structures that point to the next one"),
+        ("list schedule", "the source lines around a function's beginning; they need --source DIR"),
+        ("list kernel/sched/core.c:6000", "those around a line; `list *ADDR` around an address's"),
     ),
     has_own_h=True,
 )
-def list_(debugger: Debugger, arguments: argparse.Namespace) -> ListNodes:
-    """Answers with the nodes of a list and the place where it breaks."""
+def list_(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with the nodes of a list and the place where it breaks; or with lines of the source."""
+    source = _source(debugger, arguments)
+    if source is not None:
+        return source
+
     offset, start = _offset_and_start(arguments)
+    if _function_at(debugger, start) is not None:
+        raise UsageError(f"{start} is a function, not a list", f"its source lines: list {start}")
     if arguments.limit is not None and arguments.limit <= 0:
         raise UsageError(f"not a number of nodes: {arguments.limit}", "for example: --limit 100")
-    _refuse_functions(debugger, start)
-
     program = debugger.session.program
     wanted = wanted_members(program, [*arguments.struct, *arguments.hexadecimal_struct])
     how = _start_of(debugger, arguments, offset, place(debugger, start))

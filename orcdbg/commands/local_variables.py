@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
 from orcdbg.commands.result import Result
+from orcdbg.expressions.words import Path, Words, parts_of
 from orcdbg.typed.declarations import declaration
 from orcdbg.typed.objects import Absent
 from orcdbg.typed.values import Elements, Scalar, ScalarKind, Value
@@ -36,6 +37,7 @@ class ShownVariable:
         address: where it is in memory, None where it is not.
         why: why there is no value, None where there is one.
         is_sure: False where the frame, or one that the value was taken from, is in doubt.
+        words: what parts of the value say besides their numbers, as the text behind a `char *`.
     """
 
     name: str
@@ -47,6 +49,7 @@ class ShownVariable:
     address: int | None
     why: str | None
     is_sure: bool
+    words: Mapping[Path, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,15 +86,17 @@ def _of_frame(debugger: Debugger, found: StackVariables, frame: Frame) -> FrameV
     try:
         if not found.is_described(frame.index):
             return FrameVariables(frame, (), {}, "no debugging information describes this code")
-        shown = [_shown(variable) for variable in found.of_frame(frame.index)]
+        words = Words(debugger.session.program)
+        shown = [_shown(variable, words) for variable in found.of_frame(frame.index)]
     except OrcdbgError as error:
         return FrameVariables(frame, (), {}, error.message)
     pointers = (pointer for each in shown if each.value is not None for pointer in _pointers(each.value))
     return FrameVariables(frame, shown, names_of(debugger, pointers))
 
 
-def _shown(variable: Variable) -> ShownVariable:
+def _shown(variable: Variable, words: Words) -> ShownVariable:
     value, why = _value(variable)
+    parts = () if value is None else parts_of(variable.object, value, name=variable.name)
     return ShownVariable(
         variable.name,
         _declaration(variable),
@@ -102,6 +107,7 @@ def _shown(variable: Variable) -> ShownVariable:
         variable.object.address_,
         why,
         variable.is_sure,
+        {part.path: text for part in parts if (text := words.of(part)) is not None},
     )
 
 

@@ -138,4 +138,4 @@ def _symbols(debugger: Debugger, parts: Sequence[Part]) -> dict[int, str]:
     pointers = {
         part.value.value for part in parts if isinstance(part.value, Scalar) and part.value.kind is ScalarKind.POINTER
     }
-    return named_pointers(debugger.session.names, (pointer for pointer in pointers if isinstance(pointer, int)))
+    return named_pointers(debugger.session, (pointer for pointer in pointers if isinstance(pointer, int)))

@@ -46,6 +46,7 @@ class Command:
     any of "symbol", "task", "setting", "command", "frame", "mechanism", "structure". `has_own_h` is true where `-h` means
     something else than help, as crash's users know it; `--help` is help everywhere. A command that `takes_expression` gets
     the rest of its line as it was written, quotes and all; a redirection in it has a blank before it (`redirections`).
+    One that `takes_brackets` gets it so where its first operand is an expression in brackets.
     """
 
     name: str
@@ -58,6 +59,7 @@ class Command:
     operands: tuple[str, ...] = ()
     has_own_h: bool = False
     takes_expression: bool = False
+    takes_brackets: bool = False
 
     def parser(self) -> CommandParser:
         """The parser of its words."""
@@ -88,6 +90,7 @@ def command(
     examples: Sequence[tuple[str, str]] = (),
     has_own_h: bool = False,
     takes_expression: bool = False,
+    takes_brackets: bool = False,
 ) -> Callable[[Run], Command]:
     """Makes a command of the function below it, which answers with a result and prints nothing.
 
@@ -102,11 +105,12 @@ def command(
         has_own_h: whether `-h` is one of its options, not help.
         takes_expression: the line behind the options is one operand, a C expression; a format may stand behind the
             word, `p/x`, which the function gets as `arguments.format`.
+        takes_brackets: where the first operand is in brackets, it and all behind it are one operand.
     """
 
     def declare(run: Run) -> Command:
         words = tuple(aliases), tuple(examples), tuple(operands)
-        return Command(name, summary, group, run, arguments, *words, has_own_h, takes_expression)
+        return Command(name, summary, group, run, arguments, *words, has_own_h, takes_expression, takes_brackets)
 
     return declare
 
@@ -208,11 +212,19 @@ class Registry:
             letters = re.match(r"[a-z]+(?=[^\w\s./:-])", line.strip())
             command = self._taking_expression(letters.group()) if letters and self.find(word) is None else None
             if letters is None or command is None:
-                return None
+                return self._bracketed(word, rest) if "(" in rest else None
             return ExpressionLine(command, "", line.strip()[letters.end() :].strip())
         if not slash and re.match(r"/\w+(\s|$)", rest):
             given, rest = _first_word(rest[1:])
         return ExpressionLine(command, given, rest)
+
+    def _bracketed(self, word: str, rest: str) -> ExpressionLine | None:
+        """The line of a command that takes an expression in brackets, if its first operand is one."""
+        command = self.find(word)
+        if command is None or not command.takes_brackets:
+            return None
+        line = ExpressionLine(command, "", rest)
+        return line if line.words()[-1].startswith("(") else None
 
     def _taking_expression(self, word: str) -> Command | None:
         command = self.find(word)

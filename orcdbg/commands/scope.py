@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.regs import ALIASES
 from orcdbg.expressions.evaluation import Evaluated, evaluate
 from orcdbg.typed.objects import Absent, Object
-from orcdbg.typed.types import VOID, FunctionType, pointer_to
+from orcdbg.typed.types import VOID, ArrayType, CompoundType, FunctionType, IncompleteType, pointer_to
 
-# gdb's names of what x86-64 calls otherwise.
-_ALIASES = {"pc": "rip", "ip": "rip", "sp": "rsp", "fp": "rbp"}
 _POINTERS = ("rsp", "rbp")
 
 
@@ -28,7 +28,7 @@ class SelectedScope:
         debugger = self._debugger
         program = debugger.session.program
         frame = debugger.frame()
-        wanted = _ALIASES.get(name, name)
+        wanted = ALIASES.get(name, name)
         if wanted == "rip":
             return program.value(pointer_to(FunctionType(lambda: VOID, lambda: (), False)), frame.ip)
 
@@ -55,6 +55,15 @@ class SelectedScope:
                 "the CPU of the selected task is not known", "name it: VARIABLE:0, or per_cpu(VARIABLE, 0)"
             )
         return cpu
+
+
+def address_of(found: Object) -> int:
+    """The address that a value means: where it is in memory, of a number or a pointer what it says."""
+    if isinstance(found.plain_type_, ArrayType | CompoundType | FunctionType | IncompleteType):
+        if found.address_ is None:
+            raise UsageError("it is not in memory")
+        return found.address_
+    return int(found) & U64
 
 
 def evaluated(debugger: Debugger, written: str, types_only: bool = False) -> Evaluated:

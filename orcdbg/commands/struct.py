@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault, NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.function_names import is_in_symbol
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.kernel.names import Names
+from orcdbg.target.session import Session
 from orcdbg.typed.declarations import declaration
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import MAX_DEPTH, CompoundType, Type, resolved
@@ -117,11 +118,11 @@ def _pointers(value: Value | None) -> Iterator[int]:
             yield from _pointers(inner)
 
 
-def named_pointers(names: Names, pointers: Iterable[int]) -> dict[int, str]:
+def named_pointers(session: Session, pointers: Iterable[int]) -> dict[int, str]:
     """The names of those pointers that are addresses of the image or of modules."""
     found = {}
     for pointer in set(pointers):
-        name = names.describe(pointer) if pointer >> 63 else None
+        name = session.names.describe(pointer) if is_in_symbol(session, pointer) else None
         if name is not None:
             found[pointer] = name.partition("+0x0/")[0] if "+0x0/" in name else name
     return found
@@ -195,7 +196,7 @@ def struct(debugger: Debugger, arguments: argparse.Namespace) -> Structure:
         data = _read(debugger, address, members, compound.size, bool(paths))
         members = list(_with_values(members, data))
         pointers = (pointer for member in members for pointer in _pointers(member.value))
-        symbols = named_pointers(debugger.session.names, pointers)
+        symbols = named_pointers(debugger.session, pointers)
     keyword = f"{compound.keyword} {compound.name}".strip()
     return Structure(
         keyword, compound.size, address, members, symbols, arguments.offsets, arguments.hexadecimal, bool(paths)

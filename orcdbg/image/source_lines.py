@@ -47,6 +47,20 @@ class SourceLines:
         line = unit.lines.at(address)
         return _position(unit, unit.lines, line, unit.inlined(address))
 
+    def declared_at(self, address: int) -> tuple[str, SourceLine] | None:
+        """The name of the function that a link address is in, not of one inlined there, and where the source declares it."""
+        unit = self.units.at(address)
+        if unit is None or unit.lines is None:
+            return None
+        function = unit.function(address)
+        if function is None:
+            return None
+        for account in unit.unit.accounts_of(function):
+            place = _place(unit.lines, account, "DW_AT_decl_file", "DW_AT_decl_line")
+            if place is not None:
+                return unit.unit.name_of(function) or "?", place
+        return None
+
 
 def _position(unit: CompileUnit, lines: LineTable, line: SourceLine | None, chain: list[DIE]) -> Position:
     """The address's own line is the innermost function's; each other is where it called the next."""
@@ -59,7 +73,11 @@ def _position(unit: CompileUnit, lines: LineTable, line: SourceLine | None, chai
 
 
 def _call_site(lines: LineTable, entry: DIE) -> SourceLine | None:
-    file, line = dwarf.integer(entry, "DW_AT_call_file"), dwarf.integer(entry, "DW_AT_call_line")
+    return _place(lines, entry, "DW_AT_call_file", "DW_AT_call_line")
+
+
+def _place(lines: LineTable, entry: DIE, file_attribute: str, line_attribute: str) -> SourceLine | None:
+    file, line = dwarf.integer(entry, file_attribute), dwarf.integer(entry, line_attribute)
     if file is None or line is None:
         return None
     name = lines.file(file)

@@ -85,6 +85,22 @@ class Names:
             self._cache[address] = self._resolve(address)
         return self._cache[address]
 
+    def holds(self, address: int) -> bool:
+        """Whether the symbol of `at` has an address in its own size; between symbols `at` gives the one before.
+
+        Without the files' symbol table sizes are not known, and reach to the next symbol.
+        """
+        start, end = self.image_range
+        if start <= address < end:
+            return self._linux.symbols.holds(address - self._linux.slide)
+        module = self.module_at(address)
+        if module is None:
+            return self._in_generated_code(address) is not None
+        try:
+            return self.module_symbols[module.address].table.holds(address)
+        except OrcdbgError:
+            return False
+
     def _resolve(self, address: int) -> Location | None:
         start, end = self.image_range
         if start <= address < end:

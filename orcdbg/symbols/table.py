@@ -179,6 +179,22 @@ class SymbolTable:
         last = int(values[end]) if end < len(values) else symbol.address + max(symbol.size, 1)
         return Span(symbol, last - symbol.address)
 
+    def holds(self, address: int) -> bool:
+        """Whether a symbol's own size reaches to an address, and it is not merely behind one.
+
+        A label's size is 0: it holds its own address alone.
+        """
+        if not 0 <= address < 1 << 64:
+            return False
+        values, indices = self._by_address
+        end = int(np.searchsorted(values, np.uint64(address), side="right"))
+        if end == 0:
+            return False
+        first = int(values[end - 1])
+        start = int(np.searchsorted(values, np.uint64(first), side="left"))
+        size = int(self.entries["size"][indices[start:end]].max())
+        return address - first < max(size, 1)
+
     def _chosen(self, indices: npt.NDArray[np.intp]) -> Symbol:
         """The one of several symbols at an address that the kernel prints."""
         return min((self.symbol(int(i)) for i in indices), key=kallsyms_rank)

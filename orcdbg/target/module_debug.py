@@ -105,6 +105,10 @@ class ModuleDebug:
         """Why modules that were asked for have none, though there are files of their names."""
         return list(self._problems.values())
 
+    def problem_of(self, module: Module) -> str | None:
+        """Why a module that was asked for has none; None where there is no file of its name."""
+        return self._problems.get(module.address)
+
     def at(self, address: int) -> ModuleDwarf | None:
         """That of the module whose memory holds a run-time address."""
         if not self._folders.are_named:

@@ -169,13 +169,19 @@ class Program:
             return None
         return array_of(found, int(length.rstrip("]"))) if length else found
 
+    def _is_shared(self, name: str, link_address: int) -> bool:
+        """Whether a name means anything else of the image than what is at an address: 6.1 has two variables `cleanup_list`."""
+        return any(symbol.address != link_address for symbol in self.linux.symbols.find_all(name))
+
     def variable_type(self, name: str, link_address: int) -> Type:
         """A variable's type: BTF's, else debugging information's, else what the kernel's headers say of a well-known one.
+
+        BTF is asked by name. Where several symbols have that, debugging information tells by the address, and BTF does not.
 
         Raises:
             UsageError: nobody knows it.
         """
-        found = self.catalog.variable(name)
+        found = None if self._is_shared(name, link_address) else self.catalog.variable(name)
         if found is None and self._find_variable is not None:
             found = self._find_variable(name, link_address)
         if found is None:

@@ -6,9 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from orcdbg.commands.local_variables import FrameVariables, ShownVariable
-from orcdbg.views.member_values import value_lines, values_json
+from orcdbg.views.member_values import values_json
 from orcdbg.views.page import Line, fold, line
 from orcdbg.views.stacks import name_of
+from orcdbg.views.values import MAX_ELEMENTS, ValueStyle, path_text, value_texts
 from orcdbg.views.view import Width, hexadecimal, view
 
 _STEP = 2
@@ -36,7 +37,10 @@ def _variable_lines(variable: ShownVariable, found: FrameVariables, indent: int)
         place = "" if variable.address is None else f"at {variable.address:016x}: "
         yield line(" " * indent, (variable.declaration, "symbol"), " = ", (f"<{place}{variable.why}>", "note"))
     else:
-        yield from value_lines([(variable.declaration, variable.value)], found.symbols, False, indent)
+        style = ValueStyle(found.symbols, words=variable.words, most=MAX_ELEMENTS)
+        first, *more = value_texts(variable.value, style, indent)
+        yield line(" " * indent, (variable.declaration, "symbol"), f" = {first}")
+        yield from (line(text) for text in more)
     if not variable.is_sure:
         yield line(" " * indent, (f"? {variable.name}: {_DOUBTFUL}", "doubt"))
 
@@ -59,6 +63,7 @@ def variable_json(variable: ShownVariable) -> dict[str, Any]:
         "function": variable.function,
         "is_inlined": variable.is_inlined,
         "value": value,
+        "words": {path_text(path): text for path, text in variable.words.items()},
         "address": hexadecimal(variable.address),
         "why": variable.why,
         "reliable": variable.is_sure,

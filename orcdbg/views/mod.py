@@ -11,13 +11,15 @@ from orcdbg.views.view import Json, Width, hexadecimal, view
 
 def _lines(result: Modules, width: Width) -> Iterator[Line]:
     taints = "  TAINTS" if result.taints is not None else ""
-    yield line((f"     MODULE       NAME                         TEXT             SIZE{taints}", "label"))
+    files = "  FILE" if result.files is not None else ""
+    yield line((f"     MODULE       NAME                         TEXT             SIZE{taints}{files}", "label"))
     for module in result.modules:
         yield line(
             f"{module.address:016x}  ",
             (f"{module.name:<22}", "symbol"),
             f"  {module.text[0]:016x}  {module.size:>10}",
             f"  {result.taints.get(module.address, '')}" if result.taints is not None else "",
+            f"  {result.files.get(module.address, '-')}" if result.files is not None else "",
         )
     yield from problem_lines(result.problems)
 
@@ -31,6 +33,7 @@ def _json(result: Modules) -> Json:
             "text": hexadecimal(module.text[0]),
             "text_size": module.text[1],
             "taints": result.taints.get(module.address) if result.taints is not None else None,
+            "file": result.files.get(module.address) if result.files is not None else None,
             "ranges": [{"address": hexadecimal(start), "size": size} for start, size in module.ranges],
         }
         for module in result.modules

@@ -8,7 +8,7 @@ from typing import Any
 from orcdbg.commands.printing import Printed, PrintedValue
 from orcdbg.views.page import Line, fold, line
 from orcdbg.views.reasons import message_of
-from orcdbg.views.values import MAX_ELEMENTS, ValueStyle, value_json, value_texts
+from orcdbg.views.values import MAX_ELEMENTS, ValueStyle, path_text, value_json, value_texts
 from orcdbg.views.view import Width, hexadecimal, view
 
 
@@ -42,7 +42,7 @@ def printed_json(result: Printed) -> dict[str, Any]:
 
 
 def _value_json(value: PrintedValue) -> dict[str, Any]:
-    words = {_path_text(path): text for path, text in value.words.items()}
+    words = {path_text(path): text for path, text in value.words.items()}
     error = None if value.error is None else message_of(value.error)
     return {
         "number": value.number or None,
@@ -54,12 +54,6 @@ def _value_json(value: PrintedValue) -> dict[str, Any]:
         "words": words,
         "error": error,
     }
-
-
-def _path_text(path: tuple[str | int, ...]) -> str:
-    """A way to a part as C writes it, `a.b[3]`; empty for the value itself."""
-    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
-    return text.removeprefix(".")
 
 
 view(Printed, text=printed_lines, json=printed_json)

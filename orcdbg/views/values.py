@@ -73,8 +73,10 @@ def _behind(style: ValueStyle, path: _Path) -> str:
 def _scalar(found: Scalar, style: ValueStyle, path: _Path) -> str:
     """A value without parts, and what it says."""
     said = style.words.get(path)
-    # A string lies somewhere in read-only data, behind whatever symbol comes before it.
-    named = style if said is None or said[0] != '"' else replace(style, symbols={})
+    # Of a string its text says more than what it lies in; that it is where a symbol begins is worth both.
+    named = style
+    if said is not None and said[0] == '"':
+        named = replace(style, symbols={at: name for at, name in style.symbols.items() if "+" not in name})
     text = style.texts.get(path) or _plain_scalar(found, named)
     if said is None or (said[0] == "'" and path in style.texts):
         return text
@@ -105,6 +107,12 @@ def _collapsed(words: list[str]) -> Iterator[str]:
             yield f"{word} <repeats {count} times>"
         else:
             yield from [word] * count
+
+
+def path_text(path: _Path) -> str:
+    """A way to a part as C writes it, `a.b[3]`; empty for the value itself."""
+    text = "".join(f"[{step}]" if isinstance(step, int) else f".{step}" for step in path)
+    return text.removeprefix(".")
 
 
 def value_json(value: Value) -> Any:

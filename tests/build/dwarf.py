@@ -35,10 +35,12 @@ def _abbreviation(code: int, tag: int, children: bool, *attributes: tuple[int, i
 _STRP, _ADDR, _DATA8, _OFFSET, _REF4, _DATA1, _EXPRLOC = 0x0E, 0x01, 0x07, 0x17, 0x13, 0x0B, 0x18
 _NAME, _DIRECTORY, _PROGRAM, _LOW, _HIGH, _RANGES = 0x03, 0x1B, 0x10, 0x11, 0x12, 0x55
 _SIBLING, _ORIGIN, _CALL_FILE, _CALL_LINE, _LOCATION = 0x01, 0x31, 0x58, 0x59, 0x02
+_FILE, _LINE = 0x3A, 0x3B
+DECLARED = 9  # the line that names the function
 _ABBREVIATIONS = (
     _abbreviation(1, 0x11, True, (_NAME, _STRP), (_DIRECTORY, _STRP), (_PROGRAM, _OFFSET), (_LOW, _ADDR), (_HIGH, _DATA8))
     + _abbreviation(2, 0x2E, False, (_NAME, _STRP))  # an abstract function
-    + _abbreviation(3, 0x2E, True, (_NAME, _STRP), (_LOW, _ADDR), (_HIGH, _DATA8))
+    + _abbreviation(3, 0x2E, True, (_NAME, _STRP), (_FILE, _DATA1), (_LINE, _DATA1), (_LOW, _ADDR), (_HIGH, _DATA8))
     + _abbreviation(4, 0x0B, True, (_SIBLING, _REF4))  # a block without code of its own
     + _abbreviation(5, 0x1D, True, (_ORIGIN, _REF4), (_RANGES, _OFFSET), (_CALL_FILE, _DATA1), (_CALL_LINE, _DATA1))
     + _abbreviation(6, 0x1D, False, (_ORIGIN, _REF4), (_LOW, _ADDR), (_HIGH, _ADDR), (_CALL_FILE, _DATA1), (_CALL_LINE, _DATA1))
@@ -75,7 +77,7 @@ def _info(version: int) -> bytes:
     entries.add("unit", b"\x01" + text_at("made.c") + text_at("build") + bytes(4) + _place(0) + struct.pack("<Q", SIZE))
     entries.add("middle", b"\x02" + text_at("middle"))
     entries.add("inner", b"\x02" + text_at("inner"))
-    entries.add("outer", b"\x03" + text_at("outer") + _place(0) + struct.pack("<Q", SIZE))
+    entries.add("outer", b"\x03" + text_at("outer") + bytes([1, DECLARED]) + _place(0) + struct.pack("<Q", SIZE))
     entries.add("variable", b"\x07" + uleb(3) + b"\x91\x00\x96")
     block = entries.head + len(entries.data)
     inlined = b"\x05" + entries.reference("middle") + bytes(4) + bytes([1, 11])

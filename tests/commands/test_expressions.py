@@ -63,6 +63,19 @@ def test_structures_are_written_as_struct_does(registry: Registry, debugger: Deb
     assert "  }  (empty list)\n" in shown(registry, debugger, "p init_task")
 
 
+def test_a_pointer_is_named_by_what_holds_it_alone(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """Text has no symbol of its own and lies far behind one; code is named by the symbol before it all the same."""
+    inside = sample.linux.address("init_task") + 8
+    assert f"{inside:#x} <init_task+0x8/" in shown(registry, debugger, f"p (void *){inside:#x}")
+    symbol = sample.symbols.get("linux_proc_banner")
+    behind = symbol.address + sample.slide + symbol.size
+    location = sample.names.at(behind)
+    assert location is not None
+    assert location.symbol == "linux_proc_banner", "the sample has another layout: choose another symbol"
+    assert shown(registry, debugger, f"p (void *){behind:#x}").endswith(f"{behind:#x}\n")
+    assert "<schedule+0x5/" in shown(registry, debugger, "p (void *)((char *)schedule + 5)")
+
+
 def test_values_are_numbered_and_asked_for_again(registry: Registry, debugger: Debugger) -> None:
     """By number, the last, the one before; the last is shown by `p` alone."""
     assert shown(registry, debugger, "p 5") == "$1 = 5\n"
@@ -250,3 +263,42 @@ def test_an_answer_goes_where_the_line_says(orcdbg_run: RunProgram, tmp_path: Pa
     status, out, _ = orcdbg_run("demo", "-x", str(script))
     assert (status, out) == (0, '$1 = 1\n$3 = "SWAPPER/0"\n')
     assert target.read_text() == '$1 = "swapper/0"\n$2 = 3\n'
+
+
+@pytest.mark.parametrize("written", ["0x{0:x}", "{0:016x}", " 0X{0:X} "])
+def test_whatis_of_an_address_tells_what_is_there(
+    registry: Registry, debugger: Debugger, sample: Session, written: str
+) -> None:
+    """As `kmem` does, which takes one as well; another number, a name and a sum have a type as before."""
+    address = sample.linux.address("schedule") + 2
+    found = registry.run(debugger, "whatis " + written.format(address))
+    assert encode(found) == encode(registry.run(debugger, f"kmem {address:x}"))
+    assert "code: schedule+0x2/" in plain(lines_of(found, None))
+    assert shown(registry, debugger, "whatis 16") == "type = int\n"
+    assert shown(registry, debugger, f"whatis {address:#x} + 1") == "type = unsigned long\n"
+    assert shown(registry, debugger, "whatis schedule").startswith("type = void (void)")
+
+
+@pytest.mark.parametrize(
+    ("line", "same"),
+    [
+        ("dis (schedule)", "dis schedule"),
+        ("dis (schedule + 5)", "dis schedule+5"),
+        ("dis (&*schedule) 3", "dis schedule 3"),
+        ("dis -r (schedule > 0 ? schedule + 5 : 0)", "dis -r schedule+5"),
+        ("dis --diff (schedule)  2", "dis --diff schedule 2"),
+    ],
+)
+def test_dis_takes_an_expression_in_brackets(registry: Registry, debugger: Debugger, line: str, same: str) -> None:
+    """As crash does, with a number behind it."""
+    assert encode(registry.run(debugger, line)) == encode(registry.run(debugger, same))
+    assert split_redirection(registry, line) == (line, "", "")
+
+
+def test_an_expression_of_dis_ends_at_a_pipe(registry: Registry, debugger: Debugger) -> None:
+    """Outside of its brackets; where nothing is in brackets words are split as ever."""
+    assert split_redirection(registry, "dis (init_task.mm->pgd) 2 | head") == ("dis (init_task.mm->pgd) 2", "|", "head")
+    assert split_redirection(registry, "dis schedule>out") == ("dis schedule", ">", "out")
+    for wrong in ("dis (schedule", "dis (struct list_head)", "dis ()", "dis (schedule) x", "bt (1)"):
+        with pytest.raises(OrcdbgError):
+            registry.run(debugger, wrong)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.base.errors import UsageError
+from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.local_variables import FrameVariables
 from orcdbg.commands.registry import Registry
@@ -26,6 +26,25 @@ def test_info_registers_are_those_of_regs(registry: Registry, debugger: Debugger
     found, same = registry.run(debugger, "info registers 3"), registry.run(debugger, "regs 3")
     assert isinstance(found, FrameRegisters)
     assert found == same
+
+
+def test_single_registers_are_named_as_gdb_names_them(registry: Registry, debugger: Debugger) -> None:
+    """Of the selected frame or of another; what is not known has a reason, and what is none an error."""
+    whole = registry.run(debugger, "regs")
+    assert isinstance(whole, FrameRegisters)
+    for line in ("info registers rip rsp", "i r $pc $sp", "regs 0 rip rsp"):
+        found = registry.run(debugger, line)
+        assert isinstance(found, FrameRegisters)
+        assert found.registers == {name: whole.registers[name] for name in ("rip", "rsp")}
+        assert not found.unknown
+    caller = registry.run(debugger, "info registers 1 rip rax")
+    assert isinstance(caller, FrameRegisters)
+    assert caller.frame.index == 1
+    assert list(caller.registers) == ["rip"]
+    assert "preserve" in caller.unknown["rax"]
+    for wrong in ("regs xmm99", "regs -1", "info registers rip 3"):
+        with pytest.raises(NotFound):
+            registry.run(debugger, wrong)
 
 
 def test_an_unknown_word_names_the_known_ones(registry: Registry, debugger: Debugger) -> None:

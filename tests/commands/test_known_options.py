@@ -335,4 +335,4 @@ def test_an_expression_in_parentheses_says_where_to_disassemble(registry: Regist
     assert isinstance(found, Disassembly)
     assert found.instructions[0].address == start + size
     with pytest.raises(UsageError):
-        registry.run(debugger, "dis '(init_task.tasks)' 1")
+        registry.run(debugger, "dis '(schedule +)' 1")

@@ -80,7 +80,6 @@ def test_a_list_with_a_head_of_its_own_does_not_show_the_head(debugger: Debugger
         "list",
         "list a b c",
         "list -o task_struct.tasks",
-        "list schedule",
         "list -H init_task.tasks --limit 0",
         "tree init_task --limit 0",
         "sig -s words",

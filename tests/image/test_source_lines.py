@@ -12,7 +12,7 @@ from orcdbg.formats.dwarf_lines import SourceLine
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.source_lines import SourceLines
 from orcdbg.image.source_position import Inlined, Position
-from tests.build.dwarf import SIZE, TEXT, debug_sections, image_with
+from tests.build.dwarf import DECLARED, SIZE, TEXT, debug_sections, image_with
 
 MADE, HEADER = "made.c", "include/made.h"
 VERSIONS = (2, 3, 4, 5)
@@ -49,6 +49,14 @@ def test_an_address_outside_every_unit_has_no_position() -> None:
     lines = lines_of(debug_sections(5))
     assert lines.at(TEXT - 1) is None
     assert lines.at(TEXT + SIZE) is None
+
+
+@pytest.mark.parametrize("version", VERSIONS)
+def test_a_function_is_declared_where_the_build_says(version: int) -> None:
+    """Whatever is inlined at the address."""
+    lines = lines_of(debug_sections(version))
+    assert lines.declared_at(TEXT + 0x30) == ("outer", SourceLine(MADE, DECLARED))
+    assert lines.declared_at(TEXT - 1) is None
 
 
 def test_an_image_without_dwarf_has_no_positions() -> None:

@@ -8,6 +8,11 @@ from typing import Any
 import pytest
 
 import orcdbg
+from orcdbg.base.errors import NotFound
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.mod import Modules
+from orcdbg.commands.source_text import SourceText
+from orcdbg.commands.standard import standard_commands
 from orcdbg.typed.types import CompoundType
 from tests.lab.conftest import FindScene, OpenScene
 from tests.lab.draw import kernels_of
@@ -45,6 +50,31 @@ def test_variables_of_sleeping_tasks_are_those_of_drgn(kernel: str, open_scene: 
 # Modules that the lab's guests load, and a structure of one of them.
 MODULES = ("pktgen", "loop", "qemu_fw_cfg", "dummy", "veth", "bridge", "stp", "llc")
 STRUCTURE = "pktgen_dev"
+
+
+@pytest.mark.parametrize("kernel", kernels_of("local variables"))
+def test_a_module_is_loaded_at_the_prompt(kernel: str, find_scene: FindScene) -> None:
+    """`mod -s` with a file: lines of the module are known from then on; a file of another module is refused."""
+    scene = find_scene(kernel, "idle")
+    with skipped_if_unavailable(f"{kernel} module debug"):
+        folder = ensure_module_debug(kernel, MODULES)
+    files = {path.stem: path for path in folder.rglob("*.ko")}
+    debugger, registry = Debugger(orcdbg.open(scene.vmlinux, scene.snapshot)), standard_commands()
+    with pytest.raises(NotFound):
+        registry.run(debugger, "list loop_control_ioctl")
+    with pytest.raises(NotFound) as caught:
+        registry.run(debugger, f"mod -s pktgen {files['loop']}")
+    assert "do not belong together" in str(caught.value.hint)
+
+    loaded = registry.run(debugger, f"mod -s loop {files['loop']}")
+    assert isinstance(loaded, Modules)
+    assert list((loaded.files or {}).values()) == [str(files["loop"])]
+    source = registry.run(debugger, "list loop_control_ioctl")
+    assert isinstance(source, SourceText)
+    assert source.place.file == "drivers/block/loop.c"
+    everything = registry.run(debugger, f"mod -S {folder}")
+    assert isinstance(everything, Modules)
+    assert len(everything.files or {}) > 1
 
 
 def _variable_of(program: Any, name: str, address: int) -> Any:

@@ -15,11 +15,11 @@ from orcdbg.target.session import Session
 TEXT = Section(".text", 1, 6, 0xFFFF0000, 0, 0x10000, 0, 0, 0)
 
 
-def make_table(symbols: list[tuple[str, int]], info: int = 0x12) -> SymbolTable:
-    """A table of function symbols."""
+def make_table(symbols: list[tuple[str, int]], info: int = 0x12, sizes: dict[str, int] | None = None) -> SymbolTable:
+    """A table of function symbols, without sizes of their own where none are given."""
     entries, strings = np.zeros(len(symbols) + 1, dtype=ENTRY), b"\0"
     for i, (name, address) in enumerate(symbols, 1):
-        entries[i] = (len(strings), info, 0, 1, address, 0)
+        entries[i] = (len(strings), info, 0, 1, address, (sizes or {}).get(name, 0))
         strings += name.encode() + b"\0"
     return SymbolTable("test", entries.tobytes(), strings, [TEXT, TEXT], 1)
 
@@ -36,6 +36,15 @@ def test_look_up_by_address_is_a_linear_scan(symbols: dict[str, int], address: i
     above = [start for start in symbols.values() if start > address]
     if found and above:
         assert found.size == min(above) - found.symbol.address
+
+
+@pytest.mark.parametrize(
+    ("address", "is_held"), [(15, False), (16, True), (23, True), (24, False), (40, True), (41, False), (-1, False)]
+)
+def test_a_symbol_holds_what_its_size_reaches_to(address: int, is_held: bool) -> None:
+    """Of several at one address the largest counts; a label holds its own address alone."""
+    table = make_table([("a", 16), ("a_alias", 16), ("label", 40)], sizes={"a": 4, "a_alias": 8})
+    assert table.holds(address) is is_held
 
 
 @given(st.dictionaries(NAMES, st.integers(1, 500), max_size=30), NAMES)

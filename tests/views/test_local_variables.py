@@ -65,6 +65,16 @@ def test_structures_have_a_line_for_each_member() -> None:
     assert encode(answer)["variables"][0]["value"] == {"a": 1, "b": True}
 
 
+def test_the_text_behind_a_pointer_stands_in_place_of_what_it_lies_in() -> None:
+    """Escaped by what writes lines; where a symbol begins it has both."""
+    pointer = Scalar(ScalarKind.POINTER, 0xFFFF_FFFF_8200_0000)
+    text = replace(_ONE, declaration="char *s", value=pointer, words={(): '"a\x1b[2J"'})
+    assert 'char *s = 0xffffffff82000000 <init_task> "a\\x1b[2J"\n' in plain(lines_of(found(text), None))
+    inside = replace(found(text), symbols={0xFFFF_FFFF_8200_0000: "init_task+0x8"})
+    assert 'char *s = 0xffffffff82000000 "a\\x1b[2J"\n' in plain(lines_of(inside, None))
+    assert encode(inside)["variables"][0]["words"] == {"": '"a\x1b[2J"'}
+
+
 @pytest.mark.parametrize("problem", ["no debugging information describes this code", None])
 def test_nothing_is_not_silence(problem: str | None) -> None:
     """Neither where nothing is known nor where there is nothing."""
