@@ -90,7 +90,7 @@ def test_tab_shows_options_with_their_help(terminal: Terminal) -> None:
     terminal.wait("orcdbg> dis --diff")
     terminal.start_over()
     terminal.send("mod -" + TAB)
-    terminal.wait("--taints  only modules that taint the kernel")
+    terminal.wait("only modules that taint the kernel")
 
 
 def test_tab_completes_a_symbol(terminal: Terminal) -> None:

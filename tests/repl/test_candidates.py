@@ -46,7 +46,9 @@ def test_settings_are_offered_with_their_values(sources: dict[str, Source]) -> N
 
 def test_commands_are_offered_with_their_summaries(sources: dict[str, Source]) -> None:
     """For `help`."""
-    assert list(sources["command"]("lsm")) == [Offer("lsmod", "list the loaded modules")]
+    assert list(sources["command"]("lsm")) == [
+        Offer("lsmod", "list the loaded modules, or take their debugging information from files")
+    ]
 
 
 def test_mechanisms_are_those_that_the_kernel_has(sources: dict[str, Source]) -> None:

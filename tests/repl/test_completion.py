@@ -45,7 +45,7 @@ def words(offers: Sequence[Offer]) -> list[str]:
 def test_the_first_word_is_a_command_with_its_summary(completer: Completer) -> None:
     """Names and aliases alike."""
     assert completer.first_word("foreac") == [
-        Offer("foreach", "run a command for many tasks: bt, task, files, vm, net, sig, ps")
+        Offer("foreach", "run a command for many tasks: bt, task, files, vm, vtop, net, sig, ps")
     ]
     assert "man" in words(completer.first_word("ma"))
 
