@@ -18,6 +18,7 @@ AT_ENTRY = range(8, 9)
 _WORD = 8
 _WRAP, _MOST_ALIGNED = 1 << 64, 1 << 12
 _PUSHES, _POPS = ("push", "pushq", "pushfq"), ("pop", "popq", "popfq")
+_OTHERS_ON_STACK = ("pushw", "pushfw", "popw", "popfw", "enter")
 _ONLY_READ = ("cmp", "test", "bt", "push", "call", "jmp", "mul", "div", "imul", "idiv", "nop")
 _SUM = {"addq": -1, "subq": 1, "add": -1, "sub": 1}
 _ENDS = ("ret", "jmp", "iret", "sysret", "ud", "hlt", "int3", "lret", "eret")
@@ -99,7 +100,9 @@ def _after(state: _State, insn: Outlined) -> _State:
         return _State(None if operands == "%rsp" else depth, None if operands == "%rbp" else state.frame)
     if name.startswith("leave"):
         return _State(_plus(state.frame, -_WORD), None)
-    if name.startswith(("push", "pop", "enter", "xchg")):
+    if name.startswith(_OTHERS_ON_STACK):
+        return _State(None, None)
+    if name.startswith("xchg") and operands.startswith(("%rsp", "%rbp")):
         return _State(None, None)
     if not operands.endswith(("%rsp", "%esp", "%sp", "%rbp", "%ebp", "%bp")) or name.startswith(_ONLY_READ):
         return state

@@ -281,7 +281,8 @@ class Evidence:
         if self.calls.leads_to(frame.ip, below.location) is not None:
             return None
         read = self._pointers.read_by(frame.ip)
-        if read is not None and read.offset is None and not _begins(frame):
+        is_new = frame.location is not None and frame.location.symbol in NEW_TASK
+        if read is not None and read.offset is None and not is_new:
             return None  # to find the register in every such frame costs more than it tells: the called function is read whole
         return None if read is None else Witness(depth, read, below.location)
 
