@@ -28,7 +28,7 @@ class FrameDepths:
 
     def row(self, ip: int, exact: bool) -> Row | None:
         """Where a frame's caller's registers are; None where its function's instructions do not tell."""
-        found, depth = self._function(ip, exact), self.at(ip, exact)
+        found, depth = self.function(ip, exact), self.at(ip, exact)
         if found is None or depth is None:
             return None
         row = Row()
@@ -41,10 +41,11 @@ class FrameDepths:
 
     def at(self, ip: int, exact: bool) -> range | None:
         """Bytes from a frame's stack pointer to its CFA, as a range; None where the function's instructions do not tell."""
-        found = self._function(ip, exact)
+        found = self.function(ip, exact)
         return None if found is None else found.at(ip, exact)
 
-    def _function(self, ip: int, exact: bool) -> StackDepths | None:
+    def function(self, ip: int, exact: bool) -> StackDepths | None:
+        """What is known of the function that an ip is in; None where that is nothing."""
         place = self._code.locate(ip if exact else ip - 1)
         if place is None or not place.is_text or not 0 < place.size <= MAX_FUNCTION or ".cold" in place.symbol:
             return None
