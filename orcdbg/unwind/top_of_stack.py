@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.base.reading import read_u64
-from orcdbg.base.sizes import U64
+from orcdbg.base.sizes import PAGE, U64
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, StackKind, task_registers, task_stack
 from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue
@@ -22,6 +22,7 @@ from orcdbg.unwind.system_calls import REWOUND
 from orcdbg.unwind.walker import Walk, WalkEnd
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 
+_VDSO_IMAGES = ("vdso_image_32", "vdso32_image")  # the latter in newer kernels
 _SYSENTER = ("entry_SYSENTER_compat", "entry_SYSENTER_compat_after_hwframe")
 
 
@@ -90,7 +91,10 @@ def fill_in_sysenter(linux: Linux, walk: Walk, task: int) -> None:
 
 
 def _landing_pad(linux: Linux, task: int) -> RegisterValue | None:
-    """Where a task goes on after sysenter, in its vDSO; None where that is not known."""
+    """Where a task goes on after sysenter, in its vDSO; None where that is not known.
+
+    Only the vDSO of 32-bit programs calls by sysenter: a pointer to another image, or into one, is damaged.
+    """
     try:
         mm = linux.member("task_struct", "mm", task)
         image = linux.member("mm_struct", "context.vdso_image", mm)
@@ -99,7 +103,9 @@ def _landing_pad(linux: Linux, task: int) -> RegisterValue | None:
         ip = vdso + read_u64(linux.memory, image + pad & U64) & U64
     except (MemoryFault, NotFound):
         return None
-    return RegisterValue(ip, f"vdso_image.sym_int80_landing_pad above {vdso:#x}") if vdso and not ip >> 32 else None
+    is_whole = image in [linux.find_address(name) for name in _VDSO_IMAGES] and vdso % PAGE == 0
+    is_found = is_whole and vdso != 0 and not ip >> 32
+    return RegisterValue(ip, f"vdso_image.sym_int80_landing_pad above {vdso:#x}") if is_found else None
 
 
 def _is_of_worker(registers: Registers) -> bool:

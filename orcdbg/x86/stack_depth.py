@@ -6,11 +6,13 @@ than to decode them in full, as `caller_registers` must, and enough for a number
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 
 from orcdbg.x86.branches import target_of
 from orcdbg.x86.instructions import Outlined, outline
 from orcdbg.x86.operands import memory_in, split_operands
+from orcdbg.x86.registers import CALLEE_SAVED
 
 AT_ENTRY = range(8, 9)
 """At a function's first instruction: the return address is on top of the stack."""
@@ -18,6 +20,15 @@ AT_ENTRY = range(8, 9)
 _WORD = 8
 _WRAP, _MOST_ALIGNED = 1 << 64, 1 << 12
 _PUSHES, _POPS = ("push", "pushq", "pushfq"), ("pop", "popq", "popfq")
+_ALIASES = {
+    f"%{alias}": register
+    for register in CALLEE_SAVED
+    for alias in (
+        (register, f"{register}d", f"{register}w", f"{register}b")
+        if register[1:].isdigit()
+        else (register, f"e{register[1:]}", register[1:], f"{register[1:-1]}l", f"{register[1:]}l")
+    )
+}
 _OTHERS_ON_STACK = ("pushw", "pushfw", "popw", "popfw", "enter")
 _ONLY_READ = ("cmp", "test", "bt", "push", "call", "jmp", "mul", "div", "imul", "idiv", "nop")
 _SUM = {"addq": -1, "subq": 1, "add": -1, "sub": 1}
@@ -42,11 +53,14 @@ class StackDepths(NamedTuple):
     """Depths before the instructions of one function, by their addresses, those alone that are known; and its calls.
 
     A depth is a range of bytes, with one number in it but where the function has aligned its stack. `calls` has the address of
-    each call by where it returns to.
+    each call by where it returns to. `pushed` has, for each callee-saved register that the function pushes, how far below the
+    CFA the first of its slots is: compilers push one to keep it before they write it. `written` are those that it writes.
     """
 
     by_address: dict[int, range]
     calls: dict[int, int]
+    pushed: dict[str, int]
+    written: frozenset[str]
 
     def at(self, ip: int, exact: bool) -> range | None:
         """The depth before the instruction at `ip`; or if that is a return address, in the caller, as before its call."""
@@ -87,7 +101,29 @@ def stack_depths(code: bytes, start: int) -> StackDepths:
             address = insn.end
     calls = {insn.end: insn.address for insn in insns.values() if insn.mnemonic.startswith("call")}
     depths = {address: state.depth for address, state in known.items() if state.depth is not None}
-    return StackDepths(depths, calls)
+    return StackDepths(depths, calls, *_saves(insns.values(), depths))
+
+
+def _saves(insns: Iterable[Outlined], depths: Mapping[int, range]) -> tuple[dict[str, int], frozenset[str]]:
+    """`pushed` and `written` of a function.
+
+    A register that is moved to a slot counts as written: gcc may do that late, behind calls in which it was the caller's still.
+    """
+    pushed, written, moved = dict[str, int](), set[str](), set[str]()
+    for insn in insns:
+        first, _, last = insn.operands.partition(", ")
+        stored, register = _ALIASES.get(first), _ALIASES.get(insn.operands.rpartition(" ")[2])
+        if insn.mnemonic in _PUSHES and register is not None:
+            depth = depths.get(insn.address)
+            if depth is None or len(depth) > 1 or register in moved:
+                moved.add(register)
+            else:
+                pushed.setdefault(register, depth.start + _WORD)
+        elif stored is not None and last.endswith(("(%rsp)", "(%rbp)")) and insn.mnemonic.startswith("mov"):
+            moved |= {stored} - pushed.keys()
+        elif register is not None and not insn.mnemonic.startswith((*_POPS, *_ONLY_READ)):
+            written.add(register)
+    return {name: slot for name, slot in pushed.items() if name not in moved}, frozenset(written | moved)
 
 
 def _after(state: _State, insn: Outlined) -> _State:

@@ -90,7 +90,7 @@ class Outcome(enum.Enum):
 class NamedClass(enum.Enum):
     """Damage that cannot be told from the truth: one frame has another ip, which fits all else that is in memory."""
 
-    USER = "the program's own ip and stack pointer, which nothing else tells"
+    USER = "the program's own ip and stack pointer, or where its vDSO is, which nothing else tells"
     SAME_FUNCTION = "an interrupted ip that is another instruction of what the next frame's call leads to"
     ALIGNED = "an interrupted stack pointer that is 8 off, which the CPU's alignment hides, of a frame found by rbp"
     SAME_CALLEE = "a return address behind another call of the same function"
@@ -386,7 +386,8 @@ class Damager:
         if was.kind is not shown.kind:
             return None
         if was.kind is FrameKind.USER:
-            return NamedClass.USER if damage.kind in (WordKind.USER_IP, WordKind.USER_SP) else None
+            is_of_vdso = shown.came_from is None and damage.kind is WordKind.RECORD  # where sysenter will go on
+            return NamedClass.USER if is_of_vdso or damage.kind in (WordKind.USER_IP, WordKind.USER_SP) else None
         if was.ip == shown.ip and damage.kind is WordKind.KERNEL_SP and shown.sp == damage.after:
             return NamedClass.ALIGNED if was.sp & -16 == shown.sp & -16 else None
         if was.sp != shown.sp or shown.ip != damage.after:

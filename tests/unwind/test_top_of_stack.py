@@ -12,6 +12,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import StackKind, task_registers, task_stack
 from orcdbg.kernel.tasks import PF_KTHREAD, Task
 from orcdbg.target.session import Session
+from orcdbg.unwind import top_of_stack
 from orcdbg.unwind.frame import End, Frame, FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.reasons import SysenterKeepsNothing
 from orcdbg.unwind.top_of_stack import fill_in_sysenter
@@ -20,6 +21,7 @@ from orcdbg.x86.registers import PT_REGS
 from tests.build.sample_notes import without_notes
 
 KTHREAD, PROGRAM = 2, 31
+IMAGE = "vdso_image_64"
 USER = {"cs": 0x33, "ss": 0x2B, "rflags": 0x202}
 NEVER_RUN = USER | {"rip": 0, "rsp": 0}
 PROGRAMS = USER | {"rip": 0x401000, "rsp": 0x7FFD00001000}
@@ -98,12 +100,18 @@ def entered(symbol: str, rip: int) -> Walk:
     return Walk([entry, user], WalkEnd.USER)
 
 
-def with_vdso(sample: Session, vdso: int) -> tuple[Session, int]:
+@pytest.fixture(autouse=True)
+def image_of_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The sample's kernel runs no 32-bit programs: its other vDSO stands in for theirs."""
+    monkeypatch.setattr(top_of_stack, "_VDSO_IMAGES", (IMAGE,))
+
+
+def with_vdso(sample: Session, vdso: int, is_moved: bool = False) -> tuple[Session, int]:
     """The sample with a 32-bit vDSO in a task's memory, whose landing pad is 0x589 bytes in; and the task."""
     task = next(task for task in sample.tasks if task.pid == PROGRAM)
     linux = sample.linux
     mm = linux.member("task_struct", "mm", task.address)
-    image, at = 0xFFFF_C900_0100_0000, linux.types.offset
+    image, at = linux.address(IMAGE) + 8 * is_moved, linux.types.offset
     pieces = {
         mm + at("mm_struct", "context.vdso"): vdso,
         mm + at("mm_struct", "context.vdso_image"): image,
@@ -133,11 +141,12 @@ def test_what_the_kernel_has_filled_in_stays(sample: Session) -> None:
 
 
 def test_a_placeholder_without_a_vdso_is_no_users_frame(sample: Session) -> None:
-    """The walk says why it ends, and no frame is in doubt for it."""
-    session, task = with_vdso(sample, 0)
-    walk = entered("entry_SYSENTER_compat_after_hwframe", 0)
-    fill_in_sysenter(session.linux, walk, task)
-    assert [frame.kind for frame in walk.frames] == [FrameKind.CALL]
+    """The walk says why it ends, and no frame is in doubt for it. A vDSO is whole pages, and its image one of the kernel's."""
+    for vdso, is_moved in ((0, False), (0xF7FC_4008, False), (0xF7FC_4000, True)):
+        session, task = with_vdso(sample, vdso, is_moved)
+        walk = entered("entry_SYSENTER_compat_after_hwframe", 0)
+        fill_in_sysenter(session.linux, walk, task)
+        assert [frame.kind for frame in walk.frames] == [FrameKind.CALL]
     assert (walk.end, walk.end_reason) == (WalkEnd.STOPPED, SysenterKeepsNothing())
 
 

@@ -47,6 +47,25 @@ def shown(depth: range | None) -> Depth:
     return None if depth is None else depth.start if len(depth) == 1 else (depth.start, depth[-1])
 
 
+SAVES: dict[str, tuple[bytes, dict[str, int], set[str]]] = {
+    "pushed, then written": (PUSH_RBX + bytes.fromhex("89fb") + RET, {"rbx": 16}, {"rbx"}),
+    "pushed again, as an argument": (PUSH_RBX + PUSH_RBX + RET, {"rbx": 16}, set()),
+    "moved to a slot": (SUB + bytes.fromhex("48895c2410") + PUSH_RBX + RET, {}, {"rbx"}),
+    "written without": (bytes.fromhex("4589e0") + bytes.fromhex("4189c4") + RET, {}, {"r12"}),
+    "only read": (bytes.fromhex("4139c4") + bytes.fromhex("4885db") + RET, {}, set()),
+    "given back": (PUSH_RBX + b"\x5b" + RET, {"rbx": 16}, set()),
+    "pushed where the depth is not known": (bytes.fromhex("4829c4") + PUSH_RBX + RET, {}, {"rbx"}),
+}
+
+
+@pytest.mark.parametrize("name", SAVES)
+def test_pushes_keep_registers(name: str) -> None:
+    """The first slot of each, below the CFA; and what is written without one that is known."""
+    code, pushed, written = SAVES[name]
+    found = stack_depths(code, START)
+    assert (found.pushed, set(found.written)) == (pushed, written)
+
+
 def test_a_return_address_has_the_depth_of_its_call() -> None:
     """Whatever stands behind the call, and if nothing does."""
     found = stack_depths(SUB + CALL, START)

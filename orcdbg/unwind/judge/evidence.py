@@ -281,14 +281,17 @@ class Evidence:
         if self.calls.leads_to(frame.ip, below.location) is not None:
             return None
         read = self._pointers.read_by(frame.ip)
-        is_new = frame.location is not None and frame.location.symbol in NEW_TASK
-        if read is not None and read.offset is None and not is_new:
-            return None  # to find the register in every such frame costs more than it tells: the called function is read whole
         return None if read is None else Witness(depth, read, below.location)
 
     def saved(self, witness: Witness, frames: Sequence[Frame]) -> Saved | None:
         """The register that the call went by, in its frame; None where that is not known."""
-        return self._finder.saved(frames[: witness.depth + 1], witness.read.register)
+        # Most calls by a register are of functions that no other question looks at: these are only looked over.
+        finder = self._quick_finder if witness.read.offset is None else self._finder
+        return finder.saved(frames[: witness.depth + 1], witness.read.register)
+
+    @functools.cached_property
+    def _quick_finder(self) -> RegisterFinder:
+        return RegisterFinder(self._code, self._depths)
 
     def refuted(self, witness: Witness, value: int) -> Reason | None:
         """Why the call cannot have led where it is said to, if `value` is in the register; None where it can."""

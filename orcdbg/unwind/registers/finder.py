@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import read_u64
@@ -19,7 +19,6 @@ from orcdbg.orc.effective import Source
 from orcdbg.orc.rules.thunks import is_thunk
 from orcdbg.patches.code import Code
 from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue, StackTrace
-from orcdbg.unwind.registers.saves import FunctionSaves
 from orcdbg.x86.registers import CALLEE_SAVED
 
 _CALL_FRAMES = ".debug_frame"
@@ -48,6 +47,13 @@ class _Found:
     by: str
 
 
+class Saves(Protocol):
+    """Where functions keep their callers' registers."""
+
+    def row(self, ip: int, exact: bool, /) -> Row | None:
+        """Where a frame's caller's registers are, without a CFA; None where that is not known."""
+
+
 class RegisterFinder:
     """Restores callee-saved registers.
 
@@ -56,7 +62,7 @@ class RegisterFinder:
         saves: where functions keep registers, by their instructions.
     """
 
-    def __init__(self, code: Code, saves: FunctionSaves) -> None:
+    def __init__(self, code: Code, saves: Saves) -> None:
         self._code = code
         self._memory = code.memory
         self._saves = saves

@@ -285,3 +285,19 @@ def test_a_saved_rbp_that_is_another_is_marked(ground: Ground) -> None:
                 assert not all(one.mark.is_sure for one in trace.frames), (frame.location, hex(value))
                 seen += 1
     assert seen > 100
+
+
+def test_the_thread_starter_over_the_function_that_it_called_is_marked(ground: Ground) -> None:
+    """`kthread` calls by a register that the functions below it keep: it called none of those that stand there."""
+    seen = 0
+    for task, whole, _ in ground.traces:
+        names = [frame.location and frame.location.symbol for frame in whole.frames]
+        if whole.end is not End.KTHREAD or "kthread" not in names or whole.running:
+            continue
+        starter = whole.frames[names.index("kthread")]
+        for frame in whole.frames[1 : starter.index]:
+            assert frame.came_from is not None
+            trace = changed(ground, task, {frame.came_from: starter.ip})
+            assert not all(one.mark.is_sure for one in trace.frames), (task, frame.location)
+            seen += 1
+    assert seen > 20
