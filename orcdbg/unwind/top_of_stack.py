@@ -8,6 +8,7 @@ neither, and do_fast_syscall_32(), arch/x86/entry/common.c, fills in what the vD
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 
 from orcdbg.base.errors import MemoryFault, NotFound
@@ -68,10 +69,12 @@ def add_last_user(linux: Linux, walk: Walk, own: Stack) -> None:
     walk.frames.append(replace(frame, reliable=False, doubt=MaybeOfEarlierEntry()))
 
 
-def fill_in_sysenter(linux: Linux, walk: Walk, task: int) -> None:
+def fill_in_sysenter(linux: Linux, walk: Walk, task: int, images: Sequence[str] = _VDSO_IMAGES) -> None:
     """Puts into the user's frame what the kernel is about to fill in, while a placeholder is there.
 
     sysenter keeps neither ip nor stack pointer. The vDSO has put the latter into rbp, and goes on at its landing pad.
+
+    `images` are the symbols that the image of the 32-bit vDSO may have.
     """
     if len(walk.frames) < 2 or walk.frames[-1].kind is not FrameKind.USER or walk.frames[-1].ip != 0:
         return
@@ -79,7 +82,7 @@ def fill_in_sysenter(linux: Linux, walk: Walk, task: int) -> None:
     if entry is None or entry.symbol not in _SYSENTER:
         return
 
-    landing, rbp = _landing_pad(linux, task), user.registers.get("rbp")
+    landing, rbp = _landing_pad(linux, task, images), user.registers.get("rbp")
     if landing is None or rbp is None:
         del walk.frames[-1]
         walk.end, walk.end_reason = WalkEnd.STOPPED, SysenterKeepsNothing()
@@ -90,7 +93,7 @@ def fill_in_sysenter(linux: Linux, walk: Walk, task: int) -> None:
     walk.frames[-1] = replace(user, ip=landing.value, registers=registers, came_from=None)
 
 
-def _landing_pad(linux: Linux, task: int) -> RegisterValue | None:
+def _landing_pad(linux: Linux, task: int, images: Sequence[str]) -> RegisterValue | None:
     """Where a task goes on after sysenter, in its vDSO; None where that is not known.
 
     Only the vDSO of 32-bit programs calls by sysenter: a pointer to another image, or into one, is damaged.
@@ -103,7 +106,7 @@ def _landing_pad(linux: Linux, task: int) -> RegisterValue | None:
         ip = vdso + read_u64(linux.memory, image + pad & U64) & U64
     except (MemoryFault, NotFound):
         return None
-    is_whole = image in [linux.find_address(name) for name in _VDSO_IMAGES] and vdso % PAGE == 0
+    is_whole = image in [linux.find_address(name) for name in images] and vdso % PAGE == 0
     is_found = is_whole and vdso != 0 and not ip >> 32
     return RegisterValue(ip, f"vdso_image.sym_int80_landing_pad above {vdso:#x}") if is_found else None
 

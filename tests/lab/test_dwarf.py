@@ -101,6 +101,11 @@ def test_functions_have_the_types_that_drgn_gives_them(kernel: str, seed: int, o
             theirs = program.function(name)
         except LookupError:
             continue
+        except drgn.BadDataError as error:
+            # The assembler's functions return DW_TAG_unspecified_type, which drgn does not know.
+            assert "unknown DWARF type tag 0x3b" in str(error), name
+            comparison.counts["functions that drgn cannot read"] += 1
+            continue
         if theirs.address_ != session.linux.run_time(symbol):
             continue
         ours = types.function_at(symbol.address)

@@ -12,7 +12,6 @@ from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import StackKind, task_registers, task_stack
 from orcdbg.kernel.tasks import PF_KTHREAD, Task
 from orcdbg.target.session import Session
-from orcdbg.unwind import top_of_stack
 from orcdbg.unwind.frame import End, Frame, FrameKind, RegisterValue, StackTrace
 from orcdbg.unwind.reasons import SysenterKeepsNothing
 from orcdbg.unwind.top_of_stack import fill_in_sysenter
@@ -21,7 +20,8 @@ from orcdbg.x86.registers import PT_REGS
 from tests.build.sample_notes import without_notes
 
 KTHREAD, PROGRAM = 2, 31
-IMAGE = "vdso_image_64"
+# The sample's kernel runs no 32-bit programs: its other vDSO stands in for theirs.
+IMAGES = ("vdso_image_64",)
 USER = {"cs": 0x33, "ss": 0x2B, "rflags": 0x202}
 NEVER_RUN = USER | {"rip": 0, "rsp": 0}
 PROGRAMS = USER | {"rip": 0x401000, "rsp": 0x7FFD00001000}
@@ -100,18 +100,12 @@ def entered(symbol: str, rip: int) -> Walk:
     return Walk([entry, user], WalkEnd.USER)
 
 
-@pytest.fixture(autouse=True)
-def image_of_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The sample's kernel runs no 32-bit programs: its other vDSO stands in for theirs."""
-    monkeypatch.setattr(top_of_stack, "_VDSO_IMAGES", (IMAGE,))
-
-
 def with_vdso(sample: Session, vdso: int, is_moved: bool = False) -> tuple[Session, int]:
     """The sample with a 32-bit vDSO in a task's memory, whose landing pad is 0x589 bytes in; and the task."""
     task = next(task for task in sample.tasks if task.pid == PROGRAM)
     linux = sample.linux
     mm = linux.member("task_struct", "mm", task.address)
-    image, at = linux.address(IMAGE) + 8 * is_moved, linux.types.offset
+    image, at = linux.address(IMAGES[0]) + 8 * is_moved, linux.types.offset
     pieces = {
         mm + at("mm_struct", "context.vdso"): vdso,
         mm + at("mm_struct", "context.vdso_image"): image,
@@ -124,7 +118,7 @@ def test_sysenters_placeholder_is_filled_in_as_the_kernel_will(sample: Session) 
     """The program goes on at the vDSO's landing pad, with the stack pointer that the vDSO put into rbp."""
     session, task = with_vdso(sample, 0xF7FC_4000)
     walk = entered("entry_SYSENTER_compat_after_hwframe", 0)
-    fill_in_sysenter(session.linux, walk, task)
+    fill_in_sysenter(session.linux, walk, task, IMAGES)
     user = walk.frames[-1]
     assert (user.ip, user.registers["rip"].value, user.sp) == (0xF7FC_4589, 0xF7FC_4589, 0xFFB0_1234)
     assert (user.came_from, walk.end) == (None, WalkEnd.USER)
@@ -136,7 +130,7 @@ def test_what_the_kernel_has_filled_in_stays(sample: Session) -> None:
     for symbol, rip in (("entry_SYSENTER_compat_after_hwframe", 0xF7FC_4589), ("asm_exc_page_fault", 0)):
         walk = entered(symbol, rip)
         known = list(walk.frames)
-        fill_in_sysenter(session.linux, walk, task)
+        fill_in_sysenter(session.linux, walk, task, IMAGES)
         assert walk.frames == known
 
 
@@ -145,7 +139,7 @@ def test_a_placeholder_without_a_vdso_is_no_users_frame(sample: Session) -> None
     for vdso, is_moved in ((0, False), (0xF7FC_4008, False), (0xF7FC_4000, True)):
         session, task = with_vdso(sample, vdso, is_moved)
         walk = entered("entry_SYSENTER_compat_after_hwframe", 0)
-        fill_in_sysenter(session.linux, walk, task)
+        fill_in_sysenter(session.linux, walk, task, IMAGES)
         assert [frame.kind for frame in walk.frames] == [FrameKind.CALL]
     assert (walk.end, walk.end_reason) == (WalkEnd.STOPPED, SysenterKeepsNothing())
 
