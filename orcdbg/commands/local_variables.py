@@ -13,7 +13,7 @@ from orcdbg.commands.result import Result
 from orcdbg.expressions.words import Path, Words, parts_of
 from orcdbg.typed.declarations import declaration
 from orcdbg.typed.objects import Absent
-from orcdbg.typed.values import Elements, Scalar, ScalarKind, Value
+from orcdbg.typed.values import Value, pointers_in
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ def _of_frame(debugger: Debugger, found: StackVariables, frame: Frame) -> FrameV
         shown = [_shown(variable, words) for variable in found.of_frame(frame.index)]
     except OrcdbgError as error:
         return FrameVariables(frame, (), {}, error.message)
-    pointers = (pointer for each in shown if each.value is not None for pointer in _pointers(each.value))
+    pointers = (pointer for each in shown if each.value is not None for pointer in pointers_in(each.value))
     return FrameVariables(frame, shown, names_of(debugger, pointers))
 
 
@@ -130,13 +130,3 @@ def _value(variable: Variable) -> tuple[Value | None, str | None]:
         return variable.object.value_(), None
     except OrcdbgError as error:
         return None, error.message
-
-
-def _pointers(value: Value) -> Iterator[int]:
-    if isinstance(value, Scalar):
-        if value.kind is ScalarKind.POINTER and isinstance(value.value, int):
-            yield value.value
-        return
-    parts = value.elements if isinstance(value, Elements) else [inner for _, inner in value.members]
-    for part in parts:
-        yield from _pointers(part)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
@@ -15,7 +15,7 @@ from orcdbg.commands.function_names import names_of
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import CompoundType, Type, resolved
-from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value, read_value
+from orcdbg.typed.values import Compound, Value, pointers_in, read_value
 
 MemberValue = tuple[str, Value]
 
@@ -120,19 +120,9 @@ def _add_values(
         values += value.members if not member.name and isinstance(value, Compound) else [(member.name, value)]
 
 
-def _pointers(value: Value) -> Iterator[int]:
-    if isinstance(value, Scalar):
-        if value.kind is ScalarKind.POINTER and isinstance(value.value, int):
-            yield value.value
-        return
-    parts = value.elements if isinstance(value, Elements) else [inner for _, inner in value.members]
-    for part in parts:
-        yield from _pointers(part)
-
-
 def pointer_names(debugger: Debugger, values: Sequence[MemberValue]) -> Mapping[int, str]:
     """Names of the pointers among some values."""
-    return names_of(debugger, (pointer for _, value in values for pointer in _pointers(value)))
+    return names_of(debugger, (pointer for _, value in values for pointer in pointers_in(value)))
 
 
 def place(debugger: Debugger, text: str) -> int:

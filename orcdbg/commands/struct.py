@@ -15,7 +15,7 @@ from orcdbg.target.session import Session
 from orcdbg.typed.declarations import declaration
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import MAX_DEPTH, CompoundType, Type, resolved
-from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value, read_value
+from orcdbg.typed.values import Value, pointers_in, read_value
 
 MAX_SIZE, MAX_MEMBERS = 16 << 20, 1 << 16
 
@@ -107,17 +107,6 @@ def _with_values(members: Sequence[ShownMember], data: bytes) -> Iterator[ShownM
         yield replace(member, value=read_value(member.type, data, member.bit_offset, member.bit_size))
 
 
-def _pointers(value: Value | None) -> Iterator[int]:
-    if isinstance(value, Scalar) and value.kind is ScalarKind.POINTER and isinstance(value.value, int):
-        yield value.value
-    elif isinstance(value, Compound):
-        for _, inner in value.members:
-            yield from _pointers(inner)
-    elif isinstance(value, Elements):
-        for inner in value.elements:
-            yield from _pointers(inner)
-
-
 def named_pointers(session: Session, pointers: Iterable[int]) -> dict[int, str]:
     """The names of those pointers that are addresses of the image or of modules."""
     found = {}
@@ -195,7 +184,8 @@ def struct(debugger: Debugger, arguments: argparse.Namespace) -> Structure:
             raise UsageError(f"{name} is too large to read: {compound.size} bytes")
         data = _read(debugger, address, members, compound.size, bool(paths))
         members = list(_with_values(members, data))
-        pointers = (pointer for member in members for pointer in _pointers(member.value))
+        values = (member.value for member in members if member.value is not None)
+        pointers = (pointer for value in values for pointer in pointers_in(value))
         symbols = named_pointers(debugger.session, pointers)
     keyword = f"{compound.keyword} {compound.name}".strip()
     return Structure(

@@ -160,6 +160,17 @@ class _Reading:
         return Elements(tuple(values))
 
 
+def pointers_in(value: Value) -> Iterator[int]:
+    """The addresses that the pointers in a value hold, whatever it consists of."""
+    if isinstance(value, Scalar):
+        if value.kind is ScalarKind.POINTER and isinstance(value.value, int):
+            yield value.value
+        return
+    parts = value.elements if isinstance(value, Elements) else [inner for _, inner in value.members]
+    for part in parts:
+        yield from pointers_in(part)
+
+
 def scalar(plain: Type, number: int | float) -> Scalar:
     """A number as its type, without typedefs and qualifiers, means it."""
     if isinstance(plain, PointerType):

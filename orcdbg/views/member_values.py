@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any
 
 from orcdbg.commands.members import MemberValue
 from orcdbg.typed.values import Compound, Elements, Scalar, ScalarKind, Value
 from orcdbg.views.page import Line, Piece
+from orcdbg.views.values import value_json
 from orcdbg.views.view import Json
 
 _STEP = 2
@@ -61,14 +61,4 @@ def _scalar(found: Scalar, symbols: Mapping[int, str], in_hexadecimal: bool) -> 
 
 def values_json(values: Iterable[MemberValue]) -> Json:
     """The values by the names of their members: numbers and text as they are, pointers as addresses."""
-    return {name: _json(value) for name, value in values}
-
-
-def _json(value: Value) -> Any:
-    if isinstance(value, Compound):
-        return {name: _json(inner) for name, inner in value.members}
-    if isinstance(value, Elements):
-        return [_json(inner) for inner in value.elements]
-    if value.kind is ScalarKind.POINTER and isinstance(value.value, int):
-        return f"{value.value:#x}"
-    return bool(value.value) if value.kind is ScalarKind.BOOL else value.value
+    return {name: value_json(value) for name, value in values}
