@@ -28,7 +28,8 @@ class FrameDepths:
 
     def row(self, ip: int, exact: bool) -> Row | None:
         """Where a frame's caller's registers are; None where its function's instructions do not tell."""
-        found, depth = self.function(ip, exact), self.at(ip, exact)
+        found = self.function(ip, exact)
+        depth = None if found is None else found.at(ip, exact)
         if found is None or depth is None:
             return None
         row = Row()

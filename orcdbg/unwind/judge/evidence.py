@@ -102,13 +102,12 @@ class Evidence:
         """
         out = [_noted(frame, stacks) for frame in frames]
         for index in range(1, len(out)):
-            below, frame = out[index - 1], out[index]
-            why = self._contradiction(below, frame, stacks) or self._refutation(out, index)
-            why = why or self._misses_depth(out, index - 1, (below.cfa or 0) - below.sp)
-            if why is not None and frame.reliable:
+            why = self._against(out, index, stacks)
+            if why is None:
+                continue
+            if out[index].reliable:
                 out[index:] = [_guess(one, why, index) for one in out[index:]]
-            if why is not None:
-                self._doubt_down(out, index - 1, why)
+            self._doubt_down(out, index - 1, why)
         misplaced = self._misplaced(out[-1], stacks) if out else None
         if misplaced is not None:
             # Both may be damaged: the address that was written over another caller's, and the stack pointer.
@@ -118,6 +117,15 @@ class Evidence:
         if broke_off and out and out[-1].mark.is_sure and not is_start:
             self._doubt_down(out, len(out) - 1, CannotGoOn())
         return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
+
+    def _against(self, frames: Sequence[Frame], index: int, stacks: Sequence[Stack]) -> Reason | None:
+        """What speaks against the step to the frame at `index`, the cheapest evidence first."""
+        below = frames[index - 1]
+        return (
+            self._contradiction(below, frames[index], stacks)
+            or self._refutation(frames, index)
+            or self._misses_depth(frames, index - 1, (below.cfa or 0) - below.sp)
+        )
 
     def _doubt_down(self, frames: list[Frame], index: int, why: Reason) -> None:
         """Doubts a frame whose step up is contradicted, and those below it from where the walk may have gone astray.
