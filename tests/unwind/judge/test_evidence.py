@@ -239,6 +239,18 @@ def test_a_doubt_goes_down_to_a_call_that_is_known_to_lead_there(ground: Ground)
     raise AssertionError("no call by a pointer in the sample")
 
 
+def test_a_contradiction_far_up_says_nothing_of_where_a_cpu_is(ground: Ground) -> None:
+    """The panic's first frame has its stack pointer from the CPU: no call needs to confirm the step from there."""
+    evidence, frames, stacks, number = interrupted(ground)
+    frames[0] = replace(frames[0], location=None)  # what is called by a pointer, as delay_tsc is by panic
+    top = next(at for at in range(len(frames) - 1, 0, -1) if frames[at].kind is FrameKind.CALL)
+    assert top > number
+    frames[top] = replace(frames[top], ip=frames[top].ip + 1)
+    judged = evidence.judge(frames, stacks, False)
+    assert judged[top].mark is Mark.GUESS
+    assert [frame.index for frame in judged[:number] if not frame.mark.is_sure] == []
+
+
 def test_a_stack_pointer_that_its_function_never_has_is_marked(ground: Ground) -> None:
     """Rows that count from rbp say nothing of it: in such a function any would do, but for its instructions."""
     evidence, _, _, _ = interrupted(ground)
