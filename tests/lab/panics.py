@@ -12,7 +12,7 @@ from tests.lab.fetch import Kernel
 from tests.lab.gdbstub import GdbStub, StubError
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.scenes import Scene
-from tests.lab.strike import LOOP_SECONDS, PANIC_MARK, PANIC_SECONDS, anywhere, stop_at
+from tests.lab.strike import LOOP_SECONDS, PANIC_MARK, PANIC_SECONDS, stop_at
 
 SPINNING = "while :; do :; done &\n"
 # TCP over the loopback device: most of its work is done in softirqs, which timers interrupt.
@@ -20,6 +20,7 @@ NETWORK = "ifconfig lo 127.0.0.1; nc -l -p 7009 > /dev/null & usleep 200000; yes
 SOFTIRQ = ("handle_softirqs", "__do_softirq")
 IN_INTERRUPTS = ("hrtimer_interrupt", "update_process_times", "run_timer_softirq", "rcu_core", "ktime_get")
 STACK_BYTES, TEXT_BYTES = 0x600, 0x300
+COMING_SECONDS, PASSING_SECONDS = 10.0, 30.0  # to the first hit of a breakpoint, and for the further ones
 HITS = 400  # of the timer, after which one that interrupted no softirq will do
 SAVING = "error_entry"  # what interrupts and faults call to have the registers saved; struck anywhere in it
 SAVING_STEPS = 40  # instructions from its start that stay in it where the kernel was interrupted, or fewer
@@ -76,7 +77,6 @@ def _strike_interrupt(guest: Guest, random: Random, how: str, symbols: dict[str,
     known = [name for name in IN_INTERRUPTS if name in symbols]
     if not known:
         raise GuestError(f"none of {IN_INTERRUPTS} is in the kernel's list")
-    address = symbols["hrtimer_interrupt" if how == "softirq" else random.choice(known)]
     softirq = next((symbols[name] for name in SOFTIRQ if name in symbols), 0)
 
     def nested(stub: GdbStub, registers: dict[str, int]) -> bool:
@@ -84,11 +84,45 @@ def _strike_interrupt(guest: Guest, random: Random, how: str, symbols: dict[str,
 
     with guest.stub() as stub:
         if how == "softirq":
+            address = symbols["hrtimer_interrupt"]
             stop_at(stub, address, nested, random.randrange(3), HITS)
         else:
-            stop_at(stub, address, anywhere, random.randrange(40))
+            address = _come_to(stub, random, [symbols[name] for name in known])
+            _pass(stub, address, random.randrange(40))
         stub.clear_breakpoint(address)
         guest.qmp("inject-nmi")
+
+
+def _come_to(stub: GdbStub, random: Random, places: list[int]) -> int:
+    """Runs to one of these places, in an order by chance: not all work makes callbacks for RCU, or timers that end."""
+    for address in random.sample(places, len(places)):
+        stub.set_breakpoint(address)
+        if stub.resume(COMING_SECONDS):
+            _stands_at(stub, address)
+            return address
+        stub.clear_breakpoint(address)
+        print(f"{address:#x} was not come to in {COMING_SECONDS} seconds")
+    raise GuestError("no place in interrupts was come to")
+
+
+def _pass(stub: GdbStub, address: int, hits: int) -> None:
+    """Lets some hits pass of the breakpoint that the guest stands at, as many as come."""
+    until = time.monotonic() + PASSING_SECONDS
+    for _ in range(hits):
+        if time.monotonic() > until:
+            return
+        stub.skip_breakpoint(address)
+        while not stub.resume(COMING_SECONDS):
+            if time.monotonic() > until:
+                raise GuestError(f"{address:#x} was come to once, and not again")
+        _stands_at(stub, address)
+
+
+def _stands_at(stub: GdbStub, address: int) -> None:
+    """Reads the registers, as the stub wants before it steps."""
+    ip = stub.read_registers()["rip"]
+    if ip != address:
+        raise GuestError(f"stopped at {ip:#x}, not {address:#x}")
 
 
 def _strike_entry(guest: Guest, random: Random, symbols: dict[str, int]) -> None:
