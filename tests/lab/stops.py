@@ -20,13 +20,13 @@ from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import End, Frame, FrameKind, StackTrace
 from orcdbg.unwind.unwinder import Unwinder
 from orcdbg.views.reasons import words_or_none
-from orcdbg.x86.instructions import Instruction, outline
+from orcdbg.x86.instructions import Instruction, decode_one, outline
 from tests.lab.campaign_loads import Load
 from tests.lab.damage import Damager, damage_words, places
 from tests.lab.gdbstub import WAITING, WaitsForInterrupt
 from tests.lab.guest import Guest
 from tests.lab.live import LiveKernel, cpu_state
-from tests.lab.shadow import Place, Shadow, Values, read_words, user_place
+from tests.lab.shadow import LOOP_BYTES, Place, Shadow, Values, read_words, user_place
 from tests.lab.tallies import Tally
 
 LONGEST = 0.4  # seconds that a guest runs before it is stopped
@@ -39,6 +39,7 @@ AIMED = 0.4  # of the stops of a load that is about some code
 SLEEPERS = 6  # sleeping tasks that are looked at from one stop
 DAMAGED = 6  # words that are damaged at one stop
 KNOWN_FUNCTIONS = 400
+CALL_SIZE = 5  # of a direct one
 HALT, MWAIT = WAITING
 DEAD = "play_dead"  # in the names of what a CPU runs that is taken off line
 FTRACE_RETURNS = (5, 9)  # of a function: behind the call with which it begins, or behind an ENDBR and that
@@ -363,7 +364,7 @@ class Stops:
         own = self._identity(first.task)
         if any(frame.location is not None and DEAD in frame.location.symbol for frame in first.frames):
             return  # the CPU will begin anew, at the same places of the same stack
-        no_returns = skipped(first)
+        no_returns = skipped(first) | self._tricks(first)
         frames = [frame for frame in first.frames[1:9] if frame.kind is FrameKind.CALL and not frame.exact]
         predicted = [frame for frame in frames if (frame.ip, frame.sp) not in no_returns]
         chosen = sorted(self._random.sample(predicted, min(AWAITED, len(predicted))), key=lambda frame: frame.index)
@@ -394,6 +395,21 @@ class Stops:
         finally:
             for address in addresses:
                 stub.clear_breakpoint(address)
+
+    def _tricks(self, trace: StackTrace) -> set[Place]:
+        """The frames of thunks whose call only fills the return stack buffer, and whose return address is dropped."""
+        found = set[Place]()
+        for frame in trace.frames:
+            if frame.kind is not FrameKind.CALL:
+                continue
+            try:
+                code = self._live.session.memory.read(frame.ip - CALL_SIZE, CALL_SIZE)
+            except OrcdbgError:
+                continue
+            call = decode_one(code, frame.ip - CALL_SIZE)
+            if call is not None and call.target is not None and abs(call.target - frame.ip) < LOOP_BYTES:
+                found.add((frame.ip, frame.sp))
+        return found
 
     def _identity(self, task: int) -> object:
         linux = self._live.session.linux
