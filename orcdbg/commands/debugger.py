@@ -11,6 +11,7 @@ from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
 if TYPE_CHECKING:
+    from orcdbg.commands.display import Display
     from orcdbg.commands.emulation import Emulation
     from orcdbg.expressions.history import ValueHistory
     from orcdbg.gdb.guest import Guest
@@ -30,6 +31,8 @@ class Debugger:
         self.guest = guest
         self.frame_index = 0
         self.settings = dict(DEFAULTS)
+        self.displays: dict[int, Display] = {}
+        self.next_display = 1
         self.emulation: Emulation | None = None
         self.source_folders: SourceFolders | None = None
         self._task: Task | None = None

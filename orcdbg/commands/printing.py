@@ -15,6 +15,7 @@ from orcdbg.expressions.evaluation import Evaluated
 from orcdbg.expressions.words import FORMATS, Part, Path, Words, formatted, parts_of
 from orcdbg.typed.declarations import type_name
 from orcdbg.typed.objects import Object
+from orcdbg.typed.program import Program
 from orcdbg.typed.types import FunctionType, IncompleteType, PointerType, VoidType
 from orcdbg.typed.values import Scalar, ScalarKind, Value
 
@@ -75,24 +76,44 @@ def printed(debugger: Debugger, arguments: argparse.Namespace, letter: str = "")
         letter: the format where the line names none.
     """
     written = arguments.expression or "$"
-    wanted = arguments.format or letter
-    if wanted and (len(wanted) > 1 or wanted not in f"{FORMATS}s"):
-        letters = ", ".join(f"/{each}" for each in f"{FORMATS}s")
-        raise UsageError(f"no such format: /{wanted}", f"{letters}; a count and a size are of x: x/8gx")
-
+    wanted = checked_format(arguments.format or letter)
     found = evaluated(debugger, written)
     if found.is_type:
         raise UsageError(f"a type, not a value: {written}", f"`ptype {written}` shows it")
-    printing = _Printing(debugger, wanted, found)
-    return Printed(written, [printing.value(cpu, each) for cpu, each in found.values])
+    return Printed(written, values_of(debugger, found, wanted, debugger.session.program, numbered=True))
+
+
+def checked_format(wanted: str) -> str:
+    """A letter of a format, or nothing; UsageError for any other."""
+    if wanted and (len(wanted) > 1 or wanted not in f"{FORMATS}s"):
+        letters = ", ".join(f"/{each}" for each in f"{FORMATS}s")
+        raise UsageError(f"no such format: /{wanted}", f"{letters}; a count and a size are of x: x/8gx")
+    return wanted
+
+
+def values_of(
+    debugger: Debugger, found: Evaluated, letter: str, program: Program, *, numbered: bool = False
+) -> list[PrintedValue]:
+    """The values of an expression that was evaluated.
+
+    Args:
+        debugger: whom it is asked of.
+        found: what the expression means.
+        letter: of the format, or empty.
+        program: whose memory tells what the parts say.
+        numbered: whether the history keeps them.
+    """
+    printing = _Printing(debugger, letter, found, program, numbered)
+    return [printing.value(cpu, each) for cpu, each in found.values]
 
 
 class _Printing:
     """One expression's values being read."""
 
-    def __init__(self, debugger: Debugger, letter: str, whole: Evaluated) -> None:
+    def __init__(self, debugger: Debugger, letter: str, whole: Evaluated, program: Program, numbered: bool) -> None:
         self._debugger = debugger
-        self._words = Words(debugger.session.program)
+        self._numbered = numbered
+        self._words = Words(program)
         self._letter = letter
         self._whole = whole
 
@@ -112,8 +133,10 @@ class _Printing:
     def _text(self, cpu: int | None, found: Object) -> PrintedValue:
         """The text that a pointer leads to, or that an array holds, whatever its type."""
         text = Scalar(ScalarKind.TEXT, found.string_())
-        number = self._debugger.values.add(found)
-        return PrintedValue(number, cpu, type_name(found.type_), found.address_, text)
+        return PrintedValue(self._number(found), cpu, type_name(found.type_), found.address_, text)
+
+    def _number(self, found: Object) -> int:
+        return self._debugger.values.add(found) if self._numbered else 0
 
     def _read(self, cpu: int | None, found: Object) -> PrintedValue:
         value = found.value_()
@@ -121,7 +144,7 @@ class _Printing:
             return PrintedValue(0, cpu, type_name(found.type_), found.address_, None)
         parts = list(parts_of(found, value, self._whole.owner, self._whole.name))
         return PrintedValue(
-            self._debugger.values.add(found),
+            self._number(found),
             cpu,
             type_name(found.type_),
             found.address_,
