@@ -70,7 +70,7 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "ptov": KnownWord("kmem", "`rd -p` reads a physical address as it is"),
     "q": KnownWord("quit"),
     "rd": KnownWord("rd", "-8 to -64, -d -D -s -S -x -a -N -R -e -o -p -r as in crash"),
-    "repeat": KnownWord(None, "a dump does not change; `!watch` repeats a program"),
+    "repeat": KnownWord("repeat", "on a live guest, which runs on in between; a dump does not change"),
     "runq": KnownWord("runq", _SAME_OPTIONS),
     "rustfilt": KnownWord(None, "no command for it: names are shown as the kernel has them"),
     "sbitmapq": KnownWord("struct sbitmap_queue ADDR"),
@@ -94,6 +94,28 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "lsmod": KnownWord("mod"),
     "trace": KnownWord("trace", "the ftrace ring buffers, as crash's trace extension shows them"),
     "gcore": KnownWord("gcore", "a task's memory as an ELF core, as crash's gcore extension writes it"),
+}
+
+# Settings of crash that mean nothing here: what to use, or why not.
+CRASH_SETTINGS: Mapping[str, str] = {
+    "console": "`--format`, or `| tee FILE` behind a command",
+    "core": "orcdbg never dumps core on purpose",
+    "debug": "`orcdbg --debug` shows where an error came from",
+    "edit": "the prompt's keys are those of emacs",
+    "emacs": "the prompt's keys are those of emacs",
+    "error": "errors go to the standard error: 2> FILE on orcdbg's command line",
+    "gdb": "there is no gdb inside; gdb's own words are known: `help from-gdb`",
+    "hash": "memory is read through one cache always",
+    "namelist": "the files are named when orcdbg is started: orcdbg VMLINUX SNAPSHOT",
+    "dumpfile": "the files are named when orcdbg is started: orcdbg VMLINUX SNAPSHOT",
+    "null-stop": "strings in arrays end at their NUL always",
+    "print_array": "`p` gives elements that are structures their own lines",
+    "refresh": "the task list is read once a stop",
+    "scope": "variables of all files are found by their names",
+    "silent": "a script, `-e` or `-x`, starts without a banner",
+    "unwind": "stacks are unwound by ORC always",
+    "vi": "the prompt's keys are those of emacs",
+    "zero_excluded": "a page that is not in the snapshot is never shown as zeros",
 }
 
 FROM_GDB: Mapping[str, KnownWord] = {

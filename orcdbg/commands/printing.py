@@ -35,6 +35,8 @@ class PrintedValue:
         words: what parts of it say besides their numbers.
         texts: parts in the format that was asked for.
         error: why it cannot be read.
+        in_hexadecimal: whether numbers are, where no format was asked for.
+        most: elements of an array that are shown; None for all.
     """
 
     number: int
@@ -47,6 +49,8 @@ class PrintedValue:
     words: Mapping[Path, str] = field(default_factory=dict)
     texts: Mapping[Path, str] = field(default_factory=dict)
     error: OrcdbgError | None = None
+    in_hexadecimal: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,6 +157,8 @@ class _Printing:
             _symbols(self._debugger, parts),
             {part.path: text for part in parts if (text := self._words.of(part)) is not None},
             {part.path: text for part in parts if (text := formatted(part, self._letter)) is not None},
+            in_hexadecimal=self._debugger.in_hexadecimal,
+            most=self._debugger.print_max,
         )
 
 

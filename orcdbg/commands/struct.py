@@ -189,5 +189,12 @@ def struct(debugger: Debugger, arguments: argparse.Namespace) -> Structure:
         symbols = named_pointers(debugger.session, pointers)
     keyword = f"{compound.keyword} {compound.name}".strip()
     return Structure(
-        keyword, compound.size, address, members, symbols, arguments.offsets, arguments.hexadecimal, bool(paths)
+        keyword,
+        compound.size,
+        address,
+        members,
+        symbols,
+        arguments.offsets,
+        (arguments.hexadecimal or debugger.in_hexadecimal),
+        bool(paths),
     )

@@ -91,9 +91,14 @@ def members_of(
 )
 def task(debugger: Debugger, arguments: argparse.Namespace) -> TaskStructures:
     """Answers with the members of tasks' structures."""
-    return members_of(debugger, chosen_tasks(debugger, arguments.which), arguments.members, arguments.hexadecimal)
+    return members_of(
+        debugger,
+        chosen_tasks(debugger, arguments.which),
+        arguments.members,
+        (arguments.hexadecimal or debugger.in_hexadecimal),
+    )
 
 
 def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> TaskStructures:
     """What `foreach task` answers."""
-    return members_of(debugger, tasks, arguments.members, arguments.hexadecimal)
+    return members_of(debugger, tasks, arguments.members, (arguments.hexadecimal or debugger.in_hexadecimal))

@@ -140,7 +140,9 @@ def structures_of(debugger: Debugger, tasks: Sequence[Task], arguments: argparse
             structures += [MemoryStructure(name, *pair) for pair in zip(addresses, values, strict=True)]
         found.append(TaskMemoryStructures(one.task, structures))
     symbols = pointer_names(debugger, [value for one in found for part in one.structures for value in part.values])
-    return MemoryStructures(found, symbols, arguments.hexadecimal, [*memory.problems, *budget.lines()])
+    return MemoryStructures(
+        found, symbols, (arguments.hexadecimal or debugger.in_hexadecimal), [*memory.problems, *budget.lines()]
+    )
 
 
 def _pages(debugger: Debugger, task: Task, mapped: MemoryMap, budget: Budget) -> dict[int, Sequence[UserStretch]]:

@@ -8,7 +8,7 @@ from typing import Any
 from orcdbg.commands.printing import Printed, PrintedValue
 from orcdbg.views.page import Line, fold, line
 from orcdbg.views.reasons import message_of
-from orcdbg.views.values import MAX_ELEMENTS, ValueStyle, path_text, value_json, value_texts
+from orcdbg.views.values import ValueStyle, path_text, value_json, value_texts
 from orcdbg.views.view import Width, hexadecimal, view
 
 
@@ -30,7 +30,7 @@ def value_lines(value: PrintedValue) -> Iterator[str]:
     if value.value is None:
         yield f"{label}({value.type})"
         return
-    style = ValueStyle(value.symbols, False, value.words, value.texts, MAX_ELEMENTS)
+    style = ValueStyle(value.symbols, value.in_hexadecimal, value.words, value.texts, value.most)
     first, *more = value_texts(value.value, style)
     kind = f"({value.type}) " if value.is_pointer else ""
     yield f"{label}{kind}{first}"

@@ -336,3 +336,21 @@ def test_an_expression_in_parentheses_says_where_to_disassemble(registry: Regist
     assert found.instructions[0].address == start + size
     with pytest.raises(UsageError):
         registry.run(debugger, "dis '(schedule +)' 1")
+
+
+def test_settings_say_how_numbers_and_arrays_are_shown(registry: Registry, debugger: Debugger) -> None:
+    """A format in the line comes before them; one that means nothing here says what to use."""
+    registry.run(debugger, "set hex")
+    assert shown(registry, debugger, "p init_task.flags") == "$1 = 0x200002\n"
+    assert shown(registry, debugger, "p -d init_task.flags") == "$2 = 2097154\n"
+    assert shown(registry, debugger, "p init_task.comm") == '$3 = "swapper/0"\n'
+    assert "flags = 0x200002" in shown(registry, debugger, "struct task_struct.flags init_task")
+    assert "flags = 0x200002" in shown(registry, debugger, "task -R flags 0")
+    registry.run(debugger, "set radix 10")
+    assert shown(registry, debugger, "p init_task.flags") == "$4 = 2097154\n"
+    registry.run(debugger, "set print_max 2")
+    assert "... 1 more" in shown(registry, debugger, "p init_task.thread.tls_array")
+    for word, hint in (("zero_excluded on", "never shown as zeros"), ("debug", "--debug"), ("radix 7", "10, 16")):
+        with pytest.raises(UsageError) as caught:
+            registry.run(debugger, f"set {word}")
+        assert hint in str(caught.value.hint)
