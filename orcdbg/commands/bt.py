@@ -48,6 +48,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-E", "--saved-all", action="store_true", help="the same, on the stacks of all CPUs and tasks")
     parser.add_argument("-t", "--text", action="store_true", help="every text address from the stack pointer up")
+    parser.add_argument("-r", "--raw", action="store_true", help="every word of the task's whole stack, used or not")
     parser.add_argument("-T", "--text-all", action="store_true", help="every text address on its stacks")
     parser.add_argument("--check", action="store_true", help="compare with the trace that the kernel printed")
 
@@ -193,6 +194,12 @@ def _text(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) 
     return in_chosen_form(stacks_result(debugger, traces), arguments)
 
 
+def _raw(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
+    from orcdbg.commands.raw_stacks import raw_stacks
+
+    return raw_stacks(debugger, tasks)
+
+
 def _from_saved(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
     from orcdbg.commands.saved_registers import from_saved
 
@@ -216,6 +223,7 @@ _OTHER_QUESTIONS: tuple[tuple[Question, Answer], ...] = (
     (lambda given: given.check, _check),
     (lambda given: given.saved or given.saved_all, _saved),
     (lambda given: given.text or given.text_all, _text),
+    (lambda given: given.raw, _raw),
     (lambda given: given.regs is not None, _from_saved),
     (lambda given: given.why is not None, _why),
 )

@@ -26,7 +26,7 @@ _SAME_OPTIONS = "with crash's options"
 AT_THE_PROMPT = frozenset({"alias", "history", "macro", "run_script", "shell"})
 
 FROM_CRASH: Mapping[str, KnownWord] = {
-    "*": KnownWord("struct", "`struct NAME`: the kind is found out"),
+    "*": KnownWord("struct", "`*NAME` as in crash: the kind is found out"),
     "alias": KnownWord("alias", "`alias NAME LINE` as in crash; `alias create` at the prompt too"),
     "ascii": KnownWord("ascii", "`rd -a ADDR` shows text in memory"),
     "bpf": KnownWord(None, "BPF programs are named in stacks and by `sym`; nothing lists them yet"),
@@ -77,7 +77,7 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "search": KnownWord("search", _SAME_OPTIONS),
     "set": KnownWord("set", "a task, -c CPU, -p, or a variable: `set` lists them"),
     "sig": KnownWord("sig", _SAME_OPTIONS),
-    "struct": KnownWord("struct", "`struct NAME.member,member ADDR`; -o and -x as in crash"),
+    "struct": KnownWord("struct", "`struct NAME.member,member ADDR COUNT`; -o -x -d -l and VARIABLE:CPUS as in crash"),
     "swap": KnownWord("kmem -i", "swap is in its summary; nothing lists the devices"),
     "sym": KnownWord("sym", "-l -m -M -p -n -q as in crash, file and line where the vmlinux has DWARF"),
     "sys": KnownWord("sys", _SAME_OPTIONS),

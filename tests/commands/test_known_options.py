@@ -354,3 +354,15 @@ def test_settings_say_how_numbers_and_arrays_are_shown(registry: Registry, debug
         with pytest.raises(UsageError) as caught:
             registry.run(debugger, f"set {word}")
         assert hint in str(caught.value.hint)
+
+
+def test_all_words_of_a_stack_are_shown(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """From its lowest address to its top, and the return addresses by their names."""
+    result = encode(registry.run(debugger, "bt -r"))
+    (stack,) = result["stacks"]
+    begin = sample.linux.member("task_struct", "stack", debugger.task.address)
+    assert (stack["pid"], stack["words"][0]["address"]) == (135, f"{begin:#x}")
+    assert len(stack["words"]) == (16 << 10) // 8
+    returns = {f"{frame.return_slot:#x}" for frame in debugger.trace().frames if frame.return_slot}
+    named = {word["address"] for word in stack["words"] if word["symbol"]}
+    assert len(returns & named) > 3
