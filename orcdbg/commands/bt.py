@@ -13,7 +13,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result
-from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on
+from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on, with_threads
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.frame import FrameKind, RegisterValue
 from orcdbg.unwind.walker import State
@@ -64,18 +64,7 @@ def _chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Tas
             raise UsageError("no CPU panicked in this snapshot", "bt -a shows what each CPU ran")
         return tasks_on(debugger, str(debugger.panic_cpu))
     chosen = [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
-    return _with_threads(debugger, chosen) if arguments.threads else chosen
-
-
-def _with_threads(debugger: Debugger, chosen: Sequence[Task]) -> list[Task]:
-    """All threads of the processes of some tasks, each leader first; a task whose process is not known alone."""
-    found: list[Task] = []
-    for task in chosen:
-        threads = [other for other in debugger.session.tasks if task.tgid is not None and other.tgid == task.tgid]
-        if not task.pid or not threads:
-            threads = [task]  # the idle tasks of all CPUs have process 0 in common
-        found += sorted(threads, key=lambda thread: thread.pid != thread.tgid)
-    return found
+    return with_threads(debugger, chosen) if arguments.threads else chosen
 
 
 def _without_idle(debugger: Debugger, tasks: Sequence[Task]) -> tuple[list[Task], list[int]]:

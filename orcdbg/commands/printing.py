@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
-from orcdbg.commands.scope import evaluated
+from orcdbg.commands.scope import SelectedScope
 from orcdbg.commands.struct import named_pointers
-from orcdbg.expressions.evaluation import Evaluated
+from orcdbg.expressions.evaluation import Evaluated, evaluate
 from orcdbg.expressions.words import FORMATS, Part, Path, Words, formatted, parts_of
 from orcdbg.typed.declarations import type_name
 from orcdbg.typed.objects import Object
@@ -66,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-x", dest="format", action="store_const", const="x", help="numbers in hexadecimal, as p/x")
     parser.add_argument("-d", dest="format", action="store_const", const="d", help="numbers in decimal, as p/d")
     parser.add_argument("-o", dest="format", action="store_const", const="o", help="numbers in octal, as p/o")
+    parser.add_argument("-u", "--user", action="store_true", help="what is read is the selected task's user memory")
     parser.add_argument(
         "expression", nargs="?", metavar="EXPRESSION", help="a C expression; VARIABLE:CPUS of per-CPU variables"
     )
@@ -81,10 +82,13 @@ def printed(debugger: Debugger, arguments: argparse.Namespace, letter: str = "")
     """
     written = arguments.expression or "$"
     wanted = checked_format(arguments.format or letter)
-    found = evaluated(debugger, written)
+    program = debugger.session.program
+    if arguments.user:
+        program = program.over(debugger.session.kernel_memory.user_memory(debugger.task))
+    found = evaluate(program, written, SelectedScope(debugger))
     if found.is_type:
         raise UsageError(f"a type, not a value: {written}", f"`ptype {written}` shows it")
-    return Printed(written, values_of(debugger, found, wanted, debugger.session.program, numbered=True))
+    return Printed(written, values_of(debugger, found, wanted, program, numbered=True))
 
 
 def checked_format(wanted: str) -> str:

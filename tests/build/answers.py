@@ -16,7 +16,7 @@ from orcdbg.commands.list import ListNodes
 from orcdbg.commands.mach import Machine, MemoryMapOfMachine
 from orcdbg.commands.mount import Mounts
 from orcdbg.commands.net import Neighbours, Network, Sockets
-from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLines, TaskSummary, TaskTimes
+from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLimits, TaskLines, TaskSummary, TaskTimes
 from orcdbg.commands.runq import RunQueues
 from orcdbg.commands.sig import SignalTable
 from orcdbg.commands.sys import MachineIdentity, SyscallTable, Taints
@@ -44,7 +44,18 @@ RESULTS = (
         Sockets,
         Softirqs,
     ),
-    *(SyscallTable, Taints, TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries),
+    *(
+        SyscallTable,
+        Taints,
+        TaskArguments,
+        TaskLimits,
+        TaskLines,
+        TaskStructures,
+        TaskSummary,
+        TaskTimes,
+        Timers,
+        TreeEntries,
+    ),
     *(TaskMappings, WaitQueue, Workqueues),
 )
 

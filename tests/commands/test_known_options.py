@@ -366,3 +366,30 @@ def test_all_words_of_a_stack_are_shown(registry: Registry, debugger: Debugger, 
     returns = {f"{frame.return_slot:#x}" for frame in debugger.trace().frames if frame.return_slot}
     named = {word["address"] for word in stack["words"] if word["symbol"]}
     assert len(returns & named) > 3
+
+
+def test_processes_are_shown_with_their_threads_and_limits(registry: Registry, debugger: Debugger) -> None:
+    """The leader first, each process once; without headings the lines are the same ones."""
+    families = encode(registry.run(debugger, "ps -g"))["tasks"]
+    shown_tasks = [one["task"] for family in families for one in (family, *family["threads"])]
+    assert sorted(shown_tasks) == sorted(task["task"] for task in encode(registry.run(debugger, "ps"))["tasks"])
+    with_header, without = shown(registry, debugger, "ps"), shown(registry, debugger, "ps -H")
+    assert with_header.partition("\n")[2] == without
+    assert encode(registry.run(debugger, "sig -g 1"))["tasks"] == encode(registry.run(debugger, "sig 1"))["tasks"]
+
+
+def test_words_around_a_match_are_shown(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """As many as asked for on each side, of the same size; what is too much or of texts is refused."""
+    banner = int.from_bytes(sample.memory.read(sample.linux.address("linux_banner"), 8), "little")
+    line = f"search -k -x 2 {banner:x} -s linux_banner -l 8"
+    found = encode(registry.run(debugger, line))
+    place = sample.linux.address("linux_banner")
+    assert [hit["address"] for hit in found["hits"]] == [f"{place:#x}"]
+    around = found["contexts"][f"{place:#x}"]
+    assert len(around) == 5
+    assert around[2] == f"{banner:#x}"
+    assert around[3] == f"{int.from_bytes(sample.memory.read(place + 8, 8), 'little'):#x}"
+    assert f"{place + 8:016x}: " in shown(registry, debugger, line)
+    for wrong in ("search -x 0 1", "search -x 99999 1", "search -x 1 -c text"):
+        with pytest.raises(UsageError):
+            registry.run(debugger, wrong)
