@@ -10,11 +10,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orcdbg.commands.dev import Devices, Disks
-from orcdbg.commands.files import Files
+from orcdbg.commands.files import FilePages, Files
 from orcdbg.commands.irq import Gates, Interrupts, Softirqs
 from orcdbg.commands.list import ListNodes
 from orcdbg.commands.mach import Machine, MemoryMapOfMachine
-from orcdbg.commands.mount import Mounts
+from orcdbg.commands.mount import MountFiles, MountInodes, Mounts
 from orcdbg.commands.net import Neighbours, Network, Sockets
 from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLimits, TaskLines, TaskSummary, TaskTimes
 from orcdbg.commands.runq import RunQueues
@@ -31,11 +31,25 @@ from orcdbg.typed.values import Scalar, ScalarKind
 
 # Answers that the sample, whose memory is cut down to what stacks need, has little or nothing of.
 RESULTS = (
-    *(Devices, Disks, Files, Gates, HighResolutionTimers, Interrupts, LastRuns, ListNodes, Machine, MachineIdentity),
+    *(
+        Devices,
+        Disks,
+        FilePages,
+        Files,
+        Gates,
+        HighResolutionTimers,
+        Interrupts,
+        LastRuns,
+        ListNodes,
+        Machine,
+        MachineIdentity,
+    ),
     *(
         Memory,
         MemoryMapOfMachine,
         MemoryStructures,
+        MountFiles,
+        MountInodes,
         Mounts,
         Neighbours,
         Network,
