@@ -15,12 +15,15 @@ from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.target.session import Session
 from orcdbg.typed.declarations import declaration
+from orcdbg.typed.objects import InMemory
 from orcdbg.typed.program import Program
-from orcdbg.typed.types import MAX_DEPTH, CompoundType, Type, resolved
+from orcdbg.typed.types import MAX_DEPTH, CompoundType, PointerType, Type, resolved
 from orcdbg.typed.values import Value, pointers_in, read_value
 
 MAX_SIZE, MAX_MEMBERS = 16 << 20, 1 << 16
 MAX_INSTANCES = 1 << 16
+_PATH = re.compile(r"\w+(\[\d{1,9}\])*(\.\w+(\[\d{1,9}\])*)*")
+_STEP = re.compile(r"\w*[A-Za-z_]\w*|\[\d+\]")
 _OF_CPUS = re.compile(r"([A-Za-z_][\w.]*):(a|[\d,-]*)")
 
 
@@ -109,11 +112,34 @@ def _listed(compound: CompoundType, base: int, depth: int) -> Iterator[ShownMemb
         yield ShownMember("", member.type, "", at, 0, size, depth, closes=True)
 
 
-def _chosen(compound: CompoundType, paths: Sequence[str]) -> Iterator[ShownMember]:
+def _chosen(program: Program, compound: CompoundType, paths: Sequence[str]) -> Iterator[ShownMember]:
     for path in paths:
+        if "[" in path:
+            yield _element(program, compound, path)
+            continue
         member = compound.member(path)
         text = declaration(member.type, path)
         yield ShownMember(path, member.type, text, member.bit_offset, member.bit_size, member.type.size)
+
+
+def _element(program: Program, compound: CompoundType, path: str) -> ShownMember:
+    """The member at a path with numbers of elements, `cpus_mask.bits[0]`; no pointer is followed on the way."""
+    if not _PATH.fullmatch(path):
+        raise UsageError(f"not a member: {path}", "for example: struct task_struct.cpus_mask.bits[0] ADDR")
+    found = program.object(compound, 0)
+    for word in _STEP.findall(path):
+        if isinstance(found.plain_type_, PointerType):
+            raise UsageError(
+                f"{path} leads through a pointer", f"`p ((struct {compound.name} *)ADDR)->{path}` follows it"
+            )
+        try:
+            found = found[int(word[1:-1])] if word.startswith("[") else found.member_(word)
+        except IndexError as error:
+            raise NotFound("element", path) from error
+    place = found.place_
+    assert isinstance(place, InMemory)  # of an object at an address no part is anywhere else
+    bits = 8 * place.address + place.bit_offset
+    return ShownMember(path, found.type_, declaration(found.type_, path), bits, found.bit_size_, found.size_)
 
 
 def _bounded(members: Iterator[ShownMember]) -> list[ShownMember]:
@@ -204,7 +230,7 @@ def struct(debugger: Debugger, arguments: argparse.Namespace) -> Structure | Str
     if dot and not paths:
         raise UsageError(f"no member is named: {arguments.what}", "for example: struct task_struct.pid,comm ADDR")
     compound = named_structure(debugger.session.program, name)
-    members = _bounded(_chosen(compound, paths) if paths else _listed(compound, 0, 0))
+    members = _bounded(_chosen(debugger.session.program, compound, paths) if paths else _listed(compound, 0, 0))
     keyword = f"{compound.keyword} {compound.name}".strip()
     in_hexadecimal = arguments.hexadecimal or (debugger.in_hexadecimal and not arguments.decimal)
     layout = Structure(keyword, compound.size, None, members, {}, arguments.offsets, in_hexadecimal, bool(paths))

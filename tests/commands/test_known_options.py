@@ -393,3 +393,11 @@ def test_words_around_a_match_are_shown(registry: Registry, debugger: Debugger, 
     for wrong in ("search -x 0 1", "search -x 99999 1", "search -x 1 -c text"):
         with pytest.raises(UsageError):
             registry.run(debugger, wrong)
+
+
+def test_offsets_are_decimal_where_asked(registry: Registry, debugger: Debugger) -> None:
+    """The same numbers."""
+    hexadecimal = re.findall(r"<\+(0x[0-9a-f]+)>", shown(registry, debugger, "dis schedule 5 -x"))
+    decimal = re.findall(r"<\+(\d+)>", shown(registry, debugger, "dis schedule 5 -d"))
+    assert [int(text, 16) for text in hexadecimal] == [int(text) for text in decimal]
+    assert len(decimal) == 5

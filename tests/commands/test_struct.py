@@ -124,3 +124,18 @@ def test_a_word_that_is_no_structure_is_no_command(registry: Registry, debugger:
     """And says so, or what another debugger's word is here."""
     with pytest.raises(UsageError, match="no such command"):
         registry.run(debugger, word)
+
+
+def test_elements_of_arrays_are_members_too(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """With what they are declared as; one that the array has not, and one behind a pointer, is refused."""
+    (member,) = encode(registry.run(debugger, "struct task_struct.comm[1] init_task"))["members"]
+    whole = encode(registry.run(debugger, "struct task_struct.comm init_task"))["members"][0]
+    assert (member["name"], member["offset"], member["size"]) == ("comm[1]", whole["offset"] + 1, 1)
+    assert member["value"] == ord(whole["value"][1])
+    path = "thread.tls_array[1].base0"
+    (inner,) = encode(registry.run(debugger, f"task_struct.{path} init_task"))["members"]
+    value = sample.object("task_struct", sample.linux.address("init_task")).thread.tls_array[1].base0
+    assert (inner["value"], inner["name"]) == (int(value), path)
+    for wrong in ("comm[16]", "comm[", "comm[x]", "mm.pgd[0]"):
+        with pytest.raises(OrcdbgError):
+            registry.run(debugger, f"struct task_struct.{wrong} init_task")
