@@ -35,6 +35,7 @@ from orcdbg.commands.mod import Modules
 from orcdbg.commands.patch_audit import Audit
 from orcdbg.commands.rd import MemoryFile
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.repeat import Repeated
 from orcdbg.commands.result import Nothing, TextLines
 from orcdbg.commands.source_text import SourceText
 from orcdbg.commands.standard import standard_commands
@@ -371,6 +372,7 @@ def objects(orcdbg_run: RunProgram, tmp_path: Path) -> dict[str, Json]:
             "MODULE": modules["modules"][0],
             "RANGE": modules["modules"][0]["ranges"][0],
             "STOPPED": encode(Stopped(GuestStop(StopReason.BREAKPOINT, 0, 0xFFFFFFFF81000000), None, None)),
+            "REPEATED": encode(Repeated(iter([TextLines(["a line"])]))),
             "LINES": encode(TextLines(["a line"])),
         }
     )

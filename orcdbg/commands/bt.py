@@ -13,7 +13,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result
-from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on
+from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on, with_threads
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.frame import FrameKind, RegisterValue
 from orcdbg.unwind.walker import State
@@ -48,6 +48,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("-E", "--saved-all", action="store_true", help="the same, on the stacks of all CPUs and tasks")
     parser.add_argument("-t", "--text", action="store_true", help="every text address from the stack pointer up")
+    parser.add_argument("-r", "--raw", action="store_true", help="every word of the task's whole stack, used or not")
     parser.add_argument("-T", "--text-all", action="store_true", help="every text address on its stacks")
     parser.add_argument("--check", action="store_true", help="compare with the trace that the kernel printed")
 
@@ -63,18 +64,7 @@ def _chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Tas
             raise UsageError("no CPU panicked in this snapshot", "bt -a shows what each CPU ran")
         return tasks_on(debugger, str(debugger.panic_cpu))
     chosen = [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
-    return _with_threads(debugger, chosen) if arguments.threads else chosen
-
-
-def _with_threads(debugger: Debugger, chosen: Sequence[Task]) -> list[Task]:
-    """All threads of the processes of some tasks, each leader first; a task whose process is not known alone."""
-    found: list[Task] = []
-    for task in chosen:
-        threads = [other for other in debugger.session.tasks if task.tgid is not None and other.tgid == task.tgid]
-        if not task.pid or not threads:
-            threads = [task]  # the idle tasks of all CPUs have process 0 in common
-        found += sorted(threads, key=lambda thread: thread.pid != thread.tgid)
-    return found
+    return with_threads(debugger, chosen) if arguments.threads else chosen
 
 
 def _without_idle(debugger: Debugger, tasks: Sequence[Task]) -> tuple[list[Task], list[int]]:
@@ -193,6 +183,12 @@ def _text(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) 
     return in_chosen_form(stacks_result(debugger, traces), arguments)
 
 
+def _raw(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
+    from orcdbg.commands.raw_stacks import raw_stacks
+
+    return raw_stacks(debugger, tasks)
+
+
 def _from_saved(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
     from orcdbg.commands.saved_registers import from_saved
 
@@ -216,6 +212,7 @@ _OTHER_QUESTIONS: tuple[tuple[Question, Answer], ...] = (
     (lambda given: given.check, _check),
     (lambda given: given.saved or given.saved_all, _saved),
     (lambda given: given.text or given.text_all, _text),
+    (lambda given: given.raw, _raw),
     (lambda given: given.regs is not None, _from_saved),
     (lambda given: given.why is not None, _why),
 )

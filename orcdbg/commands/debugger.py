@@ -11,6 +11,7 @@ from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
 
 if TYPE_CHECKING:
+    from orcdbg.commands.display import Display
     from orcdbg.commands.emulation import Emulation
     from orcdbg.expressions.history import ValueHistory
     from orcdbg.gdb.guest import Guest
@@ -18,8 +19,15 @@ if TYPE_CHECKING:
     from orcdbg.typed.objects import Object
     from orcdbg.variables.local_variables import StackVariables
 
-DEFAULTS = {"scroll": "on", "step-instructions": "10000000", "step-pages": "16384", "step-seconds": "20"}
-_CHOICES = {"scroll": ("on", "off")}
+DEFAULTS = {
+    "print_max": "200",
+    "radix": "10",
+    "scroll": "on",
+    "step-instructions": "10000000",
+    "step-pages": "16384",
+    "step-seconds": "20",
+}
+_CHOICES = {"radix": ("10", "16"), "scroll": ("on", "off")}
 
 
 class Debugger:
@@ -30,6 +38,8 @@ class Debugger:
         self.guest = guest
         self.frame_index = 0
         self.settings = dict(DEFAULTS)
+        self.displays: dict[int, Display] = {}
+        self.next_display = 1
         self.emulation: Emulation | None = None
         self.source_folders: SourceFolders | None = None
         self._task: Task | None = None
@@ -63,11 +73,24 @@ class Debugger:
     def set(self, name: str, value: str) -> None:
         """Changes a setting; UsageError for an unknown one or a bad value."""
         if name not in self.settings:
-            raise UsageError(f"no such setting: {name}", "settings: " + ", ".join(sorted(self.settings)))
+            from orcdbg.commands.known_words import CRASH_SETTINGS  # only where something went wrong
+
+            known = CRASH_SETTINGS.get(name)
+            raise UsageError(f"no such setting: {name}", known or "settings: " + ", ".join(sorted(self.settings)))
         allowed = _CHOICES.get(name)
         if (allowed and value not in allowed) or (not allowed and not value.isdigit()):
             raise UsageError(f"{name}: not a value for it: {value}", "one of " + ", ".join(allowed or ("a number",)))
         self.settings[name] = value
+
+    @property
+    def in_hexadecimal(self) -> bool:
+        """Whether numbers are hexadecimal where a line does not say, as with `set radix 16`."""
+        return self.settings["radix"] == "16"
+
+    @property
+    def print_max(self) -> int:
+        """How many elements of an array `p` shows."""
+        return int(self.settings["print_max"])
 
     @property
     def panic_cpu(self) -> int | None:

@@ -25,7 +25,7 @@ class Disassembly(Result):
     """Instructions in order of address; `source` says whether they are from memory or replayed.
 
     `positions` are places in the source by address; empty where none were asked for. `current` is the address that gets an
-    arrow.
+    arrow. With `in_decimal` offsets in the function are decimal.
     """
 
     instructions: Sequence[ListedInstruction]
@@ -34,6 +34,7 @@ class Disassembly(Result):
     positions: Mapping[int, Position] = field(default_factory=dict)
     problems: Sequence[str] = ()
     current: int | None = None
+    in_decimal: bool = False
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -53,6 +54,11 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="the function's source lines; with -r up to the address, with -f from it",
     )
+    radix = parser.add_mutually_exclusive_group()
+    radix.add_argument(
+        "-x", dest="in_decimal", action="store_false", default=False, help="offsets in hexadecimal (the default)"
+    )
+    radix.add_argument("-d", dest="in_decimal", action="store_true", help="offsets in the function in decimal")
     parser.add_argument("--diff", action="store_true", help="where text was changed, also show the image's")
 
 
@@ -148,4 +154,6 @@ def dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 
     location = session.names.at(address) if arguments.reverse else None
     start = location.start if location else address
-    return Disassembly(lines, session.text.read_from(start, 1)[1], arguments.diff, positions, problems)
+    return Disassembly(
+        lines, session.text.read_from(start, 1)[1], arguments.diff, positions, problems, in_decimal=arguments.in_decimal
+    )

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.steps import SteppedPlace, Steps
+from orcdbg.commands.steps import SteppedPlace, Steps, displays_of
 from orcdbg.commands.stops import Stops
 from orcdbg.unwind.frame import FrameKind
 
@@ -74,7 +74,7 @@ def current(debugger: Debugger) -> Emulation:
     return debugger.emulation
 
 
-def run(emulation: Emulation, arguments: argparse.Namespace, move: Move) -> Steps:
+def run(debugger: Debugger, emulation: Emulation, arguments: argparse.Namespace, move: Move) -> Steps:
     """Moves an emulation, and says what was run and where it stands."""
     motions, emulator = emulation.motions, emulation.emulator
     places: list[SteppedPlace] = []
@@ -108,6 +108,7 @@ def run(emulation: Emulation, arguments: argparse.Namespace, move: Move) -> Step
         emulation.start.zeroed,
         motions.skipped,
         traced=arguments.trace,
+        displays=displays_of(debugger),
     )
 
 

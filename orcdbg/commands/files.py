@@ -13,6 +13,7 @@ from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks, of_each
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.files import MAX_FILES, FileTable, OpenFile, file_table
+from orcdbg.subsystems.inodes import MAX_CACHED_PAGES, CachedPage, cached_pages
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,10 +33,22 @@ class Files(Result):
     problems: Sequence[str]
 
 
+@dataclass(frozen=True, slots=True)
+class FilePages(Result):
+    """With `-p`: what the page cache holds of the file with an inode."""
+
+    inode: int
+    pages: Sequence[CachedPage]
+    problems: Sequence[str]
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", nargs="*", metavar="PID|TASK", help="whose files (default: the selected task's)")
     parser.add_argument(
         "-R", "--has", metavar="WORD", help="only files with this text in their path or type, or at this address"
+    )
+    parser.add_argument(
+        "-p", "--pages", metavar="INODE", help="the pages of the file with this inode in the page cache"
     )
     parser.add_argument("-c", "--cached", action="store_true", help="how many pages of each file the page cache holds")
 
@@ -66,11 +79,17 @@ def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None,
     operands=("task",),
     examples=(
         ("files 94", "the files of the task with pid 94"),
+        ("files -p ffff888004a2c1c0", "the pages of a file in the page cache, by its inode"),
         ("files -R /var/log", "the files of the selected task below /var/log"),
     ),
 )
-def files(debugger: Debugger, arguments: argparse.Namespace) -> Files:
-    """Answers with the open files of tasks."""
+def files(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with the open files of tasks, or with the pages of one."""
+    if arguments.pages is not None:
+        inode = debugger.address(arguments.pages)
+        budget = Budget(MAX_CACHED_PAGES)
+        found = cached_pages(debugger.session.object("inode", inode), debugger.session.kernel_memory.pages, budget)
+        return FilePages(inode, found, budget.lines())
     return files_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.cached)
 
 

@@ -31,4 +31,4 @@ def finish(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
     if len(frames) < 2 or frames[0].cfa is None or frames[1].kind is not FrameKind.CALL:
         raise OrcdbgError("where this function returns to is not known", "`context` shows what is known of its callers")
     caller, cfa = frames[1].ip, frames[0].cfa
-    return run(emulation, arguments, lambda _, motions: motions.finish(caller, cfa))
+    return run(debugger, emulation, arguments, lambda _, motions: motions.finish(caller, cfa))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.display import Displays
 from orcdbg.commands.frame import FrameDetail, detail
 from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.local_variables import FrameVariables, variables_of
@@ -59,6 +60,13 @@ def _line(debugger: Debugger, words: Sequence[str]) -> SourcePlace:
     return SourcePlace(address, debugger.session.names.describe(address), positions.get(address), problems)
 
 
+def _display(debugger: Debugger, words: Sequence[str]) -> Displays:
+    """The expressions that are shown after each step."""
+    if words:
+        raise UsageError(f"info display takes no {words[0]}")
+    return Displays(list(debugger.displays.values()))
+
+
 # What gdb asks, and the line that asks it here; what follows the word is handed on.
 _LINES: Mapping[str, str] = {
     "registers": "regs",
@@ -72,7 +80,7 @@ _LINES: Mapping[str, str] = {
 }
 # What no command of its own answers.
 _OWN: Mapping[str, Callable[[Debugger, Sequence[str]], Result]] = {
-    "args": _args, "frame": _frame, "line": _line, "locals": _locals
+    "args": _args, "display": _display, "frame": _frame, "line": _line, "locals": _locals
 }  # fmt: skip
 _SHORT = {"r": "registers", "reg": "registers", "f": "frame", "s": "stack", "b": "breakpoints", "sym": "symbol"}
 _KNOWN = sorted((*_LINES, *_OWN))

@@ -26,7 +26,7 @@ _SAME_OPTIONS = "with crash's options"
 AT_THE_PROMPT = frozenset({"alias", "history", "macro", "run_script", "shell"})
 
 FROM_CRASH: Mapping[str, KnownWord] = {
-    "*": KnownWord("struct", "`struct NAME`: the kind is found out"),
+    "*": KnownWord("struct", "`*NAME` as in crash: the kind is found out"),
     "alias": KnownWord("alias", "`alias NAME LINE` as in crash; `alias create` at the prompt too"),
     "ascii": KnownWord("ascii", "`rd -a ADDR` shows text in memory"),
     "bpf": KnownWord(None, "BPF programs are named in stacks and by `sym`; nothing lists them yet"),
@@ -70,14 +70,14 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "ptov": KnownWord("kmem", "`rd -p` reads a physical address as it is"),
     "q": KnownWord("quit"),
     "rd": KnownWord("rd", "-8 to -64, -d -D -s -S -x -a -N -R -e -o -p -r as in crash"),
-    "repeat": KnownWord(None, "a dump does not change; `!watch` repeats a program"),
+    "repeat": KnownWord("repeat", "on a live guest, which runs on in between; a dump does not change"),
     "runq": KnownWord("runq", _SAME_OPTIONS),
     "rustfilt": KnownWord(None, "no command for it: names are shown as the kernel has them"),
     "sbitmapq": KnownWord("struct sbitmap_queue ADDR"),
     "search": KnownWord("search", _SAME_OPTIONS),
     "set": KnownWord("set", "a task, -c CPU, -p, or a variable: `set` lists them"),
     "sig": KnownWord("sig", _SAME_OPTIONS),
-    "struct": KnownWord("struct", "`struct NAME.member,member ADDR`; -o and -x as in crash"),
+    "struct": KnownWord("struct", "`struct NAME.member,member ADDR COUNT`; -o -x -d -l and VARIABLE:CPUS as in crash"),
     "swap": KnownWord("kmem -i", "swap is in its summary; nothing lists the devices"),
     "sym": KnownWord("sym", "-l -m -M -p -n -q as in crash, file and line where the vmlinux has DWARF"),
     "sys": KnownWord("sys", _SAME_OPTIONS),
@@ -96,6 +96,28 @@ FROM_CRASH: Mapping[str, KnownWord] = {
     "gcore": KnownWord("gcore", "a task's memory as an ELF core, as crash's gcore extension writes it"),
 }
 
+# Settings of crash that mean nothing here: what to use, or why not.
+CRASH_SETTINGS: Mapping[str, str] = {
+    "console": "`--format`, or `| tee FILE` behind a command",
+    "core": "orcdbg never dumps core on purpose",
+    "debug": "`orcdbg --debug` shows where an error came from",
+    "edit": "the prompt's keys are those of emacs",
+    "emacs": "the prompt's keys are those of emacs",
+    "error": "errors go to the standard error: 2> FILE on orcdbg's command line",
+    "gdb": "there is no gdb inside; gdb's own words are known: `help from-gdb`",
+    "hash": "memory is read through one cache always",
+    "namelist": "the files are named when orcdbg is started: orcdbg VMLINUX SNAPSHOT",
+    "dumpfile": "the files are named when orcdbg is started: orcdbg VMLINUX SNAPSHOT",
+    "null-stop": "strings in arrays end at their NUL always",
+    "print_array": "`p` gives elements that are structures their own lines",
+    "refresh": "the task list is read once a stop",
+    "scope": "variables of all files are found by their names",
+    "silent": "a script, `-e` or `-x`, starts without a banner",
+    "unwind": "stacks are unwound by ORC always",
+    "vi": "the prompt's keys are those of emacs",
+    "zero_excluded": "a page that is not in the snapshot is never shown as zeros",
+}
+
 FROM_GDB: Mapping[str, KnownWord] = {
     "advance": KnownWord("until", "in emulated code"),
     "apropos": KnownWord("help"),
@@ -110,7 +132,7 @@ FROM_GDB: Mapping[str, KnownWord] = {
     "delete": KnownWord("delete"),
     "detach": KnownWord("detach"),
     "disassemble": KnownWord("disassemble", "`dis` is crash's"),
-    "display": KnownWord(None, "nothing is shown again by itself; `p` and `x` show it when asked"),
+    "display": KnownWord("display", "after each step, and each stop of a live guest; formats of `p`"),
     "down": KnownWord("down"),
     "file": KnownWord(None, "the files are named when orcdbg is started: orcdbg VMLINUX SNAPSHOT"),
     "finish": KnownWord("finish", "in emulated code"),
@@ -139,6 +161,7 @@ FROM_GDB: Mapping[str, KnownWord] = {
     "target": KnownWord(None, "`orcdbg VMLINUX --remote HOST:PORT` opens a live guest"),
     "tbreak": KnownWord("until", "`until ADDR` in emulated code"),
     "thread": KnownWord("thread", "gdb's thread N is CPU N-1"),
+    "undisplay": KnownWord("undisplay"),
     "until": KnownWord("until"),
     "up": KnownWord("up"),
     "watch": KnownWord("watch"),

@@ -229,7 +229,7 @@ def list_(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         for address, of_node, (_, is_from_end) in zip(addresses, values, shown, strict=True)
     ]
     symbols = pointer_names(debugger, [value for node in nodes for value in node.values])
-    in_hexadecimal = arguments.hexadecimal or bool(arguments.hexadecimal_struct)
+    in_hexadecimal = arguments.hexadecimal or debugger.in_hexadecimal or bool(arguments.hexadecimal_struct)
     return ListNodes(nodes, _break(found, how), is_cut, symbols, in_hexadecimal, budget.lines())
 
 

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
+from orcdbg.commands.steps import displays_of
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.tasks import Task
 
 if TYPE_CHECKING:
+    from orcdbg.commands.display import DisplayedValues
     from orcdbg.gdb.guest import Guest
     from orcdbg.gdb.stops import GuestStop
 
@@ -23,6 +26,7 @@ class Stopped(Result):
     stop: GuestStop
     location: Location | None
     task: Task | None
+    displays: Sequence[DisplayedValues] = ()
 
 
 def guest_of(debugger: Debugger) -> Guest:
@@ -37,4 +41,4 @@ def arrive(debugger: Debugger, stop: GuestStop) -> Stopped:
     debugger.move(stop.cpu)
     tasks = {cpu: task for task, (cpu, _) in debugger.session.unwinder.running.items()}
     task = debugger.find_task(tasks[stop.cpu]) if stop.cpu in tasks else None
-    return Stopped(stop, debugger.session.names.at(stop.ip), task)
+    return Stopped(stop, debugger.session.names.at(stop.ip), task, displays_of(debugger))

@@ -12,7 +12,7 @@ from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.instructions import line_at
 from orcdbg.commands.live import guest_of
-from orcdbg.commands.steps import SteppedPlace, Steps
+from orcdbg.commands.steps import SteppedPlace, Steps, displays_of
 from orcdbg.commands.stops import Stops
 from orcdbg.emulation.stops import StoppedBy
 from orcdbg.gdb.stops import BreakKind, GuestStop, StopReason
@@ -112,7 +112,10 @@ def _steps(debugger: Debugger, arguments: argparse.Namespace, move: Move) -> Ste
     elif by is StoppedBy.LIMIT:
         why = stop.reason.value if stop.signal is None else f"{stop.reason.value} {stop.signal}"
     places, trace = [*moving.places, here], debugger.trace()
-    return Steps(by, why, moving.steps, moving.steps, places, now, trace, "the live guest", traced=arguments.trace)
+    source, displays = "the live guest", displays_of(debugger)
+    return Steps(
+        by, why, moving.steps, moving.steps, places, now, trace, source, traced=arguments.trace, displays=displays
+    )
 
 
 def _count(arguments: argparse.Namespace) -> int:

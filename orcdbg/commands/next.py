@@ -28,4 +28,4 @@ def next_(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
         from orcdbg.commands import live_steps
 
         return live_steps.next_(debugger, arguments)
-    return run(current(debugger), arguments, lambda _, motions: motions.next(checked_count(arguments.count)))
+    return run(debugger, current(debugger), arguments, lambda _, motions: motions.next(checked_count(arguments.count)))

@@ -9,12 +9,13 @@ from dataclasses import dataclass, field
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
-from orcdbg.commands.scope import evaluated
+from orcdbg.commands.scope import SelectedScope
 from orcdbg.commands.struct import named_pointers
-from orcdbg.expressions.evaluation import Evaluated
+from orcdbg.expressions.evaluation import Evaluated, evaluate
 from orcdbg.expressions.words import FORMATS, Part, Path, Words, formatted, parts_of
 from orcdbg.typed.declarations import type_name
 from orcdbg.typed.objects import Object
+from orcdbg.typed.program import Program
 from orcdbg.typed.types import FunctionType, IncompleteType, PointerType, VoidType
 from orcdbg.typed.values import Scalar, ScalarKind, Value
 
@@ -34,6 +35,8 @@ class PrintedValue:
         words: what parts of it say besides their numbers.
         texts: parts in the format that was asked for.
         error: why it cannot be read.
+        in_hexadecimal: whether numbers are, where no format was asked for.
+        most: elements of an array that are shown; None for all.
     """
 
     number: int
@@ -46,6 +49,8 @@ class PrintedValue:
     words: Mapping[Path, str] = field(default_factory=dict)
     texts: Mapping[Path, str] = field(default_factory=dict)
     error: OrcdbgError | None = None
+    in_hexadecimal: bool = False
+    most: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +66,7 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-x", dest="format", action="store_const", const="x", help="numbers in hexadecimal, as p/x")
     parser.add_argument("-d", dest="format", action="store_const", const="d", help="numbers in decimal, as p/d")
     parser.add_argument("-o", dest="format", action="store_const", const="o", help="numbers in octal, as p/o")
+    parser.add_argument("-u", "--user", action="store_true", help="what is read is the selected task's user memory")
     parser.add_argument(
         "expression", nargs="?", metavar="EXPRESSION", help="a C expression; VARIABLE:CPUS of per-CPU variables"
     )
@@ -75,24 +81,47 @@ def printed(debugger: Debugger, arguments: argparse.Namespace, letter: str = "")
         letter: the format where the line names none.
     """
     written = arguments.expression or "$"
-    wanted = arguments.format or letter
+    wanted = checked_format(arguments.format or letter)
+    program = debugger.session.program
+    if arguments.user:
+        program = program.over(debugger.session.kernel_memory.user_memory(debugger.task))
+    found = evaluate(program, written, SelectedScope(debugger))
+    if found.is_type:
+        raise UsageError(f"a type, not a value: {written}", f"`ptype {written}` shows it")
+    return Printed(written, values_of(debugger, found, wanted, program, numbered=True))
+
+
+def checked_format(wanted: str) -> str:
+    """A letter of a format, or nothing; UsageError for any other."""
     if wanted and (len(wanted) > 1 or wanted not in f"{FORMATS}s"):
         letters = ", ".join(f"/{each}" for each in f"{FORMATS}s")
         raise UsageError(f"no such format: /{wanted}", f"{letters}; a count and a size are of x: x/8gx")
+    return wanted
 
-    found = evaluated(debugger, written)
-    if found.is_type:
-        raise UsageError(f"a type, not a value: {written}", f"`ptype {written}` shows it")
-    printing = _Printing(debugger, wanted, found)
-    return Printed(written, [printing.value(cpu, each) for cpu, each in found.values])
+
+def values_of(
+    debugger: Debugger, found: Evaluated, letter: str, program: Program, *, numbered: bool = False
+) -> list[PrintedValue]:
+    """The values of an expression that was evaluated.
+
+    Args:
+        debugger: whom it is asked of.
+        found: what the expression means.
+        letter: of the format, or empty.
+        program: whose memory tells what the parts say.
+        numbered: whether the history keeps them.
+    """
+    printing = _Printing(debugger, letter, found, program, numbered)
+    return [printing.value(cpu, each) for cpu, each in found.values]
 
 
 class _Printing:
     """One expression's values being read."""
 
-    def __init__(self, debugger: Debugger, letter: str, whole: Evaluated) -> None:
+    def __init__(self, debugger: Debugger, letter: str, whole: Evaluated, program: Program, numbered: bool) -> None:
         self._debugger = debugger
-        self._words = Words(debugger.session.program)
+        self._numbered = numbered
+        self._words = Words(program)
         self._letter = letter
         self._whole = whole
 
@@ -112,8 +141,10 @@ class _Printing:
     def _text(self, cpu: int | None, found: Object) -> PrintedValue:
         """The text that a pointer leads to, or that an array holds, whatever its type."""
         text = Scalar(ScalarKind.TEXT, found.string_())
-        number = self._debugger.values.add(found)
-        return PrintedValue(number, cpu, type_name(found.type_), found.address_, text)
+        return PrintedValue(self._number(found), cpu, type_name(found.type_), found.address_, text)
+
+    def _number(self, found: Object) -> int:
+        return self._debugger.values.add(found) if self._numbered else 0
 
     def _read(self, cpu: int | None, found: Object) -> PrintedValue:
         value = found.value_()
@@ -121,7 +152,7 @@ class _Printing:
             return PrintedValue(0, cpu, type_name(found.type_), found.address_, None)
         parts = list(parts_of(found, value, self._whole.owner, self._whole.name))
         return PrintedValue(
-            self._debugger.values.add(found),
+            self._number(found),
             cpu,
             type_name(found.type_),
             found.address_,
@@ -130,6 +161,8 @@ class _Printing:
             _symbols(self._debugger, parts),
             {part.path: text for part in parts if (text := self._words.of(part)) is not None},
             {part.path: text for part in parts if (text := formatted(part, self._letter)) is not None},
+            in_hexadecimal=self._debugger.in_hexadecimal,
+            most=self._debugger.print_max,
         )
 
 

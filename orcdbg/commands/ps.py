@@ -12,12 +12,12 @@ from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import of_each, parse_number, pattern_of
+from orcdbg.commands.task_choice import of_each, parse_number, pattern_of, with_threads
 from orcdbg.commands.user_memory import user_memory
 from orcdbg.kernel.tasks import MAX_TASKS, Task, online_cpus
 from orcdbg.subsystems import machine, task_details
 from orcdbg.subsystems.kernel_variables import per_cpu_variable
-from orcdbg.subsystems.task_details import MemorySizes, Times
+from orcdbg.subsystems.task_details import Limit, MemorySizes, Times
 from orcdbg.typed.objects import Object
 
 _COLUMNS = {"state": ("__state", "state"), "cpu": ("thread_info.cpu", "cpu"), "parent": ("real_parent",)}
@@ -36,6 +36,7 @@ class Tasks(Result):
         total_memory: bytes that the machine has; None where that is not known.
         parents: pids of the parents by the parent's address.
         stacks: with `-s`, saved kernel stack pointers by the task's address.
+        with_header: False with `-H`.
     """
 
     tasks: Sequence[Task]
@@ -46,15 +47,20 @@ class Tasks(Result):
     total_memory: int | None = None
     parents: Mapping[int, int] = field(default_factory=dict)
     stacks: Mapping[int, int] | None = None
+    with_header: bool = True
 
 
 @dataclass(frozen=True, slots=True)
 class TaskLines(Result):
-    """With `-p` each task behind its ancestors, the first task first; with `-c` each before its children."""
+    """With `-p` each task behind its ancestors, the first task first; with `-c` each before its children.
+
+    With `-g` each process's leader before its other threads.
+    """
 
     groups: Sequence[Sequence[Task]]
     are_children: bool
     problems: Sequence[str]
+    are_threads: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +97,14 @@ class TaskArguments(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class TaskLimits(Result):
+    """With `-r`: the resource limits of each task's process; none of one whose process is gone."""
+
+    tasks: Sequence[tuple[Task, Sequence[Limit]]]
+    problems: Sequence[str]
+
+
+@dataclass(frozen=True, slots=True)
 class TaskSummary(Result):
     """With `-S`: how many tasks are in each state."""
 
@@ -106,12 +120,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-u", "--user", action="store_true", help="only user tasks")
     parser.add_argument("-A", "--active", action="store_true", help="only tasks on a CPU")
     parser.add_argument("-G", "--leaders", action="store_true", help="only thread group leaders")
+    parser.add_argument("-H", "--no-header", action="store_true", help="without the line of headings")
     form = parser.add_mutually_exclusive_group()
     form.add_argument(
         "-s", "--stacks", action="store_true", help="the saved kernel stack pointer instead of the task's address"
     )
     form.add_argument("-p", "--parents", action="store_true", help="each task's parents, up to the first task")
     form.add_argument("-c", "--children", action="store_true", help="each task's children")
+    form.add_argument("-g", "--threads", action="store_true", help="each process's threads, its leader first")
+    form.add_argument("-r", "--limits", action="store_true", help="the resource limits of each task's process")
     form.add_argument("-t", "--times", action="store_true", help="when each task began, and its time on CPUs")
     form.add_argument(
         "-l", "--last-run", action="store_true", help="when each task last came on a CPU, the latest first"
@@ -170,6 +187,8 @@ def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Nam
     forms: list[tuple[bool, Callable[[Debugger, Sequence[Task]], Result]]] = [
         (arguments.parents, _with_parents),
         (arguments.children, _with_children),
+        (arguments.threads, _with_threads),
+        (arguments.limits, _with_limits),
         (arguments.times, _with_times),
         (arguments.last_run, _by_last_run),
         (arguments.elapsed, lambda debugger, tasks: replace(_by_last_run(debugger, tasks), as_elapsed=True)),
@@ -178,7 +197,7 @@ def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Nam
     for is_on, form in forms:
         if is_on:
             return form(debugger, tasks)
-    return _listed(debugger, tasks, arguments.stacks)
+    return replace(_listed(debugger, tasks, arguments.stacks), with_header=not arguments.no_header)
 
 
 def _listed(debugger: Debugger, tasks: Sequence[Task], with_stacks: bool) -> Tasks:
@@ -233,6 +252,20 @@ def _with_children(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:
     for task, found in of_each(debugger, tasks, budget, "children", lambda one: task_details.children(one, budget)):
         lines.append([task, *(known[one.address_ or 0] for one in found if one.address_ in known)])
     return TaskLines(lines, True, [*debugger.session.task_problems, *budget.lines()])
+
+
+def _with_threads(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:
+    chosen: dict[int, list[Task]] = {}
+    for task in tasks:
+        threads = with_threads(debugger, [task])
+        chosen.setdefault(threads[0].address, threads)
+    return TaskLines(list(chosen.values()), False, debugger.session.task_problems, are_threads=True)
+
+
+def _with_limits(debugger: Debugger, tasks: Sequence[Task]) -> TaskLimits:
+    budget = Budget(MAX_TASKS)
+    found = list(of_each(debugger, tasks, budget, "limits", task_details.limits))
+    return TaskLimits(found, [*debugger.session.task_problems, *budget.lines()])
 
 
 def _with_times(debugger: Debugger, tasks: Sequence[Task]) -> TaskTimes:

@@ -7,7 +7,7 @@ import re
 import shlex
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
@@ -32,6 +32,20 @@ class CommandParser(PlainParser):
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(message, usage(self))
+
+    def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """Reads the words; an option may stand between operands, as people from crash write it."""
+        given = {} if namespace is None else dict(vars(namespace))
+        try:
+            return super().parse_args(args, namespace)
+        except UsageError as error:
+            plain = all(action.nargs not in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
+            if not plain or args is None or "--" in args:
+                raise
+            try:
+                return self.parse_intermixed_args(args, argparse.Namespace(**given))
+            except UsageError:
+                raise error from None  # what is said of the line as it stands is the clearer
 
     def print_help(self, file: object = None) -> NoReturn:
         """Help is an answer like any other, and is not printed here."""
@@ -194,13 +208,32 @@ class Registry:
             if not first:
                 raise UsageError("no command")
             if found is None:
-                raise self.unknown(first)
+                found = self._of_structure(debugger, first)
+                words = [first.removeprefix("*"), *words]
             command = found
         try:
             arguments = command.parser().parse_args(words, argparse.Namespace(registry=self, format=given))
         except _HelpRequested as asked:
             return TextLines(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
         return command.run(debugger, arguments)
+
+    def _of_structure(self, debugger: Debugger, word: str) -> Command:
+        """`struct`, where a line begins with a structure and its members, as crash takes `*NAME` and `NAME.MEMBER` for one.
+
+        Raises:
+            UsageError: the word is none, or known as a word of another debugger.
+        """
+        from orcdbg.commands.known_words import hint_for  # only where a word is no command
+
+        found = self.find("struct")
+        name = word.removeprefix("*")
+        if found is None or not name or hint_for(self, word) is not None:
+            raise self.unknown(word)
+        from orcdbg.commands.struct import is_structure
+
+        if not is_structure(debugger, name):
+            raise self.unknown(word)
+        return found
 
     def expression_line(self, line: str) -> ExpressionLine | None:
         """A line of a command that takes an expression, taken apart; None for any other line."""

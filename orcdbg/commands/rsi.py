@@ -25,4 +25,4 @@ def rsi(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
         raise OrcdbgError("nothing was stepped yet", "`step` begins at the selected frame")
     arguments.trace = arguments.skip = False
     count = checked_count(arguments.count)
-    return run(debugger.emulation, arguments, lambda emulation, _: emulation.emulator.back(count))
+    return run(debugger, debugger.emulation, arguments, lambda emulation, _: emulation.emulator.back(count))

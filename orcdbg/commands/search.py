@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import argparse
 import itertools
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import UsageError
+from orcdbg.base.reading import AddressSpace, read_memory_pieces
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
@@ -32,6 +33,8 @@ from orcdbg.target.search_spaces import (
 _USER_END = 1 << 56
 _KERNEL_START = 1 << 63
 MAX_LIMIT = 10_000_000
+MAX_CONTEXT = 1024
+MAX_CONTEXT_WORDS = 1 << 20  # of all matches together, a microsecond each
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +63,7 @@ class SearchHits(Result):
         width: bytes of a word; 0 of texts.
         is_whole: False where there were more than the limit.
         pid: whose user memory was searched; None where it was other memory.
+        contexts: with `-x`, the words before a match and those behind it, by its address; None for such as cannot be read.
         problems: what of memory was left out.
     """
 
@@ -68,6 +72,7 @@ class SearchHits(Result):
     is_whole: bool
     pid: int | None
     problems: Sequence[str]
+    contexts: Mapping[int, Sequence[int | None]] | None = None
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -91,6 +96,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     ends = parser.add_mutually_exclusive_group()
     ends.add_argument("-e", "--end", metavar="ADDR|SYMBOL", help="the first address not to look at")
     ends.add_argument("-l", "--length", metavar="BYTES", help="how many bytes to look at, such as 4096 or 0x1000")
+    parser.add_argument(
+        "-x", "--context", type=int, metavar="COUNT", help="so many words before and behind each match as well"
+    )
     parser.add_argument("--limit", type=int, default=10000, help="how many matches at most (default: 10000)")
 
 
@@ -112,16 +120,39 @@ def search_(debugger: Debugger, arguments: argparse.Namespace) -> SearchHits:
         raise UsageError(f"cannot show {arguments.limit} matches", f"--limit is a number from 1 to {MAX_LIMIT}")
     pattern = _pattern(debugger, arguments)
     start, end = _range(debugger, arguments)
+    if arguments.context is not None and (arguments.text or not 0 < arguments.context <= MAX_CONTEXT):
+        raise UsageError(f"no words around a match: -x {arguments.context}", f"1 to {MAX_CONTEXT}, and not of texts")
     budget = table_budget(debugger.session)
     found = _hits(debugger, arguments, pattern, (start, end), budget)
     hits = list(itertools.islice(found, arguments.limit + 1))
-    return SearchHits(
-        hits[: arguments.limit],
-        pattern.width if isinstance(pattern, WordPattern) else 0,
-        len(hits) <= arguments.limit,
-        debugger.task.pid if arguments.user else None,
-        budget.lines(),
-    )
+    width = pattern.width if isinstance(pattern, WordPattern) else 0
+    is_whole, shown, problems = len(hits) <= arguments.limit, hits[: arguments.limit], budget.lines()
+    contexts = None
+    if arguments.context is not None:
+        with_context = shown[: max(MAX_CONTEXT_WORDS // (2 * arguments.context + 1), 1)]
+        contexts = _contexts(debugger, arguments, with_context, width)
+        if len(with_context) < len(shown):
+            problems.append(f"words around the matches are shown of the first {len(with_context)} alone")
+    pid = debugger.task.pid if arguments.user else None
+    return SearchHits(shown, width, is_whole, pid, problems, contexts)
+
+
+def _contexts(
+    debugger: Debugger, arguments: argparse.Namespace, hits: Sequence[SearchHit], width: int
+) -> dict[int, list[int | None]]:
+    """The words around each match, its own in their middle."""
+    memory: AddressSpace = debugger.session.memory
+    if arguments.physical:
+        memory = debugger.session.snapshot.physical
+    elif arguments.user:
+        memory = debugger.session.kernel_memory.user_memory(debugger.task)
+    around = range(-arguments.context, arguments.context + 1)
+    found: dict[int, list[int | None]] = {}
+    for hit in hits:
+        places = [hit.address + number * width & U64 for number in around]
+        pieces = read_memory_pieces(memory, places, [width] * len(places))
+        found[hit.address] = [None if piece is None else int.from_bytes(piece, "little") for piece in pieces]
+    return found
 
 
 def _pattern(debugger: Debugger, arguments: argparse.Namespace) -> Pattern:

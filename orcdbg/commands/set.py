@@ -8,10 +8,13 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.known_words import CRASH_SETTINGS
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Nothing, Result
 from orcdbg.commands.task_choice import find_task, tasks_on
 from orcdbg.kernel.tasks import Task
+
+_RADIXES = {"hex": "16", "dec": "10"}  # crash's short forms
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +46,11 @@ def settings(debugger: Debugger) -> Settings:
     group="session",
     arguments=_arguments,
     operands=("task", "setting"),
-    examples=(("set 94", "work on the task with pid 94"), ("set -c 1", "on the one that CPU 1 runs")),
+    examples=(
+        ("set 94", "work on the task with pid 94"),
+        ("set -c 1", "on the one that CPU 1 runs"),
+        ("set radix 16", "numbers in hexadecimal"),
+    ),
 )
 def set_(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Changes what the words name, and answers with the settings; with nothing after a change of one."""
@@ -57,6 +64,11 @@ def set_(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         if debugger.panic_cpu is None:
             raise UsageError("no CPU panicked in this snapshot")
         debugger.select(tasks_on(debugger, str(debugger.panic_cpu))[0])
+    elif len(words) == 1 and words[0] in _RADIXES:
+        debugger.set("radix", _RADIXES[words[0]])
+        return Nothing()
+    elif len(words) == 1 and words[0] in CRASH_SETTINGS:
+        raise UsageError(f"no such setting: {words[0]}", CRASH_SETTINGS[words[0]])
     elif len(words) == 1 and words[0] not in debugger.settings:
         debugger.select(find_task(debugger, words[0]))
     elif len(words) == 2:

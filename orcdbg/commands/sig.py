@@ -11,7 +11,7 @@ from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result, TextLines
-from orcdbg.commands.task_choice import chosen_tasks, of_each
+from orcdbg.commands.task_choice import chosen_tasks, of_each, with_threads
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.signals import MAX_QUEUED, SIGNALS, Signals, signal_name, signals_of
 
@@ -34,6 +34,7 @@ class SignalTable(Result):
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("which", nargs="*", metavar="PID|TASK", help="whose signals (default: the selected task's)")
+    parser.add_argument("-g", "--threads", action="store_true", help="of all threads of the process, the leader first")
     parser.add_argument("-l", "--list", action="store_true", help="the names and numbers of all signals")
     parser.add_argument("-s", "--set", metavar="MASK", help="the signals of a mask, in hexadecimal, bit 0 for signal 1")
 
@@ -71,9 +72,11 @@ def sig(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         except ValueError as error:
             raise UsageError(f"not a mask: {arguments.set}", "for example: sig -s 4002") from error
         return TextLines([" ".join(_names(mask)) or "(none)"])
-    return signals_of_tasks(debugger, chosen_tasks(debugger, arguments.which))
+    return for_tasks(debugger, chosen_tasks(debugger, arguments.which), arguments)
 
 
 def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> SignalTable:
     """What `foreach sig` answers."""
+    if arguments.threads:
+        tasks = list({task.address: task for task in with_threads(debugger, tasks)}.values())
     return signals_of_tasks(debugger, tasks)

@@ -68,7 +68,7 @@ def step(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
 
     # Beginning anew, or with another text, shows where the CPU stands before anything is run.
     count = arguments.count if arguments.count is not None else 0 if is_new or arguments.text else 1
-    steps = run(current(debugger), arguments, lambda _, motions: motions.run(checked_count(count)))
+    steps = run(debugger, current(debugger), arguments, lambda _, motions: motions.run(checked_count(count)))
     return replace(steps, comparison=comparison)
 
 

@@ -14,6 +14,7 @@ from orcdbg.emulation.stops import StoppedBy
 from orcdbg.unwind.frame import Frame, StackTrace
 
 if TYPE_CHECKING:
+    from orcdbg.commands.display import DisplayedValues
     from orcdbg.commands.what_if import Comparison
 
 
@@ -52,6 +53,16 @@ class Steps(Result):
     skipped: Sequence[tuple[int, str]] = ()
     comparison: Comparison | None = None
     traced: bool = False
+    displays: Sequence[DisplayedValues] = ()
+
+
+def displays_of(debugger: Debugger) -> Sequence[DisplayedValues]:
+    """What there is to show besides wherever stepping comes to stand."""
+    if not debugger.displays:
+        return ()
+    from orcdbg.commands.display import displayed  # a step without displays needs no expressions
+
+    return displayed(debugger)
 
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import overload
 
 from orcdbg.base.errors import NotFound
 from orcdbg.base.walks import Budget
@@ -19,22 +20,88 @@ from orcdbg.typed.types import CompoundType
 _STRUCTURES = ("task_struct", "thread_info")
 
 
+# Tasks whose structures are in memory at once: some 100 KB each, of 20,000 tasks 2 GB.
+_BATCH = 64
+
+
 @dataclass(frozen=True, slots=True)
 class TaskMembers:
-    """Members of one task's structures."""
+    """Members of one task's structures; `symbols` names the pointers among them."""
 
     task: Task
     values: tuple[MemberValue, ...]
+    symbols: Mapping[int, str]
 
 
 @dataclass(frozen=True, slots=True)
 class TaskStructures(Result):
-    """Members of tasks' structures."""
+    """Members of tasks' structures, which are read as they are shown; what could not be read is known behind the last."""
 
     tasks: Sequence[TaskMembers]
-    symbols: Mapping[int, str]
     in_hexadecimal: bool
     problems: Sequence[str]
+
+
+class _StructuresRead(Sequence[TaskMembers]):
+    """The structures of tasks, read by batches whenever they are gone through."""
+
+    def __init__(self, debugger: Debugger, wanted: Sequence[WantedMember], tasks: Sequence[Task]) -> None:
+        self._debugger = debugger
+        self._wanted = wanted
+        self._tasks = tasks
+        self._budget: Budget | None = None
+
+    def __len__(self) -> int:
+        return len(self._tasks)
+
+    @overload
+    def __getitem__(self, index: int) -> TaskMembers: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[TaskMembers]: ...
+
+    def __getitem__(self, index: int | slice) -> TaskMembers | Sequence[TaskMembers]:
+        budget = Budget(MAX_TASKS)
+        if isinstance(index, slice):
+            return self._read(self._tasks[index], budget)
+        return self._read([self._tasks[index]], budget)[0]
+
+    def __iter__(self) -> Iterator[TaskMembers]:
+        budget = self._budget = Budget(MAX_TASKS)
+        for start in range(0, len(self._tasks), _BATCH):
+            yield from self._read(self._tasks[start : start + _BATCH], budget)
+
+    def _read(self, tasks: Sequence[Task], budget: Budget) -> list[TaskMembers]:
+        addresses = [task.address for task in tasks]
+        values = values_at(self._debugger.session.program, self._wanted, addresses, budget)
+        symbols = pointer_names(self._debugger, [value for one in values for value in one])
+        return [TaskMembers(task, one, symbols) for task, one in zip(tasks, values, strict=True)]
+
+    def problems(self) -> list[str]:
+        """What could not be read the last time."""
+        if self._budget is None:
+            for _ in self:
+                pass
+        return [] if self._budget is None else self._budget.lines()
+
+
+class _Problems(Sequence[str]):
+    """The problems of structures, which are known when these were read."""
+
+    def __init__(self, structures: _StructuresRead) -> None:
+        self._structures = structures
+
+    def __len__(self) -> int:
+        return len(self._structures.problems())
+
+    @overload
+    def __getitem__(self, index: int) -> str: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[str]: ...
+
+    def __getitem__(self, index: int | slice) -> str | Sequence[str]:
+        return self._structures.problems()[index]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -69,12 +136,8 @@ def members_of(
     debugger: Debugger, tasks: Sequence[Task], words: str | None = None, in_hexadecimal: bool = False
 ) -> TaskStructures:
     """What these tasks' structures hold."""
-    wanted = _wanted(debugger, words)
-    budget = Budget(MAX_TASKS)
-    values = values_at(debugger.session.program, wanted, [task.address for task in tasks], budget)
-    found = [TaskMembers(task, of_task) for task, of_task in zip(tasks, values, strict=True)]
-    symbols = pointer_names(debugger, [value for one in found for value in one.values])
-    return TaskStructures(found, symbols, in_hexadecimal, budget.lines())
+    found = _StructuresRead(debugger, _wanted(debugger, words), tasks)
+    return TaskStructures(found, in_hexadecimal, _Problems(found))
 
 
 @command(
@@ -91,9 +154,14 @@ def members_of(
 )
 def task(debugger: Debugger, arguments: argparse.Namespace) -> TaskStructures:
     """Answers with the members of tasks' structures."""
-    return members_of(debugger, chosen_tasks(debugger, arguments.which), arguments.members, arguments.hexadecimal)
+    return members_of(
+        debugger,
+        chosen_tasks(debugger, arguments.which),
+        arguments.members,
+        (arguments.hexadecimal or debugger.in_hexadecimal),
+    )
 
 
 def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> TaskStructures:
     """What `foreach task` answers."""
-    return members_of(debugger, tasks, arguments.members, arguments.hexadecimal)
+    return members_of(debugger, tasks, arguments.members, (arguments.hexadecimal or debugger.in_hexadecimal))

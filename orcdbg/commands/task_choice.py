@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
@@ -45,6 +45,17 @@ def find_task(debugger: Debugger, word: str) -> Task:
 def chosen_tasks(debugger: Debugger, words: Iterable[str]) -> list[Task]:
     """The tasks that words name, the selected one for none."""
     return [find_task(debugger, word) for word in words] or [debugger.task]
+
+
+def with_threads(debugger: Debugger, chosen: Sequence[Task]) -> list[Task]:
+    """All threads of the processes of some tasks, each leader first; a task whose process is not known alone."""
+    found: list[Task] = []
+    for task in chosen:
+        threads = [other for other in debugger.session.tasks if task.tgid is not None and other.tgid == task.tgid]
+        if not task.pid or not threads:
+            threads = [task]  # the idle tasks of all CPUs have process 0 in common
+        found += sorted(threads, key=lambda thread: thread.pid != thread.tgid)
+    return found
 
 
 def of_each(

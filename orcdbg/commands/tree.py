@@ -165,7 +165,7 @@ def tree(debugger: Debugger, arguments: argparse.Namespace) -> TreeEntries:
         is_cut,
         arguments.positions,
         pointer_names(debugger, [value for entry in entries for value in entry.values]),
-        arguments.hexadecimal or bool(arguments.hexadecimal_struct),
+        arguments.hexadecimal or debugger.in_hexadecimal or bool(arguments.hexadecimal_struct),
         budget.lines(),
     )
 

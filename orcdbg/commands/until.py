@@ -25,4 +25,4 @@ def until(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
 
         return live_steps.until(debugger, arguments)
     address = debugger.address(arguments.where)
-    return run(current(debugger), arguments, lambda _, motions: motions.run(NO_LIMIT, {address}))
+    return run(debugger, current(debugger), arguments, lambda _, motions: motions.run(NO_LIMIT, {address}))

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
-from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.errors import NotFound, OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.members import MemberValue, pointer_names, values_at, wanted_members
@@ -84,6 +84,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="where the pages of each area are: in memory, on swap, in a file, nowhere",
     )
+    parser.add_argument(
+        "-P", "--area", metavar="VMA", help="as -p, of the area whose vm_area_struct is at this address"
+    )
     parser.add_argument("-m", "--mm-struct", action="store_true", help="the mm_struct instead")
     parser.add_argument(
         "-v",
@@ -140,7 +143,9 @@ def structures_of(debugger: Debugger, tasks: Sequence[Task], arguments: argparse
             structures += [MemoryStructure(name, *pair) for pair in zip(addresses, values, strict=True)]
         found.append(TaskMemoryStructures(one.task, structures))
     symbols = pointer_names(debugger, [value for one in found for part in one.structures for value in part.values])
-    return MemoryStructures(found, symbols, arguments.hexadecimal, [*memory.problems, *budget.lines()])
+    return MemoryStructures(
+        found, symbols, (arguments.hexadecimal or debugger.in_hexadecimal), [*memory.problems, *budget.lines()]
+    )
 
 
 def _pages(debugger: Debugger, task: Task, mapped: MemoryMap, budget: Budget) -> dict[int, Sequence[UserStretch]]:
@@ -175,4 +180,20 @@ def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Nam
     """What `foreach vm` answers."""
     if arguments.mm_struct or arguments.area_structs:
         return structures_of(debugger, tasks, arguments)
+    if arguments.area is not None:
+        return _of_area(debugger, tasks, arguments)
     return memory_of(debugger, tasks, arguments.has, arguments.flags, arguments.pages)
+
+
+def _of_area(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Memory:
+    """The pages of one area; NotFound where no task has it."""
+    address = debugger.address(arguments.area)
+    found = memory_of(debugger, tasks, f"{address:x}", arguments.flags, with_pages=True)
+    held = []
+    for one in found.tasks:
+        areas = [area for area in one.map.areas if area.address == address] if one.map is not None else []
+        if one.map is not None and areas:
+            held.append(replace(one, map=MemoryMap(one.map.mm, one.map.pgd, one.map.resident, one.map.total, areas)))
+    if not held:
+        raise NotFound("area of user memory", f"{address:#x}", "`vm` lists those of a task")
+    return replace(found, tasks=held)

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any, ClassVar, Protocol, TextIO
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.commands.repeat import Repeated
 from orcdbg.commands.result import Result
 from orcdbg.repl import pager
 
@@ -53,7 +54,10 @@ class Answers:
 
     def write(self, line: str, result: Result, out: TextIO, show_page: Callable[[str], None] | None) -> None:
         """Writes an answer into `out`; where that is a terminal and the answer too long for it, by `show_page`."""
-        if out is not self._terminal:
+        if isinstance(result, Repeated) and not self.output.is_json:
+            for answer in result.rounds:  # each is shown when it is there, without a pager in between
+                self.write(line, answer, out, None)
+        elif out is not self._terminal:
             _into(dataclasses.replace(self.output, color=False, width=None), line, result, out)
         elif not out.isatty():
             _into(self.output, line, result, out)

@@ -19,7 +19,8 @@ MAX_DESCRIPTORS = 1 << 20
 # Of all tasks that one answer shows.
 MAX_FILES = 1 << 20
 
-_TYPES = {
+# As crash calls them.
+INODE_TYPES = {
     stat.S_IFREG: "REG",
     stat.S_IFDIR: "DIR",
     stat.S_IFCHR: "CHR",
@@ -131,7 +132,7 @@ def _open_file(descriptor: int, file: Object, budget: Budget) -> OpenFile:
         file.address_ or 0,
         int(file.member_("f_path.dentry")),
         int(inode),
-        _TYPES.get(stat.S_IFMT(mode), "UNKN"),
+        INODE_TYPES.get(stat.S_IFMT(mode), "UNKN"),
         _path_or_none(file.member_("f_path"), budget),
         int(file.member_("f_pos")),
         int(file.member_("f_flags")),

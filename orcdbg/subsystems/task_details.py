@@ -21,6 +21,11 @@ from orcdbg.typed.program import Program
 MAX_SPACES = 1 << 16
 # Of a command line or an environment; longer ones are cut there.
 MAX_WORDS = 64 << 10
+# By their numbers (include/uapi/asm-generic/resource.h).
+_LIMITS = (
+    *("CPU", "FSIZE", "DATA", "STACK", "CORE", "RSS", "NPROC", "NOFILE"),
+    *("MEMLOCK", "AS", "LOCKS", "SIGPENDING", "MSGQUEUE", "NICE", "RTPRIO", "RTTIME"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +43,15 @@ class Times:
     started: int
     user: int
     system: int
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """A resource limit, None where there is none: `current` holds, up to `maximum` the process may raise it itself."""
+
+    name: str
+    current: int | None
+    maximum: int | None
 
 
 def memory_sizes(program: Program, tasks: Sequence[Task]) -> Mapping[int, MemorySizes]:
@@ -111,6 +125,23 @@ def times(task: Object) -> Times:
     # Since 5.5 (cf25e24db61c) start_boottime, which real_start_time was called before.
     started = task.first_of_("start_boottime", "real_start_time", "start_time")
     return Times(0 if started is None else int(started), int(task.member_("utime")), int(task.member_("stime")))
+
+
+def limits(task: Object) -> list[Limit]:
+    """The resource limits of a task's process; none of one that ended.
+
+    Raises:
+        MemoryFault: they cannot be read.
+    """
+    process = task.member_("signal")
+    if not int(process):
+        return []
+    rows = process.member_("rlim")
+    numbers = [(int(row.member_("rlim_cur")), int(row.member_("rlim_max"))) for row in rows]
+    return [
+        Limit(name, *(None if number == U64 else number for number in pair))
+        for name, pair in zip(_LIMITS, numbers, strict=False)
+    ]
 
 
 def last_arrival(task: Object) -> int | None:

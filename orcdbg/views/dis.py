@@ -12,7 +12,9 @@ from orcdbg.views.view import Json, Width, view
 
 
 def _lines(result: Disassembly, width: Width) -> Iterator[Line]:
-    yield from instruction_lines(result.instructions, result.show_image, result.current, width, result.positions)
+    yield from instruction_lines(
+        result.instructions, result.show_image, result.current, width, result.positions, result.in_decimal
+    )
     yield from problem_lines(result.problems)
     if result.source is not TextSource.MEMORY:
         yield line(

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from orcdbg.commands.files import Files
+from orcdbg.commands.files import FilePages, Files
 from orcdbg.views.columns import address, columns
 from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.records import record
 from orcdbg.views.task_heading import task_json, task_line
-from orcdbg.views.view import Json, Width, view
+from orcdbg.views.view import Json, Width, hexadecimal, view
 
 _UNREADABLE = "(unreadable)"
 
@@ -52,4 +52,35 @@ def _json(result: Files) -> Json:
     return {"tasks": tasks, "problems": list(result.problems)}
 
 
+def _page_lines(result: FilePages, width: Width) -> Iterator[Line]:
+    yield line(("INODE: ", "label"), f"{address(result.inode)}  ", ("ENTRIES: ", "label"), f"{len(result.pages)}")
+    rows = (
+        (
+            "on swap, or dropped" if page.page is None else address(page.page),
+            None if page.frame is None else f"{page.frame.physical:x}",
+            f"{page.index:x}",
+            None if page.frame is None else page.frame.references,
+            None if page.frame is None else ",".join(page.frame.flag_names),
+        )
+        for page in result.pages
+    )
+    yield from columns(("PAGE", ">PHYSICAL", ">INDEX", ">CNT", "FLAGS"), rows, symbol=0)
+    yield from problem_lines(result.problems)
+
+
+def _page_json(result: FilePages) -> Json:
+    pages = [
+        {
+            "index": page.index,
+            "page": hexadecimal(page.page),
+            "physical": None if page.frame is None else hexadecimal(page.frame.physical),
+            "references": None if page.frame is None else page.frame.references,
+            "flags": None if page.frame is None else list(page.frame.flag_names),
+        }
+        for page in result.pages
+    ]
+    return {"inode": hexadecimal(result.inode), "pages": pages, "problems": list(result.problems)}
+
+
 view(Files, text=_lines, json=_json)
+view(FilePages, text=_page_lines, json=_page_json)

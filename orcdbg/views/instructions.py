@@ -50,6 +50,7 @@ def instruction_lines(
     current: int | None,
     width: int | None,
     positions: Mapping[int, Position] | None = None,
+    in_decimal: bool = False,
 ) -> Iterator[Line]:
     """Instructions: mark, address, offset, bytes, text, rule, and what was patched.
 
@@ -59,9 +60,11 @@ def instruction_lines(
         current: the address that gets an arrow.
         width: of the terminal, None for no limit.
         positions: places in the source by address; each is shown where it is another than the one before.
+        in_decimal: whether offsets are; all other numbers are hexadecimal.
     """
     places = positions or {}
-    offsets = [f"<+{found.offset:#x}>" if found.offset is not None else "" for found in lines]
+    radix = "d" if in_decimal else "#x"
+    offsets = [f"<+{found.offset:{radix}}>" if found.offset is not None else "" for found in lines]
     raw = [found.raw.hex(" ") for found in lines]
     texts = [_text(found) for found in lines]
     wide_offset, wide_raw, wide_text = _column(offsets, 4, 10), _column(raw, 8, 23), _column(texts, 8, 44)

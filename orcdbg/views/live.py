@@ -7,6 +7,7 @@ from typing import Any
 
 from orcdbg.commands.live import Stopped
 from orcdbg.gdb.stops import GuestStop
+from orcdbg.views.display import displayed_json, displayed_lines
 from orcdbg.views.page import Line, line
 from orcdbg.views.view import Width, view
 
@@ -24,6 +25,7 @@ def stopped_lines(result: Stopped, width: Width) -> Iterator[Line]:
     yield line(f"stopped: {_why(stop)}{watched} on CPU {stop.cpu} at ", (where, "symbol"), f"  {stop.ip:016x}")
     if result.task is not None:
         yield line(f'PID: {result.task.pid}  TASK: {result.task.address:016x}  COMMAND: "{result.task.comm}"')
+    yield from displayed_lines(result.displays, width)
 
 
 def stopped_json(result: Stopped) -> dict[str, Any]:
@@ -38,6 +40,7 @@ def stopped_json(result: Stopped) -> dict[str, Any]:
         "watched": None if stop.watched is None else f"{stop.watched:#x}",
         "task": None if task is None else f"{task.address:#x}",
         "pid": None if task is None else task.pid,
+        "displays": displayed_json(result.displays),
     }
 
 

@@ -30,8 +30,13 @@ def _texts(value: Value, symbols: Mapping[int, str], in_hexadecimal: bool, inden
         yield _scalar(value, symbols, in_hexadecimal)
         return
     if isinstance(value, Elements) and all(isinstance(element, Scalar) for element in value.elements):
-        words = (_scalar(one, symbols, in_hexadecimal) for one in value.elements if isinstance(one, Scalar))
-        yield "{" + ", ".join(words) + "}"
+        # Most elements of a long array are equal: registers that were never used, locks, counters.
+        # `read_value` makes equal ones one object, which is found faster than an equal one.
+        distinct = {id(one): one for one in value.elements}
+        known = {
+            each: _scalar(one, symbols, in_hexadecimal) for each, one in distinct.items() if isinstance(one, Scalar)
+        }
+        yield "{" + ", ".join([known[id(one)] for one in value.elements]) + "}"
         return
     parts = value.members if isinstance(value, Compound) else [("", element) for element in value.elements]
     deeper = indent + _STEP

@@ -8,20 +8,21 @@ from typing import Any
 from orcdbg.commands.printing import Printed, PrintedValue
 from orcdbg.views.page import Line, fold, line
 from orcdbg.views.reasons import message_of
-from orcdbg.views.values import MAX_ELEMENTS, ValueStyle, path_text, value_json, value_texts
+from orcdbg.views.values import ValueStyle, path_text, value_json, value_texts
 from orcdbg.views.view import Width, hexadecimal, view
 
 
 def printed_lines(result: Printed, width: Width) -> Iterator[Line]:
     """`$1 = VALUE`, of several CPUs each under its number."""
     for value in result.values:
-        for number, text in enumerate(_texts(value)):
+        for number, text in enumerate(value_lines(value)):
             indent = len(text) - len(text.lstrip()) + 4
             cpu = f"[{value.cpu}] " if value.cpu is not None and not number else ""
             yield from fold(line((cpu, "label"), text), width, indent)
 
 
-def _texts(value: PrintedValue) -> Iterator[str]:
+def value_lines(value: PrintedValue) -> Iterator[str]:
+    """A value, or why there is none."""
     label = f"${value.number} = " if value.number else ""
     if value.error is not None:
         yield f"{label}? ({message_of(value.error)})"
@@ -29,7 +30,7 @@ def _texts(value: PrintedValue) -> Iterator[str]:
     if value.value is None:
         yield f"{label}({value.type})"
         return
-    style = ValueStyle(value.symbols, False, value.words, value.texts, MAX_ELEMENTS)
+    style = ValueStyle(value.symbols, value.in_hexadecimal, value.words, value.texts, value.most)
     first, *more = value_texts(value.value, style)
     kind = f"({value.type}) " if value.is_pointer else ""
     yield f"{label}{kind}{first}"
@@ -38,10 +39,11 @@ def _texts(value: PrintedValue) -> Iterator[str]:
 
 def printed_json(result: Printed) -> dict[str, Any]:
     """PRINTED of the contract."""
-    return {"expression": result.expression, "values": [_value_json(value) for value in result.values]}
+    return {"expression": result.expression, "values": [printed_value_json(value) for value in result.values]}
 
 
-def _value_json(value: PrintedValue) -> dict[str, Any]:
+def printed_value_json(value: PrintedValue) -> dict[str, Any]:
+    """PRINTED VALUE of the contract."""
     words = {path_text(path): text for path, text in value.words.items()}
     error = None if value.error is None else message_of(value.error)
     return {

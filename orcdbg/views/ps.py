@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLines, Tasks, TaskSummary, TaskTimes
+from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLimits, TaskLines, Tasks, TaskSummary, TaskTimes
 from orcdbg.kernel.tasks import Task
 from orcdbg.views.columns import columns, duration
 from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.records import record
 from orcdbg.views.task_heading import task_json, task_line
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
@@ -18,7 +19,8 @@ def _name(task: Task) -> str:
 
 def _lines(result: Tasks, width: Width) -> Iterator[Line]:
     where = "KSTACKP" if result.stacks is not None else "  TASK"
-    yield line((f"      PID    TGID    PPID  CPU      {where:<8}      ST  %MEM      VSZ      RSS  COMM", "label"))
+    if result.with_header:
+        yield line((f"      PID    TGID    PPID  CPU      {where:<8}      ST  %MEM      VSZ      RSS  COMM", "label"))
     for task in result.tasks:
         mark = ">" if task.address in result.running else " "
         tgid = "-" if task.tgid is None else task.tgid
@@ -75,7 +77,7 @@ def _family_lines(result: TaskLines, width: Width) -> Iterator[Line]:
         if number:
             yield []
         for depth, task in enumerate(group):
-            indent = min(depth, 1) if result.are_children else depth
+            indent = min(depth, 1) if result.are_children or result.are_threads else depth
             yield [*line(" " * indent), *task_line(task)]
         if result.are_children and len(group) == 1:
             yield line(("  (no children)", "note"))
@@ -83,10 +85,10 @@ def _family_lines(result: TaskLines, width: Width) -> Iterator[Line]:
 
 
 def _family_json(result: TaskLines) -> Json:
-    word = "children" if result.are_children else "ancestors"
+    word = "children" if result.are_children else "threads" if result.are_threads else "ancestors"
     groups = []
     for group in result.groups:
-        task, others = (group[0], group[1:]) if result.are_children else (group[-1], group[-2::-1])
+        task, others = (group[-1], group[-2::-1]) if word == "ancestors" else (group[0], group[1:])
         groups.append(task_json(task) | {word: [task_json(other) for other in others]})
     return {"tasks": groups, "problems": list(result.problems)}
 
@@ -160,6 +162,25 @@ def _argument_json(result: TaskArguments) -> Json:
     return {"tasks": tasks, "problems": list(result.problems)}
 
 
+def _limit_lines(result: TaskLimits, width: Width) -> Iterator[Line]:
+    for number, (task, limits) in enumerate(result.tasks):
+        if number:
+            yield []
+        yield task_line(task)
+        rows = ((limit.name, _number(limit.current), _number(limit.maximum)) for limit in limits)
+        yield from columns((">RLIMIT", ">CURRENT", ">MAXIMUM"), rows, symbol=0)
+    yield from problem_lines(result.problems)
+
+
+def _number(limit: int | None) -> str:
+    return "(unlimited)" if limit is None else str(limit)
+
+
+def _limit_json(result: TaskLimits) -> Json:
+    tasks = [task_json(task) | {"limits": [record(limit) for limit in limits]} for task, limits in result.tasks]
+    return {"tasks": tasks, "problems": list(result.problems)}
+
+
 def _summary_lines(result: TaskSummary, width: Width) -> Iterator[Line]:
     yield from columns((">TASKS", "STATE"), ((count, state) for state, count in result.counts.items()))
     yield from problem_lines(result.problems)
@@ -174,4 +195,5 @@ view(TaskLines, text=_family_lines, json=_family_json)
 view(TaskTimes, text=_time_lines, json=_time_json)
 view(LastRuns, text=_last_run_lines, json=_last_run_json)
 view(TaskArguments, text=_argument_lines, json=_argument_json)
+view(TaskLimits, text=_limit_lines, json=_limit_json)
 view(TaskSummary, text=_summary_lines, json=_summary_json)

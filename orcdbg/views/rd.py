@@ -12,7 +12,8 @@ from orcdbg.views.view import Json, Width, hexadecimal, view
 _DECIMAL_COLUMNS = {1: 4, 2: 6, 4: 11, 8: 20}
 
 
-def _lines(result: MemoryWords, width: Width) -> Iterator[Line]:
+def word_lines(result: MemoryWords, width: Width) -> Iterator[Line]:
+    """Words, and beside them their names or their text."""
     step = result.width
     per_line = 1 if result.names is not None else 16 // step
     columns = 2 * step if result.radix is Radix.HEX else _DECIMAL_COLUMNS[step]
@@ -28,7 +29,8 @@ def _lines(result: MemoryWords, width: Width) -> Iterator[Line]:
         yield line(f"{result.address + at:016x}:  {text:<{filled}}   ", (tail, "symbol" if name else "note"))
 
 
-def _json(result: MemoryWords) -> Json:
+def words_json(result: MemoryWords) -> Json:
+    """WORDS of the contract."""
     step, names = result.width, result.names
     words = []
     for number in range(len(result.data) // step):
@@ -69,6 +71,6 @@ def _file_json(result: MemoryFile) -> Json:
     return {"address": hexadecimal(result.address), "size": result.size, "path": result.path}
 
 
-view(MemoryWords, text=_lines, json=_json)
+view(MemoryWords, text=word_lines, json=words_json)
 view(StringInMemory, text=_text_lines, json=_text_json)
 view(MemoryFile, text=_file_lines, json=_file_json)

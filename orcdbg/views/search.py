@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from orcdbg.base.sizes import U64
 from orcdbg.commands.search import SearchHit, SearchHits
 from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.view import Json, Width, hexadecimal, view
+
+_UNREAD = "--"  # of a byte
 
 
 def _text(hit: SearchHit, width: int) -> str:
@@ -21,10 +24,23 @@ def _lines(result: SearchHits, width: Width) -> Iterator[Line]:
         if hit.task is not None and hit.task.address != last:
             last = hit.task.address
             yield line((f"task {hit.task.pid} {hit.task.comm} at {hit.task.address:016x}", "header"))
+        around = [] if result.contexts is None else list(result.contexts.get(hit.address, ()))
+        middle = len(around) // 2
+        yield from _words(hit.address - middle * result.width, around[:middle], result.width)
         yield line(f"{hit.address:016x}: {_text(hit, result.width)}  ", (hit.symbol or "", "symbol"))
+        yield from _words(hit.address + result.width, around[middle + 1 :], result.width)
+        if around:
+            yield []
     if not result.is_whole:
         yield line("more matches are left out: --limit shows more")
     yield from problem_lines(result.problems)
+
+
+def _words(address: int, words: Sequence[int | None], width: int) -> Iterator[Line]:
+    """Words around a match, four a line."""
+    for start in range(0, len(words), 4):
+        shown = (_UNREAD * width if word is None else f"{word:0{2 * width}x}" for word in words[start : start + 4])
+        yield line((f"{address + start * width & U64:016x}: {' '.join(shown)}", "note"))
 
 
 def hit_json(hit: SearchHit, width: int) -> Json:
@@ -45,6 +61,9 @@ def _json(result: SearchHits) -> Json:
         "width": result.width or None,
         "whole": result.is_whole,
         "pid": result.pid,
+        "contexts": None
+        if result.contexts is None
+        else {f"{at:#x}": [hexadecimal(word) for word in words] for at, words in result.contexts.items()},
         "problems": list(result.problems),
     }
 

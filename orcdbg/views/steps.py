@@ -8,6 +8,7 @@ from typing import Any
 from orcdbg.commands.steps import SteppedPlace, Steps
 from orcdbg.emulation.stops import StoppedBy
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
+from orcdbg.views.display import displayed_json, displayed_lines
 from orcdbg.views.page import Line, Piece, fold, line
 from orcdbg.views.reasons import words, words_or_none
 from orcdbg.views.stacks import frame_json, provenance
@@ -48,6 +49,8 @@ def steps_lines(result: Steps, width: int | None) -> Iterator[Line]:
     plural = "" if result.instructions == 1 else "s"
     counts = f"{result.instructions} instruction{plural} run, {result.position} since {result.source}"
     yield from fold([Piece(f"{_WORDS[result.stopped_by]}{why}", "header"), Piece(f"; {counts}", "note")], width, 4)
+    if result.displays:
+        yield from displayed_lines(result.displays, width)
 
 
 def _callers(trace: StackTrace) -> str:
@@ -144,6 +147,7 @@ def steps_json(result: Steps) -> Json:
         "zeroed": list(result.zeroed),
         "skipped": [{"ip": f"{ip:#x}", "text": text} for ip, text in result.skipped],
         "what_if": None if result.comparison is None else comparison_json(result.comparison),
+        "displays": displayed_json(result.displays),
     }
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from orcdbg.commands.struct import ShownMember, Structure
+from orcdbg.commands.struct import ShownMember, Structure, Structures
 from orcdbg.views.page import Line, Piece, line
 from orcdbg.views.values import STEP, ValueStyle, value_json, value_texts
 from orcdbg.views.view import Width, view
@@ -83,4 +83,16 @@ def member_json(member: ShownMember) -> dict[str, Any]:
     }
 
 
+def _all_lines(result: Structures, width: Width) -> Iterator[Line]:
+    for cpu, structure in result.instances:
+        place = "" if structure.address is None else f"{structure.address:x}"
+        yield line((place if cpu is None else f"[{cpu}]: {place}", "label"))
+        yield from structure_lines(structure, width)
+
+
+def _all_json(result: Structures) -> dict[str, Any]:
+    return {"structures": [{"cpu": cpu, **structure_json(structure)} for cpu, structure in result.instances]}
+
+
 view(Structure, text=structure_lines, json=structure_json)
+view(Structures, text=_all_lines, json=_all_json)

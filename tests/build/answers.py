@@ -10,13 +10,13 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from orcdbg.commands.dev import Devices, Disks
-from orcdbg.commands.files import Files
+from orcdbg.commands.files import FilePages, Files
 from orcdbg.commands.irq import Gates, Interrupts, Softirqs
 from orcdbg.commands.list import ListNodes
 from orcdbg.commands.mach import Machine, MemoryMapOfMachine
-from orcdbg.commands.mount import Mounts
+from orcdbg.commands.mount import MountFiles, MountInodes, Mounts
 from orcdbg.commands.net import Neighbours, Network, Sockets
-from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLines, TaskSummary, TaskTimes
+from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLimits, TaskLines, TaskSummary, TaskTimes
 from orcdbg.commands.runq import RunQueues
 from orcdbg.commands.sig import SignalTable
 from orcdbg.commands.sys import MachineIdentity, SyscallTable, Taints
@@ -31,11 +31,25 @@ from orcdbg.typed.values import Scalar, ScalarKind
 
 # Answers that the sample, whose memory is cut down to what stacks need, has little or nothing of.
 RESULTS = (
-    *(Devices, Disks, Files, Gates, HighResolutionTimers, Interrupts, LastRuns, ListNodes, Machine, MachineIdentity),
+    *(
+        Devices,
+        Disks,
+        FilePages,
+        Files,
+        Gates,
+        HighResolutionTimers,
+        Interrupts,
+        LastRuns,
+        ListNodes,
+        Machine,
+        MachineIdentity,
+    ),
     *(
         Memory,
         MemoryMapOfMachine,
         MemoryStructures,
+        MountFiles,
+        MountInodes,
         Mounts,
         Neighbours,
         Network,
@@ -44,7 +58,18 @@ RESULTS = (
         Sockets,
         Softirqs,
     ),
-    *(SyscallTable, Taints, TaskArguments, TaskLines, TaskStructures, TaskSummary, TaskTimes, Timers, TreeEntries),
+    *(
+        SyscallTable,
+        Taints,
+        TaskArguments,
+        TaskLimits,
+        TaskLines,
+        TaskStructures,
+        TaskSummary,
+        TaskTimes,
+        Timers,
+        TreeEntries,
+    ),
     *(TaskMappings, WaitQueue, Workqueues),
 )
 

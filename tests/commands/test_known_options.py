@@ -336,3 +336,68 @@ def test_an_expression_in_parentheses_says_where_to_disassemble(registry: Regist
     assert found.instructions[0].address == start + size
     with pytest.raises(UsageError):
         registry.run(debugger, "dis '(schedule +)' 1")
+
+
+def test_settings_say_how_numbers_and_arrays_are_shown(registry: Registry, debugger: Debugger) -> None:
+    """A format in the line comes before them; one that means nothing here says what to use."""
+    registry.run(debugger, "set hex")
+    assert shown(registry, debugger, "p init_task.flags") == "$1 = 0x200002\n"
+    assert shown(registry, debugger, "p -d init_task.flags") == "$2 = 2097154\n"
+    assert shown(registry, debugger, "p init_task.comm") == '$3 = "swapper/0"\n'
+    assert "flags = 0x200002" in shown(registry, debugger, "struct task_struct.flags init_task")
+    assert "flags = 0x200002" in shown(registry, debugger, "task -R flags 0")
+    registry.run(debugger, "set radix 10")
+    assert shown(registry, debugger, "p init_task.flags") == "$4 = 2097154\n"
+    registry.run(debugger, "set print_max 2")
+    assert "... 1 more" in shown(registry, debugger, "p init_task.thread.tls_array")
+    for word, hint in (("zero_excluded on", "never shown as zeros"), ("debug", "--debug"), ("radix 7", "10, 16")):
+        with pytest.raises(UsageError) as caught:
+            registry.run(debugger, f"set {word}")
+        assert hint in str(caught.value.hint)
+
+
+def test_all_words_of_a_stack_are_shown(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """From its lowest address to its top, and the return addresses by their names."""
+    result = encode(registry.run(debugger, "bt -r"))
+    (stack,) = result["stacks"]
+    begin = sample.linux.member("task_struct", "stack", debugger.task.address)
+    assert (stack["pid"], stack["words"][0]["address"]) == (135, f"{begin:#x}")
+    assert len(stack["words"]) == (16 << 10) // 8
+    returns = {f"{frame.return_slot:#x}" for frame in debugger.trace().frames if frame.return_slot}
+    named = {word["address"] for word in stack["words"] if word["symbol"]}
+    assert len(returns & named) > 3
+
+
+def test_processes_are_shown_with_their_threads_and_limits(registry: Registry, debugger: Debugger) -> None:
+    """The leader first, each process once; without headings the lines are the same ones."""
+    families = encode(registry.run(debugger, "ps -g"))["tasks"]
+    shown_tasks = [one["task"] for family in families for one in (family, *family["threads"])]
+    assert sorted(shown_tasks) == sorted(task["task"] for task in encode(registry.run(debugger, "ps"))["tasks"])
+    with_header, without = shown(registry, debugger, "ps"), shown(registry, debugger, "ps -H")
+    assert with_header.partition("\n")[2] == without
+    assert encode(registry.run(debugger, "sig -g 1"))["tasks"] == encode(registry.run(debugger, "sig 1"))["tasks"]
+
+
+def test_words_around_a_match_are_shown(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """As many as asked for on each side, of the same size; what is too much or of texts is refused."""
+    banner = int.from_bytes(sample.memory.read(sample.linux.address("linux_banner"), 8), "little")
+    line = f"search -k -x 2 {banner:x} -s linux_banner -l 8"
+    found = encode(registry.run(debugger, line))
+    place = sample.linux.address("linux_banner")
+    assert [hit["address"] for hit in found["hits"]] == [f"{place:#x}"]
+    around = found["contexts"][f"{place:#x}"]
+    assert len(around) == 5
+    assert around[2] == f"{banner:#x}"
+    assert around[3] == f"{int.from_bytes(sample.memory.read(place + 8, 8), 'little'):#x}"
+    assert f"{place + 8:016x}: " in shown(registry, debugger, line)
+    for wrong in ("search -x 0 1", "search -x 99999 1", "search -x 1 -c text"):
+        with pytest.raises(UsageError):
+            registry.run(debugger, wrong)
+
+
+def test_offsets_are_decimal_where_asked(registry: Registry, debugger: Debugger) -> None:
+    """The same numbers."""
+    hexadecimal = re.findall(r"<\+(0x[0-9a-f]+)>", shown(registry, debugger, "dis schedule 5 -x"))
+    decimal = re.findall(r"<\+(\d+)>", shown(registry, debugger, "dis schedule 5 -d"))
+    assert [int(text, 16) for text in hexadecimal] == [int(text) for text in decimal]
+    assert len(decimal) == 5

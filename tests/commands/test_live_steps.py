@@ -77,6 +77,23 @@ def test_other_words_of_stepping_run_a_copy(orcdbg_run: RunProgram, words: list[
     assert asked(stub) == []
 
 
+def test_a_command_is_repeated_while_the_guest_runs_in_between(
+    orcdbg_run: RunProgram, words: list[str], stub: MachineStub
+) -> None:
+    """It ends where something else than the time stops the guest, as this one's breakpoint does, and says so."""
+    status, out, err = orcdbg_run(*words, "--format", "json", "-e", "repeat -0.1,3 p/x $rip")
+    first, stop = json.loads(out)["result"]["answers"]
+    assert (status, err, first["values"][0]["value"]) == (0, "", "0xffffffff81277821")
+    assert stop["reason"] == "breakpoint"
+    assert asked(stub) == [b"vCont;c"]
+    status, out, _ = orcdbg_run(*words, "-e", "repeat -5,1 p 1 + 1")
+    assert (status, out) == (0, "$1 = 2\n")
+    for wrong in ("repeat", "repeat -0 ps", "repeat repeat ps", "repeat no_such_word"):
+        assert orcdbg_run(*words, "-e", wrong)[0] == 2
+    status, _, err = orcdbg_run("demo", "-e", "repeat -1 ps")
+    assert (status, "nothing changes" in err) == (2, True)
+
+
 def test_too_much_is_refused(orcdbg_run: RunProgram, words: list[str]) -> None:
     """As are counts that are none."""
     assert orcdbg_run(*words, "-e", "step 1000000")[0] == 2

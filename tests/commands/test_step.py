@@ -45,6 +45,30 @@ def test_the_cfa_is_the_same_at_the_three_boundaries_of_the_patched_site(run: An
     assert (found["stopped_by"], found["instructions"], found["end"]) == ("count", 2, "user")
 
 
+def test_displays_follow_the_emulated_cpu(run: Any, debugger: Debugger) -> None:
+    """Its registers, and memory that it wrote; the history does not count them, and one that fails leaves the others."""
+    first = encode(run("display/x $rax"))["displays"][0]
+    run("display *(unsigned long *)$rsp")
+    run("display *(int *)0")
+    steps = run(f"step 4 {BEFORE}")
+    shown = encode(steps)["displays"]
+    assert [each["number"] for each in shown] == [1, 2, 3]
+    assert shown[0]["values"][0]["value"] == 0x246 != first["values"][0]["value"]
+    assert shown[1]["values"][0]["value"] == 0x246  # pushed by the instruction before
+    assert (shown[2]["values"], "not " in shown[2]["error"]) == ([], True)
+    text = plain(lines_of(steps, None)).splitlines()
+    assert text[-3:-1] == ["1: /x $rax = 0x246", "2: *(unsigned long *)$rsp = 582"]
+    assert debugger.values.add(debugger.session.program.value("int", 1)) == 1
+    assert encode(run("undisplay 2"))["displays"] == encode(run("info display"))["displays"]
+    assert [each["number"] for each in encode(run("display"))["displays"]] == [1, 3]
+    with pytest.raises(NotFound):
+        run("undisplay 2")
+    with pytest.raises(NotFound):
+        run("display no_such_variable")
+    assert encode(run("undisplay"))["displays"] == []
+    assert run("step").displays == ()
+
+
 def test_the_callers_never_change_while_the_function_runs(run: Any, debugger: Debugger) -> None:
     """At every instruction up to its return, all frames are sure and the callers those of the snapshot."""
     known = [(frame.ip, frame.sp) for frame in debugger.trace().frames[7:]]

@@ -90,3 +90,52 @@ def test_an_address_that_is_not_mapped_says_at_which_level(registry: Registry, d
     assert "(not mapped)" in text
     assert "entry is not present" in text
     assert encode(registry.run(debugger, "vtop ff00000000000000"))["physical"] is None
+
+
+def test_neighbours_cpus_and_embedded_members_are_shown(
+    registry: Registry, debugger: Debugger, sample: Session
+) -> None:
+    """With an address each; a per-CPU variable's have their CPUs."""
+    start = sample.linux.address("init_task")
+    two = encode(registry.run(debugger, "struct list_head init_task 2"))["structures"]
+    assert [(each["cpu"], each["address"]) for each in two] == [(None, f"{start:#x}"), (None, f"{start + 16:#x}")]
+    one = encode(registry.run(debugger, f"struct list_head {start + 16:x}"))
+    assert two[1] == {"cpu": None, **one}
+    (rq,) = encode(registry.run(debugger, "struct rq.cpu runqueues:a"))["structures"]
+    assert (rq["cpu"], rq["address"]) == (0, f"{sample.linux.per_cpu('runqueues', 0):#x}")
+    tasks = registry.run(debugger, "p &init_task.tasks")
+    place = encode(tasks)["values"][0]["value"]
+    by_member = registry.run(debugger, f"struct task_struct.comm -l task_struct.tasks {place}")
+    assert encode(by_member) == encode(registry.run(debugger, "struct task_struct.comm init_task"))
+    for wrong in ("struct list_head init_task 0", "struct list_head init_task 99999999", "struct rq runqueues:x"):
+        with pytest.raises(OrcdbgError):
+            registry.run(debugger, wrong)
+
+
+@pytest.mark.parametrize("line", ["*list_head init_task -x", "list_head -x init_task", "struct -x list_head init_task"])
+def test_the_word_may_be_left_out_and_options_stand_anywhere(registry: Registry, debugger: Debugger, line: str) -> None:
+    """As crash takes them."""
+    assert encode(registry.run(debugger, line)) == encode(registry.run(debugger, "struct list_head init_task"))
+    assert "0x" in plain(lines_of(registry.run(debugger, line), None))
+
+
+@pytest.mark.parametrize("word", ["*", "*no_such_structure", "no_such_structure", "no.such", "swap"])
+def test_a_word_that_is_no_structure_is_no_command(registry: Registry, debugger: Debugger, word: str) -> None:
+    """And says so, or what another debugger's word is here."""
+    with pytest.raises(UsageError, match="no such command"):
+        registry.run(debugger, word)
+
+
+def test_elements_of_arrays_are_members_too(registry: Registry, debugger: Debugger, sample: Session) -> None:
+    """With what they are declared as; one that the array has not, and one behind a pointer, is refused."""
+    (member,) = encode(registry.run(debugger, "struct task_struct.comm[1] init_task"))["members"]
+    whole = encode(registry.run(debugger, "struct task_struct.comm init_task"))["members"][0]
+    assert (member["name"], member["offset"], member["size"]) == ("comm[1]", whole["offset"] + 1, 1)
+    assert member["value"] == ord(whole["value"][1])
+    path = "thread.tls_array[1].base0"
+    (inner,) = encode(registry.run(debugger, f"task_struct.{path} init_task"))["members"]
+    value = sample.object("task_struct", sample.linux.address("init_task")).thread.tls_array[1].base0
+    assert (inner["value"], inner["name"]) == (int(value), path)
+    for wrong in ("comm[16]", "comm[", "comm[x]", "mm.pgd[0]"):
+        with pytest.raises(OrcdbgError):
+            registry.run(debugger, f"struct task_struct.{wrong} init_task")

@@ -12,8 +12,9 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.list import ListNodes
 from orcdbg.commands.ps import TaskSummary
 from orcdbg.commands.registry import Registry
-from orcdbg.views.as_json import encode
-from orcdbg.views.as_text import lines_of
+from orcdbg.commands.task import TaskStructures
+from orcdbg.views.as_json import encode, json_pieces
+from orcdbg.views.as_text import lines_of, text_pieces
 from orcdbg.views.page import plain
 from tests.build.answers import RESULTS, made
 from tests.conftest import RunProgram
@@ -161,3 +162,17 @@ def test_list_keeps_h_for_itself(debugger: Debugger, registry: Registry) -> None
     """`-h` is crash's; `--help` is help."""
     shown = plain(lines_of(registry.run(debugger, "list --help"), None))
     assert "-h START" in shown or "-h [START]" in shown
+
+
+def test_structures_of_many_tasks_are_read_as_they_are_shown(debugger: Debugger, registry: Registry) -> None:
+    """Twice the same, in one piece as in many; what cannot be read is known without looking at the rest first."""
+    answer = registry.run(debugger, "foreach task -R pid,comm,tasks")
+    whole = encode(answer)
+    assert len(whole["tasks"]) == len(debugger.session.tasks)
+    assert json.loads("".join(json_pieces("task", answer)))["result"] == whole
+    assert "".join(text_pieces(answer, None)) == plain(lines_of(answer, None))
+    assert [task["members"]["pid"] for task in whole["tasks"]] == [task.pid for task in debugger.session.tasks]
+    everything = registry.run(debugger, "foreach task")
+    assert isinstance(everything, TaskStructures)
+    problems = list(everything.problems)
+    assert problems == list(everything.problems) == encode(everything)["problems"]

@@ -236,6 +236,42 @@ def test_mounts_are_those_of_proc(told: Printed, ask: Ask) -> None:
     assert ("/tmp/deep/er/bound", "rootfs", "rootfs", ("ro",)) in {(p, k, d, o[:1]) for p, k, d, o in ours}
 
 
+def test_files_and_inodes_of_mounts_are_those_of_drgn(ask: Ask, drgn_program: Any) -> None:
+    """Each on the file system that drgn says, with its number; pages of a file are of its mapping, the first one first."""
+    from drgn import Object
+    from drgn.helpers.linux.list import list_for_each_entry
+
+    def inode_at(address: str) -> Any:
+        return Object(drgn_program, "struct inode *", value=int(address, 16))
+
+    opened = {file["inode"]: mount for mount in ask("mount -f")["mounts"] for file in mount["files"]}
+    assert len(opened) > 5
+    for inode, mount in opened.items():
+        assert inode_at(inode).i_sb.value_() == int(mount["superblock"], 16)
+
+    dirty = 0
+    for mount in ask("mount -i")["mounts"]:
+        superblock = Object(drgn_program, "struct super_block *", value=int(mount["superblock"], 16))
+        known = {
+            f"{inode.value_():#x}": (inode.i_ino.value_(), inode.i_mapping.nrpages.value_())
+            for inode in list_for_each_entry("struct inode", superblock.s_inodes.address_of_(), "i_sb_list")
+        }
+        for one in mount["inodes"]:
+            assert (one["number"], one["pages"]) == known[one["inode"]]
+            dirty += one["type"] == "REG" and one["pages"] > 0
+    assert dirty  # files in memory are never written anywhere
+
+    for task in ask("foreach files")["tasks"]:
+        for file in task["files"]:
+            if file["type"] == "REG" and file["pages"]:
+                pages = ask(f"files -p {file['inode']}")["pages"]
+                assert 0 < len(pages) <= file["pages"]
+                assert pages[0]["index"] == 0
+                for page in pages:
+                    found = Object(drgn_program, "struct page *", value=int(page["page"], 16))
+                    assert f"{found.mapping.value_():#x}" == file["mapping"]
+
+
 def _counts(text: str) -> dict[str, tuple[list[int], str]]:
     """Counts by CPU and the rest of each line of /proc/interrupts or /proc/softirqs."""
     lines = re.findall(r"(?m)^ *(\w+):((?: +\d+)+)(.*)$", text)

@@ -240,3 +240,25 @@ def test_an_expressions_answer_goes_where_the_line_says(shell: Shell, tmp_path: 
     assert target.read_text() == '$1 = "swapper/0"\n$2 = 1\n'
     run(shell, "alias create show p")
     assert run(shell, "show (3 > 2)") == (False, "$3 = 1\n")
+
+
+def test_a_line_may_begin_with_a_structure_at_the_prompt(
+    shell: Shell, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its name, or a star before it, is no word of the shell's; pipes and redirections are as behind any command."""
+    whole = run(shell, "struct list_head")[1]
+    assert whole.startswith("struct list_head {")
+    assert run(shell, "*list_head")[1] == run(shell, "list_head")[1] == whole
+    assert run(shell, "task_struct.pid init_task -x")[1] == run(shell, "struct -x task_struct.pid init_task")[1]
+    assert run(shell, f"*list_head > {tmp_path}/out") == (False, "")
+    assert (tmp_path / "out").read_text() == whole
+    assert run(shell, "no_such_structure")[1] == ""
+    assert "no such command: no_such_structure" in capsys.readouterr().err
+
+
+def test_displays_and_repeats_at_the_prompt(shell: Shell, capsys: pytest.CaptureFixture[str]) -> None:
+    """A step shows what is displayed; a command cannot be repeated over what does not change."""
+    assert run(shell, "display/x $rsp")[1].startswith("1: /x $rsp = (void *) 0x")
+    assert "\n1: /x $rsp = (void *) 0x" in run(shell, "step --frame 6 --zero")[1]
+    assert run(shell, "repeat -1 p 1")[1] == ""
+    assert "nothing changes in a snapshot" in capsys.readouterr().err
