@@ -12,8 +12,8 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
-from tests.lab.apt import run
-from tests.lab.fetch import Unavailable, cache_dir, ensure, ensure_build_root, locked
+from tests.lab.apt import Unavailable, run
+from tests.lab.fetch import cache_dir, ensure, ensure_build_root, locked
 
 DRIVER = Path(__file__).parent / "driver"
 NAME = "orclab"
