@@ -29,17 +29,31 @@ _TEXT, _INIT_TEXT = 0, 4
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A loaded module: `ranges` are its (address, size) memory areas, text first; `text` the core text."""
+    """A loaded module.
+
+    Attributes:
+        address: of its `struct module`.
+        ranges: (address, size) of its memory areas, text first.
+        text: the core text.
+        per_cpu: per-CPU pointer and size of its per-CPU variables; its symbols of them are such pointers
+            (kernel/module/main.c, `simplify_symbols`).
+    """
 
     address: int
     name: str
     ranges: tuple[tuple[int, int], ...]
     text: tuple[int, int]
     state: int | None
+    per_cpu: tuple[int, int] = (0, 0)
 
     def holds(self, address: int) -> bool:
         """True when the address is in one of the module's areas."""
         return any(start <= address < start + size for start, size in self.ranges)
+
+    def has_per_cpu(self, pointer: int) -> bool:
+        """Whether a per-CPU pointer, as a symbol's address is one, is of the module's variables."""
+        start, size = self.per_cpu
+        return start <= pointer < start + size
 
     @property
     def size(self) -> int:
@@ -74,7 +88,9 @@ def read_module(linux: Linux, address: int) -> Module:
     """The module whose `struct module` is at `address`."""
     ranges, text = _ranges(linux, address)
     name = linux.text_member("module", "name", address)
-    return Module(address, name, ranges, text, linux.first_member("module", ("state",), address))
+    state = linux.first_member("module", ("state",), address)
+    per_cpu = [linux.first_member("module", (which,), address) or 0 for which in ("percpu", "percpu_size")]
+    return Module(address, name, ranges, text, state, (per_cpu[0], per_cpu[1]))
 
 
 def list_modules(linux: Linux) -> tuple[list[Module], list[str]]:

@@ -10,7 +10,7 @@ from random import Random
 from tests.lab import scenes, scripts
 from tests.lab.fetch import Kernel
 from tests.lab.guest import Guest, Machine
-from tests.lab.kbuild import NAME, built_driver
+from tests.lab.kbuild import NAME, built_driver, source_hash
 from tests.lab.scenes import BOOT_SECONDS, Scene
 
 END = f"""
@@ -28,7 +28,7 @@ def driver(kernel: str, seed: int = 0) -> Scene:
         GuestError: the guest did not do its part.
     """
     built_driver(kernel)
-    return scenes.cached(kernel, "driver", seed, _make)
+    return scenes.cached(kernel, f"driver@{source_hash()[:8]}", seed, _make)
 
 
 def _make(home: Path, kernel: Kernel, random: Random) -> Scene:

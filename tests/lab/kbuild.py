@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -79,7 +78,10 @@ def _build(root: Path, release: str, vmlinux: Path, file: Path) -> None:
         resolver.parent.mkdir(parents=True, exist_ok=True)
         resolver.symlink_to("/bin/true")
 
-    work = Path(tempfile.mkdtemp(prefix="driver-", dir=root / "build"))
+    # Always the same folder, whose name is in the file: a module that is built again is the one that a cached scene holds.
+    work = root / "build/driver"
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir()
     try:
         for source in _SOURCES:
             shutil.copy(DRIVER / source, work)
