@@ -51,9 +51,12 @@ class Module:
         return any(start <= address < start + size for start, size in self.ranges)
 
     def has_per_cpu(self, pointer: int) -> bool:
-        """Whether a per-CPU pointer, as a symbol's address is one, is of the module's variables."""
+        """Whether a per-CPU pointer, as a symbol's address is one, is of the module's variables.
+
+        What is in the module's own memory is none, however much a damaged `percpu_size` claims.
+        """
         start, size = self.per_cpu
-        return start <= pointer < start + size
+        return start <= pointer < start + size and not self.holds(pointer)
 
     @property
     def size(self) -> int:

@@ -169,6 +169,7 @@ def test_per_cpu_variables_have_a_value_for_each_cpu(told: Said, ask: Ask) -> No
     for cpu, address in told["per_cpu_at"]:
         (place,) = (each for each in ask(f"kmem 0x{address}")["addresses"][0]["findings"] if each["kind"] == "per-cpu")
         assert (place["cpu"], place["pointer"]) == (int(cpu), value_of(ask, "&orclab_tally"))
+        assert (place["variable"], place["offset"], place["module"]) == ("orclab_tally", 0, NAME)
 
 
 def test_slab_objects_are_told_apart(told: Said, without_file: Session) -> None:
