@@ -37,6 +37,10 @@ Ask = Callable[[str], Json]
 Said = dict[str, list[list[str]]]
 
 MODES = {"ORCLAB_IDLE": 0, "ORCLAB_BUSY": 7, "ORCLAB_LOST": -3}
+TYPES = (
+    *("struct orclab_item", "struct orclab_device", "struct orclab_tally", "struct orclab_point"),
+    *("union orclab_word", "enum orclab_mode"),
+)
 # What compilers keep for these is in memory; the others may be gone where the thread sleeps.
 IN_MEMORY = {"orclab_rest here.x", "orclab_rest here.y", *(f"orclab_search seen[{number}]" for number in range(3))}
 # Values that the driver says of each item, beside its tail.
@@ -129,6 +133,25 @@ def test_every_member_has_the_value_that_the_driver_said(kernel: str, told: Said
         assert value_of(ask, f"((struct orclab_item *)0x{address})->{path}") == int(number), path
     print(f"{kernel}: {len(told['value'])} values of {len(told['item'])} items")
     assert len(told["value"]) >= VALUES_OF_ITEM * len(told["item"])
+
+
+def test_types_are_those_of_drgn(kernel: str, scene: Scene, told: Said, built: BuiltModule, ask: Ask) -> None:
+    """Size of each type and offset, width and type of each member; drgn reads them in the file."""
+    drgn = pytest.importorskip("drgn")
+    program = opened(drgn, scene, [built.file])
+    for name in TYPES:
+        theirs = program.type(name)
+        ours = ask(f"whatis {name}")
+        assert ours["size"] == drgn.sizeof(theirs)
+        if theirs.kind == drgn.TypeKind.ENUM:
+            expected = [(each.name, each.value) for each in theirs.enumerators]
+            assert [(each["name"], each["value"]) for each in ours["enumerators"]] == expected
+            continue
+        assert [
+            (member["name"], 8 * member["offset"] + member["bit_offset"], member["bit_size"])
+            for member in ours["members"]
+        ] == [(member.name, member.bit_offset, member.bit_field_size) for member in theirs.members], name
+    print(f"{kernel}: {len(TYPES)} types")
 
 
 def test_strings_and_functions_are_named(told: Said, ask: Ask) -> None:
