@@ -186,7 +186,10 @@ class ModuleSymbols:
         # Up to 6.3 text and data are one area, text first.
         is_text = area[0] <= self.module.text[0] < sum(area) and found.symbol.address < text_end
         end = text_end if is_text else sum(area)
-        return found.symbol, min(found.symbol.address + found.size, end) - found.symbol.address
+        # Behind the last symbol the kernel counts to the area's end too: since 6.4 data may be below the text.
+        distance = self.table.size_at(found.symbol.address)
+        following = end if distance is None else found.symbol.address + distance
+        return found.symbol, min(following, end) - found.symbol.address
 
 
 def orc_budget() -> Budget:
