@@ -185,7 +185,10 @@ class _Evaluation:
             return True
         if self._program.linux.symbols.find(name) is not None:
             return False
-        return any(catalog.find(keyword, name) is not None for keyword in ("", "struct", "union"))
+        if all(catalog.find(keyword, name) is None for keyword in ("", "struct", "union")):
+            return False
+        # Modules' symbols are asked last: their tables are read for it.
+        return find_symbol(self._program, name, None) is None
 
     def _slice(self, first: Object, count: str) -> Object:
         """`first@count`: an array of so many that begins with an object in memory."""

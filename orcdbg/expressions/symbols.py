@@ -57,7 +57,8 @@ def find_symbol(program: Program, name: str, module: str | None) -> FoundSymbol 
             continue  # its symbols cannot be read, and another module may have the name
         if symbol is not None:
             is_text = each.text[0] <= symbol.address < sum(each.text)
-            return FoundSymbol(name, symbol.address, _type_of(program, name, symbol.address, is_text), False)
+            type_ = _type_of(program, name, symbol.address, is_text)
+            return FoundSymbol(name, symbol.address, type_, each.has_per_cpu(symbol.address))
     return None
 
 

@@ -29,17 +29,34 @@ _TEXT, _INIT_TEXT = 0, 4
 
 @dataclass(frozen=True, slots=True)
 class Module:
-    """A loaded module: `ranges` are its (address, size) memory areas, text first; `text` the core text."""
+    """A loaded module.
+
+    Attributes:
+        address: of its `struct module`.
+        ranges: (address, size) of its memory areas, text first.
+        text: the core text.
+        per_cpu: per-CPU pointer and size of its per-CPU variables; its symbols of them are such pointers
+            (kernel/module/main.c, `simplify_symbols`).
+    """
 
     address: int
     name: str
     ranges: tuple[tuple[int, int], ...]
     text: tuple[int, int]
     state: int | None
+    per_cpu: tuple[int, int] = (0, 0)
 
     def holds(self, address: int) -> bool:
         """True when the address is in one of the module's areas."""
         return any(start <= address < start + size for start, size in self.ranges)
+
+    def has_per_cpu(self, pointer: int) -> bool:
+        """Whether a per-CPU pointer, as a symbol's address is one, is of the module's variables.
+
+        What is in the module's own memory is none, however much a damaged `percpu_size` claims.
+        """
+        start, size = self.per_cpu
+        return start <= pointer < start + size and not self.holds(pointer)
 
     @property
     def size(self) -> int:
@@ -74,7 +91,9 @@ def read_module(linux: Linux, address: int) -> Module:
     """The module whose `struct module` is at `address`."""
     ranges, text = _ranges(linux, address)
     name = linux.text_member("module", "name", address)
-    return Module(address, name, ranges, text, linux.first_member("module", ("state",), address))
+    state = linux.first_member("module", ("state",), address)
+    per_cpu = [linux.first_member("module", (which,), address) or 0 for which in ("percpu", "percpu_size")]
+    return Module(address, name, ranges, text, state, (per_cpu[0], per_cpu[1]))
 
 
 def list_modules(linux: Linux) -> tuple[list[Module], list[str]]:
@@ -167,7 +186,10 @@ class ModuleSymbols:
         # Up to 6.3 text and data are one area, text first.
         is_text = area[0] <= self.module.text[0] < sum(area) and found.symbol.address < text_end
         end = text_end if is_text else sum(area)
-        return found.symbol, min(found.symbol.address + found.size, end) - found.symbol.address
+        # Behind the last symbol the kernel counts to the area's end too: since 6.4 data may be below the text.
+        distance = self.table.size_at(found.symbol.address)
+        following = end if distance is None else found.symbol.address + distance
+        return found.symbol, min(following, end) - found.symbol.address
 
 
 def orc_budget() -> Budget:

@@ -16,6 +16,7 @@ from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.names import Names
 from orcdbg.symbols.table import Symbol
 
 MAX_CHUNKS = 1 << 16
@@ -31,9 +32,10 @@ class PerCpuPlace:
     Attributes:
         cpu: whose copy.
         pointer: the per-CPU pointer that with that CPU's offset gives the address.
-        variable: the symbol that it is in, of the image; None for allocated memory and for modules' variables.
+        variable: the symbol that it is in, of the image or of a module; None for allocated memory.
         offset: bytes behind that symbol, or else behind the pointer: 0.
         is_static: whether it is in the image's per-CPU variables.
+        module: the module whose variables it is in.
     """
 
     cpu: int
@@ -41,13 +43,20 @@ class PerCpuPlace:
     variable: str | None
     offset: int
     is_static: bool
+    module: str | None = None
 
 
 class PerCpuAreas:
-    """The per-CPU memory of one kernel."""
+    """The per-CPU memory of one kernel.
 
-    def __init__(self, linux: Linux) -> None:
+    Args:
+        linux: the kernel.
+        names: of the modules' variables.
+    """
+
+    def __init__(self, linux: Linux, names: Names) -> None:
         self._linux = linux
+        self._names = names
 
     @functools.cached_property
     def offsets(self) -> list[int]:
@@ -131,5 +140,19 @@ class PerCpuAreas:
         for base in self._chunks:
             for cpu, unit in enumerate(units):
                 if base + unit <= address < base + unit + size:
-                    return PerCpuPlace(cpu, address - self.offsets[cpu] & U64, None, 0, False)
+                    return self._of_module(cpu, address - self.offsets[cpu] & U64)
         return None
+
+    def _of_module(self, cpu: int, pointer: int) -> PerCpuPlace:
+        """A place that is none of the image's variables': in a module's, or in allocated memory."""
+        for module in self._names.modules:
+            if not module.has_per_cpu(pointer):
+                continue
+            try:
+                found = self._names.module_symbols[module.address].table.at(pointer)
+            except OrcdbgError:
+                found = None  # its symbols cannot be read; the module is known all the same
+            if found is None or pointer - found.symbol.address >= found.symbol.size:
+                return PerCpuPlace(cpu, pointer, None, 0, False, module.name)
+            return PerCpuPlace(cpu, pointer, found.symbol.name, pointer - found.symbol.address, False, module.name)
+        return PerCpuPlace(cpu, pointer, None, 0, False)

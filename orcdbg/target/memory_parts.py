@@ -67,7 +67,7 @@ class MemoryParts:
     @functools.cached_property
     def per_cpu(self) -> PerCpuAreas:
         """Per-CPU memory."""
-        return PerCpuAreas(self._linux)
+        return PerCpuAreas(self._linux, self._session.names)
 
     @functools.cached_property
     def _stacks(self) -> tuple[list[int], list[tuple[Stack, Task | None]]]:

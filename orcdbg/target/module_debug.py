@@ -26,6 +26,7 @@ from orcdbg.typed.dwarf_types import DwarfTypes
 
 # What depmod takes for a module, and what debugging information that was split off is called.
 _FILE = re.compile(r"(.+)\.ko(?:\.debug)?(?:\.(?:xz|zst|gz))?", re.DOTALL)
+PER_CPU_SECTION = ".data..percpu"
 _BUILD_ID = ".note.gnu.build-id"
 # Files below a folder; a distribution has 5,000 modules.
 MAX_FILES = 1 << 17
@@ -140,6 +141,9 @@ class ModuleDebug:
                 if not has_debug(file.elf):
                     raise UnsupportedFormat(str(path), "no debugging information in it")
                 addresses = module_sections(self._linux, module)
+                if module.per_cpu[1]:
+                    # The kernel does not list this section, which is at no address of memory.
+                    addresses[PER_CPU_SECTION] = module.per_cpu[0]
                 self._refuse_other_build(file, addresses)
                 return ModuleDwarf(module, file, addresses, self._resolve)
             except OrcdbgError as error:

@@ -130,12 +130,24 @@ class StoppedKernel:
         in_module = self.module_debug.at(address) if self.module_debug is not None else None
         types = self.built.debug_types if in_module is None else in_module.types
         try:
-            return None if types is None else types.variable_at(name, address)
+            found = None if types is None else types.variable_at(name, address)
+            return found or self._per_cpu_type(name, address)
         except UnsupportedFormat as error:
             # A known type of the kernel's headers may serve all the same.
             if error.message not in self._warnings:
                 self._warnings.append(error.message)
             return None
+
+    def _per_cpu_type(self, name: str, pointer: int) -> Type | None:
+        """The type of a module's per-CPU variable.
+
+        It is asked for last: since 6.15 (commit 9d7de2aa8b41) such a pointer may be what a link address of the image is.
+        """
+        if self.module_debug is None:
+            return None
+        owners = (module for module in self.names.modules if module.has_per_cpu(pointer))
+        described = (self.module_debug.of(module) for module in owners)
+        return next((found for each in described if each and (found := each.types.variable_at(name, pointer))), None)
 
     @functools.cached_property
     def task_list(self) -> tuple[list[Task], list[str]]:

@@ -122,20 +122,19 @@ class Program:
             UsageError: nobody knows its type; the message says how it is looked at all the same. Or it is per CPU and none is
                 named.
         """
-        address, link_address = self._place_of(name, module)
-        is_per_cpu = self.is_per_cpu(link_address)
+        address, link_address, is_per_cpu = self._place_of(name, module)
         if is_per_cpu and cpu is None:
             raise UsageError(f"{name} is a per-CPU variable", "name the CPU")
         if cpu is not None and is_per_cpu:
             address = address + self.linux.per_cpu_offset(cpu) & U64
         return self.object(self.variable_type(name, link_address), address)
 
-    def _place_of(self, name: str, module: str | None) -> tuple[int, int]:
-        """Run-time and link address of a variable's symbol; of a module's both are the first."""
+    def _place_of(self, name: str, module: str | None) -> tuple[int, int, bool]:
+        """Run-time and link address of a variable's symbol, and whether it is per CPU; of a module's both are the first."""
         if module is None:
             symbol = self.linux.symbols.find(name)
             if symbol is not None:
-                return self.linux.run_time(symbol), symbol.address
+                return self.linux.run_time(symbol), symbol.address, self.is_per_cpu(symbol.address)
         for each in self.names.modules:
             if module not in (None, each.name):
                 continue
@@ -144,7 +143,7 @@ class Program:
             except OrcdbgError:
                 continue
             if found is not None:
-                return found.address, found.address
+                return found.address, found.address, each.has_per_cpu(found.address)
         raise NotFound("symbol", name)
 
     def is_per_cpu(self, link_address: int) -> bool:

@@ -199,9 +199,13 @@ def _vmalloc(finding: findings.VmallocFinding) -> Iterator[Line]:
 
 def _per_cpu(finding: findings.PerCpuFinding) -> Iterator[Line]:
     place = finding.place
-    name = "allocated memory" if not place.is_static else place.variable or "between variables"
+    is_of_variables = place.is_static or place.module is not None
+    name = place.variable or ("between variables" if is_of_variables else "allocated memory")
     offset = f"+{place.offset:#x}" if place.offset else ""
-    yield line(f"  per-CPU memory of CPU {place.cpu}: ", (f"{name}{offset}", "symbol"), f", pointer {place.pointer:#x}")
+    module = f" [{place.module}]" if place.module is not None else ""
+    yield line(
+        f"  per-CPU memory of CPU {place.cpu}: ", (f"{name}{offset}{module}", "symbol"), f", pointer {place.pointer:#x}"
+    )
 
 
 def _stack(finding: findings.StackFinding) -> Iterator[Line]:
@@ -443,6 +447,7 @@ def _per_cpu_json(finding: findings.PerCpuFinding) -> Json:
         "variable": place.variable,
         "offset": place.offset,
         "static": place.is_static,
+        "module": place.module,
     }
 
 

@@ -122,6 +122,20 @@ class Archive:
         folder.mkdir(parents=True, exist_ok=True)
         with_retries(lambda: self._apt("apt-get", "download", "-q", *packages, cwd=folder))
 
+    def download_with_needs(self, packages: list[str], folder: Path) -> None:
+        """Download `packages` and all that they depend on, as if nothing were installed, into `folder`."""
+        (folder / "partial").mkdir(parents=True, exist_ok=True)
+        words = [
+            "install",
+            "-q",
+            "-y",
+            "--download-only",
+            "--no-install-recommends",
+            "-o",
+            f"Dir::Cache::archives={folder}",
+        ]
+        with_retries(lambda: self._apt("apt-get", *words, *packages))
+
     def _apt(self, tool: str, *words: str, cwd: Path | None = None) -> str:
         options = {
             "Dir::Etc::sourcelist": self.root / "sources.list",

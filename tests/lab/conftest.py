@@ -16,6 +16,7 @@ from tests.lab.campaign_loads import account_of_drawn_loads
 from tests.lab.deaths import account_of_deaths, note_death
 from tests.lab.draw import BOOTS_VARIABLE, SEED, account_of_draws, draw
 from tests.lab.draw import KERNELS as KERNELS
+from tests.lab.driven import driver
 from tests.lab.failures import ASKED, SEED_VARIABLE, AskedScene, account
 from tests.lab.guest import GuestError
 from tests.lab.memory_accounts import memory_accounts
@@ -101,7 +102,7 @@ def pytest_runtest_makereport(
 @pytest.fixture(scope="session")
 def scene_makers() -> Mapping[str, MakeScene]:
     """What makes the scene of a name, from kernel and seed; of all tests, which share the scenes that one run has made."""
-    return {**SCENES, "memory": memory_accounts, "words": words, "recorded": recorded}
+    return {**SCENES, "memory": memory_accounts, "words": words, "recorded": recorded, "driver": driver}
 
 
 def _make(maker: MakeScene, kernel: str, name: str, seed: int) -> Scene:

@@ -36,6 +36,7 @@ KERNELS_DRAWN = {
     "DWARF types": 2,
     "traces": 2,
     "arguments": 2,
+    "own driver": 2,
 }
 
 IS_ALL = os.environ.get(BOOTS_VARIABLE) == "all"

@@ -16,14 +16,18 @@ from pathlib import Path
 from tests.lab.apt import Archive, Unavailable
 
 __all__ = [
-    *("RELEASES", "Kernel", "Unavailable", "cache_dir", "ensure", "ensure_module_debug", "ensure_source"),
-    "locked",
+    *("RELEASES", "Kernel", "Unavailable", "cache_dir", "ensure", "ensure_build_root", "ensure_module_debug"),
+    *("ensure_source", "locked"),
     "unpacked_packages",
 ]
 
 # Four kernels cover every ORC layout and every generation of runtime patching.
 RELEASES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
 META_PACKAGE = "linux-image-cloud-amd64"
+# What kbuild runs beside the compiler; pahole, of dwarves, makes BTF.
+BUILD_TOOLS = [
+    *("make", "dwarves", "base-files", "dash", "bash", "coreutils", "sed", "grep", "mawk", "findutils", "diffutils"),
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +106,32 @@ def ensure_module_debug(name: str, modules: Sequence[str]) -> Path:
             for path in (scratch / "root").rglob("*.ko*"):
                 if path.name.partition(".")[0].replace("-", "_") not in modules:
                     path.unlink()
+            home.parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "root").rename(home)
+    return home
+
+
+def ensure_build_root(name: str) -> Path:
+    """Return a folder that modules of kernel `name` are built in: its headers, and the tools of its suite with their libraries.
+
+    Raises:
+        Unavailable: it could not be fetched, or the archive has the kernel's release no more.
+    """
+    kernel = ensure(name)
+    home = cache_dir() / "build-roots" / kernel.release
+    with locked(f"build-root-{name}"), _scratch() as scratch:
+        if not home.is_dir():
+            archive, headers = _updated_archive(RELEASES[name]), f"linux-headers-{kernel.release}"
+            needs = archive.depends(headers)
+            # The headers also want the kernel itself from 6.12 on, which is here.
+            common = [package for package in needs if re.fullmatch(r"linux-headers-.*-common", package)]
+            tools = [package for package in needs if re.match(r"linux-kbuild-|linux-compiler-|gcc-\d", package)]
+            if not common or not tools:
+                raise Unavailable(f"{RELEASES[name]}: no {headers}")
+            archive.download([headers, *common], scratch / "debs")
+            archive.download_with_needs([*tools, *BUILD_TOOLS], scratch / "debs")
+            for deb in (scratch / "debs").glob("*.deb"):
+                _unpack(deb, scratch / "root", "*")
             home.parent.mkdir(parents=True, exist_ok=True)
             (scratch / "root").rename(home)
     return home

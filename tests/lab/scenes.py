@@ -165,7 +165,7 @@ def write_initrd(
 
 
 def describe(home: Path, kernel: Kernel, name: str, console: str, kaslr: bool) -> Scene:
-    quiet = name == "idle" or name.startswith("crowd")
+    quiet = name in ("idle", "driver") or name.startswith("crowd")
     stays = scripts.stays_while_idle if quiet else scripts.stays_while_busy
     rounds = scripts.parse_rounds(console)
     if not rounds:  # a message of the kernel has run into a mark

@@ -1,0 +1,40 @@
+"""Names of addresses in modules, as the kernel prints them."""
+
+from __future__ import annotations
+
+import struct
+from typing import Any, cast
+
+import pytest
+
+from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
+from orcdbg.kernel.modules import Module, ModuleSymbols, symbols_budget
+from orcdbg.symbols.table import SymbolTable
+
+TEXT, DATA_BELOW, DATA_ABOVE = 0xFFFF_FFFF_C010_0000, 0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_C020_0000
+TEXT_SIZE = 0x400
+
+
+def symbols_of(data: int) -> ModuleSymbols:
+    """Symbols of a module with two functions in its text, and a variable where its data are."""
+    entries = b"".join(
+        struct.pack("<IBBHQQ", name, kind, 0, 1, address, 16)
+        for name, kind, address in ((1, 2, TEXT), (7, 2, TEXT + 0x100), (12, 1, data))
+    )
+    sections = [Section("", 1, SHF_ALLOC | SHF_EXECINSTR, 0, 0, 0, 0, 0, 0)] * 2
+    table = SymbolTable("module m", entries, b"\0first\0last\0data\0", sections, 1)
+    module = Module(1, "m", ((TEXT, TEXT_SIZE), (data, 0x100)), (TEXT, TEXT_SIZE), 0)
+    symbols = ModuleSymbols(cast("Any", None), module, symbols_budget())
+    symbols.__dict__["_outcome"] = table
+    return symbols
+
+
+@pytest.mark.parametrize("data", [DATA_BELOW, DATA_ABOVE])
+def test_the_last_function_reaches_to_the_end_of_the_text(data: int) -> None:
+    """Whether or not any symbol comes behind it, as find_kallsyms_symbol() counts; its own size is not asked."""
+    found = symbols_of(data).at(TEXT + 0x108)
+    assert found is not None
+    assert (found[0].name, found[1]) == ("last", TEXT_SIZE - 0x100)
+    found = symbols_of(data).at(TEXT + 8)
+    assert found is not None
+    assert (found[0].name, found[1]) == ("first", 0x100)
