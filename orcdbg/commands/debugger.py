@@ -122,6 +122,23 @@ class Debugger:
         self._task, self.frame_index, self._traces, self.emulation = None, 0, {}, None
         self.session.move(self.session.snapshot)
 
+    def look_anew(self) -> None:
+        """Forgets what was read of a kernel that runs on by itself, so that each command tells of its own time.
+
+        Raises:
+            NotFound: the selected task has exited; from now on none is selected.
+        """
+        if not self.session.snapshot.is_live:
+            return
+        selected, index = self._task, self.frame_index
+        self.forget()
+        if selected is None:
+            return
+        same = [task for task in self.session.tasks if (task.address, task.pid) == (selected.address, selected.pid)]
+        if not same:
+            raise NotFound("task", str(selected.pid), "it was selected, and has exited: `set PID` selects another")
+        self._task, self.frame_index = same[0], index
+
     def select(self, task: Task) -> None:
         """Makes a task the selected one, at its innermost frame."""
         self._task = task

@@ -215,6 +215,7 @@ class Registry:
             arguments = command.parser().parse_args(words, argparse.Namespace(registry=self, format=given))
         except _HelpRequested as asked:
             return TextLines(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
+        debugger.look_anew()
         return command.run(debugger, arguments)
 
     def _of_structure(self, debugger: Debugger, word: str) -> Command:

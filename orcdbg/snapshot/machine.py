@@ -61,6 +61,7 @@ class Snapshot:
         left_out: gives how many bytes the file names but does not hold, by the words of `Absence`; `orcdbg checkup` shows
             them. None where the reader cannot tell.
         is_trimmed: whether `orcdbg trim` made it.
+        is_live: whether it changes while it is read, as the running kernel's memory does.
     """
 
     path: str
@@ -73,3 +74,4 @@ class Snapshot:
     notes: Sequence[Note] = field(default=())
     left_out: Callable[[], Mapping[str, int]] | None = None
     is_trimmed: bool = False
+    is_live: bool = False

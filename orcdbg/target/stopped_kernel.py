@@ -25,6 +25,7 @@ from orcdbg.patches.kernel_code import KernelCode
 from orcdbg.patches.kernel_patches import KernelPatches, MakePasses
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.own_cpus import own_cpus
+from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement
 from orcdbg.target.built_kernel import BuiltKernel
 from orcdbg.unwind.judge.evidence import Evidence
@@ -62,7 +63,7 @@ class StoppedKernel:
         built: BuiltKernel,
         snapshot: Snapshot,
         placement: Placement,
-        memory: AddressSpace,
+        memory: KernelMemory,
         extra_passes: Sequence[MakePasses],
         journal: Journal | None,
         warnings: list[str],
@@ -188,6 +189,10 @@ class StoppedKernel:
     @functools.cached_property
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
+        if self._snapshot.is_live:
+            from orcdbg.unwind.live import LiveUnwinder  # all other machines stand still
+
+            return LiveUnwinder(self.terrain, self.cpus, self.memory.forget)
         return Unwinder(self.terrain, self.cpus)
 
     @functools.cached_property

@@ -454,6 +454,10 @@ class CpuNotSaved(Reason):
     cpu: int | None
 
 
+class RanMeanwhile(Reason):
+    """The task is of the running kernel, and ran again and again while its stack was read."""
+
+
 class StartUnreadable(Reason):
     """The registers to begin with cannot be read."""
 

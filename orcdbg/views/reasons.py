@@ -218,6 +218,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     ),
     # Why there is no walk.
     unwind.CpuNotSaved: "running on CPU {r.cpu}, whose registers are not in the snapshot",
+    unwind.RanMeanwhile: "the task ran again and again while its stack was read",
     unwind.StartUnreadable: "the starting registers cannot be read: {r.fault}",
     unwind.StackGone: "the task has no stack any more (it has exited)",
     unwind.StackPointerElsewhere: "thread.sp is not on the task's stack at {r.begin:#x}",

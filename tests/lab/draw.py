@@ -37,6 +37,7 @@ KERNELS_DRAWN = {
     "traces": 2,
     "arguments": 2,
     "own driver": 2,
+    "a running kernel": 1,
 }
 
 IS_ALL = os.environ.get(BOOTS_VARIABLE) == "all"

@@ -73,6 +73,7 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
         notes=notes,
         left_out=memory.left_out,
         is_trimmed=trim_note is not None,
+        is_live=is_live,
     )
 
 
