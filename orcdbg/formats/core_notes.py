@@ -31,8 +31,11 @@ PR_REG_NAMES = (
     *("orig_rax", "rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
 )
 
-# QEMUCPUState: its size, its ten QEMUCPUSegments (selector, limit, flags, padding, base), cr[5], and kernel_gs_base.
-_QEMU_SIZE = 440
+# QEMUCPUState: its size (until QEMU 3.0 without kernel_gs_base), rsp and rip, its ten QEMUCPUSegments (selector, limit, flags,
+# padding, base), cr[5], and kernel_gs_base.
+_QEMU_SIZE, _QEMU_OLD_SIZE = 440, 432
+_QEMU_REGISTER = struct.Struct("<Q")
+_QEMU_SP_OFFSET, _QEMU_IP_OFFSET = 56, 136
 _QEMU_SEGMENT = struct.Struct("<4IQ")
 _QEMU_SEGMENTS_OFFSET = 152
 _QEMU_GS_NUMBER = 4
@@ -59,18 +62,21 @@ class QemuCpuState(NamedTuple):
     """What QEMU's own note says beyond the registers of NT_PRSTATUS; all are 64-bit numbers.
 
     Attributes:
+        ip, sp: as in the NT_PRSTATUS of the same CPU.
         cr3: physical address of the top page table, with its low bits as in the CPU.
         cr4: the control register.
         idt: virtual address of the interrupt descriptor table.
         gs_base: of the GS that was active.
-        kernel_gs_base: of the one that `swapgs` exchanges it for.
+        kernel_gs_base: of the one that `swapgs` exchanges it for; None from an old QEMU.
     """
 
+    ip: int
+    sp: int
     cr3: int
     cr4: int
     idt: int
     gs_base: int
-    kernel_gs_base: int
+    kernel_gs_base: int | None
 
 
 def is_prstatus(note: Note) -> bool:
@@ -103,7 +109,7 @@ def parse_qemu_state(data: bytes) -> QemuCpuState:
     Raises:
         UnsupportedFormat: too short.
     """
-    if len(data) < _QEMU_SIZE:
+    if len(data) < _QEMU_OLD_SIZE:
         raise UnsupportedFormat("QEMU note", f"{len(data)} bytes, {_QEMU_SIZE} expected")
 
     def segment_base(number: int) -> int:
@@ -111,8 +117,12 @@ def parse_qemu_state(data: bytes) -> QemuCpuState:
         return int(base)
 
     cr = _QEMU_CR.unpack_from(data, _QEMU_CR_OFFSET)
-    (kernel_gs_base,) = _QEMU_KERNEL_GS.unpack_from(data, _QEMU_KERNEL_GS_OFFSET)
+    (kernel_gs_base,) = (
+        _QEMU_KERNEL_GS.unpack_from(data, _QEMU_KERNEL_GS_OFFSET) if len(data) >= _QEMU_SIZE else (None,)
+    )
     return QemuCpuState(
+        ip=_QEMU_REGISTER.unpack_from(data, _QEMU_IP_OFFSET)[0],
+        sp=_QEMU_REGISTER.unpack_from(data, _QEMU_SP_OFFSET)[0],
         cr3=cr[3],
         cr4=cr[4],
         idt=segment_base(_QEMU_IDT_NUMBER),

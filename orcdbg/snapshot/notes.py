@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
 
 from orcdbg.formats.core_notes import (
     NT_PRSTATUS,
+    Prstatus,
     QemuCpuState,
     is_prstatus,
     is_qemu,
@@ -31,16 +33,11 @@ def cpu_states(notes: Sequence[Note]) -> list[CpuState]:
     Raises:
         UnsupportedFormat: a note is too short for what it is called.
     """
-    statuses = [note for note in notes if is_prstatus(note)]
-    of_qemu = [note for note in notes if is_qemu(note)]
-
-    # The notes of one CPU do not name it: only where each has both do the n-th of either kind belong together.
-    are_paired = len(of_qemu) == len(statuses)
+    statuses = [parse_prstatus(note.data) for note in notes if is_prstatus(note)]
+    of_qemu = [parse_qemu_state(note.data) for note in notes if is_qemu(note)]
 
     states = []
-    for cpu, note in enumerate(statuses):
-        status = parse_prstatus(note.data)
-        more: QemuCpuState | None = parse_qemu_state(of_qemu[cpu].data) if are_paired else None
+    for cpu, (status, more) in enumerate(zip(statuses, _paired(statuses, of_qemu), strict=True)):
         states.append(
             CpuState(
                 cpu=cpu,
@@ -55,6 +52,30 @@ def cpu_states(notes: Sequence[Note]) -> list[CpuState]:
             )
         )
     return states
+
+
+def _paired(statuses: Sequence[Prstatus], of_qemu: Sequence[QemuCpuState]) -> Iterator[QemuCpuState | None]:
+    """For the notes of CPUs' registers in their order, what QEMU's own note of the same CPU says; None without one.
+
+    Neither kind names its CPU, but both have its ip and stack pointer. QEMU writes them in one order; a file that was cut or
+    put together otherwise has not.
+    """
+    wanted = [(status.registers["rip"], status.registers["rsp"]) for status in statuses]
+    in_order = [
+        number for number, (state, key) in enumerate(zip(of_qemu, wanted, strict=False)) if _place(state) == key
+    ]
+    elsewhere = defaultdict[tuple[int, int], list[QemuCpuState]](list)
+    for number in sorted(set(range(len(of_qemu))).difference(in_order), reverse=True):
+        elsewhere[_place(of_qemu[number])].append(of_qemu[number])
+
+    own = set(in_order)
+    for number, key in enumerate(wanted):
+        others = elsewhere[key]
+        yield of_qemu[number] if number in own else others.pop() if others else None
+
+
+def _place(state: QemuCpuState) -> tuple[int, int]:
+    return state.ip, state.sp
 
 
 def vmcoreinfo_of(notes: Sequence[Note]) -> dict[str, str]:

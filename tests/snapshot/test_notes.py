@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from orcdbg.formats.elf import Note
 from orcdbg.snapshot.machine import CpuState
@@ -27,6 +29,35 @@ def test_qemus_note_has_both_gs_bases() -> None:
     assert (state.gs_base, state.kernel_gs_base) == (PROGRAMS, KERNELS)
     (state,) = cpu_states(notes(PROGRAMS, KERNELS)[:1])
     assert (state.gs_base, state.kernel_gs_base) == (None, None)
+
+
+def of_cpu(number: int) -> tuple[Note, Note]:
+    """The two notes of a CPU, whose base tells its number."""
+    status, state = bytearray(336), bytearray(440)
+    for data, ip_at, sp_at in ((status, 112 + 16 * 8, 112 + 19 * 8), (state, 136, 56)):
+        struct.pack_into("<Q", data, ip_at, 0xFFFF_FFFF_8100_0000)  # all wait at one instruction
+        struct.pack_into("<Q", data, sp_at, KERNELS + 0x1000 * number)
+    struct.pack_into("<Q", state, 152 + 24 * 4 + 16, KERNELS + number)
+    return Note("CORE", 1, bytes(status)), Note("QEMU", 0, bytes(state))
+
+
+@given(st.permutations(range(5)), st.permutations(range(5)), st.sets(st.integers(0, 4)))
+def test_notes_in_any_order_belong_together_by_their_registers(
+    statuses: list[int], others: list[int], lost: set[int]
+) -> None:
+    """Neither kind names its CPU, and a note of one kind may be missing."""
+    found = cpu_states(
+        [*(of_cpu(number)[0] for number in statuses), *(of_cpu(number)[1] for number in others if number not in lost)]
+    )
+    bases = [None if number in lost else KERNELS + number for number in statuses]
+    assert [state.gs_base for state in found] == bases
+
+
+def test_an_old_qemus_note_has_no_second_base() -> None:
+    """kernel_gs_base came with QEMU 3.1; the note before that is 8 bytes shorter."""
+    status, state = notes(KERNELS, PROGRAMS)
+    (found,) = cpu_states([status, state._replace(data=state.data[:432])])
+    assert (found.gs_base, found.kernel_gs_base) == (KERNELS, None)
 
 
 @pytest.mark.parametrize(
