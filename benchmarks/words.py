@@ -9,11 +9,13 @@ import struct
 import sys
 import tempfile
 import time
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
 import orcdbg
-from benchmarks.runs import measure
+from benchmarks.runs import Measurement, compare, measure, ratio
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Result
@@ -29,25 +31,42 @@ from tests.lab.scenes import Scene
 CROWD = "6.12"
 ROUNDS, RUNS = 5, 5
 ONE_SECONDS, LIST_SECONDS, PS_SECONDS = 0.03, 2.0, 1.5
-SEARCH_BYTES = 1e9  # in a second
+SEARCH_SPEED = 1e9  # bytes in a second
 NODES, STRIDE, ORDER = 100_000, 64, 10
-# A checkout's Python in which an older orcdbg is installed, whose first prompt is the limit of ours.
+# The program of an older orcdbg, whose first prompt is the limit of ours.
 BASE_VARIABLE = "ORCDBG_BENCHMARK_BASE"
 
 
-def timed(registry: Registry, debugger: Debugger, line: str) -> tuple[float, Result]:
-    """Seconds of one command with its whole text, and its answer."""
-    begin = time.perf_counter()
+@dataclass(frozen=True, slots=True)
+class Timed:
+    """Seconds of wall time and of the CPU's: the second is what a machine takes that has nothing else to do."""
+
+    seconds: float
+    cpu: float
+
+
+def timed(registry: Registry, debugger: Debugger, line: str) -> tuple[Timed, Result]:
+    """One command with its whole text, and its answer."""
+    begin, cpu = time.perf_counter(), time.process_time()
     answer = registry.run(debugger, line)
     for _ in text_pieces(answer, None):
         pass
-    return time.perf_counter() - begin, answer
+    return Timed(time.perf_counter() - begin, time.process_time() - cpu), answer
 
 
-def row(what: str, seconds: float, limit: float, first: float | None = None) -> None:
+def median(found: Iterable[Timed]) -> Timed:
+    """Of both its own."""
+    all_of_them = list(found)
+    return Timed(
+        statistics.median(one.seconds for one in all_of_them), statistics.median(one.cpu for one in all_of_them)
+    )
+
+
+def row(what: str, one: Timed | Measurement, limit: float, first: Timed | None = None) -> None:
     """One line."""
-    before = f"   the first {first:6.3f} s" if first is not None else ""
-    print(f"{what:<44} {seconds * 1e3:9.2f} ms   ratio to {limit:g} s {seconds / limit:.2f}{before}")
+    before = f"   the first {first.seconds:6.3f} s" if first is not None else ""
+    times = f"{one.seconds * 1e3:9.2f} ms ({one.cpu * 1e3:.2f} ms of CPU)"
+    print(f"{what:<44} {times}   ratio to {limit:g} s {one.seconds / limit:.2f}, CPU {one.cpu / limit:.2f}{before}")
 
 
 def opened(scene: Scene, snapshot: Path | None = None) -> tuple[Registry, Debugger]:
@@ -64,8 +83,8 @@ def single_answers(scene: Scene, kernel: str) -> None:
         "kmem ADDR": [f"kmem {task}" for task in tasks],
     }.items():
         first, *others = (timed(registry, debugger, line)[0] for line in lines)
-        row(f"{kernel}: {what}, the median of {len(others)}", statistics.median(others), ONE_SECONDS, first)
-        row("  the slowest", max(others), ONE_SECONDS)
+        row(f"{kernel}: {what}, the median of {len(others)}", median(others), ONE_SECONDS, first)
+        row("  the slowest", max(others, key=lambda one: one.cpu), ONE_SECONDS)
 
 
 def free_memory(registry: Registry, debugger: Debugger, size: int) -> list[int]:
@@ -75,7 +94,7 @@ def free_memory(registry: Registry, debugger: Debugger, size: int) -> list[int]:
     pages, size_of_page = int(session.variable("vmemmap_base")), session.program.type("struct page").size
     for node in encode(registry.run(debugger, "kmem -F"))["nodes"]:
         for zone in node["zones"]:
-            lists = next((one["lists"] for one in zone["free"] if one["order"] == ORDER), {})
+            lists: dict[str, list[str]] = next((one["lists"] for one in zone["free"] if one["order"] == ORDER), {})
             found += [(int(page, 16) - pages) // size_of_page * 4096 for kind in lists.values() for page in kind]
     wanted = -(-size // (4096 << ORDER))
     if len(found) < wanted:
@@ -128,12 +147,7 @@ def searches(scene: Scene) -> None:
         "search -p -c TEXT": "search -p -c 'Kernel panic - not'",
     }.items():
         first, *others = (timed(registry, debugger, line)[0] for _ in range(ROUNDS))
-        seconds = statistics.median(others)
-        speed = size / seconds
-        print(
-            f"{scene.kernel + ': ' + what:<44} {speed / 1e9:6.2f} GB/s of {size / 1e9:.2f} GB"
-            f"   ratio {speed / SEARCH_BYTES:.2f} of {SEARCH_BYTES / 1e9:g} GB/s   the first {first:6.3f} s"
-        )
+        row(f"{scene.kernel}: {what}, {size / 1e9:.2f} GB", median(others), size / SEARCH_SPEED, first)
 
 
 def tasks_of_a_crowd(scene: Scene) -> None:
@@ -143,22 +157,23 @@ def tasks_of_a_crowd(scene: Scene) -> None:
     nothing = measure([*words, "-e", "context"], RUNS)
     registry, debugger = opened(scene)
     first, *others = (timed(registry, debugger, "ps")[0] for _ in range(ROUNDS))
-    row(f"{scene.kernel}: ps of {THREADS} tasks", statistics.median(others), PS_SECONDS, first)
-    row("  the whole process", whole.seconds, PS_SECONDS)
+    row(f"{scene.kernel}: ps of {THREADS} tasks", median(others), PS_SECONDS, first)
+    row("  the whole process", whole, PS_SECONDS)
     print(f"  the process of another word: {nothing}")
 
 
 def first_prompt(scene: Scene, kernel: str) -> None:
     """A process that opens a snapshot and ends at its first prompt, beside an older orcdbg where one is named."""
     files = [str(scene.vmlinux), str(scene.snapshot), "-e", "quit"]
-    ours = measure([sys.executable, "-m", "orcdbg", *files], RUNS)
-    print(f"{kernel}: opened, first prompt, ended: {ours}")
+    program = [str(Path(sys.executable).with_name("orcdbg")), *files]
     base = os.environ.get(BASE_VARIABLE)
     if base is None:
-        print(f"  beside no older one: {BASE_VARIABLE} names a Python with one")
+        print(f"{kernel}: opened, first prompt, ended: {measure(program, RUNS)}")
+        print(f"  beside no older one: {BASE_VARIABLE} names the program of one")
         return
-    theirs = measure([base, "-m", "orcdbg", *files], RUNS)
-    print(f"  the older one: {theirs}   ratio {ours.seconds / theirs.seconds:.2f} (limit 1)")
+    ours, theirs = compare(program, [base, *files])
+    print(f"{kernel}: opened, first prompt, ended: {ours}")
+    print(f"  the older one: {theirs}   ratio {ratio(ours, theirs)} (limit 1)")
 
 
 def report(scene: Scene, kernel: str) -> None:
