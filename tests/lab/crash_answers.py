@@ -398,7 +398,7 @@ def our_sys(answer: Json) -> Fields:
         "NODENAME": system["nodename"],
         "RELEASE": system["release"],
         "VERSION": system["version"],
-        "PANIC": system["panic"] or "",
+        "PANIC": system["panic_message"] or "",
     }
 
 
@@ -418,6 +418,7 @@ def our_log(answer: Json) -> Fields:
         first, *more = record["text"].split("\n")
         lines.append((time, first.rstrip()))
         lines += [("", line.strip()) for line in more]
+    lines += [("", f"[{one['buffer']}] {one['text'].strip()}") for one in answer["unflushed"]]
     return {number: line for number, line in enumerate(lines) if any(line)}
 
 

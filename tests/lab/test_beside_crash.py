@@ -25,10 +25,15 @@ from tests.lab import crash_answers as answers
 from tests.lab.conftest import OpenScene
 from tests.lab.crash_answers import Fields, Read, ReadOurs
 from tests.lab.crash_utility import Told, ask
-from tests.lab.draw import KERNELS
+from tests.lab.draw import KERNELS, draw
 from tests.lab.skips import skipped_if_unavailable
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
+# All kernels with tasks, files, mounts and connections; one of them, drawn, after a panic.
+SCENES = [
+    *((kernel, "words") for kernel in KERNELS),
+    *((kernel, "nmi") for kernel in draw("beside crash after a panic", KERNELS, 1)),
+]
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize(("kernel", "scene"), SCENES)]
 
 # What crash needs told.
 OPTIONS = {"7.2": ("--no_modules",)}
@@ -311,19 +316,14 @@ class Asked:
     questions: Mapping[str, Question] = field(default_factory=dict)
 
 
-_asked: dict[str, Asked] = {}
-
-
 @pytest.fixture
-def asked(kernel: str, open_scene: OpenScene, seed: int) -> Asked:
+def asked(kernel: str, scene: str, open_scene: OpenScene, seed: int) -> Asked:
     """One crash of the kernel has answered all."""
-    if kernel not in _asked:
-        scene, session = open_scene(kernel, "words")
-        found = {one.line: one for one in questions(session, Random(f"{seed} {kernel}"))}
-        with skipped_if_unavailable("crash of Debian sid"):
-            told = ask(scene.vmlinux, scene.snapshot, list(found), OPTIONS.get(kernel, ()))
-        _asked[kernel] = Asked(session, told, found)
-    return _asked[kernel]
+    files, session = open_scene(kernel, scene)
+    found = {one.line: one for one in questions(session, Random(f"{seed} {kernel} {scene}"))}
+    with skipped_if_unavailable("crash of Debian sid"):
+        told = ask(files.vmlinux, files.snapshot, list(found), OPTIONS.get(kernel, ()))
+    return Asked(session, told, found)
 
 
 def differences(asked: Asked, question: Question) -> tuple[Fields, list[Differs]]:
@@ -335,7 +335,7 @@ def differences(asked: Asked, question: Question) -> tuple[Fields, list[Differs]
     return theirs, [Differs(asked.session, key, ours.get(key), theirs.get(key)) for key in keys]
 
 
-def test_what_both_show_is_equal(kernel: str, asked: Asked) -> None:
+def test_what_both_show_is_equal(kernel: str, scene: str, asked: Asked) -> None:
     """Each value of each line, but for what is proved of it in WRONG."""
     unequal: list[str] = []
     for line, question in asked.questions.items():
