@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import Corrupt, MemoryFault
 from orcdbg.base.reading import read_s32
+from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.tasks import online_cpus
 
@@ -46,14 +47,13 @@ def read_unflushed(linux: Linux) -> tuple[list[UnflushedLine], list[str]]:
     if not (members.has(_STRUCT, "buffer") and members.has(_STRUCT, "len")):
         return found, problems
 
-    left = MAX_TEXT
+    budget = Budget(0, MAX_TEXT)
     for buffer, cpu in itertools.product(_BUFFERS, online_cpus(linux)):
         try:
-            data = _contents(linux, buffer, cpu, left)
+            data = _contents(linux, buffer, cpu, budget)
         except (Corrupt, MemoryFault) as error:
             problems.append(f"{buffer} of CPU {cpu}: {error}")
             continue
-        left -= len(data)
         found += _lines(buffer, cpu, data)
 
     if len(problems) > _MAX_PROBLEMS:
@@ -70,15 +70,15 @@ def areas(linux: Linux) -> Iterator[tuple[int, int]]:
                 yield address, linux.types.size(_STRUCT)
 
 
-def _contents(linux: Linux, buffer: str, cpu: int, limit: int) -> bytes:
+def _contents(linux: Linux, buffer: str, cpu: int, budget: Budget) -> bytes:
     address = linux.per_cpu(buffer, cpu)
     if address is None:
         return b""
     start = linux.types.offset(_STRUCT, "buffer")
     length = read_s32(linux.memory, address + linux.types.offset(_STRUCT, "len"))
-    if not 0 <= length <= min(linux.types.size(_STRUCT) - start, limit):
+    if not 0 <= length <= linux.types.size(_STRUCT) - start:
         raise Corrupt("a CPU's messages", f"{length} bytes of text")
-    return linux.memory.read(address + start, length) if length else b""
+    return budget.read(linux.memory, address + start, length, "a CPU's messages") if length else b""
 
 
 def _lines(buffer: str, cpu: int, data: bytes) -> list[UnflushedLine]:
