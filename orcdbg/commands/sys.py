@@ -15,7 +15,7 @@ from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.task_choice import parse_number
-from orcdbg.kernel.log import read_log
+from orcdbg.kernel.log import LogRecord, read_log
 from orcdbg.kernel.syscalls import MAX_SYSCALLS, syscall_name
 from orcdbg.kernel.tasks import online_cpus
 from orcdbg.subsystems import machine
@@ -72,10 +72,11 @@ _PANIC = "Kernel panic - not syncing"
 
 
 def _panic_message(debugger: Debugger) -> str | None:
-    """What panic() printed, of the last panic in the log; a program may have written the same words, which do not count."""
-    if debugger.panic_cpu is None:
-        return None
-    records, _ = read_log(debugger.session.linux)
+    return None if debugger.panic_cpu is None else panic_message(read_log(debugger.session.linux)[0])
+
+
+def panic_message(records: Sequence[LogRecord]) -> str | None:
+    """What panic() printed, of the last panic in a log; a program may have written the same words, which do not count."""
     lines = (line for record in reversed(records) if not record.is_from_user_space for line in record.text.splitlines())
     return next((line for line in lines if line.startswith(_PANIC)), None)
 

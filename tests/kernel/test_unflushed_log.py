@@ -9,7 +9,6 @@ from typing import cast
 import pytest
 
 from orcdbg.base.errors import NotInSnapshot
-from orcdbg.kernel import unflushed_log
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.unflushed_log import UnflushedLine, read_unflushed
 
@@ -32,7 +31,11 @@ def kernel(contents: dict[int, bytes], has_buffers: bool = True) -> Linux:
         size=lambda name: SIZE,
     )
     made = SimpleNamespace(
-        types=types, memory=SimpleNamespace(read=read), per_cpu=lambda name, cpu: PLACES.get((name, cpu))
+        types=types,
+        memory=SimpleNamespace(read=read),
+        per_cpu=lambda name, cpu: PLACES.get((name, cpu)),
+        cpu_limit=lambda: 2,
+        find_address=lambda name: None,
     )
     return cast(Linux, made)
 
@@ -41,12 +44,6 @@ def buffer(text: bytes, length: int | None = None) -> bytes:
     """A struct printk_safe_seq_buf."""
     head = struct.pack("<i", len(text) if length is None else length)
     return (head.ljust(BUFFER, b"\0") + text).ljust(SIZE, b"\0")
-
-
-@pytest.fixture(autouse=True)
-def two_cpus(monkeypatch: pytest.MonkeyPatch) -> None:
-    """CPUs 0 and 1 are online."""
-    monkeypatch.setattr(unflushed_log, "online_cpus", lambda linux: [0, 1])
 
 
 def test_lines_of_all_cpus_have_their_levels() -> None:

@@ -553,7 +553,8 @@ def vtop(text: str) -> Fields:
 
 def our_vtop(answer: Json) -> Fields:
     levels = {one["level"]: _hex(one["value"]) for one in answer["mapping"] if one["level"] != "PGD"}
-    return {**levels, _hex(answer["address"]): _hex(answer["physical"])}
+    mapped = {_hex(answer["address"]): _hex(answer["physical"])} if answer["physical"] else {}
+    return {**levels, **mapped}
 
 
 def words(text: str) -> Fields:
