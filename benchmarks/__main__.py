@@ -8,7 +8,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from benchmarks import readers, stepping
+from benchmarks import readers, stepping, words
 from benchmarks.crowd import ALL_TASKS, larger_snapshot, stacks_of_a_crowd
 from benchmarks.dumps import ranges
 from benchmarks.runs import Measurement, compare, debuggers, run_once
@@ -68,6 +68,7 @@ PARTS: dict[str, Callable[[Scene], None]] = {
     "dumps": lambda scene: compare_dumps(scene, any_pid(scene)),
     "audit": lambda scene: compare_audit(),
     "stepping": lambda scene: stepping.report(scene, KERNEL),
+    "words": lambda scene: words.report(scene, KERNEL),
     "readers": lambda scene: readers.report(scene, KERNEL),
     "larger": larger_snapshot,
     "crowd": lambda scene: stacks_of_a_crowd(),

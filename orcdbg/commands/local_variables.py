@@ -96,7 +96,7 @@ def _of_frame(debugger: Debugger, found: StackVariables, frame: Frame) -> FrameV
 
 def _shown(variable: Variable, words: Words) -> ShownVariable:
     value, why = _value(variable)
-    parts = () if value is None else parts_of(variable.object, value, name=variable.name)
+    parts = () if value is None else parts_of(variable.object, value, name=variable.name, plain_numbers=False)
     return ShownVariable(
         variable.name,
         _declaration(variable),

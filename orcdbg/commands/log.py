@@ -12,6 +12,7 @@ from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.audit_queues import AuditMessage, read_audit
 from orcdbg.kernel.log import LogRecord, read_log
+from orcdbg.kernel.unflushed_log import UnflushedLine, read_unflushed
 from orcdbg.subsystems.machine import boot_date
 
 # include/linux/kern_levels.h, by number.
@@ -32,12 +33,16 @@ class LogColumns:
 
 @dataclass(frozen=True, slots=True)
 class Log(Result):
-    """Records of the kernel's log, oldest first; `boot_date` in ns since 1970, None where nobody asked or it is unknown."""
+    """Records of the kernel's log, oldest first; `boot_date` in ns since 1970, None where nobody asked or it is unknown.
+
+    `unflushed` are lines that no CPU had moved into the log yet.
+    """
 
     records: Sequence[LogRecord]
     problems: Sequence[str]
     columns: LogColumns = LogColumns()
     boot_date: int | None = None
+    unflushed: Sequence[UnflushedLine] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,4 +124,11 @@ def log(debugger: Debugger, arguments: argparse.Namespace) -> Log | AuditLog:
     columns = LogColumns(
         not arguments.no_time, date is not None, arguments.show_level, arguments.caller, arguments.device
     )
-    return Log(chosen[-arguments.last :] if arguments.last else chosen, problems, columns, date)
+    unflushed, more_problems = read_unflushed(linux)
+    return Log(
+        chosen[-arguments.last :] if arguments.last else chosen,
+        [*problems, *more_problems],
+        columns,
+        date,
+        [text for text in unflushed if limit is None or text.level <= limit],
+    )

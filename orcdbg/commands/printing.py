@@ -150,7 +150,8 @@ class _Printing:
         value = found.value_()
         if isinstance(found.plain_type_, VoidType | IncompleteType):
             return PrintedValue(0, cpu, type_name(found.type_), found.address_, None)
-        parts = list(parts_of(found, value, self._whole.owner, self._whole.name))
+        plain_numbers = bool(self._letter)
+        parts = list(parts_of(found, value, self._whole.owner, self._whole.name, plain_numbers))
         return PrintedValue(
             self._number(found),
             cpu,

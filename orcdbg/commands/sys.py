@@ -15,6 +15,7 @@ from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.task_choice import parse_number
+from orcdbg.kernel.log import LogRecord, read_log
 from orcdbg.kernel.syscalls import MAX_SYSCALLS, syscall_name
 from orcdbg.kernel.tasks import online_cpus
 from orcdbg.subsystems import machine
@@ -65,6 +66,19 @@ def _date(debugger: Debugger) -> str:
 def _panic(debugger: Debugger) -> str | None:
     cpu = debugger.panic_cpu
     return None if cpu is None else f"on CPU {cpu}"
+
+
+_PANIC = "Kernel panic - not syncing"
+
+
+def _panic_message(debugger: Debugger) -> str | None:
+    return None if debugger.panic_cpu is None else panic_message(read_log(debugger.session.linux)[0])
+
+
+def panic_message(records: Sequence[LogRecord]) -> str | None:
+    """What panic() printed, of the last panic in a log; a program may have written the same words, which do not count."""
+    lines = (line for record in reversed(records) if not record.is_from_user_space for line in record.text.splitlines())
+    return next((line for line in lines if line.startswith(_PANIC)), None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,6 +209,7 @@ def _facts(debugger: Debugger) -> System:
             _fact("command_line", "COMMAND LINE", lambda: machine.command_line(session.program)),
             _fact("taint", "TAINT", lambda: _taint_letters(debugger)),
             Fact("panic", "PANIC", _panic(debugger)),
+            _fact("panic_message", "MESSAGE", lambda: _panic_message(debugger)),
             _fact("pid", "PID", lambda: debugger.task.pid),
             _fact("command", "COMMAND", lambda: debugger.task.comm),
             _fact("task", "TASK", lambda: f"{debugger.task.address:#x}"),

@@ -6,12 +6,14 @@ and log by other ways, must find. Nothing here reaches user memory, the page cac
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator, Sequence
 
 from orcdbg.base.errors import Corrupt, MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32, read_u64
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget, Tree
+from orcdbg.kernel import unflushed_log
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.log import find_log_buffer
 from orcdbg.kernel.modules import Module
@@ -159,8 +161,8 @@ def _is_node(entry: int) -> bool:
 
 
 def log_ranges(linux: Linux) -> Iterator[Range]:
-    """The kernel's log buffer as a whole, free descriptors too: other tools read its rings at once."""
-    for address, size in find_log_buffer(linux).areas():
+    """The kernel's log buffer as a whole, free descriptors too: other tools read its rings at once. What never came into it."""
+    for address, size in itertools.chain(find_log_buffer(linux).areas(), unflushed_log.areas(linux)):
         if size <= MAX_RING:
             yield address, size
 

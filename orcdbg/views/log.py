@@ -26,6 +26,9 @@ def log_lines(result: Log, width: Width) -> Iterator[Line]:
         if result.columns.device:
             for label, value in (("SUBSYSTEM", record.subsystem), ("DEVICE", record.device)):
                 yield from [line((f" {label}=", "label"), value)] if value else []
+    for unflushed in result.unflushed:
+        style = "doubt" if unflushed.level < _WARNING else ""
+        yield line((f"[{unflushed.buffer} of CPU {unflushed.cpu}] ", "label"), (unflushed.text, style))
     yield from problem_lines(result.problems)
 
 
@@ -58,6 +61,9 @@ def log_json(result: Log) -> dict[str, Any]:
     return {
         "records": [_record(record) for record in result.records],
         "boot_date": result.boot_date,
+        "unflushed": [
+            {"buffer": one.buffer, "cpu": one.cpu, "level": one.level, "text": one.text} for one in result.unflushed
+        ],
         "problems": list(result.problems),
     }
 
