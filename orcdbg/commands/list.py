@@ -74,7 +74,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="START",
-        help="where the list begins: ADDR, SYMBOL or VARIABLE.MEMBER; an offset may stand before it, as for -o. "
+        help="where the list begins: ADDR, SYMBOL, VARIABLE.MEMBER or an expression; an offset may stand before it, as for -o. "
         "A function, FILE:LINE or *ADDR is a place in the source",
     )
     parser.add_argument(
@@ -195,10 +195,12 @@ class _Start:
             "a list that goes through the structures themselves",
         ),
         ("list irqaction.next ffff888005051f40", "structures that point to the next one"),
+        ("list -H &init_task.children -o task_struct.sibling", "where an expression leads to"),
         ("list schedule", "the source lines around a function's beginning; they need --source DIR"),
         ("list kernel/sched/core.c:6000", "those around a line; `list *ADDR` around an address's"),
     ),
     has_own_h=True,
+    has_expressions=True,
 )
 def list_(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the nodes of a list and the place where it breaks; or with lines of the source."""
@@ -284,7 +286,7 @@ def _is_ring(pointer_at: Callable[[int], int], head: int, link: Object | None) -
 
 def _walked(debugger: Debugger, how: _Start, arguments: argparse.Namespace, budget: Budget) -> ListWalk:
     program = debugger.session.program
-    end = None if arguments.end is None else debugger.address(arguments.end)
+    end = None if arguments.end is None else place(debugger, arguments.end)
     if end is not None:
         return walk(program, how.first, how.next_offset, budget, end, None)
     return walk(program, how.first, how.next_offset, budget, how.head, how.previous_of)

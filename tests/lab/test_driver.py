@@ -171,6 +171,8 @@ def test_the_list_is_in_the_order_in_which_it_was_made(told: Said, ask: Ask) -> 
     expected = [(address_of(words[0]), {"number": 100 + number}) for number, words in enumerate(told["item"])]
     assert [(node["address"], node["values"]) for node in answer["nodes"]] == expected
     assert (answer["broken"], answer["cut"]) == (None, False)
+    by_expression = ask(f"list -H &((struct orclab_device *)0x{head})->items -o orclab_item.link -s orclab_item.number")
+    assert by_expression == answer
 
 
 def test_the_tree_is_sorted(told: Said, ask: Ask) -> None:
