@@ -116,7 +116,7 @@ def _indexed(program: Program, start: int, arguments: argparse.Namespace, budget
     what = f"the tree at {start:#x}"
     if _KINDS[arguments.type] == "maple":
         root = start if arguments.node else int(program.object("struct maple_tree", start).member_("ma_root"))
-        found = maple_tree.walk(program, root, budget, what)
+        found = maple_tree.walk(program, root, budget, what, None if arguments.node else start)
     else:
         root = start if arguments.node else int(program.object("struct xarray", start).member_("xa_head"))
         found = xarray.walk(program, root, budget, what)
