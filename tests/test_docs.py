@@ -268,7 +268,7 @@ def _inlined() -> Json:
 def _variable() -> Json:
     """A local variable, likewise."""
     value = Scalar(ScalarKind.INT, 1)
-    return variable_json(ShownVariable("nr", "int nr", False, "inner", True, value, None, None, True))
+    return variable_json(ShownVariable("nr", "int nr", False, "inner", True, value, None, None, None, True))
 
 
 def _sample_difference() -> Json:
