@@ -147,15 +147,16 @@ def _symbols(debugger: Debugger, budget: Budget) -> Iterator[str]:
         yield f"{linux.run_time(symbol):016x} {symbol.letter} {symbol.name}\n"
     names = debugger.session.names
     for module in names.modules:
+        symbols = names.module_symbols[module.address]
         try:
-            table = names.module_symbols[module.address].table
+            table = symbols.table
         except OrcdbgError as error:
             budget.note_error(f"symbols of module {module.name}", module.address, error)
             continue
         for symbol in table.containing(""):
             name = f"{symbol.name}\t[{module.name}]"
             if module.holds(symbol.address) and not re.search(r"\s", symbol.name + module.name):
-                yield f"{symbol.address:016x} t {name}\n"
+                yield f"{symbol.address:016x} {symbols.letter(symbol) or 't'} {name}\n"
 
 
 def _texts(debugger: Debugger, trace: Trace, raws: Sequence[Record], budget: Budget) -> list[tuple[int, str]]:
