@@ -6,7 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
-from orcdbg.base.no_value import WhyNoValue
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.kernel.tasks import Task, panic_cpu
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
-from orcdbg.base.no_value import WhyNoValue
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.printing import PrintedValue, checked_format, values_of
 from orcdbg.commands.registry import command

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
-from orcdbg.base.no_value import WhyNoValue
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
 from orcdbg.commands.result import Result

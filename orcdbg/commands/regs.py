@@ -7,7 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound
-from orcdbg.base.no_value import UnknownRegister, WhyNoValue
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orcdbg.base.errors import NotFound, UsageError
-from orcdbg.base.no_value import WhyNoValue
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.expressions import arithmetic
 from orcdbg.expressions.arithmetic import INT, LONG, UNSIGNED_LONG

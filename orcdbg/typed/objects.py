@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound, OrcdbgError, UsageError
-from orcdbg.base.no_value import WhyNoValue
 from orcdbg.base.reading import read_cstring
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.typed.declarations import type_name
 from orcdbg.typed.types import (

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.no_value import WhyNoValue
 from orcdbg.base.reading import signed
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.formats.dwarf_cursor import Cursor
 from orcdbg.typed.objects import ValueUnavailable

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 from elftools.dwarf.die import DIE
 
-from orcdbg.base.no_value import UnknownRegister, WhyNoValue
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.callframe import REGISTERS

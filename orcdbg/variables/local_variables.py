@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from elftools.dwarf.die import DIE
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.base.no_value import WhyNoValue
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.callframe import REGISTERS
 from orcdbg.formats.dwarf_locations import expression_at

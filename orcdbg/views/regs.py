@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
-from orcdbg.base.no_value import UnknownRegister
+from orcdbg.base.reasons import UnknownRegister
 from orcdbg.commands.regs import FrameRegisters
 from orcdbg.unwind.frame import Registers
 from orcdbg.views.page import Line, line

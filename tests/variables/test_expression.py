@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UnsupportedFormat
-from orcdbg.base.no_value import WhyNoValue
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.typed.objects import ValueUnavailable
 from orcdbg.variables.expression import (

@@ -11,8 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import BadAddress, OrcdbgError
-from orcdbg.base.no_value import UnknownRegister, WhyNoValue
 from orcdbg.base.reading import BytesSource, BytesSpace
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.compile_units import CompileUnits
 from orcdbg.kernel.names import Names

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 
-from orcdbg.base.no_value import WhyNoValue
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.commands.local_variables import FrameVariables, ShownVariable
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.typed.values import Compound, Scalar, ScalarKind

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from typing import NamedTuple, Protocol
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
-from orcdbg.base.no_value import UnknownRegister, WhyNoValue
 from orcdbg.base.reading import read_u64
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.orc.effective import Source
