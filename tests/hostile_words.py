@@ -292,6 +292,7 @@ def _options(session: Session) -> list[str]:
         "trace",
         "trace -l",
         "trace -n 40",
+        "trace -t CORE",
         f"gcore -o CORE {user.pid}",
         "foreach task -R pid,comm",
         "foreach user files",

@@ -40,6 +40,7 @@ from orcdbg.commands.result import Nothing, TextLines
 from orcdbg.commands.source_text import SourceText
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trace import TraceFlags, TraceInstances, TraceListing
+from orcdbg.commands.trace_file import TraceFile
 from orcdbg.formats.dwarf_lines import SourceLine
 from orcdbg.formats.elf import Section
 from orcdbg.gdb.stops import GuestStop, StopReason
@@ -267,7 +268,7 @@ def _inlined() -> Json:
 def _variable() -> Json:
     """A local variable, likewise."""
     value = Scalar(ScalarKind.INT, 1)
-    return variable_json(ShownVariable("nr", "int nr", False, "inner", True, value, None, None, True))
+    return variable_json(ShownVariable("nr", "int nr", False, "inner", True, value, None, None, None, True))
 
 
 def _sample_difference() -> Json:
@@ -323,7 +324,10 @@ def _trace_objects() -> dict[str, Json]:
     listing = TraceListing("global", "nop", "local", True, flags, [record], [BufferCounts(0, 3, 1, 0, 0)], ())
     names = encode(TraceInstances([("global", "nop", 2)], ()))
     found = encode(listing)
+    file = encode(TraceFile("trace.dat", "global", 8192, [(0, 1)], 1, ()))
     return {
+        "TRACEFILE": file,
+        "TRACEFILECPU": file["records"][0],
         "TRACE": found,
         "TRACECOUNTS": found["counts"][0],
         "TRACERECORD": found["records"][0],

@@ -6,6 +6,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.kernel.tasks import Task, panic_cpu
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame, StackTrace
@@ -179,7 +180,7 @@ class Debugger:
         from orcdbg.typed.objects import Absent, Object
 
         why = f"frame #{frame.index} is in doubt, or a caller that {name} was taken from; `info locals` shows it with that mark"
-        return Object(self.session.program, found.object.type_, Absent(why))
+        return Object(self.session.program, found.object.type_, Absent(why, WhyNoValue.DOUBT))
 
     def forget_variables(self) -> None:
         """Drops variables of frames: more debugging information was named."""

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.printing import PrintedValue, checked_format, values_of
 from orcdbg.commands.registry import command
@@ -74,7 +75,11 @@ class EmulatedScope(SelectedScope):
         found = self._session.local_variables.of(trace).find(0, name) if trace.frames else None
         if found is None:
             return None
-        return Object(self.program, found.object.type_, Absent("local variables of emulated code are not read"))
+        return Object(
+            self.program,
+            found.object.type_,
+            Absent("local variables of emulated code are not read", WhyNoValue.NOT_KNOWN),
+        )
 
     def register(self, name: str) -> Object:
         """A register of the emulated CPU."""

@@ -74,7 +74,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="START",
-        help="where the list begins: ADDR, SYMBOL or VARIABLE.MEMBER; an offset may stand before it, as for -o. "
+        help="where the list begins: ADDR, SYMBOL, VARIABLE.MEMBER or an expression; an offset may stand before it, as for -o. "
         "A function, FILE:LINE or *ADDR is a place in the source",
     )
     parser.add_argument(
@@ -171,7 +171,7 @@ class _Start:
     """How a list is walked.
 
     `first` is the first node and `head` what ends the walk, None for a plain chain; `offset` from a node back to its
-    structure; `with_head` where the head is a node as well.
+    structure; `with_head` where the head is a node as well; `is_hash_chain` where it is an hlist.
     """
 
     first: int
@@ -180,6 +180,7 @@ class _Start:
     next_offset: int
     previous_of: Callable[[int], int] | None
     with_head: bool = False
+    is_hash_chain: bool = False
 
 
 @command(
@@ -195,10 +196,12 @@ class _Start:
             "a list that goes through the structures themselves",
         ),
         ("list irqaction.next ffff888005051f40", "structures that point to the next one"),
+        ("list -H &init_task.children -o task_struct.sibling", "where an expression leads to"),
         ("list schedule", "the source lines around a function's beginning; they need --source DIR"),
         ("list kernel/sched/core.c:6000", "those around a line; `list *ADDR` around an address's"),
     ),
     has_own_h=True,
+    has_expressions=True,
 )
 def list_(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the nodes of a list and the place where it breaks; or with lines of the source."""
@@ -251,14 +254,16 @@ def _start_of(debugger: Debugger, arguments: argparse.Namespace, offset_word: st
     def other_way(where: int) -> int:
         return pointer_at(where + backward)
 
+    is_hash_chain = link is not None and link.has_member_("pprev")
     if arguments.list_head is not None:
         previous = other_way if is_double and _is_ring(pointer_at, start, link) else None
-        return _Start(pointer_at(start + forward), start, offset, forward, previous)
+        return _Start(pointer_at(start + forward), start, offset, forward, previous, is_hash_chain=is_hash_chain)
     if arguments.in_structure is not None or is_node:
         own = offset if arguments.head_offset is None else offset_in(program, arguments.head_offset)[0]
         head = start + own & U64
         previous = other_way if is_double and _is_ring(pointer_at, head, link) else None
-        return _Start(pointer_at(head + forward), head, offset, forward, previous, arguments.head_offset is None)
+        with_head = arguments.head_offset is None
+        return _Start(pointer_at(head + forward), head, offset, forward, previous, with_head, is_hash_chain)
     return _Start(start, None, 0, offset + forward, None)
 
 
@@ -284,10 +289,10 @@ def _is_ring(pointer_at: Callable[[int], int], head: int, link: Object | None) -
 
 def _walked(debugger: Debugger, how: _Start, arguments: argparse.Namespace, budget: Budget) -> ListWalk:
     program = debugger.session.program
-    end = None if arguments.end is None else debugger.address(arguments.end)
+    end = None if arguments.end is None else place(debugger, arguments.end)
     if end is not None:
         return walk(program, how.first, how.next_offset, budget, end, None)
-    return walk(program, how.first, how.next_offset, budget, how.head, how.previous_of)
+    return walk(program, how.first, how.next_offset, budget, how.head, how.previous_of, is_hash_chain=how.is_hash_chain)
 
 
 def _break(found: ListWalk, how: _Start) -> ListBreak | None:

@@ -6,13 +6,14 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.errors import MemoryFault, OrcdbgError
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
 from orcdbg.commands.result import Result
 from orcdbg.expressions.words import Path, Words, parts_of
 from orcdbg.typed.declarations import declaration
-from orcdbg.typed.objects import Absent
+from orcdbg.typed.objects import Absent, ValueUnavailable
 from orcdbg.typed.values import Value, pointers_in
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 
@@ -36,6 +37,7 @@ class ShownVariable:
         value: None where it is not there, or too large to be shown.
         address: where it is in memory, None where it is not.
         why: why there is no value, None where there is one.
+        code: the kind of that reason.
         is_sure: False where the frame, or one that the value was taken from, is in doubt.
         words: what parts of the value say besides their numbers, as the text behind a `char *`.
     """
@@ -48,6 +50,7 @@ class ShownVariable:
     value: Value | None
     address: int | None
     why: str | None
+    code: WhyNoValue | None
     is_sure: bool
     words: Mapping[Path, str] = field(default_factory=dict)
 
@@ -95,7 +98,7 @@ def _of_frame(debugger: Debugger, found: StackVariables, frame: Frame) -> FrameV
 
 
 def _shown(variable: Variable, words: Words) -> ShownVariable:
-    value, why = _value(variable)
+    value, why, code = _value(variable)
     parts = () if value is None else parts_of(variable.object, value, name=variable.name, plain_numbers=False)
     return ShownVariable(
         variable.name,
@@ -106,6 +109,7 @@ def _shown(variable: Variable, words: Words) -> ShownVariable:
         value,
         variable.object.address_,
         why,
+        code,
         variable.is_sure,
         {part.path: text for part in parts if (text := words.of(part)) is not None},
     )
@@ -118,15 +122,19 @@ def _declaration(variable: Variable) -> str:
         return variable.name
 
 
-def _value(variable: Variable) -> tuple[Value | None, str | None]:
-    """The value, or why it is not shown."""
+def _value(variable: Variable) -> tuple[Value | None, str | None, WhyNoValue | None]:
+    """The value, or why it is not shown, in words and by its kind."""
     place = variable.object.place_
     if isinstance(place, Absent):
-        return None, place.why
+        return None, place.why, place.code
     try:
         size = variable.object.size_
         if size > MAX_SHOWN:
-            return None, f"{size} bytes, too many to show here"
-        return variable.object.value_(), None
+            return None, f"{size} bytes, too many to show here", WhyNoValue.TOO_LARGE
+        return variable.object.value_(), None, None
+    except ValueUnavailable as error:
+        return None, error.message, error.code
+    except MemoryFault as error:
+        return None, error.message, WhyNoValue.NO_MEMORY
     except OrcdbgError as error:
-        return None, error.message
+        return None, error.message, WhyNoValue.NOT_UNDERSTOOD

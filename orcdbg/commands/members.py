@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -125,20 +127,36 @@ def pointer_names(debugger: Debugger, values: Sequence[MemberValue]) -> Mapping[
     return names_of(debugger, (pointer for _, value in values for pointer in pointers_in(value)))
 
 
+_PLAIN_WORD = re.compile(r"[\w:.+]+")
+_VARIABLE_MEMBER = re.compile(r"[A-Za-z_]\w*\.[\w.]+")
+
+
 def place(debugger: Debugger, text: str) -> int:
-    """The address that a word means: as `Debugger.address`, or `VARIABLE.MEMBER`.
+    """The address that a word means: as `Debugger.address`; `VARIABLE.MEMBER`, where that is; or an expression.
+
+    An expression means what it points to, or where it is if it is a structure, as in crash.
 
     Raises:
-        NotFound: it is neither.
+        NotFound: it is none of them.
+        UsageError: it is an expression that means nothing.
+        OrcdbgError: memory that the expression needs cannot be read.
     """
     try:
         return debugger.address(text)
     except NotFound:
-        name, dot, path = text.partition(".")
-        if not dot:
+        if _VARIABLE_MEMBER.fullmatch(text):
+            name, _, path = text.partition(".")
+            with contextlib.suppress(NotFound):
+                member: Object = debugger.session.variable(name).member_(path)
+                return member.address_ or 0
+        from orcdbg.commands.scope import address_of, one_value  # a name needs none of it
+
+        try:
+            return address_of(one_value(debugger, text))
+        except NotFound as error:
+            if _PLAIN_WORD.fullmatch(text) and "." not in text:
+                raise NotFound("symbol or address", text, error.hint) from error
             raise
-        found: Object = debugger.session.variable(name).member_(path)
-        return found.address_ or 0
 
 
 def offset_in(program: Program, text: str) -> tuple[int, Object | None]:

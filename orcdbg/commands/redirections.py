@@ -13,6 +13,7 @@ from orcdbg.commands.registry import Registry
 
 # What stands with a blank in front and outside of brackets and is none the less C's.
 _OPERATORS = re.compile(r"\|\||>=|>>=|\|=")
+_MEMBER_BEHIND = re.compile(r"->\s*[A-Za-z_]")
 _NUMBER = re.compile(r"\d\w*")
 
 
@@ -34,13 +35,15 @@ def split_redirection(registry: Registry, line: str) -> Redirection:
     """A line's command and where its answer goes.
 
     In a line of a command that takes an expression, a pipe or redirection has a blank before it and stands outside of
-    brackets, as in crash. In any other line it may stand anywhere outside of quotes.
+    brackets, as in crash. In a line whose words may be expressions, `->` and what stands in brackets are C. In any other
+    line it may stand anywhere outside of quotes.
 
     Raises:
         UsageError: nothing follows the operator, or what follows is a number, which is C and no file.
     """
     if registry.expression_line(line) is None:
-        return _split(line, _place_in_words(line))
+        in_expressions = registry.has_expressions(line)
+        return _split(line, _place_among_expressions(line) if in_expressions else _place_in_words(line))
     found = _split(line, _place_behind_expression(line))
     if found.operator and _NUMBER.fullmatch(found.target):
         word, _, expression = found.command.partition(" ")
@@ -72,6 +75,23 @@ def _place_in_words(line: str) -> int | None:
             quote = char
         elif char in "|>":
             return index
+    return None
+
+
+def _place_among_expressions(line: str) -> int | None:
+    """The first operator that neither quotes nor brackets are around, and that is no `->`."""
+    depth = 0
+    index = 0
+    while index < len(line):
+        char = line[index]
+        if char in "'\"":
+            index = _end_of_quotes(line, index)
+            continue
+        depth += (char in "([") - (char in ")]")
+        is_arrow = char == ">" and _MEMBER_BEHIND.match(line, index - 1) is not None
+        if char in "|>" and depth <= 0 and not is_arrow:
+            return index
+        index += 1
     return None
 
 

@@ -60,7 +60,8 @@ class Command:
     any of "symbol", "task", "setting", "command", "frame", "mechanism", "structure". `has_own_h` is true where `-h` means
     something else than help, as crash's users know it; `--help` is help everywhere. A command that `takes_expression` gets
     the rest of its line as it was written, quotes and all; a redirection in it has a blank before it (`redirections`).
-    One that `takes_brackets` gets it so where its first operand is an expression in brackets.
+    One that `takes_brackets` gets it so where its first operand is an expression in brackets. Where a command
+    `has_expressions`, any word of it may be one: `->` in it is no redirection, and what brackets are around is one word.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Command:
     has_own_h: bool = False
     takes_expression: bool = False
     takes_brackets: bool = False
+    has_expressions: bool = False
 
     def parser(self) -> CommandParser:
         """The parser of its words."""
@@ -105,6 +107,7 @@ def command(
     has_own_h: bool = False,
     takes_expression: bool = False,
     takes_brackets: bool = False,
+    has_expressions: bool = False,
 ) -> Callable[[Run], Command]:
     """Makes a command of the function below it, which answers with a result and prints nothing.
 
@@ -120,11 +123,13 @@ def command(
         takes_expression: the line behind the options is one operand, a C expression; a format may stand behind the
             word, `p/x`, which the function gets as `arguments.format`.
         takes_brackets: where the first operand is in brackets, it and all behind it are one operand.
+        has_expressions: each word may be a C expression, with blanks where brackets are around them.
     """
 
     def declare(run: Run) -> Command:
         words = tuple(aliases), tuple(examples), tuple(operands)
-        return Command(name, summary, group, run, arguments, *words, has_own_h, takes_expression, takes_brackets)
+        kinds = has_own_h, takes_expression, takes_brackets, has_expressions
+        return Command(name, summary, group, run, arguments, *words, *kinds)
 
     return declare
 
@@ -211,6 +216,7 @@ class Registry:
                 found = self._of_structure(debugger, first)
                 words = [first.removeprefix("*"), *words]
             command = found
+            words = _joined_in_brackets(words) if command.has_expressions else words
         try:
             arguments = command.parser().parse_args(words, argparse.Namespace(registry=self, format=given))
         except _HelpRequested as asked:
@@ -252,6 +258,11 @@ class Registry:
             given, rest = _first_word(rest[1:])
         return ExpressionLine(command, given, rest)
 
+    def has_expressions(self, line: str) -> bool:
+        """Whether the words of a line may be expressions."""
+        command = self.find(_first_word(line)[0])
+        return command is not None and command.has_expressions
+
     def _bracketed(self, word: str, rest: str) -> ExpressionLine | None:
         """The line of a command that takes an expression in brackets, if its first operand is one."""
         command = self.find(word)
@@ -291,6 +302,19 @@ class ExpressionLine:
                 return [*words, "--", rest] if rest else words
             words.append(word)
             rest = behind
+
+
+def _joined_in_brackets(words: Sequence[str]) -> list[str]:
+    """Words, those between an opening bracket and the one that closes it in one."""
+    joined: list[str] = []
+    depth = 0
+    for word in words:
+        if depth > 0:
+            joined[-1] += f" {word}"
+        else:
+            joined.append(word)
+        depth += sum((char in "([") - (char in ")]") for char in word)
+    return joined
 
 
 def _first_word(line: str) -> tuple[str, str]:

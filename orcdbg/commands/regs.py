@@ -7,6 +7,7 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
@@ -19,7 +20,7 @@ class FrameRegisters(Result):
 
     frame: Frame
     registers: Registers
-    unknown: Mapping[str, str]
+    unknown: Mapping[str, UnknownRegister]
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -66,7 +67,7 @@ ALIASES = {"pc": "rip", "ip": "rip", "sp": "rsp", "fp": "rbp", "eflags": "rflags
 
 # What a call need not preserve: only an interrupt saves it.
 _CALL_CLOBBERED = frozenset(("rax", "rcx", "rdx", "rsi", "rdi", "r8", "r9", "r10", "r11", "rflags"))
-_NOT_SAVED = "a call need not preserve it, and nothing saved it"
+_NOT_SAVED = UnknownRegister("a call need not preserve it, and nothing saved it", WhyNoValue.NOT_SAVED)
 
 
 def _register(word: str, names: Collection[str]) -> str:

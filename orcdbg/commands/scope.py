@@ -37,9 +37,9 @@ class SelectedScope:
         if wanted in known.values:
             return program.value(type_, known.values[wanted].value)
         if wanted in known.unknown:
-            return Object(
-                program, type_, Absent(f"{wanted} of frame #{frame.index} is not known: {known.unknown[wanted]}")
-            )
+            unknown = known.unknown[wanted]
+            why = f"{wanted} of frame #{frame.index} is not known: {unknown}"
+            return Object(program, type_, Absent(why, unknown.code))
         names = ", ".join(f"${each}" for each in ("rip", *sorted({*known.values, *known.unknown} - {"rip"})))
         raise NotFound("register or value", f"${name}", f"this frame has {names}")
 

@@ -13,6 +13,7 @@ from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
 from orcdbg.kernel.modules import Module
+from orcdbg.kernel.names import Location
 from orcdbg.symbols.table import Symbol, SymbolTable
 
 
@@ -52,13 +53,18 @@ def _line(debugger: Debugger, address: int, letter: str | None = None) -> Symbol
     location = debugger.session.names.at(address)
     if location is None:
         raise NotFound("symbol at address", f"{address:#x}")
-    shown = letter or _letter(debugger, location.symbol, location.module)
+    shown = letter or _letter(debugger, location)
     return SymbolLine(address, shown, location.symbol, address - location.start, location.size, location.module)
 
 
-def _letter(debugger: Debugger, name: str, module: str | None) -> str:
-    found = debugger.session.symbols.find(name) if module is None else None
-    return found.letter if found else "t"
+def _letter(debugger: Debugger, location: Location) -> str:
+    names = debugger.session.names
+    module = names.module_at(location.start)
+    if module is None:
+        found = debugger.session.symbols.find(location.symbol)
+        return found.letter if found else "t"
+    symbol = Symbol(location.symbol, location.start, 0, "", False)
+    return names.module_symbols[module.address].letter(symbol) or ("t" if location.is_text else "d")
 
 
 def _lines(debugger: Debugger, symbols: Iterable[Symbol]) -> list[SymbolLine]:
@@ -76,14 +82,15 @@ def _lines(debugger: Debugger, symbols: Iterable[Symbol]) -> list[SymbolLine]:
 
 def _of_module(debugger: Debugger, module: Module, part: str = "") -> list[SymbolLine]:
     """A module's symbols by address; OrcdbgError where they cannot be read."""
-    table: SymbolTable = debugger.session.names.module_symbols[module.address].table
+    symbols = debugger.session.names.module_symbols[module.address]
+    table: SymbolTable = symbols.table
     found = [symbol for symbol in table.containing(part) if module.holds(symbol.address)]
     sizes = [_size_in(module, table, symbol) for symbol in found]
     text_start, text_size = module.text
     return [
         SymbolLine(
             symbol.address,
-            "t" if text_start <= symbol.address < text_start + text_size else "d",
+            symbols.letter(symbol) or ("t" if text_start <= symbol.address < text_start + text_size else "d"),
             symbol.name,
             0,
             size,

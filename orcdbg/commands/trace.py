@@ -14,6 +14,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import cpu_list
+from orcdbg.commands.trace_file import TraceFile, write_trace_file
 from orcdbg.subsystems.ftrace.events import EventTable
 from orcdbg.subsystems.ftrace.ring_buffer import BufferCounts, Record
 from orcdbg.subsystems.ftrace.traces import (
@@ -68,12 +69,20 @@ class TraceInstances(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("instance", nargs="?", default=GLOBAL, metavar="INSTANCE", help="which trace (default: global)")
+    parser.add_argument("words", nargs="*", metavar="INSTANCE", help="which trace (default: global)")
     parser.add_argument("-l", "--list", action="store_true", help="list the traces")
     parser.add_argument("-c", "--cpu", metavar="CPUS", help="only records of these CPUs: 0,2-4")
     parser.add_argument("-n", "--last", type=int, metavar="N", help="only the last N records")
     parser.add_argument("-e", "--event", action="append", metavar="EVENT", help="only this kind, such as sched_*")
     parser.add_argument("-p", "--pid", type=int, action="append", metavar="PID", help="only records of this task")
+    parser.add_argument(
+        "-t",
+        "--trace-dat",
+        nargs="?",
+        const="trace.dat",
+        metavar="FILE",
+        help="write a file for trace-cmd instead (default: trace.dat); `trace dump -t FILE`, as crash has it, is the same",
+    )
 
 
 def _flags(debugger: Debugger) -> TraceFlags:
@@ -112,6 +121,16 @@ def _open(debugger: Debugger, instance: Instance) -> Trace:
     return Trace(instance, debugger.session.names, EventTable(debugger.session.program))
 
 
+def _instance_name(arguments: argparse.Namespace) -> str:
+    """The trace's name among the words; crash puts `dump` before `-t`."""
+    words = arguments.words
+    if arguments.trace_dat is not None and words[:1] == ["dump"]:
+        words = words[1:]
+    if len(words) > 1:
+        raise UsageError(f"trace takes one trace, not {len(words)}", "`trace -l` lists them")
+    return words[0] if words else GLOBAL
+
+
 def _chosen(trace: Trace, raws: Iterator[Record], arguments: argparse.Namespace) -> Iterator[Record]:
     """The records that the options leave, the last ones where that is asked for."""
     patterns = arguments.event or []
@@ -136,18 +155,24 @@ def _chosen(trace: Trace, raws: Iterator[Record], arguments: argparse.Namespace)
         ("trace -n 40", "the last 40 records of all CPUs"),
         ("trace -c 0 -e sched_switch", "the task switches of CPU 0"),
         ("trace -l", "the traces there are"),
+        ("trace -t boot.dat", "a file for trace-cmd and KernelShark"),
     ),
 )
-def trace(debugger: Debugger, arguments: argparse.Namespace) -> TraceListing | TraceInstances:
+def trace(debugger: Debugger, arguments: argparse.Namespace) -> TraceListing | TraceInstances | TraceFile:
     """Answers with the records of a trace."""
     if arguments.last is not None and arguments.last <= 0:
         raise UsageError(f"not a number of records: {arguments.last}", "for example: trace -n 40")
     if arguments.list:
         return _listed(debugger)
+    name = _instance_name(arguments)
     limit = debugger.session.linux.cpu_limit()
     cpus = frozenset(cpu_list(arguments.cpu, limit)) if arguments.cpu is not None else None
     budget = Budget(_MAX_INSTANCES)
-    found = _open(debugger, find_instance(debugger.session.program, arguments.instance, budget))
+    events = EventTable(debugger.session.program)
+    found = Trace(find_instance(debugger.session.program, name, budget), debugger.session.names, events)
+    if arguments.trace_dat is not None:
+        chosen = _chosen(found, found.raw_records(cpus), arguments)
+        return write_trace_file(debugger, found, events, chosen, arguments.trace_dat)
     clock, is_in_ns = found.clock
     records = list(in_words(found, _chosen(found, found.raw_records(cpus), arguments)))
     counts = [one for one in found.counts() if cpus is None or one.cpu in cpus]

@@ -69,7 +69,7 @@ class TreeEntries(Result):
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("start", metavar="ADDR|SYMBOL|VARIABLE.MEMBER", help="the tree's root")
+    parser.add_argument("start", metavar="ADDR|SYMBOL|EXPRESSION", help="the tree's root")
     parser.add_argument(
         "-t",
         "--type",
@@ -116,7 +116,7 @@ def _indexed(program: Program, start: int, arguments: argparse.Namespace, budget
     what = f"the tree at {start:#x}"
     if _KINDS[arguments.type] == "maple":
         root = start if arguments.node else int(program.object("struct maple_tree", start).member_("ma_root"))
-        found = maple_tree.walk(program, root, budget, what)
+        found = maple_tree.walk(program, root, budget, what, None if arguments.node else start)
     else:
         root = start if arguments.node else int(program.object("struct xarray", start).member_("xa_head"))
         found = xarray.walk(program, root, budget, what)
@@ -136,7 +136,9 @@ def _indexed(program: Program, start: int, arguments: argparse.Namespace, budget
             "a maple tree inside a structure",
         ),
         ("tree -t xarray irq_desc_tree -p", "an xarray or radix tree, with the index of each entry"),
+        ("tree -t xarray &init_pid_ns.idr.idr_rt", "where an expression leads to"),
     ),
+    has_expressions=True,
 )
 def tree(debugger: Debugger, arguments: argparse.Namespace) -> TreeEntries:
     """Answers with the entries of a tree."""

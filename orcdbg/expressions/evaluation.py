@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.expressions import arithmetic
 from orcdbg.expressions.arithmetic import INT, LONG, UNSIGNED_LONG
@@ -45,7 +46,7 @@ from orcdbg.typed.types import (
 # Of `pointer@count`: as many as a value may have parts.
 MAX_COUNT = 1 << 16
 
-_NOT_ASKED = Absent("its type alone is asked for")
+_NOT_ASKED = Absent("its type alone is asked for", WhyNoValue.NOT_ASKED)
 _NEAR = 3  # names that are offered in the place of one that is not there
 
 
@@ -535,7 +536,7 @@ class _Evaluation:
     def _as_type(self, found: Object, type_: Type) -> Object:
         plain = self._program.completed(resolved(type_))
         if isinstance(plain, VoidType):
-            return Object(self._program, type_, Absent("a void has no value"))
+            return Object(self._program, type_, Absent("a void has no value", WhyNoValue.NOT_ASKED))
         if not isinstance(plain, IntType | EnumType | PointerType):
             hint = f"its address can be cast: *({type_name(pointer_to(type_))})ADDRESS"
             raise UsageError(f"nothing can be cast to {type_name(type_)}", hint)

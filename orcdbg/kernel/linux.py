@@ -8,7 +8,7 @@ from collections.abc import Callable, Container, Iterator
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace, read_cstring, read_u64
 from orcdbg.base.sizes import U64
-from orcdbg.base.walks import Budget, Chain, WalkOutcome, rest_of_list
+from orcdbg.base.walks import Budget, Chain, WalkOutcome, WalkProblem, rest_of_list
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.table import Symbol, SymbolTable
 
@@ -114,7 +114,11 @@ class Linux:
 
 
 def list_nodes(memory: AddressSpace, head: int, budget: Budget, what: str) -> Iterator[int]:
-    """Addresses of the nodes on a `list_head` list; as `Linux.walk_list`, which gives the structures that they are in."""
+    """Addresses of the nodes on a `list_head` list; as `Linux.walk_list`, which gives the structures that they are in.
+
+    One changed link may lead past some nodes, or into another list, and still to the end: each node must lead back to the
+    one before. Where one does not, the nodes that only the way back reaches follow last.
+    """
     read_word = functools.partial(read_u64, memory)
     try:
         first = read_word(head)
@@ -122,10 +126,84 @@ def list_nodes(memory: AddressSpace, head: int, budget: Budget, what: str) -> It
         budget.note_error(what, head, error)
         return
     seen: set[int] = set()
-    nodes = Chain(first, read_word, budget, what, ends=(head,), seen=seen)
+    links = LinksBack(memory, head, budget, what)
+    nodes = Chain(first, links.next_of, budget, what, ends=(head,), seen=seen)
     yield from nodes
     if nodes.end is not WalkOutcome.ENDED:
         yield from _from_the_end(read_word, head, seen, budget)
+        return
+    links.end_at(head)
+    if links.is_broken:
+        yield from unmet_from_the_end(read_word, head, seen, budget)
+
+
+class LinksBack:
+    """Follows a list by `next`, and looks whether each node's second word leads back to where the walk came from.
+
+    Args:
+        memory: kernel virtual memory.
+        head: where the walk begins, the address of a `list_head`, or of the pointer to the first node of an hlist.
+        budget: which gets a problem, for the first node alone that does not lead back.
+        what: is walked.
+        next_offset: of the link that is followed.
+    """
+
+    def __init__(self, memory: AddressSpace, head: int | None, budget: Budget, what: str, next_offset: int = 0) -> None:
+        self._memory = memory
+        self._last = head
+        self._budget = budget
+        self._what = what
+        self._next_offset = next_offset
+        self.is_broken = False
+
+    def next_of(self, node: int) -> int:
+        """The next node; MemoryFault as of its read."""
+        try:
+            # Both words at once: a list of a million nodes costs no second read of each.
+            data = self._memory.read(node, 16)
+        except MemoryFault:
+            return read_u64(self._memory, node + self._next_offset & U64)
+        words = int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
+        following, back = words[self._next_offset // 8], words[1 - self._next_offset // 8]
+        self._compare(node, back)
+        self._last = node
+        return following
+
+    def end_at(self, head: int) -> None:
+        """Looks whether a ring's head leads back to the last node."""
+        try:
+            back = read_u64(self._memory, head + (8 - self._next_offset) & U64)
+        except MemoryFault:
+            return
+        self._compare(head, back)
+
+    def _compare(self, node: int, back: int) -> None:
+        if self._last is None or back == self._last or self.is_broken:
+            return
+        self.is_broken = True
+        why = f"it leads back to {back:#x}, not to {self._last:#x}, which leads to it"
+        self._budget.note(WalkProblem(self._what, WalkOutcome.CORRUPT, node, why=why))
+
+
+def unmet_from_the_end(read_word: Callable[[int], int], head: int, seen: set[int], budget: Budget) -> list[int]:
+    """The nodes of a ring that the way back from its end alone reaches, in the list's order; it takes spare nodes.
+
+    Args:
+        read_word: reads a word of memory.
+        head: the ring's head.
+        seen: the nodes that are known.
+        budget: whose spare nodes it takes.
+    """
+    spare = Budget(budget.spare)
+    try:
+        last = read_word(head + 8)
+    except MemoryFault:
+        return []
+    found = [
+        node for node in Chain(last, lambda node: read_word(node + 8), spare, "", ends=(0, head)) if node not in seen
+    ]
+    budget.spare = spare.left
+    return found[::-1]
 
 
 def _from_the_end(read_word: Callable[[int], int], head: int, seen: set[int], budget: Budget) -> list[int]:

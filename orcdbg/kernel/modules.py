@@ -9,7 +9,7 @@ import numpy as np
 
 from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_u32
-from orcdbg.base.sizes import PAGE
+from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.kernel.linux import Linux
@@ -165,6 +165,54 @@ class ModuleSymbols:
         # The sections' headers are gone; the symbols' own section numbers tell text from nothing.
         sections = [Section("", 1, SHF_ALLOC | SHF_EXECINSTR, 0, 0, 0, 0, 0, 0)] * 256
         return SymbolTable(f"module {self.module.name}", entries, strings, sections, 1)
+
+    def letter(self, symbol: Symbol) -> str | None:
+        """A symbol's letter as /proc/kallsyms prints it, upper case where the module exports it; None where it is not kept."""
+        found = self._letters.get((symbol.name, symbol.address))
+        if found is None:
+            return None
+        return found.upper() if symbol.address in self._exported else found
+
+    @functools.cached_property
+    def _letters(self) -> dict[tuple[str, int], str]:
+        """By name and address: the kernel keeps the letters beside the table (1c7651f43777, 5.2)."""
+        linux, table = self._linux, self.table
+        if not linux.types.has("mod_kallsyms", "typetab"):
+            return {}
+        try:
+            place = linux.member("mod_kallsyms", "typetab", linux.member("module", "kallsyms", self.module.address))
+            letters = linux.memory.read(place, len(table.entries))
+        except MemoryFault:
+            return {}
+        values = table.entries["value"].tolist()
+        return {
+            (table.name_of(index), values[index]): chr(letter)
+            for index, letter in enumerate(letters)
+            if chr(letter).isalpha() and letter < 0x80
+        }
+
+    @functools.cached_property
+    def _exported(self) -> set[int]:
+        """Addresses of what the module exports: include/linux/export.h, where places are told by their distances."""
+        linux = self._linux
+        if not linux.types.has("kernel_symbol", "value_offset"):
+            return set()
+        size, offset = linux.types.size("kernel_symbol"), linux.types.offset("kernel_symbol", "value_offset")
+        found: set[int] = set()
+        for count_name, table_name in (("num_syms", "syms"), ("num_gpl_syms", "gpl_syms")):
+            if not linux.types.has("module", table_name):
+                continue  # since 7.0 there is one table of both
+            count = linux.member("module", count_name, self.module.address)
+            begin = linux.member("module", table_name, self.module.address)
+            try:
+                # As many as the module has symbols, at most: none is exported twice.
+                data = linux.memory.read(begin, size * min(count, len(self.table.entries)))
+            except MemoryFault:
+                continue
+            for at in range(0, len(data), size):
+                distance = int.from_bytes(data[at + offset : at + offset + 4], "little", signed=True)
+                found.add(begin + at + offset + distance & U64)
+        return found
 
     def _strings(self, entries: bytes, strtab: int) -> bytes:
         """The string table, as far as the last name; its length is kept nowhere."""

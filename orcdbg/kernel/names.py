@@ -66,6 +66,28 @@ class Names:
         """Run-time addresses from `_text` to `_end`."""
         return self._linux.address("_text"), self._linux.address("_end")
 
+    def _is_image_data(self, address: int) -> bool:
+        """Whether an address is in the image's `.data`, and no code is there.
+
+        The letters of symbols do not tell it: since 6.14 (cb33ff9e063c) relocate_kernel() lies in `.data`, which is
+        executable by its header therefore, and nm calls all that is in it text.
+        """
+        in_code, in_data = self._code_in_data, self._data
+        return in_data[0] <= address < in_data[1] and not in_code[0] <= address < in_code[1]
+
+    @functools.cached_property
+    def _data(self) -> tuple[int, int]:
+        return self._between("_sdata", "_edata")
+
+    @functools.cached_property
+    def _code_in_data(self) -> tuple[int, int]:
+        return self._between("__relocate_kernel_start", "__relocate_kernel_end")
+
+    def _between(self, start: str, end: str) -> tuple[int, int]:
+        """The addresses of two symbols; an empty range where the image lacks one."""
+        first, last = self._linux.find_address(start), self._linux.find_address(end)
+        return (first, last) if first is not None and last is not None else (0, 0)
+
     @functools.cached_property
     def _module_areas(self) -> tuple[Pieces, list[Module]]:
         """The modules' areas, and the module of each; of overlapping ones the first in the kernel's order counts."""
@@ -108,7 +130,8 @@ class Names:
             if found is None:
                 return None
             symbol, size = found
-            return Location(symbol.name, symbol.address + self._linux.slide, size, None, symbol.letter in "tTwW")
+            is_text = symbol.letter in "tTwW" and not self._is_image_data(address)
+            return Location(symbol.name, symbol.address + self._linux.slide, size, None, is_text)
         module = self.module_at(address)
         if module is None:
             return self._in_generated_code(address)

@@ -74,8 +74,8 @@ def _of_cpu(program: Program, cpu: int, budget: Budget) -> Iterator[WheelTimer]:
         buckets = min(len(vectors), 8 * base.member_("pending_map").size_)
         seen: set[int] = set()
         for bucket in bits_of(base.member_("pending_map"), buckets):
-            head = int(vectors[bucket].member_("first"))
-            for timer in lists.chained(head, program, "timer_list", "entry", budget, seen):
+            head = vectors[bucket].member_("first")
+            for timer in lists.chained(int(head), program, "timer_list", "entry", budget, seen, head.address_):
                 try:
                     yield WheelTimer(
                         cpu,

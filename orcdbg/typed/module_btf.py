@@ -8,7 +8,8 @@ numbers by the time it is on the list (kernel/bpf/btf_relocate.c).
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import TypeVar
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import read_cstring
@@ -16,6 +17,10 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.symbols.btf import Btf
 from orcdbg.typed.btf_types import BtfTypes
+from orcdbg.typed.catalog import TypeSource
+from orcdbg.typed.types import EnumType, FunctionType, Type
+
+_T = TypeVar("_T")
 
 # Modules are some hundreds, and their BTF is some megabytes.
 MAX_MODULES = 4096
@@ -36,6 +41,7 @@ class ModuleTypes:
         self._base = base
         self._budget = Budget(MAX_MODULES, MAX_BYTES)
         self._made: dict[str, BtfTypes | None] = {}
+        self._damaged: set[str] = set()
 
     @property
     def problems(self) -> list[str]:
@@ -80,9 +86,48 @@ class ModuleTypes:
             self._budget.note_error(f"the BTF of {module}", address, error)
             return None
 
-    def all(self) -> Iterator[BtfTypes]:
-        """The types of every module that has some."""
+    def all(self) -> Iterator[TypeSource]:
+        """The types of every module that has some; of a damaged section what can be read, and a problem."""
         for module in self._sections:
             types = self.of(module)
             if types is not None:
-                yield types
+                yield _Guarded(types, functools.partial(self._note_damage, module))
+
+    def _note_damage(self, module: str, error: OrcdbgError) -> None:
+        if module not in self._damaged:
+            self._damaged.add(module)
+            self._budget.note_error(f"the BTF of {module}", self._sections[module], error)
+
+
+class _Guarded:
+    """A module's types, asked for a name among others': what is damaged of them costs that module's answer alone.
+
+    A module that is half unloaded has its BTF's pages overwritten while others' are whole.
+    """
+
+    def __init__(self, types: BtfTypes, note: Callable[[OrcdbgError], None]) -> None:
+        self._types = types
+        self._note = note
+
+    def find(self, keyword: str, name: str) -> Type | None:
+        """As of `TypeSource`."""
+        return self._tried(lambda: self._types.find(keyword, name))
+
+    def variable(self, name: str) -> Type | None:
+        """As of `TypeSource`."""
+        return self._tried(lambda: self._types.variable(name))
+
+    def function(self, name: str) -> FunctionType | None:
+        """As of `TypeSource`."""
+        return self._tried(lambda: self._types.function(name))
+
+    def enumerator(self, name: str) -> tuple[EnumType, int] | None:
+        """As of `TypeSource`."""
+        return self._tried(lambda: self._types.enumerator(name))
+
+    def _tried(self, ask: Callable[[], _T]) -> _T | None:
+        try:
+            return ask()
+        except OrcdbgError as error:
+            self._note(error)
+            return None

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound, OrcdbgError, UsageError
 from orcdbg.base.reading import read_cstring
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.typed.declarations import type_name
 from orcdbg.typed.types import (
@@ -46,6 +47,10 @@ class ValueUnavailable(OrcdbgError):
 
     kind = "unavailable"
 
+    def __init__(self, message: str, code: WhyNoValue) -> None:
+        super().__init__(message)
+        self.code = code
+
 
 @dataclass(frozen=True, slots=True)
 class InMemory:
@@ -68,6 +73,7 @@ class Absent:
     """Nothing to read, and why."""
 
     why: str
+    code: WhyNoValue
 
 
 Place = InMemory | Immediate | Absent
@@ -217,7 +223,7 @@ class Object:
         if isinstance(place, Immediate):
             start = place.bit_offset // 8
             return place.data[start : start + size]
-        raise ValueUnavailable(place.why)
+        raise ValueUnavailable(place.why, place.code)
 
     @property
     def _first_bit(self) -> int:

@@ -14,6 +14,7 @@ from typing import NamedTuple, Protocol
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import signed
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.formats.dwarf_cursor import Cursor
 from orcdbg.typed.objects import ValueUnavailable
@@ -158,7 +159,9 @@ def value_of(expression: bytes, frame: FrameState, name: str, initial: int | Non
         return frame.register(location.number)
     if isinstance(location, Computed):
         return int.from_bytes(location.data[:8], "little")
-    raise ValueUnavailable(location.why if isinstance(location, Nowhere) else "it is in pieces")
+    if isinstance(location, Nowhere):
+        raise ValueUnavailable(location.why, WhyNoValue.OPTIMISED_OUT)
+    raise ValueUnavailable("it is in pieces", WhyNoValue.NOT_UNDERSTOOD)
 
 
 class _Evaluation:
@@ -217,7 +220,8 @@ class _Evaluation:
         elif operation in _OPERATIONS:
             _OPERATIONS[operation](self)
         else:
-            raise ValueUnavailable(f"its location needs the operation {operation:#x}, which orcdbg does not know")
+            why = f"its location needs the operation {operation:#x}, which orcdbg does not know"
+            raise ValueUnavailable(why, WhyNoValue.NOT_UNDERSTOOD)
 
     # The stack
 
@@ -237,7 +241,7 @@ class _Evaluation:
     def _binary(self, compute: Callable[[Number, Number], int]) -> None:
         right, left = self._pop(), self._pop()
         if (left.size, left.is_signed) != (right.size, right.is_signed) and compute not in _SHIFTS:
-            raise ValueUnavailable("its location mixes types")
+            raise ValueUnavailable("its location mixes types", WhyNoValue.NOT_UNDERSTOOD)
         result = compute(left, right)
         self._stack.append(Number(result) if compute in _COMPARISONS else left.like(result))
 
@@ -396,7 +400,7 @@ class _Evaluation:
 def _div(left: Number, right: Number) -> int:
     """Of the generic type with a sign, section 2.5.1.4."""
     if not right.value:
-        raise ValueUnavailable("its location divides by 0")
+        raise ValueUnavailable("its location divides by 0", WhyNoValue.NOT_UNDERSTOOD)
     if left.is_signed is False:
         return left.value // right.value
     quotient = abs(left.as_signed) // abs(right.as_signed)
@@ -406,7 +410,7 @@ def _div(left: Number, right: Number) -> int:
 def _mod(left: Number, right: Number) -> int:
     """Of the generic type without a sign, as gdb has it."""
     if not right.value:
-        raise ValueUnavailable("its location divides by 0")
+        raise ValueUnavailable("its location divides by 0", WhyNoValue.NOT_UNDERSTOOD)
     if not left.is_signed:
         return left.value % right.value
     remainder = abs(left.as_signed) % abs(right.as_signed)

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from elftools.dwarf.die import DIE
 
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.callframe import REGISTERS
@@ -122,7 +123,7 @@ class FrameVariablesState:
     def register(self, number: int) -> int:
         """A register's value, by DWARF's number for it."""
         if not 0 <= number < len(REGISTERS):
-            raise ValueUnavailable(f"it was in register {number}, which the kernel does not save")
+            raise ValueUnavailable(f"it was in register {number}, which the kernel does not save", WhyNoValue.NOT_SAVED)
         name = REGISTERS[number]
         if number == _RIP:
             return self.frame.ip
@@ -132,24 +133,27 @@ class FrameVariablesState:
         registers: Registers = self._known[self._index].values
         if name in registers:
             if self.frame.exact and self.frame.is_corrected and name not in CALLEE_SAVED:
-                raise ValueUnavailable(f"it was in {name}, which the patched instructions here may have changed")
+                words = f"it was in {name}, which the patched instructions here may have changed"
+                raise ValueUnavailable(words, WhyNoValue.PATCHED)
             return registers[name].value
         why = self._known[self._index].unknown.get(name)
         if why is None:
-            why = "a call may have changed it" if not self.frame.exact else "nothing saved it"
-        raise ValueUnavailable(f"it was in {name}: {why}")
+            words = "a call may have changed it" if not self.frame.exact else "nothing saved it"
+            why = UnknownRegister(words, WhyNoValue.NOT_SAVED)
+        raise ValueUnavailable(f"it was in {name}: {why}", why.code)
 
     def _built_sp(self) -> int:
         """The stack pointer as it would be had nobody patched the text: what expressions count on."""
         frame = self.frame
         if frame.source.is_derived:
-            raise ValueUnavailable("it counts from rsp, and this code's stack is not as its build describes it")
+            why = "it counts from rsp, and this code's stack is not as its build describes it"
+            raise ValueUnavailable(why, WhyNoValue.NOT_KNOWN)
         return frame.sp + (frame.patch.adjust if frame.patch is not None else 0) & U64
 
     def cfa(self) -> int:
         """The canonical frame address."""
         if self.frame.cfa is None:
-            raise ValueUnavailable("it counts from the frame's CFA, which is not known")
+            raise ValueUnavailable("it counts from the frame's CFA, which is not known", WhyNoValue.NOT_KNOWN)
         return self.frame.cfa
 
     @functools.cached_property
@@ -158,9 +162,9 @@ class FrameVariablesState:
         function = place.scopes[0]
         base = function.attributes.get("DW_AT_frame_base")
         if base is None:
-            raise ValueUnavailable("it counts from a frame base that the build does not state")
+            raise ValueUnavailable("it counts from a frame base that the build does not state", WhyNoValue.NOT_KNOWN)
         if isinstance(base.value, int):
-            raise ValueUnavailable("it counts from a frame base that moves")
+            raise ValueUnavailable("it counts from a frame base that moves", WhyNoValue.NOT_KNOWN)
         return value_of(bytes(base.value), self, place.unit.unit.name)
 
     def frame_base(self) -> int:
@@ -174,7 +178,7 @@ class FrameVariablesState:
     def run_time(self, address: int) -> int:
         """The run-time address of an address that the file states; per-CPU offsets stay what they are."""
         if NOWHERE[0] <= address <= NOWHERE[1]:
-            raise ValueUnavailable("it is where a symbol is that nobody defines")
+            raise ValueUnavailable("it is where a symbol is that nobody defines", WhyNoValue.NOT_UNDERSTOOD)
         return address + self.place.debugged.slide & U64 if address >> 63 else address
 
     def numbered_address(self, number: int) -> int:
@@ -188,7 +192,7 @@ class FrameVariablesState:
         unit = self.place.unit.unit
         type_ = resolved(self.place.debugged.types.at(unit.offset + offset))
         if not isinstance(type_, IntType) or not 0 < type_.size <= 16:
-            raise ValueUnavailable("its location computes with a type that is no integer")
+            raise ValueUnavailable("its location computes with a type that is no integer", WhyNoValue.NOT_UNDERSTOOD)
         return type_.size, type_.is_signed
 
     # Values at the function's entry
@@ -197,13 +201,12 @@ class FrameVariablesState:
         """What an expression was when the function was entered: by the caller, where its call site says."""
         number = _register_of(expression)
         if number is None:
-            raise ValueUnavailable("it is what memory held when the function was called")
+            raise ValueUnavailable("it is what memory held when the function was called", WhyNoValue.NO_CALLER)
         caller = self._caller(REGISTERS[number])
         value = _argument(caller, number)
         if value is None:
-            raise ValueUnavailable(
-                f"it was {REGISTERS[number]} at the call, and the caller does not keep what it passed there"
-            )
+            why = f"it was {REGISTERS[number]} at the call, and the caller does not keep what it passed there"
+            raise ValueUnavailable(why, WhyNoValue.NO_CALLER)
         self.leaned_on |= {caller.frame.index, *caller.leaned_on}
         result = value_of(value, caller, caller.place.unit.unit.name)
         self.leaned_on |= caller.leaned_on
@@ -218,18 +221,19 @@ class FrameVariablesState:
         what = f"it was {name} at the call"
         index = self._index + 1
         if self._depth >= MAX_ENTRIES_UP or index >= len(self._frames):
-            raise ValueUnavailable(f"{what}, and no caller is known")
+            raise ValueUnavailable(f"{what}, and no caller is known", WhyNoValue.NO_CALLER)
         frame = self._frames[index]
         if frame.kind is not FrameKind.CALL or frame.exact or self._places.at(index) is None:
-            raise ValueUnavailable(f"{what}, and the caller has no description")
+            raise ValueUnavailable(f"{what}, and the caller has no description", WhyNoValue.NO_CALLER)
 
         function = self.place.scopes[0]
         entry = _entry_address(self.place.unit, function)
         target = self._code.call_target(frame.ip)
         if entry is None or target is None or target != self.run_time(entry):
-            raise ValueUnavailable(f"{what}, and the caller's instruction does not call this function directly")
+            why = f"{what}, and the caller's instruction does not call this function directly"
+            raise ValueUnavailable(why, WhyNoValue.NO_CALLER)
         if not _is_without_tail_calls(self.place.unit, function):
-            raise ValueUnavailable(f"{what}, and a tail call may have entered the function anew")
+            raise ValueUnavailable(f"{what}, and a tail call may have entered the function anew", WhyNoValue.NO_CALLER)
         return FrameVariablesState(self._code, self._frames, self._known, self._places, index, self._depth + 1)
 
 

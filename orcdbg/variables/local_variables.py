@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from elftools.dwarf.die import DIE
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.formats import dwarf_entries as dwarf
 from orcdbg.formats.callframe import REGISTERS
 from orcdbg.formats.dwarf_locations import expression_at
@@ -165,18 +166,22 @@ class StackVariables:
                 return _immediate(constant, self._size(type_))
             expression = expression_at(place.debugged.units.sections, unit, entry, place.address)
             if expression is None:
-                return Absent("optimised out" if "DW_AT_location" not in entry.attributes else "not kept at this point")
+                if "DW_AT_location" in entry.attributes:
+                    return Absent("not kept at this point", WhyNoValue.NOT_KEPT_HERE)
+                return Absent("optimised out", WhyNoValue.OPTIMISED_OUT)
             parts = evaluated(expression, state, unit.name, unit.offset_size)
             return self._put_together(state, parts, type_)
         except ValueUnavailable as error:
-            return Absent(error.message)
+            return Absent(error.message, error.code)
         except MemoryFault as error:
-            return Absent(f"its location needs memory: {error.message}")
+            return Absent(f"its location needs memory: {error.message}", WhyNoValue.NO_MEMORY)
 
     def _size(self, type_: Type) -> int:
         size = self._program.completed(type_).size
         if not 0 < size <= MAX_SIZE:
-            raise ValueUnavailable("its type has no size that a register or piece could hold")
+            raise ValueUnavailable(
+                "its type has no size that a register or piece could hold", WhyNoValue.NOT_UNDERSTOOD
+            )
         return size
 
     def _put_together(self, state: FrameVariablesState, parts: Sequence[LocationPart], type_: Type) -> ValuePlace:
@@ -197,14 +202,14 @@ class StackVariables:
         whole = bits = 0
         for part in parts:
             if part.bits is None:
-                raise ValueUnavailable("its location is in pieces and not")
+                raise ValueUnavailable("its location is in pieces and not", WhyNoValue.NOT_UNDERSTOOD)
             number = self._part(state, part.location, part.first_bit, part.bits)
             whole |= number << bits
             bits += part.bits
             if bits > 8 * MAX_SIZE:
-                raise ValueUnavailable("its pieces are larger than any variable")
+                raise ValueUnavailable("its pieces are larger than any variable", WhyNoValue.TOO_LARGE)
         if bits < 8 * size:
-            raise ValueUnavailable("a part of it was optimised out")
+            raise ValueUnavailable("a part of it was optimised out", WhyNoValue.OPTIMISED_OUT)
         return Immediate((whole & (1 << 8 * size) - 1).to_bytes(size, "little"))
 
     def _part(self, state: FrameVariablesState, location: VariableLocation, first_bit: int, bits: int) -> int:
@@ -215,12 +220,12 @@ class StackVariables:
         else:
             data = _bytes_of(location, state)
         if len(data) < needed:
-            raise ValueUnavailable("a part of it was optimised out")
+            raise ValueUnavailable("a part of it was optimised out", WhyNoValue.OPTIMISED_OUT)
         return int.from_bytes(data, "little") >> first_bit & (1 << bits) - 1
 
     def _in_memory(self, state: FrameVariablesState, address: int) -> ValuePlace:
         if not address >> 63 and self._program.is_per_cpu(address):
-            return Absent("a per-CPU variable: name it, and the CPU")
+            return Absent("a per-CPU variable: name it, and the CPU", WhyNoValue.PER_CPU)
         return InMemory(address)
 
 
@@ -228,16 +233,18 @@ def _bytes_of(location: VariableLocation, state: FrameVariablesState) -> bytes:
     """The bytes of what is not in memory."""
     if isinstance(location, InRegister):
         if location.number >= len(REGISTERS):
-            raise ValueUnavailable("it was in a vector register, which the kernel does not save")
+            raise ValueUnavailable("it was in a vector register, which the kernel does not save", WhyNoValue.NOT_SAVED)
         return state.register(location.number).to_bytes(8, "little")
     if isinstance(location, Computed):
         return location.data
-    raise ValueUnavailable(location.why if not isinstance(location, AtAddress) else "it is in memory")
+    if isinstance(location, AtAddress):
+        raise ValueUnavailable("it is in memory", WhyNoValue.NOT_UNDERSTOOD)
+    raise ValueUnavailable(location.why, WhyNoValue.OPTIMISED_OUT)
 
 
 def _immediate(data: bytes, size: int) -> ValuePlace:
     if len(data) < size:
-        raise ValueUnavailable("a part of it was optimised out")
+        raise ValueUnavailable("a part of it was optimised out", WhyNoValue.OPTIMISED_OUT)
     return Immediate(data[:size])
 
 

@@ -66,6 +66,7 @@ def variable_json(variable: ShownVariable) -> dict[str, Any]:
         "words": {path_text(path): text for path, text in variable.words.items()},
         "address": hexadecimal(variable.address),
         "why": variable.why,
+        "why_code": None if variable.code is None else variable.code.value,
         "reliable": variable.is_sure,
     }
 

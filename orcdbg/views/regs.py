@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 
+from orcdbg.base.reasons import UnknownRegister
 from orcdbg.commands.regs import FrameRegisters
 from orcdbg.unwind.frame import Registers
 from orcdbg.views.page import Line, line
@@ -21,7 +22,7 @@ def _lines(result: FrameRegisters, width: Width) -> Iterator[Line]:
     yield from _register_lines(result.registers, result.unknown)
 
 
-def _register_lines(registers: Registers, unknown: Mapping[str, str]) -> Iterator[Line]:
+def _register_lines(registers: Registers, unknown: Mapping[str, UnknownRegister]) -> Iterator[Line]:
     """Registers, each with where its value was found or why it is not known."""
     names = set(registers) | set(unknown)
     for name in [name for name in _ORDER if name in names] + sorted(names - set(_ORDER)):
@@ -40,7 +41,8 @@ def _json(result: FrameRegisters) -> Json:
     return {
         "frame": result.frame.index,
         "registers": _registers_json(result.registers),
-        "unknown": dict(result.unknown),
+        "unknown": {name: unknown.why for name, unknown in result.unknown.items()},
+        "unknown_codes": {name: unknown.code.value for name, unknown in result.unknown.items()},
     }
 
 

@@ -218,6 +218,11 @@ def test_what_is_no_question_says_what_to_write(registry: Registry, debugger: De
         ("eval 1|2", ("eval 1|2", "", "")),
         ("bt > p", ("bt", ">", "p")),
         ("sym x|cat", ("sym x", "|", "cat")),
+        ("list -H &a->b", ("list -H &a->b", "", "")),
+        ("list -H &a->b>c", ("list -H &a->b", ">", "c")),
+        ("list a>b", ("list a", ">", "b")),
+        ("tree &a->b|cat", ("tree &a->b", "|", "cat")),
+        ("tree (a > b ? c : d) > e", ("tree (a > b ? c : d)", ">", "e")),
     ],
 )
 def test_the_line_is_parsed_for_its_command_first(registry: Registry, line: str, parts: tuple[str, str, str]) -> None:

@@ -10,6 +10,7 @@ from orcdbg.commands.local_variables import FrameVariables
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.regs import FrameRegisters
 from orcdbg.commands.stacks import Stacks
+from orcdbg.views.as_json import encode
 
 
 def test_variables_without_debugging_information_say_so(registry: Registry, debugger: Debugger) -> None:
@@ -41,7 +42,8 @@ def test_single_registers_are_named_as_gdb_names_them(registry: Registry, debugg
     assert isinstance(caller, FrameRegisters)
     assert caller.frame.index == 1
     assert list(caller.registers) == ["rip"]
-    assert "preserve" in caller.unknown["rax"]
+    assert "preserve" in caller.unknown["rax"].why
+    assert encode(caller)["unknown_codes"] == {"rax": "not-saved"}
     for wrong in ("regs xmm99", "regs -1", "info registers rip 3"):
         with pytest.raises(NotFound):
             registry.run(debugger, wrong)

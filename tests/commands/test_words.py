@@ -13,6 +13,7 @@ from orcdbg.commands.list import ListNodes
 from orcdbg.commands.ps import TaskSummary
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.task import TaskStructures
+from orcdbg.commands.tree import TreeEntries
 from orcdbg.views.as_json import encode, json_pieces
 from orcdbg.views.as_text import lines_of, text_pieces
 from orcdbg.views.page import plain
@@ -73,6 +74,47 @@ def test_a_list_with_a_head_of_its_own_does_not_show_the_head(debugger: Debugger
     assert [node.address for node in whole.nodes][:2] == [node.address for node in cut.nodes]
     assert (whole.is_cut, cut.is_cut) == (False, True)
     assert debugger.session.linux.address("init_task") not in [node.address for node in whole.nodes]
+
+
+@pytest.mark.parametrize(
+    "expression",
+    [
+        "&init_task.tasks",
+        "(&init_task.tasks)",
+        "&((struct task_struct *) &init_task)->tasks",
+        "&(&init_task)->tasks",
+        "init_task.tasks.prev->next",
+    ],
+)
+def test_an_expression_leads_to_a_list(debugger: Debugger, registry: Registry, expression: str) -> None:
+    """A pointer to the head, with arrows and blanks in it, is the head that its symbol and member name."""
+    named = registry.run(debugger, "list -H init_task.tasks -o task_struct.tasks")
+    computed = registry.run(debugger, f"list -H {expression} -o task_struct.tasks")
+    assert isinstance(named, ListNodes)
+    assert isinstance(computed, ListNodes)
+    assert [node.address for node in computed.nodes] == [node.address for node in named.nodes] != []
+
+
+def test_an_expression_leads_to_a_tree(debugger: Debugger, registry: Registry) -> None:
+    """Of what it points to, or of where the structure is that it means."""
+    address = debugger.session.linux.address("init_pid_ns")
+    named = registry.run(debugger, f"tree -t xarray -r pid_namespace.idr {address:x}")
+    assert isinstance(named, TreeEntries)
+    for expression in (
+        "&init_pid_ns.idr.idr_rt",
+        "(&init_pid_ns)->idr",
+        "&((struct pid_namespace *)&init_pid_ns)->idr",
+    ):
+        computed = registry.run(debugger, f"tree -t xarray {expression}")
+        assert isinstance(computed, TreeEntries)
+        assert (computed.entries, computed.problems) == (named.entries, named.problems)
+
+
+@pytest.mark.parametrize("line", ["tree &", "list -H (init_task", "list -H &init_task.nosuch", "tree &nosuch->x"])
+def test_an_expression_that_means_nothing_is_refused(debugger: Debugger, registry: Registry, line: str) -> None:
+    """One line says which part."""
+    with pytest.raises((UsageError, NotFound)):
+        registry.run(debugger, line)
 
 
 @pytest.mark.parametrize(

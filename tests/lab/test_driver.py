@@ -21,6 +21,7 @@ from orcdbg.commands.mod import Modules
 from orcdbg.commands.standard import standard_commands
 from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
+from tests.lab.apt import run
 from tests.lab.conftest import FindScene, OpenScene
 from tests.lab.draw import kernels_of
 from tests.lab.drgn_locals import compared_lines, compared_stack
@@ -171,6 +172,8 @@ def test_the_list_is_in_the_order_in_which_it_was_made(told: Said, ask: Ask) -> 
     expected = [(address_of(words[0]), {"number": 100 + number}) for number, words in enumerate(told["item"])]
     assert [(node["address"], node["values"]) for node in answer["nodes"]] == expected
     assert (answer["broken"], answer["cut"]) == (None, False)
+    by_expression = ask(f"list -H &((struct orclab_device *)0x{head})->items -o orclab_item.link -s orclab_item.number")
+    assert by_expression == answer
 
 
 def test_the_tree_is_sorted(told: Said, ask: Ask) -> None:
@@ -333,3 +336,13 @@ def test_the_file_is_loaded_at_the_prompt(scene: Scene, told: Said, built: Built
     assert list((loaded.files or {}).values()) == [str(built.file)]
     found: Json = encode(registry.run(debugger, "p orclab_device->item_count"))
     assert [one["value"] for one in found["values"]] == [len(told["item"])]
+
+
+def test_symbols_have_the_letters_of_the_file(built: BuiltModule, ask: Ask) -> None:
+    """As nm prints them of it, but for upper case, which in the kernel are the exported ones: the driver exports none."""
+    printed = run(["nm", str(built.file)]).splitlines()
+    letters = {words[2]: words[1].lower() for line in printed if len(words := line.split()) == 3}
+    shown = {symbol["name"]: symbol["type"] for symbol in ask("sym -m orclab")["symbols"]}
+    compared = {name: letter for name, letter in shown.items() if letters.get(name, "?") in "tdbr"}
+    assert compared == {name: letters[name] for name in compared}
+    assert set(compared.values()) >= {"t", "d", "b", "r"}

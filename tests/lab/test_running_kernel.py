@@ -39,16 +39,16 @@ for trace in session.unwinder.traces(session.tasks):
 """
 COMING_AND_GOING = (
     "usleep {}000",
-    "usleep {}; echo word | cat > /dev/null",
-    "usleep {}00; true",
-    "usleep {}0; ls /proc",
+    "usleep {}000; echo word | cat",
+    "usleep {}000; busybox true",
+    "usleep {}000; ls /proc",
 )
 
 
 def init(random: Random) -> str:
     """Tasks that sleep for good, two that come and go, and what orcdbg says of all of them."""
     busy = random.sample(COMING_AND_GOING, 2)
-    loops = "".join(f"(while :; do {each.format(random.randrange(5, 30))}; done) > /dev/null 2>&1 &\n" for each in busy)
+    loops = "".join(f"(while :; do {each.format(random.randrange(10, 60))}; done) > /dev/null 2>&1 &\n" for each in busy)
     lines = (
         f"{inside.mount()}show_stacks 1\n{loops}",
         "inside --color never -e 'bt -a' -e sys",

@@ -9,10 +9,14 @@ from pathlib import Path
 
 import pytest
 
+from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.gcore import UserCore
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trace import TraceListing
+from orcdbg.commands.trace_file import TraceFile
+from orcdbg.subsystems.ftrace.events import EventTable, FieldForm
+from orcdbg.subsystems.ftrace.traces import Trace, find_instance
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import FrameKind
 from orcdbg.views.as_text import lines_of
@@ -106,6 +110,90 @@ def test_records_are_chosen_by_cpu_event_and_task(session: Session) -> None:
     assert [record for record in some.records if record.event.startswith("sched_")] == some.records
     assert some.records == expected
     assert len(expected) > 1
+
+
+# A line of `trace-cmd report`: the task, its CPU, the time, the event, and what it says.
+_REPORTED = re.compile(r" *(.*)-(\d+) +\[(\d+)\] +(\d+)\.(\d+): +(\w+): *(.*)")
+
+
+def reported(tool: str, file: Path, *options: str) -> list[tuple[tuple[int, int, int, str], str, str]]:
+    """The lines of trace-cmd's report: pid, CPU, time in us and event; then the name of the task, and what it says."""
+    command = [tool, "report", "-N", *options, str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    found = []
+    for line in done.stdout.splitlines():
+        match = _REPORTED.fullmatch(line)
+        if match is not None:
+            comm, pid, cpu, seconds, rest, event, text = match.groups()
+            found.append(((int(pid), int(cpu), int(seconds + rest), event), comm, text))
+    return found
+
+
+def numbers_of(text: str) -> dict[str, int]:
+    """The fields of a raw line of a report that are numbers."""
+    found = {}
+    for name, value in re.findall(r"(\w+)=(-?\w+)", text):
+        try:
+            found[name] = int(value, 0 if value.startswith(("0x", "-")) else 10)
+        except ValueError:
+            continue
+    return found
+
+
+@pytest.mark.parametrize("instance", ["global", "other", "small"])
+def test_a_trace_dat_is_one_to_trace_cmd(session: Session, tmp_path: Path, instance: str) -> None:
+    """Time, task, CPU and event of every record, every number of its fields, and the words of those with plain formats."""
+    tool = shutil.which("trace-cmd")
+    if tool is None:
+        pytest.skip("trace-cmd is not installed")
+    debugger, registry = Debugger(session), standard_commands()
+    file = tmp_path / "trace.dat"
+    written = registry.run(debugger, f"trace dump -t {file} {instance}")
+    assert isinstance(written, TraceFile)
+    assert written.problems == []
+    assert written.events > 1000
+
+    events = EventTable(session.program)
+    trace = Trace(find_instance(session.program, instance, Budget(100)), session.names, events)
+    raws = list(trace.raw_records())
+    ours = [trace.record(raw) for raw in raws]
+    theirs, raw_theirs = reported(tool, file), reported(tool, file, "-R")
+    expected = [(one.pid, one.cpu, (one.time + 500) // 1000, one.event) for one in ours]
+    # Of one time, trace-cmd may show another CPU first.
+    assert sorted(found for found, _, _ in theirs) == sorted(expected)
+    assert sum(count for _, count in written.records) == len(expected)
+
+    fields_of = {
+        (raw.cpu, one.time, one.event, one.pid): (event, raw.data)
+        for raw, one in zip(raws, ours, strict=True)
+        if (event := trace.event_of(raw)) is not None
+    }
+    by_place = {(cpu, (time + 500) // 1000, name, pid): found for (cpu, time, name, pid), found in fields_of.items()}
+    compared = 0
+    for (pid, cpu, time, name), _, text in raw_theirs:
+        event, data = by_place[cpu, time, name, pid]
+        same_time = sum(found == (pid, cpu, time, name) for found in expected)
+        if same_time > 1:
+            continue
+        for field, value in numbers_of(text).items():
+            own = event.fields.get(field)
+            if field == "mode" and "0%03o" in event.print_format:
+                value = int(str(value), 8)  # since 6.18 system calls' formats have modes in octal
+            if own is not None and own.form is FieldForm.NUMBER:
+                bits = 8 * own.size
+                held = int.from_bytes(data[own.offset : own.offset + own.size], "little")
+                assert (value - held) % (1 << bits) == 0, (name, field, text)
+                compared += 1
+
+    plain_ones = {"sched_switch", "sched_wakeup", "softirq_entry", "irq_handler_entry", "sched_process_exec"}
+    said = {(one.pid, one.cpu, (one.time + 500) // 1000, one.event, re.sub(r"\s+", " ", one.text)) for one in ours}
+    words = [(*found, re.sub(r"\s+", " ", text)) for found, _, text in theirs if found[3] in plain_ones]
+    assert [line for line in words if line not in said] == []
+    names = {one.pid: one.comm for one in ours if one.comm is not None}
+    assert [comm for found, comm, _ in theirs if names.get(found[0], comm) != comm] == []
+    print(f"{instance}: {len(theirs)} records, {compared} numbers, {len(words)} texts")
+    assert compared > len(theirs)
 
 
 def test_a_core_of_a_process_is_one_to_gdb(session: Session, tmp_path: Path) -> None:

@@ -569,3 +569,19 @@ def test_parts_of_the_kernels_memory_are_searched_alone(ask: Ask) -> None:
     assert len(without) > 3
     assert sorted(without + alone) == sorted(whole)
     assert set(places("search -T -m ffffff schedule")) < set(places("search -t -m ffffff schedule"))
+
+
+def test_data_is_data_and_code_is_code(session: Session, ask: Ask) -> None:
+    """By the section, too: 7.2's `.data` is executable by its header, and nm calls what is in it text."""
+    names = {
+        "init_task": False,
+        "init_uts_ns": False,
+        "sys_call_table": False,
+        "schedule": True,
+        "relocate_kernel": True,
+    }
+    for name, is_text in names.items():
+        address = session.linux.address(name)
+        (found,) = (one for one in ask(f"kmem {address:x}")["addresses"][0]["findings"] if one["kind"] == "symbol")
+        assert found["text"] == is_text, name
+        assert is_text or not found["section"].endswith(".text"), name

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UnsupportedFormat
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.typed.objects import ValueUnavailable
 from orcdbg.variables.expression import (
@@ -33,7 +34,7 @@ class MadeFrame:
         """RBX alone."""
         if number == 3:
             return RBX
-        raise ValueUnavailable(f"register {number}")
+        raise ValueUnavailable(f"register {number}", WhyNoValue.NOT_SAVED)
 
     def cfa(self) -> int:
         """The CFA."""
@@ -61,7 +62,7 @@ class MadeFrame:
         """Of rdi."""
         if expression == b"\x55":
             return 77
-        raise ValueUnavailable("the caller does not say")
+        raise ValueUnavailable("the caller does not say", WhyNoValue.NO_CALLER)
 
     def base_type(self, offset: int) -> tuple[int, bool | None]:
         """Four bytes with a sign at 4, without one at 5."""

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import BadAddress, OrcdbgError
 from orcdbg.base.reading import BytesSource, BytesSpace
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.formats.elf import ElfFile
 from orcdbg.image.compile_units import CompileUnits
 from orcdbg.kernel.names import Names
@@ -99,7 +100,7 @@ def stack_of(
     code = code or MadeCode()
     linux = made_linux(code.memory, {})
     values = {name: RegisterValue(value, "made") for name, value in known.items()}
-    registers = [KnownRegisters(values, {"r12": "the step is in doubt"})] * 2
+    registers = [KnownRegisters(values, {"r12": UnknownRegister("the step is in doubt", WhyNoValue.DOUBT)})] * 2
     return StackVariables(
         Program(linux, Names(linux)), cast(Code, code), stack or frames(), registers, lambda address: debugged
     )

@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import pytest
 
+from orcdbg.base.reasons import WhyNoValue
 from orcdbg.commands.local_variables import FrameVariables, ShownVariable
 from orcdbg.kernel.stacks import StackKind
 from orcdbg.typed.values import Compound, Scalar, ScalarKind
@@ -15,7 +16,7 @@ from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
 
 _FRAME = Frame(2, FrameKind.CALL, StackKind.TASK, 0xFFFF_FFFF_8100_0010, False, None, {})
-_ONE = ShownVariable("nr", "int nr", True, "outer", False, Scalar(ScalarKind.INT, 7), None, None, True)
+_ONE = ShownVariable("nr", "int nr", True, "outer", False, Scalar(ScalarKind.INT, 7), None, None, None, True)
 
 
 def found(*variables: ShownVariable, problem: str | None = None) -> FrameVariables:
@@ -43,7 +44,8 @@ def test_what_is_inlined_in_a_function_of_the_same_name_stands_apart() -> None:
 
 def test_a_value_that_is_not_there_is_a_reason() -> None:
     """With the place, where it has one."""
-    absent = replace(_ONE, value=None, why="optimised out")
+    absent = replace(_ONE, value=None, why="optimised out", code=WhyNoValue.OPTIMISED_OUT)
+    assert encode(found(absent))["variables"][0]["why_code"] == "optimised-out"
     large = replace(_ONE, value=None, why="5000 bytes", address=0xFFFF_C900_0000_0000)
     text = plain(lines_of(found(absent, large), None))
     assert "int nr = <optimised out>\n" in text

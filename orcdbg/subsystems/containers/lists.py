@@ -13,7 +13,7 @@ from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget, Chain, WalkOutcome, rest_of_list
-from orcdbg.kernel.linux import list_nodes
+from orcdbg.kernel.linux import LinksBack, list_nodes
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import CompoundType, Type, resolved
@@ -79,7 +79,13 @@ def entries(head: Object, type_: str, path: str, budget: Budget) -> Iterator[Obj
 
 
 def chained(
-    first: int, program: Program, type_: str, path: str, budget: Budget, seen: set[int] | None = None
+    first: int,
+    program: Program,
+    type_: str,
+    path: str,
+    budget: Budget,
+    seen: set[int] | None = None,
+    head: int | None = None,
 ) -> Iterator[Object]:
     """The structures of a list that ends with NULL: `hlist_node`, `llist_node`, or a pointer to the next structure.
 
@@ -90,16 +96,21 @@ def chained(
         path: of the link. Where that is a pointer to the structure itself, it is a plain next pointer.
         budget: what the walk draws on.
         seen: nodes met so far, shared by chains that must not meet.
+        head: address of the pointer to the first node, for an `hlist_head`, whose first node leads back to it.
     """
     target = program.type(type_)
     offset = offset_of(program, target, path)
     what = f"the list of {type_}.{path} at {first:#x}"
     # A structure's own pointer leads to the next structure's start, a node in it to the next node.
-    is_node = isinstance(program.completed(resolved(program.object(target, 0).member_(path).type_)), CompoundType)
+    member = program.object(target, 0).member_(path)
+    is_node = isinstance(program.completed(resolved(member.type_)), CompoundType)
     link = 0 if is_node else offset
 
-    def next_of(node: int) -> int:
+    def plain_next(node: int) -> int:
         return read_u64(program.memory, node + link & U64)
+
+    has_way_back = is_node and member.has_member_("pprev")
+    next_of = LinksBack(program.memory, head, budget, what).next_of if has_way_back else plain_next
 
     for node in Chain(first, next_of, budget, what, seen=seen):
         yield program.object(target, node - offset if is_node else node)
@@ -112,6 +123,8 @@ def walk(
     budget: Budget,
     head: int | None = None,
     previous_of: Callable[[int], int] | None = None,
+    *,
+    is_hash_chain: bool = False,
 ) -> ListWalk:
     """A list as a reader asks for it: all nodes, and where it breaks.
 
@@ -122,21 +135,31 @@ def walk(
         budget: what the walk draws on.
         head: what ends the list besides NULL; None for a list without a head, which ends where it comes back to its first node.
         previous_of: reads the node before one, for lists that are linked in both directions.
+        is_hash_chain: whether it is an hlist, whose nodes lead back to the pointer that leads to them.
     """
+    what = f"the list at {first:#x}"
+    links = LinksBack(program.memory, head, budget, what, next_offset)
 
-    def next_of(node: int) -> int:
+    def plain_next(node: int) -> int:
         return read_u64(program.memory, node + next_offset & U64)
+
+    has_way_back = head is not None and (previous_of is not None or is_hash_chain)
+    next_of = links.next_of if has_way_back else plain_next
 
     ends = {0} if head is None else {0, head}
     link = next_of if head is not None else _closed_at(first, next_of)
-    chain = Chain(first, link, budget, f"the list at {first:#x}", ends)
+    chain = Chain(first, link, budget, what, ends)
     nodes = list(chain)
     end = chain.end or WalkOutcome.ENDED
 
     # A list_head list never ends with NULL: that is a link that was overwritten.
     broken = end in (WalkOutcome.CIRCLE, WalkOutcome.UNREADABLE)
     if head is not None and previous_of is not None and nodes and end is WalkOutcome.ENDED:
-        broken = next_of(nodes[-1]) != head
+        broken = plain_next(nodes[-1]) != head
+    if not broken and head is not None and previous_of is not None and end is WalkOutcome.ENDED:
+        links.end_at(head)
+        if links.is_broken:
+            return ListWalk(nodes, _unmet(previous_of, head, nodes, budget), end)
     if not broken:
         return ListWalk(nodes, [], end)
 
@@ -144,13 +167,25 @@ def walk(
     if end is WalkOutcome.UNREADABLE and nodes:
         leads_to: int | None = nodes.pop()
     else:
-        leads_to = _or_none(next_of, nodes[-1]) if nodes else first
+        leads_to = _or_none(plain_next, nodes[-1]) if nodes else first
     last_good = nodes[-1] if nodes else head
     from_end: list[int] = []
     if head is not None and previous_of is not None:
         last = _or_none(previous_of, head)
         from_end = [] if last is None else rest_of_list(last, previous_of, head, set(nodes), budget)
     return ListWalk(nodes, from_end, end, last_good, leads_to)
+
+
+def _unmet(previous_of: Callable[[int], int], head: int, nodes: list[int], budget: Budget) -> list[int]:
+    """The nodes that only the way back from the end reaches: a link leads past them."""
+    known = set(nodes)
+    spare = Budget(budget.spare)
+    last = _or_none(previous_of, head)
+    found = (
+        [] if last is None else [node for node in Chain(last, previous_of, spare, "", (0, head)) if node not in known]
+    )
+    budget.spare = spare.left
+    return found[::-1]
 
 
 def _closed_at(first: int, next_of: Callable[[int], int]) -> Callable[[int], int]:

@@ -13,6 +13,7 @@ from typing import NamedTuple, Protocol
 
 from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import read_u64
+from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.formats.call_frame_row import Place, Row
 from orcdbg.orc.effective import Source
@@ -22,6 +23,7 @@ from orcdbg.unwind.frame import Frame, FrameKind, Registers, RegisterValue, Stac
 from orcdbg.x86.registers import CALLEE_SAVED
 
 _CALL_FRAMES = ".debug_frame"
+_NOT_BEFORE = UnknownRegister("not known in the frame before", WhyNoValue.NOT_KNOWN)
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +31,7 @@ class KnownRegisters:
     """A frame's registers, and for the callee-saved ones that are not among them, why."""
 
     values: Registers
-    unknown: Mapping[str, str]
+    unknown: Mapping[str, UnknownRegister]
 
 
 class Saved(NamedTuple):
@@ -108,30 +110,31 @@ class RegisterFinder:
         return Saved(value, slot) if own is None or own.value == value else None
 
     def _first(self, frame: Frame) -> KnownRegisters:
-        why = "not among the registers that the walk began with"
+        why = UnknownRegister("not among the registers that the walk began with", WhyNoValue.NOT_AT_START)
         return _complete(frame.registers, dict.fromkeys(CALLEE_SAVED, why))
 
     def _caller(self, frames: Sequence[Frame], frame: Frame, inner: KnownRegisters) -> KnownRegisters:
         """The registers of `frame`, which called or was interrupted by the one before it."""
         callee = frames[frame.index - 1]
         if frame.kind is not FrameKind.CALL:
-            why = "interrupted in entry code, where only the CPU's five words were saved"
+            words = "interrupted in entry code, where only the CPU's five words were saved"
+            why = UnknownRegister(words, WhyNoValue.NOT_SAVED)
             return _complete(frame.registers, dict.fromkeys(CALLEE_SAVED, why))
         if callee.cfa is None or _is_guess(callee):
-            return _complete(
-                frame.registers, dict.fromkeys(CALLEE_SAVED, f"the step from frame #{callee.index} is in doubt")
-            )
+            why = UnknownRegister(f"the step from frame #{callee.index} is in doubt", WhyNoValue.DOUBT)
+            return _complete(frame.registers, dict.fromkeys(CALLEE_SAVED, why))
         kept = self._kept(callee, inner)
-        values, unknown = dict(frame.registers), dict[str, str]()
+        values, unknown = dict(frame.registers), dict[str, UnknownRegister]()
         for name in CALLEE_SAVED:
-            value, why = self._restored(name, callee, inner, kept)
+            value, unrestored = self._restored(name, callee, inner, kept)
             if name in values and value is not None and values[name].value != value.value:
-                unknown[name] = f"ORC and {kept.by} disagree in frame #{callee.index}"
+                words = f"ORC and {kept.by} disagree in frame #{callee.index}"
+                unknown[name] = UnknownRegister(words, WhyNoValue.CONTRADICTION)
                 del values[name]
             elif name not in values and value is not None:
                 values[name] = value
-            elif name not in values:
-                unknown[name] = why
+            elif name not in values and unrestored is not None:
+                unknown[name] = unrestored
         return _complete(values, unknown)
 
     def _kept(self, frame: Frame, inner: KnownRegisters) -> _Found:
@@ -177,23 +180,26 @@ class RegisterFinder:
 
     def _restored(
         self, name: str, frame: Frame, inner: KnownRegisters, kept: _Found
-    ) -> tuple[RegisterValue | None, str]:
+    ) -> tuple[RegisterValue | None, UnknownRegister | None]:
         """The caller's value of a register, or why it is not known."""
         if kept.row is None:
-            return None, f"where frame #{frame.index} keeps it does not follow from its instructions"
+            words = f"where frame #{frame.index} keeps it does not follow from its instructions"
+            return None, UnknownRegister(words, WhyNoValue.NOT_KNOWN)
         if name not in kept.row.saved:
-            return inner.values.get(name), inner.unknown.get(name, "not known in the frame before")
+            return inner.values.get(name), inner.unknown.get(name, _NOT_BEFORE)
         place = kept.row.saved[name]
         if place is None:
-            return None, f"where frame #{frame.index} keeps it does not follow from {kept.by}"
+            words = f"where frame #{frame.index} keeps it does not follow from {kept.by}"
+            return None, UnknownRegister(words, WhyNoValue.NOT_KNOWN)
         address = self._address(place._replace(indirect=False), frame, inner)
         if address is None:
-            return None, f"its place in frame #{frame.index} counts from {place.base}, which is not known"
+            words = f"its place in frame #{frame.index} counts from {place.base}, which is not known"
+            return None, UnknownRegister(words, WhyNoValue.NOT_KNOWN)
         try:
             value = read_u64(self._memory, address)
         except MemoryFault as error:
-            return None, str(error)
-        return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index} ({kept.by})"), ""
+            return None, UnknownRegister(str(error), WhyNoValue.NO_MEMORY)
+        return RegisterValue(value, f"saved at {address:#x} by frame #{frame.index} ({kept.by})"), None
 
 
 def _held(frame: Frame, name: str, own: RegisterValue | None) -> Saved | None:
@@ -209,5 +215,5 @@ def _is_guess(callee: Frame) -> bool:
     return not callee.is_trusted or callee.source in (Source.SCAN, Source.NONE)
 
 
-def _complete(values: Registers, unknown: Mapping[str, str]) -> KnownRegisters:
+def _complete(values: Registers, unknown: Mapping[str, UnknownRegister]) -> KnownRegisters:
     return KnownRegisters(values, {name: why for name, why in unknown.items() if name not in values})
