@@ -9,6 +9,7 @@ from typing import NoReturn
 
 from orcdbg import __version__
 from orcdbg.base.errors import UsageError
+from orcdbg.cli.types import add_type_options
 from orcdbg.commands.usage import PlainParser
 
 DESCRIPTION = (
@@ -105,6 +106,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
     )
+    add_type_options(made)
     made.add_argument(
         "--modules",
         action="append",

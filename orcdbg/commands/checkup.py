@@ -9,6 +9,7 @@ from orcdbg.base.exit_status import ExitStatus
 from orcdbg.checkup.account import Checkup, take_account
 from orcdbg.checkup.given_files import open_files
 from orcdbg.commands.result import Result
+from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.session import Session
 
 
@@ -26,7 +27,10 @@ class CheckedFiles(Result):
 
 
 def checkup(
-    paths: Sequence[str], debug_folders: Sequence[str] = (), prepare: Callable[[Session], None] | None = None
+    paths: Sequence[str],
+    debug_folders: Sequence[str] = (),
+    prepare: Callable[[Session], None] | None = None,
+    type_options: TypeOptions | None = None,
 ) -> CheckedFiles:
     """The account of these files; arguments as of `open_files`. Nothing is raised: a file that cannot be read is a line."""
-    return CheckedFiles(take_account(open_files(paths, debug_folders, prepare)))
+    return CheckedFiles(take_account(open_files(paths, debug_folders, prepare, type_options)))

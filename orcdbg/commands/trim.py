@@ -13,6 +13,7 @@ from orcdbg.commands.result import Result
 from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.tasks import Task
+from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.opening import open_session
 from orcdbg.trim.image_sections import write_image
 from orcdbg.trim.recorder import Recorder
@@ -82,6 +83,7 @@ def trim_snapshot(
     registry: Registry,
     answer: Callable[[str, Result], None],
     warn: Callable[[str], None],
+    type_options: TypeOptions | None = None,
 ) -> Trimmed:
     """Writes the trimmed snapshot; a file that is there already is replaced only when all went well.
 
@@ -91,6 +93,7 @@ def trim_snapshot(
         registry: the commands.
         answer: writes a command's answer to nowhere, for some answers read memory only while they are written.
         warn: is told of commands that cannot be answered.
+        type_options: where the user says that types are which the image lacks.
 
     Raises:
         UsageError: the output is one of the files that are read, or the snapshot has no notes.
@@ -102,7 +105,7 @@ def trim_snapshot(
         recorders.append((Recorder(memory), memory))
         return recorders[0][0]
 
-    session = open_session(*files, through=record)
+    session = open_session(*files, through=record, type_options=type_options)
     ((recorder, memory),) = recorders
 
     # What can be refused is refused before the work, which takes its time.

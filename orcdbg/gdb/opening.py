@@ -8,6 +8,7 @@ from orcdbg.gdb.endpoint import parse_endpoint
 from orcdbg.gdb.guest import Guest
 from orcdbg.image.vmlinux import open_image
 from orcdbg.patches.kernel_patches import MakePasses
+from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.session import Session
 
 
@@ -17,6 +18,7 @@ def open_guest(
     slide: int | None = None,
     phys_base: int | None = None,
     extra_passes: Sequence[MakePasses] = (),
+    type_options: TypeOptions | None = None,
 ) -> tuple[Session, Guest]:
     """Opens an image and a running machine, which stops; closing the guest lets it run on.
 
@@ -26,6 +28,7 @@ def open_guest(
         slide: as for `open_session`.
         phys_base: likewise.
         extra_passes: likewise.
+        type_options: likewise.
 
     Raises:
         UsageError: the address is none of this machine's.
@@ -36,7 +39,8 @@ def open_guest(
     image = open_image(image_path)  # before the machine is stopped, since it may not exist
     guest = Guest(endpoint)
     try:
-        return Session(image, guest.snapshot(), slide, phys_base, extra_passes), guest
+        session = Session(image, guest.snapshot(), slide, phys_base, extra_passes, type_options=type_options)
+        return session, guest
     except BaseException:
         guest.close()
         raise

@@ -1,4 +1,7 @@
-"""What of a kernel lasts with its image: nothing here is read from memory, and nothing changes while it runs."""
+"""What of a kernel lasts with its image, and does not change while it runs?
+
+All of it is the image's. Only types that the image lacks are taken from elsewhere, memory among it, where they last as well.
+"""
 
 from __future__ import annotations
 
@@ -10,8 +13,9 @@ from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
 from orcdbg.orc.image_table import ImageOrc
 from orcdbg.patches.image_code import ImageCode
-from orcdbg.symbols.btf import Btf, StructIndex
+from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.table import SymbolTable
+from orcdbg.target.kernel_types import FoundTypes, KernelTypes, RunningKernel, TypeOptions
 
 if TYPE_CHECKING:
     from orcdbg.typed.dwarf_types import DwarfTypes
@@ -27,20 +31,41 @@ class BuiltKernel:
         symbols: the image's symbols, at link addresses.
         slide: run-time minus link addresses.
         warnings: is told what the user should know.
+        options: where the user says that types are.
+        running: the kernel that runs, whose memory may have them; None of a vmlinux alone.
     """
 
-    def __init__(self, image: Image, symbols: SymbolTable, slide: int, warnings: list[str]) -> None:
+    def __init__(
+        self,
+        image: Image,
+        symbols: SymbolTable,
+        slide: int,
+        warnings: list[str],
+        options: TypeOptions | None = None,
+        running: RunningKernel | None = None,
+    ) -> None:
         self.image = image
         self.symbols = symbols
         self.slide = slide
         self._warnings = warnings
         self.debug = DebugInfo(image, warnings.append)
         self.code = ImageCode(image, slide, self.debug)
+        self._types = KernelTypes(image, symbols, slide, self.debug, options or TypeOptions(), running, warnings.append)
+        # What has to be searched for may not be there, or be another kernel's: better said before anything is asked.
+        is_searched = running is not None and not self._types.are_in_image
+        is_given = options is not None and options.btf is not None
+        if is_searched or is_given:
+            _ = self._types.found
 
-    @functools.cached_property
+    @property
+    def found_types(self) -> FoundTypes:
+        """The kernel's types, and where they are from; errors as of `KernelTypes.found`."""
+        return self._types.found
+
+    @property
     def types(self) -> StructIndex:
         """The kernel's structures."""
-        return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+        return self._types.found.btf.structs
 
     @functools.cached_property
     def debug_types(self) -> DwarfTypes | None:

@@ -20,6 +20,7 @@ from orcdbg.snapshot.placement import find_kernel
 from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
+from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.session import Session
 
 _IMAGES = {FileKind.ELF, FileKind.COMPRESSED}
@@ -110,6 +111,7 @@ def open_session(
     extra_passes: Sequence[MakePasses] = (),
     through: Callable[[AddressSpace], AddressSpace] | None = None,
     debug_folders: Sequence[str] = (),
+    type_options: TypeOptions | None = None,
 ) -> Session:
     """Opens an image and a snapshot, in any order.
 
@@ -121,6 +123,7 @@ def open_session(
         extra_passes: further patch mechanisms, run after the built-in ones.
         debug_folders: where debugging information is looked for that was split off, before the usual places.
         through: wraps the snapshot's physical memory, for who wants to see what is read of it.
+        type_options: where the user says that types are which the image lacks.
 
     Raises:
         UnsupportedFormat: a file is unreadable or of a format that is not supported.
@@ -133,4 +136,4 @@ def open_session(
         snapshot = replace(snapshot, physical=through(snapshot.physical))
     image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)
     image.debug_folders = tuple(debug_folders)
-    return Session(image, snapshot, slide, phys_base, extra_passes)
+    return Session(image, snapshot, slide, phys_base, extra_passes, type_options=type_options)

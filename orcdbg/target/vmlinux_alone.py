@@ -20,6 +20,7 @@ from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
 from orcdbg.target.built_kernel import BuiltKernel
+from orcdbg.target.kernel_types import FoundTypes, TypeOptions
 
 
 class UnbootedKernel:
@@ -27,18 +28,24 @@ class UnbootedKernel:
 
     Args:
         image: the vmlinux.
+        type_options: where the user says that types are which the image lacks.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, type_options: TypeOptions | None = None) -> None:
         self.image = image
         self.symbols: SymbolTable = vmlinux_symbols(image)
         self.warnings: list[str] = []
-        self._built = BuiltKernel(image, self.symbols, 0, self.warnings)
+        self._built = BuiltKernel(image, self.symbols, 0, self.warnings, type_options)
 
     @property
     def types(self) -> StructIndex:
         """The kernel's structures."""
         return self._built.types
+
+    @property
+    def found_types(self) -> FoundTypes:
+        """The kernel's types, and where they are from."""
+        return self._built.found_types
 
     @functools.cached_property
     def linux(self) -> Linux:
