@@ -5,10 +5,9 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from orcdbg.cli.options import OptionParser
+from orcdbg.cli.options import OptionParser, add_type_options, type_options
 from orcdbg.cli.output import Output, terminal_width, wants_color
 from orcdbg.cli.patches import apply_patches
-from orcdbg.cli.types import add_type_options, type_options
 from orcdbg.commands.checkup import checkup
 from orcdbg.target.session import Session
 

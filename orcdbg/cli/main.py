@@ -14,10 +14,9 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.inputs import remember, remembering
-from orcdbg.cli.options import Step, parser
+from orcdbg.cli.options import Step, parser, type_options
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
 from orcdbg.cli.subcommands import find_subcommand
-from orcdbg.cli.types import type_options
 
 if TYPE_CHECKING:
     from orcdbg.cli.plugins import Loaded

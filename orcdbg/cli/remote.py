@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from orcdbg.base.errors import UsageError
-from orcdbg.cli.types import type_options
+from orcdbg.cli.options import type_options
 from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.opening import open_guest
 from orcdbg.patches.kernel_patches import MakePasses

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import RemoteError, UsageError
+from orcdbg.cli.options import type_options
 from orcdbg.cli.plugins import Loaded
-from orcdbg.cli.types import type_options
 from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.endpoint import Endpoint, parse_endpoint
 from orcdbg.gdb.served_snapshot import ServedSnapshot

@@ -8,9 +8,8 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UsageError
-from orcdbg.cli.options import OptionParser
+from orcdbg.cli.options import OptionParser, add_type_options, type_options
 from orcdbg.cli.output import Output, terminal_width, wants_color, warn
-from orcdbg.cli.types import add_type_options, type_options
 from orcdbg.commands.result import Result
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trim import Trimmed, TrimRequest, trim_image, trim_snapshot

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.checkup.account import Checkup, take_account
 from orcdbg.checkup.given_files import open_files
 from orcdbg.commands.result import Result
-from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.session import Session
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 
 @dataclass(frozen=True, slots=True)

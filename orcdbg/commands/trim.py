@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace
@@ -13,12 +14,14 @@ from orcdbg.commands.result import Result
 from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.tasks import Task
-from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.opening import open_session
 from orcdbg.trim.image_sections import write_image
 from orcdbg.trim.recorder import Recorder
 from orcdbg.trim.selection import TrimChoice, select
 from orcdbg.trim.snapshot_file import kept_notes, write_trimmed
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 # What a trimmed snapshot must answer as the whole one does, besides the stacks.
 _ANSWERED = ("sys", "ps", "mod", "log")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UsageError
 from orcdbg.base.exit_status import ExitStatus
@@ -13,8 +14,10 @@ from orcdbg.formats.elf import is_core
 from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.orc.table import OrcTable
 from orcdbg.orc.union import UnionTable
-from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.vmlinux_alone import UnbootedKernel
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 USAGE = "orcdbg patch check VMLINUX, orcdbg orc union VMLINUX, or orcdbg orc dump VMLINUX"
 

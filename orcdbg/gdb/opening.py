@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from orcdbg.gdb.endpoint import parse_endpoint
 from orcdbg.gdb.guest import Guest
 from orcdbg.image.vmlinux import open_image
 from orcdbg.patches.kernel_patches import MakePasses
-from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.session import Session
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 
 def open_guest(

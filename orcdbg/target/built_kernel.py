@@ -6,18 +6,19 @@ All of it is the image's. Only types that the image lacks are taken from elsewhe
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from orcdbg.base.reading import read_cstring
+from orcdbg.base.reading import AddressSpace, read_cstring
 from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
 from orcdbg.orc.image_table import ImageOrc
 from orcdbg.patches.image_code import ImageCode
-from orcdbg.symbols.btf import StructIndex
+from orcdbg.symbols.btf import Btf, StructIndex
 from orcdbg.symbols.table import SymbolTable
-from orcdbg.target.kernel_types import FoundTypes, KernelTypes, RunningKernel, TypeOptions
 
 if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import FoundTypes, KernelTypes, TypeOptions
     from orcdbg.typed.dwarf_types import DwarfTypes
 
 _MAX_BANNER = 512
@@ -32,7 +33,7 @@ class BuiltKernel:
         slide: run-time minus link addresses.
         warnings: is told what the user should know.
         options: where the user says that types are.
-        running: the kernel that runs, whose memory may have them; None of a vmlinux alone.
+        running: memory and VMCOREINFO of the kernel that runs, which may have them; None of a vmlinux alone.
     """
 
     def __init__(
@@ -42,7 +43,7 @@ class BuiltKernel:
         slide: int,
         warnings: list[str],
         options: TypeOptions | None = None,
-        running: RunningKernel | None = None,
+        running: tuple[AddressSpace, Mapping[str, str]] | None = None,
     ) -> None:
         self.image = image
         self.symbols = symbols
@@ -50,22 +51,35 @@ class BuiltKernel:
         self._warnings = warnings
         self.debug = DebugInfo(image, warnings.append)
         self.code = ImageCode(image, slide, self.debug)
-        self._types = KernelTypes(image, symbols, slide, self.debug, options or TypeOptions(), running, warnings.append)
-        # What has to be searched for may not be there, or be another kernel's: better said before anything is asked.
-        is_searched = running is not None and not self._types.are_in_image
+        self._options = options
+        self._running = running
         is_given = options is not None and options.btf is not None
-        if is_searched or is_given:
-            _ = self._types.found
+        # The usual case needs none of the search for types, and no module of it.
+        self._has_types = not image.is_memory and image.find_section(".BTF") is not None and not is_given
+
+        # What has to be searched for may not be there, or be another kernel's: better said before anything is asked.
+        if not self._has_types and (running is not None or is_given):
+            _ = self._searched.found
+
+    @functools.cached_property
+    def _searched(self) -> KernelTypes:
+        from orcdbg.target.kernel_types import KernelTypes, RunningKernel, TypeOptions
+
+        running = None if self._running is None else RunningKernel(*self._running)
+        options = self._options or TypeOptions()
+        return KernelTypes(self.image, self.symbols, self.slide, self.debug, options, running, self._warnings.append)
 
     @property
     def found_types(self) -> FoundTypes:
         """The kernel's types, and where they are from; errors as of `KernelTypes.found`."""
-        return self._types.found
+        return self._searched.found
 
-    @property
+    @functools.cached_property
     def types(self) -> StructIndex:
         """The kernel's structures."""
-        return self._types.found.btf.structs
+        if self._has_types:
+            return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+        return self._searched.found.btf.structs
 
     @functools.cached_property
     def debug_types(self) -> DwarfTypes | None:

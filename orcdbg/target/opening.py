@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import AddressSpace, FileSource
@@ -20,8 +21,10 @@ from orcdbg.snapshot.placement import find_kernel
 from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
-from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.session import Session
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 _IMAGES = {FileKind.ELF, FileKind.COMPRESSED}
 RAW_HINT = "a plain image of memory is given with its physical address: ram.img@0x100000"

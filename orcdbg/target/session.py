@@ -35,13 +35,13 @@ from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
 from orcdbg.target.built_kernel import BuiltKernel, built_banner
-from orcdbg.target.kernel_types import FoundTypes, RunningKernel, TypeOptions
 from orcdbg.target.stopped_kernel import StoppedKernel
 from orcdbg.unwind.registers.finder import RegisterFinder
 from orcdbg.unwind.unwinder import Unwinder
 
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal, JournalLedger
+    from orcdbg.target.kernel_types import FoundTypes, TypeOptions
     from orcdbg.target.memory_parts import MemoryParts
     from orcdbg.target.module_debug import ModuleFolders
     from orcdbg.typed.objects import Object
@@ -113,7 +113,7 @@ class Session:
         if image.is_memory:
             self.warnings.append(_NO_IMAGE)
 
-        running = RunningKernel(self.memory, snapshot.vmcoreinfo)
+        running = self.memory, snapshot.vmcoreinfo
         self.built_kernel = BuiltKernel(image, self.symbols, self.slide, self.warnings, type_options, running)
         self.kernel = self._stopped()
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
@@ -20,7 +21,9 @@ from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
 from orcdbg.target.built_kernel import BuiltKernel
-from orcdbg.target.kernel_types import FoundTypes, TypeOptions
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import FoundTypes, TypeOptions
 
 
 class UnbootedKernel:
