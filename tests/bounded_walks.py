@@ -61,10 +61,11 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/snapshot/spool.py:_read": "the size asked for",
     "orcdbg/snapshot/spool.py:_rearrange": "the stream, and what room the disk has",
     "orcdbg/trim/image_sections.py:_copy": "the section's size in the file",
+    "orcdbg/symbols/btf_made.py:_plain_file": "the vmlinux, unpacked within the bounds of its format",
     # By what an x86-64 kernel can have.
-    "orcdbg/image/memory_image.py:_present": "MAX_AREA, checked by its callers",
+    "orcdbg/image/memory_image.py:present_bytes": "MAX_AREA, checked by its callers",
     "orcdbg/kernel/ret_stack.py:_words": "512 words: each round goes down by one at least",
-    "orcdbg/snapshot/placement.py:_area": "512 large pages of the image's 1 GiB",
+    "orcdbg/snapshot/placement.py:mapped_area": "512 large pages of the image's 1 GiB",
     "orcdbg/snapshot/search.py:_pages": "the pages that the snapshot's file has",
     "orcdbg/snapshot/memory_search.py:_pieces": "a run that the snapshot's file or a budget of page tables has",
     "orcdbg/snapshot/memory_search.py:_by_pages": "the pages of one piece, 4 MiB",

@@ -61,6 +61,18 @@ class Mismatch(OrcdbgError):
         self.snapshot_id = snapshot_id
 
 
+class OtherTypes(OrcdbgError):
+    """Types that were given for a kernel are another kernel's."""
+
+    kind = "mismatch"
+    exit_status = ExitStatus.MISMATCH
+
+    def __init__(self, path: str, what: str, hint: str | None = None) -> None:
+        super().__init__(f"{path}: the types of another kernel: {what}", hint)
+        self.path = path
+        self.what = what
+
+
 class MemoryFault(OrcdbgError):
     """Bytes that were asked for cannot be had; `address` is the first one that is missing."""
 

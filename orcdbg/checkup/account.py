@@ -9,11 +9,12 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.checkup.facts import Facts, gather_facts
 from orcdbg.checkup.given_files import GivenFile, OpenedFiles
 from orcdbg.checkup.missing import Missing, find_missing
+from orcdbg.checkup.obstacles import find_obstacle
 
 
 @dataclass(frozen=True, slots=True)
 class Checkup:
-    """What was found and what is missing; `error` is what keeps the files from being opened together."""
+    """What was found and what is missing; `error` is what keeps the files from being of use."""
 
     files: Sequence[GivenFile]
     facts: Facts
@@ -29,6 +30,8 @@ def take_account(opened: OpenedFiles) -> Checkup:
         warnings += opened.snapshot.warnings
 
     facts = gather_facts(opened, warnings.append)
+    if opened.error is None:
+        opened.error = find_obstacle(opened)
     missing = list(find_missing(opened, facts))
 
     if opened.session is not None:

@@ -17,7 +17,9 @@ from orcdbg.kernel.tasks import online_cpus
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.placement import PlacedBy, PlacementSource
 from orcdbg.symbols.kallsyms import vmlinux_symbols
+from orcdbg.target.kernel_types import SECTION, TypeOrigin
 from orcdbg.target.session import Session
+from orcdbg.target.vmlinux_alone import UnbootedKernel
 
 T = TypeVar("T")
 
@@ -113,6 +115,7 @@ class Facts:
         image: the image given.
         has_any_image: whether there is an image, given or in memory, which may have debugging information.
         debug_file: the file that has it.
+        types: where the kernel's types are from, in words; None where nobody has them.
         kernel: image and snapshot together.
     """
 
@@ -122,6 +125,7 @@ class Facts:
     image: ImageFacts | None
     has_any_image: bool
     debug_file: str | None
+    types: str | None
     kernel: KernelFacts | None
 
 
@@ -146,7 +150,8 @@ def gather_facts(opened: OpenedFiles, warn: Callable[[str], None]) -> Facts:
     if was_found and snapshot is not None and snapshot.vmcoreinfo is VmcoreinfoState.ABSENT:
         snapshot = replace(snapshot, vmcoreinfo=VmcoreinfoState.FOUND_BY_SEARCH)
 
-    return Facts(release, build_id, snapshot, image, any_image is not None, debug_file, kernel)
+    types = _types(opened, any_image)
+    return Facts(release, build_id, snapshot, image, any_image is not None, debug_file, types, kernel)
 
 
 def _told(ask: Callable[[], T]) -> T | None:
@@ -182,6 +187,19 @@ def _release(image: Image) -> str | None:
 def _debug_file(image: Image, opened: OpenedFiles, warn: Callable[[str], None]) -> str | None:
     elf = find_debug_file(image, opened.debug_folders, warn)
     return None if elf is None else elf.source.name
+
+
+def _types(opened: OpenedFiles, image: Image | None) -> str | None:
+    """Where the types are from: of an image that could not be opened with its snapshot, whether it has them itself."""
+    if opened.session is not None:
+        session = opened.session
+        return _told(lambda: session.found_types.where)
+    if image is None:
+        return None
+    if opened.snapshot is not None:
+        section = image.find_section(SECTION)
+        return TypeOrigin.IMAGE.value if section is not None and section.size else None
+    return _told(lambda: UnbootedKernel(image, opened.type_options).found_types.where)
 
 
 def _of_snapshot(snapshot: Snapshot) -> SnapshotFacts:

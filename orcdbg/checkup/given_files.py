@@ -12,6 +12,7 @@ from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.spool import is_stream
+from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.opening import RAW_HINT, image_in_memory, open_session
 from orcdbg.target.session import Session
 
@@ -40,6 +41,7 @@ class OpenedFiles:
     Attributes:
         files: all of them.
         debug_folders: where the user keeps debugging information that was split off.
+        type_options: where the user says that types are which the image lacks.
         image: the image given; of a vmlinux and a bzImage the vmlinux.
         snapshot: the snapshot.
         session: both together, or the snapshot with what its memory holds of the image.
@@ -48,6 +50,7 @@ class OpenedFiles:
 
     files: list[GivenFile] = field(default_factory=list)
     debug_folders: Sequence[str] = ()
+    type_options: TypeOptions = field(default_factory=TypeOptions)
     image: Image | None = None
     snapshot: Snapshot | None = None
     session: Session | None = None
@@ -66,7 +69,10 @@ class OpenedFiles:
 
 
 def open_files(
-    paths: Sequence[str], debug_folders: Sequence[str] = (), prepare: Callable[[Session], None] | None = None
+    paths: Sequence[str],
+    debug_folders: Sequence[str] = (),
+    prepare: Callable[[Session], None] | None = None,
+    type_options: TypeOptions | None = None,
 ) -> OpenedFiles:
     """Opens as much as can be opened; what cannot becomes a part of the answer, and nothing is raised.
 
@@ -74,8 +80,9 @@ def open_files(
         paths: what the user named, in any order.
         debug_folders: where debugging information is looked for that was split off.
         prepare: has its way with the session, once there is one; its OrcdbgError counts as one of opening.
+        type_options: where the user says that types are which the image lacks.
     """
-    opened = OpenedFiles(debug_folders=debug_folders)
+    opened = OpenedFiles(debug_folders=debug_folders, type_options=type_options or TypeOptions())
     parts: list[SnapshotFile] = []
     for path in paths:
         opened.files.append(_look_at(path, opened, parts))
@@ -84,7 +91,7 @@ def open_files(
         if parts:
             opened.snapshot = open_snapshot(parts)
         if opened.snapshot is not None and opened.error is None:
-            opened.session = open_session(*paths, debug_folders=debug_folders)
+            opened.session = open_session(*paths, debug_folders=debug_folders, type_options=opened.type_options)
             if prepare is not None:
                 prepare(opened.session)
     except OrcdbgError as error:

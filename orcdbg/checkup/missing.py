@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import Mismatch
 from orcdbg.checkup.facts import Facts, ImageFacts, KernelFacts, SnapshotFacts, VmcoreinfoState
 from orcdbg.checkup.given_files import OpenedFiles
-from orcdbg.checkup.remedies import BTF_FROM_DWARF, TRIM_WITH_TEXT, command_for_image, command_for_modules
+from orcdbg.checkup.remedies import TRIM_WITH_TEXT, command_for_image, command_for_modules, command_for_types
 from orcdbg.image.vmlinux import Image
 from orcdbg.patches.replay import boot_tables
 
@@ -68,6 +68,9 @@ def find_missing(opened: OpenedFiles, facts: Facts) -> Iterator[Missing]:
         yield Missing(Lack.IMAGE, get_image)
     else:
         yield from _in_image(opened.image, facts.image, facts.debug_file is not None, get_image)
+        if facts.types is None:
+            has_dwarf = facts.debug_file is not None
+            yield Missing(Lack.BTF, command_for_types(opened.type_options.environment) if has_dwarf else get_image)
 
     if facts.snapshot is not None:
         yield from _in_snapshot(facts.snapshot, facts.kernel)
@@ -83,8 +86,6 @@ def _has(image: Image, *names: str) -> bool:
 def _in_image(image: Image, facts: ImageFacts, has_dwarf: bool, get_image: str | None) -> Iterator[Missing]:
     if facts.symbols is None:
         yield Missing(Lack.SYMBOLS, get_image)
-    if not _has(image, ".BTF"):
-        yield Missing(Lack.BTF, BTF_FROM_DWARF if has_dwarf else get_image)
     if not _has(image, ".orc_unwind"):
         yield Missing(Lack.ORC)
     if not _has(image, *boot_tables()):

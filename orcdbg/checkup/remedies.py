@@ -7,6 +7,9 @@ shell takes for more than a letter.
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
+
+from orcdbg.symbols.btf_made import PAHOLE, find_program, pahole_command
 
 _RELEASE = re.compile(r"[\w.+~-]{1,64}", re.ASCII)
 _BUILD_ID = re.compile(r"[0-9a-f]{16,64}")
@@ -17,7 +20,7 @@ _BY_RELEASE = (
     (re.compile(r"\d.*-(?:amd64|rt-amd64|cloud-amd64)"), "apt install linux-image-{}-dbg"),
 )
 
-BTF_FROM_DWARF = "pahole -J VMLINUX"
+BTF_FROM_DWARF = "orcdbg --make-btf VMLINUX SNAPSHOT"
 TRIM_WITH_TEXT = "orcdbg trim VMLINUX SNAPSHOT -o FILE --text"
 
 
@@ -36,6 +39,12 @@ def command_for_image(release: str | None, build_id: str | None) -> str | None:
     if build_id is not None and _BUILD_ID.fullmatch(build_id):
         return f"debuginfod-find debuginfo {build_id}"
     return None
+
+
+def command_for_types(environment: Mapping[str, str]) -> str:
+    """The command that makes BTF of an image's DWARF, or installs what makes it; `environment` has PATH."""
+    has_pahole = find_program(PAHOLE, environment) is not None
+    return BTF_FROM_DWARF if has_pahole else pahole_command(environment)
 
 
 def command_for_modules(release: str | None) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from orcdbg.cli.options import OptionParser
+from orcdbg.cli.options import OptionParser, add_type_options, type_options
 from orcdbg.cli.output import Output, terminal_width, wants_color
 from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.checkup import checkup
@@ -22,6 +22,7 @@ def _parser() -> OptionParser:
     made.add_argument(
         "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
     )
+    add_type_options(made)
     made.add_argument(
         "--patches", metavar="FILE", help="a journal from `patch export`, for a snapshot without its image"
     )
@@ -37,7 +38,7 @@ def run(arguments: Sequence[str]) -> int:
         if options.patches is not None:
             apply_patches(session, options.patches)
 
-    result = checkup(options.files, options.debug_dir, take_patches)
+    result = checkup(options.files, options.debug_dir, take_patches, type_options(options))
     output = Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
     output.answer("checkup", result, sys.stdout)
     return result.exit_status

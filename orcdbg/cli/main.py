@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.inputs import remember, remembering
-from orcdbg.cli.options import Step, parser
+from orcdbg.cli.options import Step, parser, type_options
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
 from orcdbg.cli.subcommands import find_subcommand
 
@@ -56,7 +56,7 @@ def _run_static(options: Namespace) -> int:
     """A question to a vmlinux alone."""
     from orcdbg.commands.vmlinux_alone import ask_vmlinux_alone
 
-    result = ask_vmlinux_alone(options.files)
+    result = ask_vmlinux_alone(options.files, type_options(options), options.debug_dir)
     _output(options).answer(" ".join(options.files[:2]), result, sys.stdout)
     return result.exit_status
 
@@ -131,6 +131,7 @@ def _opened(options: Namespace, plugins: Loaded) -> AbstractContextManager[Debug
         readers=plugins.readers,
         extra_passes=plugins.passes,
         debug_folders=options.debug_dir,
+        type_options=type_options(options),
     )
     for folder in options.modules:
         session.add_module_folder(folder)

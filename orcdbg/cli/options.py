@@ -4,12 +4,18 @@ from __future__ import annotations
 
 import argparse
 import enum
+import sys
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from orcdbg import __version__
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.usage import PlainParser
+
+if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from orcdbg.target.kernel_types import TypeOptions
 
 DESCRIPTION = (
     "Debug a stopped Linux x86-64 kernel: stacks by ORC, corrected for the patches it applied to its own text."
@@ -64,6 +70,32 @@ def _number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
 
 
+def add_type_options(parser: argparse.ArgumentParser) -> None:
+    """Adds the options that `type_options` reads."""
+    parser.add_argument(
+        "--btf", metavar="FILE|DIR", help="types for an image without .BTF: detached BTF, or a folder of it by release"
+    )
+    parser.add_argument(
+        "--make-btf", action="store_true", help="have pahole make BTF of the image's DWARF if there is no other"
+    )
+
+
+def type_options(options: argparse.Namespace) -> TypeOptions | None:
+    """What the options say, None for nothing; on a terminal, work that takes its time is shown."""
+    if options.btf is None and not options.make_btf:
+        return None
+
+    from orcdbg.target.kernel_types import TypeOptions
+
+    return TypeOptions(options.btf, options.make_btf, _shown)
+
+
+def _shown(what: str) -> AbstractContextManager[object]:
+    from orcdbg.views.waiting import Waiting
+
+    return Waiting(what, sys.stderr)
+
+
 def parser() -> argparse.ArgumentParser:
     """The parser of orcdbg's own options."""
     made = OptionParser(
@@ -105,6 +137,7 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
     )
+    add_type_options(made)
     made.add_argument(
         "--modules",
         action="append",

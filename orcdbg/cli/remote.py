@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 from types import FrameType
 
 from orcdbg.base.errors import UsageError
+from orcdbg.cli.options import type_options
 from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.opening import open_guest
 from orcdbg.patches.kernel_patches import MakePasses
@@ -31,7 +32,9 @@ def attached(options: Namespace, passes: Sequence[MakePasses]) -> Iterator[Debug
         raise UsageError("--remote takes the place of a snapshot: one file is needed, the vmlinux")
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _leave)
-    session, guest = open_guest(options.files[0], options.remote, options.kaslr, options.phys_base, passes)
+    session, guest = open_guest(
+        options.files[0], options.remote, options.kaslr, options.phys_base, passes, type_options(options)
+    )
     with guest:
         debugger = Debugger(session, guest)
         debugger.move(guest.stop.cpu)

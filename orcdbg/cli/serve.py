@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import RemoteError, UsageError
+from orcdbg.cli.options import type_options
 from orcdbg.cli.plugins import Loaded
 from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.endpoint import Endpoint, parse_endpoint
@@ -35,6 +36,8 @@ def run_serve(options: Namespace, files: Sequence[str], plugins: Loaded) -> int:
         phys_base=options.phys_base,
         readers=plugins.readers,
         extra_passes=plugins.passes,
+        debug_folders=options.debug_dir,
+        type_options=type_options(options),
     )
     target = ServedSnapshot(session, Debugger(session).task)
     for number in (signal.SIGTERM, signal.SIGHUP):

@@ -8,7 +8,7 @@ from argparse import Namespace
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UsageError
-from orcdbg.cli.options import OptionParser
+from orcdbg.cli.options import OptionParser, add_type_options, type_options
 from orcdbg.cli.output import Output, terminal_width, wants_color, warn
 from orcdbg.commands.result import Result
 from orcdbg.commands.standard import standard_commands
@@ -36,6 +36,7 @@ def _parser() -> OptionParser:
     made.add_argument(
         "--zstd", action="store_true", help="compress the file; orcdbg opens it as it is, other tools must unpack it"
     )
+    add_type_options(made)
     made.add_argument("--format", choices=("text", "json"), default="text", help="format of the answer (default: text)")
     return made
 
@@ -54,7 +55,8 @@ def _trim_snapshot(options: Namespace) -> Trimmed:
     def answer_to_nowhere(command: str, result: Result) -> None:
         as_json.answer(command, result, io.StringIO())
 
-    return trim_snapshot(options.files, request, standard_commands(), answer_to_nowhere, warn)
+    types = type_options(options)
+    return trim_snapshot(options.files, request, standard_commands(), answer_to_nowhere, warn, types)
 
 
 def run(arguments: Sequence[str]) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace
@@ -18,6 +19,9 @@ from orcdbg.trim.image_sections import write_image
 from orcdbg.trim.recorder import Recorder
 from orcdbg.trim.selection import TrimChoice, select
 from orcdbg.trim.snapshot_file import kept_notes, write_trimmed
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 # What a trimmed snapshot must answer as the whole one does, besides the stacks.
 _ANSWERED = ("sys", "ps", "mod", "log")
@@ -82,6 +86,7 @@ def trim_snapshot(
     registry: Registry,
     answer: Callable[[str, Result], None],
     warn: Callable[[str], None],
+    type_options: TypeOptions | None = None,
 ) -> Trimmed:
     """Writes the trimmed snapshot; a file that is there already is replaced only when all went well.
 
@@ -91,6 +96,7 @@ def trim_snapshot(
         registry: the commands.
         answer: writes a command's answer to nowhere, for some answers read memory only while they are written.
         warn: is told of commands that cannot be answered.
+        type_options: where the user says that types are which the image lacks.
 
     Raises:
         UsageError: the output is one of the files that are read, or the snapshot has no notes.
@@ -102,7 +108,7 @@ def trim_snapshot(
         recorders.append((Recorder(memory), memory))
         return recorders[0][0]
 
-    session = open_session(*files, through=record)
+    session = open_session(*files, through=record, type_options=type_options)
     ((recorder, memory),) = recorders
 
     # What can be refused is refused before the work, which takes its time.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UsageError
 from orcdbg.base.exit_status import ExitStatus
@@ -14,6 +15,9 @@ from orcdbg.image.vmlinux import Image, open_source
 from orcdbg.orc.table import OrcTable
 from orcdbg.orc.union import UnionTable
 from orcdbg.target.vmlinux_alone import UnbootedKernel
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 USAGE = "orcdbg patch check VMLINUX, orcdbg orc union VMLINUX, or orcdbg orc dump VMLINUX"
 
@@ -48,15 +52,24 @@ class OrcDump(Result):
     layout: str
 
 
-def _opened(path: str) -> UnbootedKernel:
+def _opened(path: str, type_options: TypeOptions | None, debug_folders: Sequence[str]) -> UnbootedKernel:
     source = open_source(path)
     if is_core(source.read_at(0, min(source.size, 18))):
         raise UsageError(f"{path} is a snapshot", f"give the vmlinux alone: {USAGE}")
-    return UnbootedKernel(Image(source))
+    image = Image(source)
+    image.debug_folders = tuple(debug_folders)
+    return UnbootedKernel(image, type_options)
 
 
-def ask_vmlinux_alone(words: Sequence[str]) -> Result:
+def ask_vmlinux_alone(
+    words: Sequence[str], type_options: TypeOptions | None = None, debug_folders: Sequence[str] = ()
+) -> Result:
     """Runs one of them.
+
+    Args:
+        words: the command's, and the vmlinux.
+        type_options: where the user says that types are which the vmlinux lacks.
+        debug_folders: where debugging information is looked for that was split off.
 
     Raises:
         UsageError: the words are none of them.
@@ -64,7 +77,7 @@ def ask_vmlinux_alone(words: Sequence[str]) -> Result:
     """
     if len(words) != 3 or tuple(words[:2]) not in (("patch", "check"), ("orc", "union"), ("orc", "dump")):
         raise UsageError(f"a vmlinux alone cannot answer this: {' '.join(words)}", USAGE)
-    kernel = _opened(words[2])
+    kernel = _opened(words[2], type_options, debug_folders)
     if words[1] == "dump":
         return OrcDump(kernel.orc_table, kernel.layout.layout.name)
     union = kernel.union

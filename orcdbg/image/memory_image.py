@@ -58,7 +58,7 @@ class MemoryImage(Image):
         if not 0 < last - first <= MAX_AREA:
             raise UnsupportedFormat(path, f"a kernel between {first:#x} and {last:#x}")
         try:
-            self.kallsyms: Kallsyms = find_kallsyms(_present(memory, first, last), first, path)
+            self.kallsyms: Kallsyms = find_kallsyms(present_bytes(memory, first, last), first, path)
         except UnsupportedFormat as error:
             what = "no image is given, and the kernel's own symbol tables are not whole in this snapshot"
             raise UnsupportedFormat(path, what, "give the vmlinux or vmlinuz of this kernel besides") from error
@@ -127,7 +127,7 @@ class MemoryImage(Image):
         return self._memory.read(address + self.slide, size)
 
 
-def _present(memory: AddressSpace, first: int, last: int) -> bytes:
+def present_bytes(memory: AddressSpace, first: int, last: int) -> bytes:
     """The bytes of an area, zeros where there are none."""
     out = bytearray()
     for address in range(first, last, PAGE):

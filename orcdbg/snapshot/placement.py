@@ -209,9 +209,9 @@ def find_kernel(snapshot: Snapshot) -> FoundKernel:
     place = _from_vmcoreinfo(snapshot.vmcoreinfo, lambda name: None)
     if place is not None:
         memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
-        return FoundKernel(place, *_area(memory, LINKED_AT + place.slide))
+        return FoundKernel(place, *mapped_area(memory, LINKED_AT + place.slide))
     for one in _handlers(snapshot):
-        start, end = _area(one.memory, one.address)
+        start, end = mapped_area(one.memory, one.address)
         if start < end:
             base, memory = one.phys_base + (start - LINKED_AT), one.memory
             return FoundKernel(
@@ -220,7 +220,7 @@ def find_kernel(snapshot: Snapshot) -> FoundKernel:
     raise OrcdbgError(NO_PLACEMENT, "give the vmlinux or vmlinuz of this kernel too, with --kaslr and --phys-base")
 
 
-def _area(memory: KernelMemory, inside: int) -> tuple[int, int]:
+def mapped_area(memory: KernelMemory, inside: int) -> tuple[int, int]:
     """The run-time addresses around one of them that are mapped without a gap of 2 MiB."""
     start = end = inside & -_LARGE_PAGE
     while end < KERNEL_BASE + IMAGE_SPAN and memory.is_mapped(end):

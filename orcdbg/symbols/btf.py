@@ -25,6 +25,10 @@ INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, F
 VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(14, 20)
 _MODIFIERS = {TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG}
 _SIZED = {INT, STRUCT, UNION, ENUM, ENUM64, FLOAT}
+_REFERRING = {PTR, FUNC, FUNC_PROTO, VAR, DECL_TAG, *_MODIFIERS}
+_CONTAINING = {STRUCT, UNION, ARRAY, *_MODIFIERS}
+# Words of each part of a type, and which of them is the part's type.
+_PART_TYPES = {STRUCT: (3, 1), UNION: (3, 1), FUNC_PROTO: (2, 1), DATASEC: (3, 0)}
 _POINTER_SIZE = 8
 
 # struct btf_type: three words, name_off, info, and size or type. `info` holds vlen, kind and kind_flag.
@@ -37,6 +41,8 @@ _EACH = {STRUCT: 3, UNION: 3, ENUM: 2, FUNC_PROTO: 2, DATASEC: 3, ENUM64: 3}
 
 # Typedefs, qualifiers and anonymous members may name each other in a circle; a kernel's are a few deep.
 MAX_DEPTH = 32
+# Structures, arrays, typedefs and qualifiers in each other; those of a kernel are some 30 deep.
+MAX_NESTING = 128
 # A structure may contain itself a million times; the largest of a kernel has some hundreds of members.
 MAX_MEMBERS = 1 << 15
 # Names may lie in each other, so that a small section holds many long ones.
@@ -47,7 +53,7 @@ MAX_TYPES = 32 << 20
 MAX_SIZE = 256 << 20
 
 # struct btf_header: magic, version, flags, hdr_len; offset and length of the types, and of the strings.
-_HEADER = struct.Struct("<HBBIIIII")
+HEADER = struct.Struct("<HBBIIIII")
 
 
 class BtfMember(NamedTuple):
@@ -91,6 +97,13 @@ class RawType(NamedTuple):
     at: int
 
 
+class _Links(NamedTuple):
+    """References: the number of the type that refers, and of the type that it refers to."""
+
+    owner: npt.NDArray[np.int64]
+    target: npt.NDArray[np.int64]
+
+
 class Btf:
     """The types of one BTF section.
 
@@ -99,20 +112,22 @@ class Btf:
         name: for messages.
         base: the section that this one continues, where it is split BTF: the numbers of its types, the offsets of its strings,
             and here the indices of its words, begin where the base's end (kernel/bpf/btf.c, `start_id`, `start_str_off`).
+        is_built: whether it is the one that the kernel was built with, whose numbers its modules' split BTF continues.
 
     Raises:
         UnsupportedFormat: the section is not BTF, or its parts leave it.
     """
 
-    def __init__(self, data: bytes, name: str, base: Btf | None = None) -> None:
+    def __init__(self, data: bytes, name: str, base: Btf | None = None, *, is_built: bool = True) -> None:
         self._name = name
         self._base = base
+        self.is_built = is_built
         self._first_string = 0 if base is None else base.strings_end
         self._first_word = 0 if base is None else base.words_end
-        if len(data) < _HEADER.size:
+        if len(data) < HEADER.size:
             raise UnsupportedFormat(name, "no BTF type information")
 
-        magic, version, _, header_size, type_offset, type_size, string_offset, string_size = _HEADER.unpack_from(data)
+        magic, version, _, header_size, type_offset, type_size, string_offset, string_size = HEADER.unpack_from(data)
         types = header_size + type_offset
         strings = header_size + string_offset
         if magic != MAGIC or version != _VERSION or max(types + type_size, strings + string_size) > len(data):
@@ -174,6 +189,8 @@ class Btf:
         while position < end:
             starts.append(position)
             position = following[position]
+
+        self._has_all_words = position == len(words)
 
         # Nobody knows how long a type of another kind is, so that all which follow it would be misnumbered.
         unknown = np.flatnonzero((kind[starts] == 0) | (kind[starts] > ENUM64))
@@ -308,6 +325,70 @@ class Btf:
         words = np.frombuffer(self._words, dtype="<u4")
         infos = words[np.array(self._starts, dtype=np.int64) + 1][np.isin(self._kinds, (ENUM, ENUM64))]
         return bool((infos >> 31).any())
+
+    def check_whole(self) -> None:
+        """Looks once at every type, as the kernel does before it takes a section (kernel/bpf/btf.c, `btf_check_all_types`).
+
+        A section of the kernel's own build needs none of it: each question to it is bounded for itself. What was found in
+        memory, or was given, is looked at before anything is believed of it.
+
+        Raises:
+            UnsupportedFormat: a type is cut off, a name lies outside of the strings, a type refers to one that there is not,
+                or contains itself.
+        """
+        starts = np.array(self._starts, dtype=np.int64)
+        if not self._has_all_words or not len(starts):
+            raise UnsupportedFormat(self._name, "the last BTF type is cut off" if len(starts) else "BTF without types")
+        if not self._strings.startswith(b"\0") or not self._strings.endswith(b"\0"):
+            raise UnsupportedFormat(self._name, "the strings of BTF do not begin and end as strings do")
+
+        words = np.frombuffer(self._words, dtype="<u4")
+        if int(words[starts].max()) >= len(self._strings):
+            raise UnsupportedFormat(self._name, "a BTF type's name lies outside of the strings")
+
+        kind = words[starts + 1] >> 24 & 31
+        links = [self._targets(starts, kind), *(self._parts(starts, kind, each) for each in _PART_TYPES)]
+        if max((int(link.target.max()) for link in links if len(link.target)), default=0) > len(starts):
+            raise UnsupportedFormat(self._name, f"BTF refers to more types than the {len(starts)} that it has")
+        self._refuse_circles(kind, links)
+
+    def _targets(self, starts: npt.NDArray[np.int64], kind: npt.NDArray[np.integer[Any]]) -> _Links:
+        """What types with one target refer to, arrays among them."""
+        words = np.frombuffer(self._words, dtype="<u4")
+        # An array's element is the first word behind the header, the others' target the last one in it.
+        of_header = np.flatnonzero(np.isin(kind, tuple(_REFERRING)))
+        of_array = np.flatnonzero(kind == ARRAY)
+        places = np.concatenate((starts[of_header] + _HEADER_WORDS - 1, starts[of_array] + _HEADER_WORDS))
+        return _Links(np.concatenate((of_header, of_array)) + 1, words[places].astype(np.int64))
+
+    def _parts(self, starts: npt.NDArray[np.int64], kind: npt.NDArray[np.integer[Any]], of_kind: int) -> _Links:
+        """What the parts (members, parameters, variables) of types of a kind refer to."""
+        step, at = _PART_TYPES[of_kind]
+        words = np.frombuffer(self._words, dtype="<u4")
+        owners = np.flatnonzero(kind == of_kind)
+        first = starts[owners] + _HEADER_WORDS
+        counts = (words[first - _HEADER_WORDS + 1] & 0xFFFF).astype(np.int64)
+        number_in_type = np.arange(int(counts.sum())) - np.repeat(np.cumsum(counts) - counts, counts)
+        targets = words[np.repeat(first, counts) + step * number_in_type + at].astype(np.int64)
+        return _Links(np.repeat(owners + 1, counts), targets)
+
+    def _refuse_circles(self, kind: npt.NDArray[np.integer[Any]], links: Sequence[_Links]) -> None:
+        """Refuses types that contain themselves; a pointer to a type contains none of it."""
+        owner = np.concatenate([link.owner for link in links])
+        target = np.concatenate([link.target for link in links])
+        contains = np.isin(kind, tuple(_CONTAINING))[owner - 1]
+        owner, target = owner[contains], target[contains]
+
+        # Each round resolves what contains only what is resolved, as leaves are taken off a tree.
+        for _ in range(MAX_NESTING):
+            is_open = np.zeros(len(kind) + 1, dtype=bool)
+            is_open[owner] = True
+            left = is_open[target]
+            owner, target = owner[left], target[left]
+            if not len(owner):
+                return
+        what = f"BTF type {int(owner[0])} contains itself, or types nested more than {MAX_NESTING} deep"
+        raise UnsupportedFormat(self._name, what)
 
     def _resolve(self, type_id: int) -> int:
         """`type_id` without typedefs and qualifiers."""

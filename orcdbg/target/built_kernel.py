@@ -1,11 +1,15 @@
-"""What of a kernel lasts with its image: nothing here is read from memory, and nothing changes while it runs."""
+"""What of a kernel lasts with its image, and does not change while it runs?
+
+All of it is the image's. Only types that the image lacks are taken from elsewhere, memory among it, where they last as well.
+"""
 
 from __future__ import annotations
 
 import functools
+from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
-from orcdbg.base.reading import read_cstring
+from orcdbg.base.reading import AddressSpace, read_cstring
 from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
 from orcdbg.orc.image_table import ImageOrc
@@ -14,6 +18,7 @@ from orcdbg.symbols.btf import Btf, StructIndex
 from orcdbg.symbols.table import SymbolTable
 
 if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import FoundTypes, KernelTypes, TypeOptions
     from orcdbg.typed.dwarf_types import DwarfTypes
 
 _MAX_BANNER = 512
@@ -27,20 +32,54 @@ class BuiltKernel:
         symbols: the image's symbols, at link addresses.
         slide: run-time minus link addresses.
         warnings: is told what the user should know.
+        options: where the user says that types are.
+        running: memory and VMCOREINFO of the kernel that runs, which may have them; None of a vmlinux alone.
     """
 
-    def __init__(self, image: Image, symbols: SymbolTable, slide: int, warnings: list[str]) -> None:
+    def __init__(
+        self,
+        image: Image,
+        symbols: SymbolTable,
+        slide: int,
+        warnings: list[str],
+        options: TypeOptions | None = None,
+        running: tuple[AddressSpace, Mapping[str, str]] | None = None,
+    ) -> None:
         self.image = image
         self.symbols = symbols
         self.slide = slide
         self._warnings = warnings
         self.debug = DebugInfo(image, warnings.append)
         self.code = ImageCode(image, slide, self.debug)
+        self._options = options
+        self._running = running
+        is_given = options is not None and options.btf is not None
+        # The usual case needs none of the search for types, and no module of it.
+        self._has_types = not image.is_memory and image.find_section(".BTF") is not None and not is_given
+
+        # What has to be searched for may not be there, or be another kernel's: better said before anything is asked.
+        if not self._has_types and (running is not None or is_given):
+            _ = self._searched.found
+
+    @functools.cached_property
+    def _searched(self) -> KernelTypes:
+        from orcdbg.target.kernel_types import KernelTypes, RunningKernel, TypeOptions
+
+        running = None if self._running is None else RunningKernel(*self._running)
+        options = self._options or TypeOptions()
+        return KernelTypes(self.image, self.symbols, self.slide, self.debug, options, running, self._warnings.append)
+
+    @property
+    def found_types(self) -> FoundTypes:
+        """The kernel's types, and where they are from; errors as of `KernelTypes.found`."""
+        return self._searched.found
 
     @functools.cached_property
     def types(self) -> StructIndex:
         """The kernel's structures."""
-        return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+        if self._has_types:
+            return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+        return self._searched.found.btf.structs
 
     @functools.cached_property
     def debug_types(self) -> DwarfTypes | None:

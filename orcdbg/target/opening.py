@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import AddressSpace, FileSource
@@ -21,6 +22,9 @@ from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
 from orcdbg.target.session import Session
+
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import TypeOptions
 
 _IMAGES = {FileKind.ELF, FileKind.COMPRESSED}
 RAW_HINT = "a plain image of memory is given with its physical address: ram.img@0x100000"
@@ -110,6 +114,7 @@ def open_session(
     extra_passes: Sequence[MakePasses] = (),
     through: Callable[[AddressSpace], AddressSpace] | None = None,
     debug_folders: Sequence[str] = (),
+    type_options: TypeOptions | None = None,
 ) -> Session:
     """Opens an image and a snapshot, in any order.
 
@@ -121,6 +126,7 @@ def open_session(
         extra_passes: further patch mechanisms, run after the built-in ones.
         debug_folders: where debugging information is looked for that was split off, before the usual places.
         through: wraps the snapshot's physical memory, for who wants to see what is read of it.
+        type_options: where the user says that types are which the image lacks.
 
     Raises:
         UnsupportedFormat: a file is unreadable or of a format that is not supported.
@@ -133,4 +139,4 @@ def open_session(
         snapshot = replace(snapshot, physical=through(snapshot.physical))
     image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)
     image.debug_folders = tuple(debug_folders)
-    return Session(image, snapshot, slide, phys_base, extra_passes)
+    return Session(image, snapshot, slide, phys_base, extra_passes, type_options=type_options)

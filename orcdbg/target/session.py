@@ -41,6 +41,7 @@ from orcdbg.unwind.unwinder import Unwinder
 
 if TYPE_CHECKING:
     from orcdbg.patches.journal import Journal, JournalLedger
+    from orcdbg.target.kernel_types import FoundTypes, TypeOptions
     from orcdbg.target.memory_parts import MemoryParts
     from orcdbg.target.module_debug import ModuleFolders
     from orcdbg.typed.objects import Object
@@ -64,6 +65,7 @@ class Session:
         phys_base: physical address of the image base, likewise.
         extra_passes: patch mechanisms of plug-ins, run after the built-in ones.
         mapped: the kernel's place and memory, where somebody else reads that by virtual address.
+        type_options: where the user says that types are which the image lacks.
 
     Attributes:
         image: the vmlinux, at link addresses.
@@ -78,7 +80,7 @@ class Session:
 
     Raises:
         Mismatch: the image is of another kernel.
-        OrcdbgError: the kernel cannot be found in the snapshot.
+        OrcdbgError: the kernel, or its types, cannot be found.
     """
 
     def __init__(
@@ -89,6 +91,7 @@ class Session:
         phys_base: int | None = None,
         extra_passes: Sequence[MakePasses] = (),
         mapped: tuple[Placement, KernelMemory] | None = None,
+        type_options: TypeOptions | None = None,
     ) -> None:
         self.image = image
         self.snapshot = snapshot
@@ -110,7 +113,8 @@ class Session:
         if image.is_memory:
             self.warnings.append(_NO_IMAGE)
 
-        self.built_kernel = BuiltKernel(image, self.symbols, self.slide, self.warnings)
+        running = self.memory, snapshot.vmcoreinfo
+        self.built_kernel = BuiltKernel(image, self.symbols, self.slide, self.warnings, type_options, running)
         self.kernel = self._stopped()
 
     def _stopped(self) -> StoppedKernel:
@@ -213,6 +217,11 @@ class Session:
     def types(self) -> StructIndex:
         """The kernel's structures."""
         return self.built_kernel.types
+
+    @property
+    def found_types(self) -> FoundTypes:
+        """The kernel's types, and where they are from."""
+        return self.built_kernel.found_types
 
     @property
     def built(self) -> BuiltText:

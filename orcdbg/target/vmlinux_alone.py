@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+from typing import TYPE_CHECKING
 
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
@@ -21,24 +22,33 @@ from orcdbg.symbols.kallsyms import vmlinux_symbols
 from orcdbg.symbols.table import SymbolTable
 from orcdbg.target.built_kernel import BuiltKernel
 
+if TYPE_CHECKING:
+    from orcdbg.target.kernel_types import FoundTypes, TypeOptions
+
 
 class UnbootedKernel:
     """A kernel as built, at its link addresses; its variables have the values the build gave them.
 
     Args:
         image: the vmlinux.
+        type_options: where the user says that types are which the image lacks.
     """
 
-    def __init__(self, image: Image) -> None:
+    def __init__(self, image: Image, type_options: TypeOptions | None = None) -> None:
         self.image = image
         self.symbols: SymbolTable = vmlinux_symbols(image)
         self.warnings: list[str] = []
-        self._built = BuiltKernel(image, self.symbols, 0, self.warnings)
+        self._built = BuiltKernel(image, self.symbols, 0, self.warnings, type_options)
 
     @property
     def types(self) -> StructIndex:
         """The kernel's structures."""
         return self._built.types
+
+    @property
+    def found_types(self) -> FoundTypes:
+        """The kernel's types, and where they are from."""
+        return self._built.found_types
 
     @functools.cached_property
     def linux(self) -> Linux:

@@ -75,6 +75,9 @@ class ModuleTypes:
         if address is None:
             return None
         try:
+            if not self._base.btf.is_built:
+                # The same types from the same DWARF may have other numbers: pahole with several threads gives them as it likes.
+                raise UnsupportedFormat(f"BTF of {module}", f"it continues the kernel's own, not {self._base.btf.name}")
             data = self._linux.member("btf", "data", address)
             size = self._linux.member("btf", "data_size", address)
             raw = self._budget.read(self._linux.memory, data, size, f"the BTF of {module}")

@@ -77,6 +77,7 @@ def _shown(facts: Facts) -> Shown:
         shown |= _of_image(facts.image)
     if facts.has_any_image:
         shown["debug_information"] = facts.debug_file
+        shown["types"] = facts.types
     if facts.kernel is not None:
         shown |= _of_kernel(facts.kernel)
     return shown

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Installs the Debian packages that the lab needs, where this user may; the tests say what is missing otherwise.
 set -u
-wanted="qemu-system-x86 busybox-static xz-utils zstd binutils gdb e2fsprogs trace-cmd"
+wanted="qemu-system-x86 busybox-static xz-utils zstd binutils gdb e2fsprogs trace-cmd pahole"
 missing=""
 for package in $wanted; do
     dpkg-query -W -f '${Status}' "$package" 2>/dev/null | grep -q 'install ok installed' || missing="$missing $package"

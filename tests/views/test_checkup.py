@@ -10,7 +10,7 @@ from orcdbg.checkup.missing import Lack, Missing
 from orcdbg.views.checkup import checkup_json, checkup_lines
 from orcdbg.views.page import plain
 
-NO_FACTS = Facts(None, None, None, None, False, None, None)
+NO_FACTS = Facts(None, None, None, None, False, None, None, None)
 
 
 @pytest.mark.parametrize("lack", Lack)
