@@ -48,7 +48,9 @@ COMING_AND_GOING = (
 def init(random: Random) -> str:
     """Tasks that sleep for good, two that come and go, and what orcdbg says of all of them."""
     busy = random.sample(COMING_AND_GOING, 2)
-    loops = "".join(f"(while :; do {each.format(random.randrange(10, 60))}; done) > /dev/null 2>&1 &\n" for each in busy)
+    loops = "".join(
+        f"(while :; do {each.format(random.randrange(10, 60))}; done) > /dev/null 2>&1 &\n" for each in busy
+    )
     lines = (
         f"{inside.mount()}show_stacks 1\n{loops}",
         "inside --color never -e 'bt -a' -e sys",
