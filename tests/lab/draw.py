@@ -38,6 +38,8 @@ KERNELS_DRAWN = {
     "arguments": 2,
     "own driver": 2,
     "a running kernel": 1,
+    "crash after a panic": 1,
+    "types without .BTF": 1,
 }
 
 IS_ALL = os.environ.get(BOOTS_VARIABLE) == "all"

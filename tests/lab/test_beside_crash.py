@@ -26,13 +26,13 @@ from tests.lab import crash_answers as answers
 from tests.lab.conftest import OpenScene
 from tests.lab.crash_answers import Fields, Read, ReadOurs
 from tests.lab.crash_utility import Told, ask
-from tests.lab.draw import KERNELS, draw
+from tests.lab.draw import kernels_of
 from tests.lab.skips import skipped_if_unavailable
 
-# All kernels with tasks, files, mounts and connections; one of them, drawn, after a panic.
+# Kernels whose scene of tasks, files, mounts and connections this run makes anyhow; and one after a panic.
 SCENES = [
-    *((kernel, "words") for kernel in KERNELS),
-    *((kernel, "nmi") for kernel in draw("beside crash after a panic", KERNELS, 1)),
+    *((kernel, "words") for kernel in kernels_of("words of crash")),
+    *((kernel, "nmi") for kernel in kernels_of("crash after a panic")),
 ]
 pytestmark = [pytest.mark.lab, pytest.mark.parametrize(("kernel", "scene"), SCENES)]
 

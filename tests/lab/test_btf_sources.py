@@ -21,9 +21,10 @@ from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.views.as_text import text_pieces
 from tests.lab.conftest import KERNELS, FindScene, OpenScene
+from tests.lab.draw import kernels_of
 from tests.lab.fetch import ensure
 
-pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", KERNELS)]
+pytestmark = [pytest.mark.lab, pytest.mark.parametrize("kernel", kernels_of("types without .BTF"))]
 both = pytest.mark.parametrize("name", ["idle", "nmi"])
 
 ASKED = ("foreach bt", "bt -a", "ps", "struct task_struct", "mod")
