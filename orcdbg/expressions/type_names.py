@@ -85,7 +85,7 @@ class TypeNames:
             raise UsageError("types cannot be defined here")
         found = self._program.catalog.find(keyword, node.name)
         if found is None:
-            raise NotFound("type", f"{keyword} {node.name}")
+            raise NotFound("type", f"{keyword} {node.name}", self._program.catalog.unread)
         return found
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 import functools
 from dataclasses import dataclass
 
@@ -27,6 +28,18 @@ MAX_ORC_ROWS = 1 << 22
 _TEXT, _INIT_TEXT = 0, 4
 
 
+class ModuleState(enum.Enum):
+    """How far a module is (enum module_state, include/linux/module.h); the values are the contract's words."""
+
+    LIVE = "live"
+    COMING = "coming"
+    GOING = "going"
+    UNFORMED = "unformed"
+
+
+_STATES = dict(enumerate(ModuleState))
+
+
 @dataclass(frozen=True, slots=True)
 class Module:
     """A loaded module.
@@ -35,6 +48,7 @@ class Module:
         address: of its `struct module`.
         ranges: (address, size) of its memory areas, text first.
         text: the core text.
+        state: None where the number is none that a kernel uses, or cannot be read.
         per_cpu: per-CPU pointer and size of its per-CPU variables; its symbols of them are such pointers
             (kernel/module/main.c, `simplify_symbols`).
     """
@@ -43,7 +57,7 @@ class Module:
     name: str
     ranges: tuple[tuple[int, int], ...]
     text: tuple[int, int]
-    state: int | None
+    state: ModuleState | None
     per_cpu: tuple[int, int] = (0, 0)
 
     def holds(self, address: int) -> bool:
@@ -91,7 +105,8 @@ def read_module(linux: Linux, address: int) -> Module:
     """The module whose `struct module` is at `address`."""
     ranges, text = _ranges(linux, address)
     name = linux.text_member("module", "name", address)
-    state = linux.first_member("module", ("state",), address)
+    number = linux.first_member("module", ("state",), address)
+    state = None if number is None else _STATES.get(number & 0xFFFF_FFFF)
     per_cpu = [linux.first_member("module", (which,), address) or 0 for which in ("percpu", "percpu_size")]
     return Module(address, name, ranges, text, state, (per_cpu[0], per_cpu[1]))
 

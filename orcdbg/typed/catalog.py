@@ -73,10 +73,16 @@ class Catalog:
     Args:
         sources: give them, in the order of their precedence: the image's own, then the modules'. They are asked one by one, as
             far as a question needs.
+        problems: gives, in lines, what could not be read of the sources that were asked.
     """
 
-    def __init__(self, *sources: Callable[[], Iterator[TypeSource] | Sequence[TypeSource]]) -> None:
+    def __init__(
+        self,
+        *sources: Callable[[], Iterator[TypeSource] | Sequence[TypeSource]],
+        problems: Callable[[], Sequence[str]] = tuple,
+    ) -> None:
         self._sources = sources
+        self._problems = problems
         self._found: dict[tuple[str, str], Type | None] = {}
 
     def sources(self) -> Iterator[TypeSource]:
@@ -112,8 +118,17 @@ class Catalog:
             candidates = (self.find(keyword, plain) for keyword in ("struct", "union", "", "enum"))
             found = next((candidate for candidate in candidates if candidate is not None), None)
         if found is None:
-            raise NotFound("type", name)
+            raise NotFound("type", name, self.unread)
         return found
+
+    @property
+    def unread(self) -> str | None:
+        """Why a name may be unknown that the kernel has: a source that could not be read; None where all could be."""
+        lines = self._problems()
+        if not lines:
+            return None
+        more = f", and {len(lines) - 1} more" if len(lines) > 1 else ""
+        return f"it may be in what could not be read: {lines[0]}{more}"
 
     def completed(self, type_: Type) -> Type:
         """The definition of a type that is only declared where it is from; else the type itself."""

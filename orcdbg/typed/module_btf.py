@@ -64,6 +64,10 @@ class ModuleTypes:
                 self._budget.note_error("the BTF of a module", node, error)
         return found
 
+    def address_of(self, module: str) -> int | None:
+        """Where the `struct btf` of a module is, None where it has none."""
+        return self._sections.get(module)
+
     def of(self, module: str) -> BtfTypes | None:
         """The types of one module; None where it has no BTF, or a damaged one, which `problems` tells."""
         if module not in self._made:

@@ -61,7 +61,9 @@ class Program:
     def catalog(self) -> Catalog:
         """Types by name."""
         more = () if self._more_types is None else (self._more_types,)
-        return Catalog(lambda: [self.kernel_types], self._module_sources, *more)
+        return Catalog(
+            lambda: [self.kernel_types], self._module_sources, *more, problems=lambda: self.module_types.problems
+        )
 
     def _module_sources(self) -> Iterator[TypeSource]:
         yield from self.module_types.all()
@@ -188,6 +190,6 @@ class Program:
         if found is None:
             raise UsageError(
                 f"the type of {name} is not known: neither BTF nor debugging information describes it",
-                f"name the type: *(TYPE *)&{name}",
+                self.catalog.unread or f"name the type: *(TYPE *)&{name}",
             )
         return found

@@ -12,7 +12,7 @@ from orcdbg.cli.main import sample_files
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.mod import Modules, usual_folders
 from orcdbg.commands.registry import Registry
-from orcdbg.kernel.modules import Module
+from orcdbg.kernel.modules import Module, ModuleState
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
 from orcdbg.views.page import plain
@@ -64,3 +64,20 @@ def test_files_stand_beside_their_modules() -> None:
     answer = Modules(modules, (), None, {modules[0].address: "files/a.ko"})
     assert [line.split()[-1] for line in plain(lines_of(answer, None)).splitlines()] == ["FILE", "files/a.ko", "-"]
     assert [module["file"] for module in encode(answer)["modules"]] == ["files/a.ko", None]
+
+
+@pytest.mark.parametrize(
+    ("state", "end", "word"),
+    [
+        (ModuleState.LIVE, "8", "live"),
+        (ModuleState.COMING, "(loading)", "coming"),
+        (ModuleState.GOING, "(unloading)", "going"),
+        (ModuleState.UNFORMED, "more)", "unformed"),
+        (None, "8", None),
+    ],
+)
+def test_a_module_that_comes_or_goes_says_so(state: ModuleState | None, end: str, word: str | None) -> None:
+    """What it has in memory may not be whole."""
+    answer = Modules([Module(16, "m", ((16, 8),), (16, 8), state)], ())
+    assert plain(lines_of(answer, None)).split()[-1] == end
+    assert [module["state"] for module in encode(answer)["modules"]] == [word]

@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
-from orcdbg.kernel.modules import Module, ModuleSymbols, symbols_budget
+from orcdbg.kernel.modules import Module, ModuleState, ModuleSymbols, symbols_budget
 from orcdbg.symbols.table import SymbolTable
 
 TEXT, DATA_BELOW, DATA_ABOVE = 0xFFFF_FFFF_C010_0000, 0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_C020_0000
@@ -23,7 +23,7 @@ def symbols_of(data: int) -> ModuleSymbols:
     )
     sections = [Section("", 1, SHF_ALLOC | SHF_EXECINSTR, 0, 0, 0, 0, 0, 0)] * 2
     table = SymbolTable("module m", entries, b"\0first\0last\0data\0", sections, 1)
-    module = Module(1, "m", ((TEXT, TEXT_SIZE), (data, 0x100)), (TEXT, TEXT_SIZE), 0)
+    module = Module(1, "m", ((TEXT, TEXT_SIZE), (data, 0x100)), (TEXT, TEXT_SIZE), ModuleState.LIVE)
     symbols = ModuleSymbols(cast("Any", None), module, symbols_budget())
     symbols.__dict__["_outcome"] = table
     return symbols

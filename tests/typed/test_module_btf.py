@@ -6,7 +6,7 @@ from typing import cast
 
 import pytest
 
-from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.errors import NotFound, UnsupportedFormat
 from orcdbg.kernel.linux import Linux
 from orcdbg.typed.btf_types import BtfTypes
 from orcdbg.typed.catalog import Catalog
@@ -54,7 +54,8 @@ def modules() -> ModuleTypes:
 
 def test_types_behind_a_damaged_module_are_found(modules: ModuleTypes) -> None:
     """By name, and as a variable's or an enumerator's; one line says which module is damaged, however often it is asked."""
-    catalog = Catalog(lambda: modules.all())
+    catalog = Catalog(lambda: modules.all(), problems=lambda: modules.problems)
+    assert catalog.unread is None
     for keyword in ("struct", ""):
         assert isinstance(catalog.find(keyword, "number"), IntType)
     assert isinstance(catalog.variable("number"), IntType)
@@ -64,3 +65,7 @@ def test_types_behind_a_damaged_module_are_found(modules: ModuleTypes) -> None:
     (line,) = modules.problems
     assert "the BTF of half" in line
     assert "a name without an end" in line
+    with pytest.raises(NotFound) as caught:
+        catalog.get("lost")
+    assert caught.value.hint is not None
+    assert line in caught.value.hint

@@ -9,7 +9,7 @@ import pytest
 
 from orcdbg.base.errors import UsageError
 from orcdbg.expressions.evaluation import evaluate
-from orcdbg.kernel.modules import Module
+from orcdbg.kernel.modules import Module, ModuleState
 from orcdbg.subsystems.per_cpu_areas import PerCpuAreas
 from orcdbg.target.session import Session
 from orcdbg.typed.declarations import type_name
@@ -47,7 +47,7 @@ def names_with(name: str, address: int, per_cpu: tuple[int, int]) -> Any:
         find=lambda wanted: symbol if wanted == name else None,
         at=lambda pointer: SimpleNamespace(symbol=symbol) if pointer >= address else None,
     )
-    module = Module(MODULE, "m", ((MODULE, 4096),), (MODULE, 64), 0, per_cpu)
+    module = Module(MODULE, "m", ((MODULE, 4096),), (MODULE, 64), ModuleState.LIVE, per_cpu)
     return SimpleNamespace(modules=[module], module_symbols={MODULE: SimpleNamespace(table=table)})
 
 
