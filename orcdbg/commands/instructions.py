@@ -66,7 +66,7 @@ def _named(session: Session, insn: Decoded) -> tuple[NamedOperand, ...]:
         return ()
     found = []
     for address, is_per_cpu in references(insn.raw, insn.address):
-        place = session.names.per_cpu.at(address) if is_per_cpu else None
+        place = session.names.per_cpu_at(address) if is_per_cpu else None
         if place is not None:
             found.append(NamedOperand(address, f"{place.symbol}+{address - place.start:#x}/{place.size:#x}", True))
         elif not is_per_cpu and address >> 63 and (name := session.names.describe(address)) is not None:

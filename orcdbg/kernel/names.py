@@ -61,6 +61,24 @@ class Names:
 
         return PerCpuNames(self._linux)
 
+    def per_cpu_at(self, pointer: int) -> Location | None:
+        """The per-CPU variable, the image's or a module's, that an instruction with a %gs prefix means by a pointer."""
+        found = self.per_cpu.at(pointer)
+        if found is not None:
+            return found
+        module = next((module for module in self.modules if module.has_per_cpu(pointer)), None)
+        return None if module is None else self.per_cpu_of(module, pointer)
+
+    def per_cpu_of(self, module: Module, pointer: int) -> Location | None:
+        """The per-CPU variable of a module at a pointer; None where its symbols have none there, or cannot be read."""
+        try:
+            found = self.module_symbols[module.address].table.at(pointer)
+        except OrcdbgError:
+            return None
+        if found is None or pointer - found.symbol.address >= found.symbol.size:
+            return None
+        return Location(found.symbol.name, found.symbol.address, found.symbol.size, module.name, False)
+
     @functools.cached_property
     def image_range(self) -> tuple[int, int]:
         """Run-time addresses from `_text` to `_end`."""

@@ -148,11 +148,8 @@ class PerCpuAreas:
         for module in self._names.modules:
             if not module.has_per_cpu(pointer):
                 continue
-            try:
-                found = self._names.module_symbols[module.address].table.at(pointer)
-            except OrcdbgError:
-                found = None  # its symbols cannot be read; the module is known all the same
-            if found is None or pointer - found.symbol.address >= found.symbol.size:
+            found = self._names.per_cpu_of(module, pointer)
+            if found is None:
                 return PerCpuPlace(cpu, pointer, None, 0, False, module.name)
-            return PerCpuPlace(cpu, pointer, found.symbol.name, pointer - found.symbol.address, False, module.name)
+            return PerCpuPlace(cpu, pointer, found.symbol, pointer - found.start, False, module.name)
         return PerCpuPlace(cpu, pointer, None, 0, False)

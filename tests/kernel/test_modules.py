@@ -9,7 +9,9 @@ import pytest
 
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.kernel.modules import Module, ModuleState, ModuleSymbols, symbols_budget
+from orcdbg.kernel.names import Location, Names
 from orcdbg.symbols.table import SymbolTable
+from orcdbg.target.session import Session
 
 TEXT, DATA_BELOW, DATA_ABOVE = 0xFFFF_FFFF_C010_0000, 0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_C020_0000
 TEXT_SIZE = 0x400
@@ -38,3 +40,24 @@ def test_the_last_function_reaches_to_the_end_of_the_text(data: int) -> None:
     found = symbols_of(data).at(TEXT + 8)
     assert found is not None
     assert (found[0].name, found[1]) == ("first", 0x100)
+
+
+@pytest.mark.parametrize(
+    ("pointer", "expected"),
+    [
+        (DATA_ABOVE, Location("data", DATA_ABOVE, 16, "m", False)),
+        (DATA_ABOVE + 15, Location("data", DATA_ABOVE, 16, "m", False)),
+        (DATA_ABOVE + 16, None),  # behind the variable
+        (DATA_ABOVE + 0x40, None),  # behind what the module has
+        (DATA_ABOVE - 1, None),
+    ],
+)
+def test_a_modules_per_cpu_variable_is_named_by_its_pointer(
+    sample: Session, pointer: int, expected: Location | None
+) -> None:
+    """As instructions with a %gs prefix have it; the symbol is such a pointer too."""
+    module = Module(1, "m", ((TEXT, TEXT_SIZE),), (TEXT, TEXT_SIZE), ModuleState.LIVE, per_cpu=(DATA_ABOVE, 0x40))
+    names = Names(sample.linux)
+    names.__dict__["_module_list"] = [module], []
+    names.__dict__["module_symbols"] = {1: symbols_of(DATA_ABOVE)}
+    assert names.per_cpu_at(pointer) == expected
