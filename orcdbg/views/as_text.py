@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 from orcdbg.commands.result import Result
-from orcdbg.views.page import Line, plain
+from orcdbg.views.page import Line, fitted, plain
 from orcdbg.views.view import Width, view_of
 
 
 def lines_of(result: Result, width: Width) -> Iterable[Line]:
-    """The lines of a result."""
-    return view_of(result).text(result, width)
+    """The lines of a result, fitted into `width`."""
+    return fitted(view_of(result).text(result, width), width)
 
 
 def text_pieces(result: Result, width: Width) -> Iterator[str]:
@@ -20,4 +20,4 @@ def text_pieces(result: Result, width: Width) -> Iterator[str]:
     if shown.text_pieces is not None:
         yield from shown.text_pieces(result, width)
     else:
-        yield plain(shown.text(result, width))
+        yield plain(lines_of(result, width))

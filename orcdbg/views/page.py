@@ -35,6 +35,10 @@ STYLES = {
 }
 
 
+# What a line of a table begins with, or a label: words with single blanks between them, and more behind them.
+_FIRST_COLUMN = re.compile(r" {0,7}\S+(?: \S+)*? {2,}")
+
+
 def line(*pieces: str | tuple[str, str]) -> Line:
     """A line from plain strings and (text, style) pairs."""
     return [Piece(p) if isinstance(p, str) else Piece(*p) for p in pieces]
@@ -46,19 +50,48 @@ def fold(pieces: Line, width: int | None, indent: int) -> list[Line]:
         return [pieces]
     lines: list[Line] = [[]]
     used = 0
-    for text, style in pieces:
-        for word in _words(text):
-            if used + len(word.rstrip()) > width and used > indent and word.strip():
-                lines.append([Piece(" " * indent)])
-                used = indent
-            lines[-1].append(Piece(word, style))
-            used += len(word)
+    for word in _words(pieces):
+        text = "".join(piece.text for piece in word)
+        if used + len(text.rstrip()) > width and used > indent and text.strip():
+            lines.append([Piece(" " * indent)])
+            used = indent
+        lines[-1] += word
+        used += len(text)
     return lines
 
 
-def _words(text: str) -> list[str]:
-    """The words of a text, each with the blanks that follow it."""
-    return re.findall(r"\s*\S+\s*|\s+", text)
+def fitted(lines: Iterable[Line], width: int | None) -> Iterator[Line]:
+    """Lines of which none is longer than `width` unless a word is: a terminal would break them in the middle of words.
+
+    Views that know better where a line continues fold it themselves.
+    """
+    for pieces in lines:
+        if width is None or sum(len(piece.text) for piece in pieces) <= width:
+            yield pieces
+        else:
+            yield from fold(pieces, width, _continued_at("".join(piece.text for piece in pieces), width))
+
+
+def _continued_at(text: str, width: int) -> int:
+    """The column where a line's rest stands: under its second column, if it has one in the left half."""
+    column = _FIRST_COLUMN.match(text)
+    if column is not None and column.end() <= width // 2:
+        return column.end()
+    begin = len(text) - len(text.lstrip()) + 2
+    return begin if begin <= width // 2 else 2
+
+
+def _words(pieces: Line) -> Iterator[Line]:
+    """The words of a line, each with the blanks that follow it; one may be of several pieces."""
+    word: Line = []
+    for text, style in pieces:
+        for part in re.findall(r"\s+|\S+", text):
+            if word and word[-1].text.isspace() and not part.isspace():
+                yield word
+                word = []
+            word.append(Piece(part, style))
+    if word:
+        yield word
 
 
 def safe(text: str) -> str:

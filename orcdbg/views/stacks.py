@@ -15,7 +15,7 @@ from orcdbg.patches.mechanisms.paravirt import ParavirtPass
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
 from orcdbg.unwind.reasons import Overflowed, SwitchingFrom, SwitchingTo, TailCalled
 from orcdbg.views.lines import position_json, position_lines
-from orcdbg.views.page import Line, Piece, fold, line, plain, problem_lines
+from orcdbg.views.page import Line, Piece, fitted, fold, line, plain, problem_lines
 from orcdbg.views.reasons import words, words_or_none
 from orcdbg.views.rows import orc_json, patch_json
 from orcdbg.views.view import Json, Width, hexadecimal, view
@@ -385,7 +385,7 @@ def _text_pieces(result: Stacks, width: Width) -> Iterator[str]:
     if width is None:
         yield from text_pieces(TextWriter(result), result)
     else:
-        yield plain(_all_lines(result, width))
+        yield plain(fitted(_all_lines(result, width), width))
 
 
 def _json_pieces(result: Stacks) -> Iterator[str]:
