@@ -137,7 +137,7 @@ def walk(
         previous_of: reads the node before one, for lists that are linked in both directions.
         is_hash_chain: whether it is an hlist, whose nodes lead back to the pointer that leads to them.
     """
-    what = f"the list at {first:#x}"
+    what = f"the list at {first if head is None else head:#x}"
     links = LinksBack(program.memory, head, budget, what, next_offset)
 
     def plain_next(node: int) -> int:
