@@ -6,6 +6,7 @@ The line is parsed for its command first: in a C expression `>` compares, `->` f
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from typing import NamedTuple
 
 from orcdbg.base.errors import UsageError
@@ -78,8 +79,8 @@ def _place_in_words(line: str) -> int | None:
     return None
 
 
-def _place_among_expressions(line: str) -> int | None:
-    """The first operator that neither quotes nor brackets are around, and that is no `->`."""
+def _outside(line: str) -> Iterator[int]:
+    """The places of `|` and `>` that neither quotes nor brackets are around."""
     depth = 0
     index = 0
     while index < len(line):
@@ -88,29 +89,30 @@ def _place_among_expressions(line: str) -> int | None:
             index = _end_of_quotes(line, index)
             continue
         depth += (char in "([") - (char in ")]")
-        is_arrow = char == ">" and _MEMBER_BEHIND.match(line, index - 1) is not None
-        if char in "|>" and depth <= 0 and not is_arrow:
-            return index
+        if char in "|>" and depth <= 0:
+            yield index
         index += 1
-    return None
+
+
+def _place_among_expressions(line: str) -> int | None:
+    """The first operator that neither quotes nor brackets are around, and that is no `->`."""
+    return next((index for index in _outside(line) if line[index] == "|" or not _is_arrow(line, index)), None)
+
+
+def _is_arrow(line: str, index: int) -> bool:
+    return _MEMBER_BEHIND.match(line, index - 1) is not None
 
 
 def _place_behind_expression(line: str) -> int | None:
     """The first operator with a blank before it, outside of brackets and of characters in quotes."""
-    depth = 0
-    index = 0
-    while index < len(line):
-        char = line[index]
-        if char in "'\"":
-            index = _end_of_quotes(line, index)
+    end = 0  # of an operator of C, which may be made of several of these characters
+    for index in _outside(line):
+        if index < end or not line[index - 1 : index].isspace():
             continue
-        depth += (char in "([") - (char in ")]")
-        if char in "|>" and depth <= 0 and line[index - 1 : index].isspace():
-            operator = _OPERATORS.match(line, index)
-            if operator is None:
-                return index
-            index = operator.end() - 1
-        index += 1
+        operator = _OPERATORS.match(line, index)
+        if operator is None:
+            return index
+        end = operator.end()
     return None
 
 

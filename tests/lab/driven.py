@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from random import Random
 
 from tests.lab import scenes, scripts
 from tests.lab.fetch import Kernel
-from tests.lab.guest import Guest, Machine
 from tests.lab.kbuild import NAME, built_driver, source_hash
-from tests.lab.scenes import BOOT_SECONDS, Scene
+from tests.lab.scenes import Scene
 
 END = f"""
 show_stacks 1; sleep 1; show_stacks 2; sleep 1
@@ -39,14 +37,7 @@ def _make(home: Path, kernel: Kernel, random: Random) -> Scene:
     init = scripts.SHOW_STACKS + scripts.write_symbols(["_text"]) + load + scripts.write_tasks(random) + END
     file = built_driver(kernel.name).file
     initrd = scenes.write_initrd(home, kernel, init, random, {f"driver/{NAME}.ko": file.read_bytes()})
-    machine = Machine(kernel.vmlinuz, initrd, smp=2, memory=random.randint(192, 320))
-    with Guest(machine, home / "serial.log") as guest:
-        guest.wait_for(scripts.READY, BOOT_SECONDS)
-        time.sleep(0.5)
-        guest.dump(home / "core")
-        guest.resume()
-        console = guest.wait_for(scripts.DONE, BOOT_SECONDS)
-    return scenes.describe(home, kernel, "driver", console, kaslr=True)
+    return scenes.dump_when_ready(home, kernel, "driver", initrd, random)
 
 
 def said(scene: Scene) -> dict[str, list[list[str]]]:

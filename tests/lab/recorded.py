@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from random import Random
 
 from tests.lab import scenes, scripts
 from tests.lab.boots import TRACING
 from tests.lab.fetch import Kernel
-from tests.lab.guest import Guest, Machine
-from tests.lab.scenes import BOOT_SECONDS, Scene
+from tests.lab.scenes import Scene
 
 # Small buffers, so that records are overwritten; a trace of its own for function_graph; a kprobe and a kretprobe.
 SETTING = """
@@ -58,14 +56,7 @@ def _make(home: Path, kernel: Kernel, random: Random) -> Scene:
     init = scripts.SHOW_STACKS + scripts.write_symbols(["_text"]) + scripts.write_tasks(random)
     init += TRACING + SETTING + SHOW + END + "while :; do sleep 100000; done\n"
     initrd = scenes.write_initrd(home, kernel, init, random)
-    machine = Machine(kernel.vmlinuz, initrd, smp=2, memory=random.randint(192, 320))
-    with Guest(machine, home / "serial.log") as guest:
-        guest.wait_for(scripts.READY, BOOT_SECONDS)
-        time.sleep(0.5)
-        guest.dump(home / "core")
-        guest.resume()
-        console = guest.wait_for(scripts.DONE, BOOT_SECONDS)
-    return scenes.describe(home, kernel, "recorded", console, kaslr=True)
+    return scenes.dump_when_ready(home, kernel, "recorded", initrd, random)
 
 
 def traces(scene: Scene) -> dict[str, list[str]]:

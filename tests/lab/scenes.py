@@ -164,6 +164,18 @@ def write_initrd(
     return home / "initrd"
 
 
+def dump_when_ready(home: Path, kernel: Kernel, name: str, initrd: Path, random: Random) -> Scene:
+    """The scene of a guest with two CPUs that is dumped once it is ready, and then goes on to print the rest."""
+    machine = Machine(kernel.vmlinuz, initrd, smp=2, memory=random.randint(192, 320))
+    with Guest(machine, home / "serial.log") as guest:
+        guest.wait_for(scripts.READY, BOOT_SECONDS)
+        time.sleep(0.5)  # until it is idle
+        guest.dump(home / "core")
+        guest.resume()
+        console = guest.wait_for(scripts.DONE, BOOT_SECONDS)
+    return describe(home, kernel, name, console, kaslr=True)
+
+
 def describe(home: Path, kernel: Kernel, name: str, console: str, kaslr: bool) -> Scene:
     quiet = name in ("idle", "driver") or name.startswith("crowd")
     stays = scripts.stays_while_idle if quiet else scripts.stays_while_busy

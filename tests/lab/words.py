@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import re
-import time
 from pathlib import Path
 from random import Random
 
 from tests.lab import scenes, scripts
 from tests.lab.fetch import Kernel
-from tests.lab.guest import Guest, Machine
-from tests.lab.scenes import BOOT_SECONDS, Scene
+from tests.lab.scenes import Scene
 
 # Mounts above each other, a bind mount, a file that is gone, a connection, signals that wait because their task is stopped.
 SETTING = """
@@ -69,14 +67,7 @@ def words(kernel: str, seed: int = 0) -> Scene:
 def _make(home: Path, kernel: Kernel, random: Random) -> Scene:
     init = scripts.SHOW_STACKS + scripts.write_symbols(["_text"]) + scripts.write_tasks(random) + SETTING + STILL + END
     initrd = scenes.write_initrd(home, kernel, init, random)
-    machine = Machine(kernel.vmlinuz, initrd, smp=2, memory=random.randint(192, 320))
-    with Guest(machine, home / "serial.log") as guest:
-        guest.wait_for(scripts.READY, BOOT_SECONDS)
-        time.sleep(0.5)
-        guest.dump(home / "core")
-        guest.resume()
-        console = guest.wait_for(scripts.DONE, BOOT_SECONDS)
-    return scenes.describe(home, kernel, "words", console, kaslr=True)
+    return scenes.dump_when_ready(home, kernel, "words", initrd, random)
 
 
 def printed(scene: Scene) -> dict[str, list[str]]:
