@@ -48,7 +48,7 @@ PROJECT = Path(__file__).parents[2]
 MOUNT = """
 mkdir -p /disk; mount -t ext4 -o ro /dev/vda /disk; mount -t proc proc /disk/proc; mount -t devtmpfs devtmpfs /disk/dev
 mount -t tmpfs tmpfs /disk/tmp
-inside_python() {{ nice -n -15 chroot /disk {python} -B "$@" 2>&1; }}
+inside_python() {{ chroot /disk {python} -B "$@" 2>&1; }}
 inside() {{ inside_python -P -m orcdbg /vmlinux /proc/kcore "$@"; }}
 """
 

@@ -27,10 +27,13 @@ SECONDS, MEMORY, GUESTS = 420.0, 768, 3
 # numpy asks for CMPXCHG16B of the CPU; the kernel must not use it, see `guest.WITHOUT_CX16`: X86_FEATURE_CX16 is 4*32 + 13.
 CPU, APPEND = "max", "panic=-1 clearcpuid=141"
 SHOW = """
+import os
+
 import orcdbg
 from orcdbg.views.reasons import words_or_none
 from proc_stacks import as_proc_prints
 
+os.nice(-15)  # before those that come and go
 session = orcdbg.open("/vmlinux", "/proc/kcore")
 for trace in session.unwinder.traces(session.tasks):
     unsure = sum(not frame.mark.is_sure for frame in trace.frames)
