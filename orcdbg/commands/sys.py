@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import datetime
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Container, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import OrcdbgError
@@ -183,40 +183,40 @@ def sys(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return Taints(mask, set_bits)
     if arguments.identity:
         return MachineIdentity(machine.firmware_strings(program))
-    return _facts(debugger)
+    return facts_of(debugger)
 
 
-def _facts(debugger: Debugger) -> System:
+def facts_of(debugger: Debugger, keys: Container[str] | None = None) -> System:
+    """What is known of the machine, or the facts of these keys alone: not all are to be had at once."""
     session = debugger.session
     place = session.placement
-    return System(
-        [
-            Fact("kernel", "KERNEL", session.image.path),
-            Fact("dumpfile", "DUMPFILE", session.snapshot.path),
-            Fact("format", "FORMAT", session.snapshot.format),
-            _fact("cpus", "CPUS", lambda: len(online_cpus(session.linux))),
-            _fact("cpus_present", "PRESENT", lambda: _cpu_numbers(debugger, "__cpu_present_mask")),
-            _fact("cpus_online", "ONLINE", lambda: _cpu_numbers(debugger, "__cpu_online_mask")),
-            _fact("date", "DATE", lambda: _date(debugger)),
-            _fact("uptime", "UPTIME", lambda: machine.uptime(session.program)),
-            _fact("load_average", "LOAD AVERAGE", lambda: _average(debugger)),
-            _fact("tasks", "TASKS", lambda: len(session.tasks)),
-            _fact("nodename", "NODENAME", lambda: _utsname(debugger, "nodename")),
-            _fact("release", "RELEASE", lambda: _utsname(debugger, "release")),
-            _fact("version", "VERSION", lambda: _utsname(debugger, "version")),
-            _fact("machine", "MACHINE", lambda: _utsname(debugger, "machine")),
-            _fact("memory", "MEMORY", lambda: machine.total_memory(session.program)),
-            _fact("command_line", "COMMAND LINE", lambda: machine.command_line(session.program)),
-            _fact("taint", "TAINT", lambda: _taint_letters(debugger)),
-            Fact("panic", "PANIC", _panic(debugger)),
-            _fact("panic_message", "MESSAGE", lambda: _panic_message(debugger)),
-            _fact("pid", "PID", lambda: debugger.task.pid),
-            _fact("command", "COMMAND", lambda: debugger.task.comm),
-            _fact("task", "TASK", lambda: f"{debugger.task.address:#x}"),
-            Fact("kaslr", "KASLR", f"{place.slide:#x} (from {place.source})"),
-            Fact("phys_base", "PHYS_BASE", f"{place.phys_base:#x}"),
-            Fact("page_table", "PAGE TABLE", f"{place.levels} levels"),
-            _fact("orc", "ORC", lambda: f"layout {session.orc_layout.layout.name} ({session.orc_layout.decided_by})"),
-            Fact("build_id", "BUILD-ID", session.image.build_id),
-        ]
+    questions: Sequence[tuple[str, str, Callable[[], str | int | None]]] = (
+        ("kernel", "KERNEL", lambda: session.image.path),
+        ("dumpfile", "DUMPFILE", lambda: session.snapshot.path),
+        ("format", "FORMAT", lambda: session.snapshot.format),
+        ("cpus", "CPUS", lambda: len(online_cpus(session.linux))),
+        ("cpus_present", "PRESENT", lambda: _cpu_numbers(debugger, "__cpu_present_mask")),
+        ("cpus_online", "ONLINE", lambda: _cpu_numbers(debugger, "__cpu_online_mask")),
+        ("date", "DATE", lambda: _date(debugger)),
+        ("uptime", "UPTIME", lambda: machine.uptime(session.program)),
+        ("load_average", "LOAD AVERAGE", lambda: _average(debugger)),
+        ("tasks", "TASKS", lambda: len(session.tasks)),
+        ("nodename", "NODENAME", lambda: _utsname(debugger, "nodename")),
+        ("release", "RELEASE", lambda: _utsname(debugger, "release")),
+        ("version", "VERSION", lambda: _utsname(debugger, "version")),
+        ("machine", "MACHINE", lambda: _utsname(debugger, "machine")),
+        ("memory", "MEMORY", lambda: machine.total_memory(session.program)),
+        ("command_line", "COMMAND LINE", lambda: machine.command_line(session.program)),
+        ("taint", "TAINT", lambda: _taint_letters(debugger)),
+        ("panic", "PANIC", lambda: _panic(debugger)),
+        ("panic_message", "MESSAGE", lambda: _panic_message(debugger)),
+        ("pid", "PID", lambda: debugger.task.pid),
+        ("command", "COMMAND", lambda: debugger.task.comm),
+        ("task", "TASK", lambda: f"{debugger.task.address:#x}"),
+        ("kaslr", "KASLR", lambda: f"{place.slide:#x} (from {place.source})"),
+        ("phys_base", "PHYS_BASE", lambda: f"{place.phys_base:#x}"),
+        ("page_table", "PAGE TABLE", lambda: f"{place.levels} levels"),
+        ("orc", "ORC", lambda: f"layout {session.orc_layout.layout.name} ({session.orc_layout.decided_by})"),
+        ("build_id", "BUILD-ID", lambda: session.image.build_id),
     )
+    return System([_fact(key, label, ask) for key, label, ask in questions if keys is None or key in keys])

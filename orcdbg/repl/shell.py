@@ -32,11 +32,12 @@ from orcdbg.commands.python_blocks import BlockReader
 from orcdbg.commands.quit import Quit
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import TextLines
-from orcdbg.commands.sys import System
+from orcdbg.commands.sys import facts_of
+from orcdbg.commands.sys import sys as sys_command
 from orcdbg.commands.writing import refuse_inputs
 from orcdbg.repl import expression_lines, pager, redirection
 from orcdbg.repl.answers import Answerer, Answers
-from orcdbg.repl.banner import closing_lines, find_fact, known_facts
+from orcdbg.repl.banner import KEYS, closing_lines, find_fact, known_facts
 from orcdbg.repl.candidates import make_sources
 from orcdbg.repl.cmd2_words import complain, describe
 from orcdbg.repl.completion import Completer, Offer
@@ -294,9 +295,9 @@ class Shell(cmd2.Cmd):
         self.is_open = True
 
     def _show_banner(self) -> None:
-        system = self._registry.run(self._debugger, "sys")
-        if not isinstance(system, System):
+        if self._registry.find("sys") is not sys_command:
             return  # a plug-in's
+        system = facts_of(self._debugger, KEYS)  # the others would keep the prompt waiting
         self._release = find_fact(system, "release")
         if not self._answers.output.is_json:
             self._answers.write("sys", known_facts(system), self.stdout, None)

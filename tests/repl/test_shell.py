@@ -6,7 +6,7 @@ import io
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from pathlib import Path
 
 import pytest
@@ -17,6 +17,7 @@ from orcdbg.cli.output import Output
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.result import Nothing, Result, TextLines
+from orcdbg.commands.sys import System
 from orcdbg.repl.completion import Completer
 from orcdbg.repl.shell import Shell
 from orcdbg.repl.shellwords import WORDS, add_shell_words
@@ -129,10 +130,10 @@ def test_a_banner_that_fails_keeps_nobody_out(
 ) -> None:
     """A broken snapshot has memory that can be read."""
 
-    def broken(registry: Registry, debugger: Debugger, line: str) -> Result:
+    def broken(debugger: Debugger, keys: Container[str]) -> System:
         raise Corrupt("nr_cpu_ids is 0")
 
-    monkeypatch.setattr(Registry, "run", broken)
+    monkeypatch.setattr("orcdbg.repl.shell.facts_of", broken)
     shell.preloop()
     assert shell.is_open
     assert capsys.readouterr().err == "orcdbg: sys: nr_cpu_ids is 0\n"
