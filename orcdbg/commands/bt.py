@@ -64,7 +64,9 @@ def _chosen_tasks(debugger: Debugger, arguments: argparse.Namespace) -> list[Tas
             raise UsageError("no CPU panicked in this snapshot", "bt -a shows what each CPU ran")
         return tasks_on(debugger, str(debugger.panic_cpu))
     chosen = [find_task(debugger, word) for word in arguments.tasks] or [debugger.task]
-    return with_threads(debugger, chosen) if arguments.threads else chosen
+    if not arguments.threads:
+        return chosen
+    return [thread for task in chosen for process in with_threads(debugger, [task]) for thread in process]
 
 
 def _without_idle(debugger: Debugger, tasks: Sequence[Task]) -> tuple[list[Task], list[int]]:

@@ -255,11 +255,7 @@ def _with_children(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:
 
 
 def _with_threads(debugger: Debugger, tasks: Sequence[Task]) -> TaskLines:
-    chosen: dict[int, list[Task]] = {}
-    for task in tasks:
-        threads = with_threads(debugger, [task])
-        chosen.setdefault(threads[0].address, threads)
-    return TaskLines(list(chosen.values()), False, debugger.session.task_problems, are_threads=True)
+    return TaskLines(with_threads(debugger, tasks), False, debugger.session.task_problems, are_threads=True)
 
 
 def _with_limits(debugger: Debugger, tasks: Sequence[Task]) -> TaskLimits:

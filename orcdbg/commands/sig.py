@@ -78,5 +78,5 @@ def sig(debugger: Debugger, arguments: argparse.Namespace) -> Result:
 def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> SignalTable:
     """What `foreach sig` answers."""
     if arguments.threads:
-        tasks = list({task.address: task for task in with_threads(debugger, tasks)}.values())
+        tasks = [thread for process in with_threads(debugger, tasks) for thread in process]
     return signals_of_tasks(debugger, tasks)

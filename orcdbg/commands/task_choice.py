@@ -47,15 +47,21 @@ def chosen_tasks(debugger: Debugger, words: Iterable[str]) -> list[Task]:
     return [find_task(debugger, word) for word in words] or [debugger.task]
 
 
-def with_threads(debugger: Debugger, chosen: Sequence[Task]) -> list[Task]:
-    """All threads of the processes of some tasks, each leader first; a task whose process is not known alone."""
-    found: list[Task] = []
+def with_threads(debugger: Debugger, chosen: Sequence[Task]) -> list[list[Task]]:
+    """All threads of the processes of some tasks, each process once and its leader first; a task of no known process alone."""
+    threads: dict[int, list[Task]] = {}
+    for task in debugger.session.tasks:
+        if task.tgid is not None:
+            threads.setdefault(task.tgid, []).append(task)
+    for process in threads.values():
+        process.sort(key=lambda thread: thread.pid != thread.tgid)
+
+    found: dict[int, list[Task]] = {}
     for task in chosen:
-        threads = [other for other in debugger.session.tasks if task.tgid is not None and other.tgid == task.tgid]
-        if not task.pid or not threads:
-            threads = [task]  # the idle tasks of all CPUs have process 0 in common
-        found += sorted(threads, key=lambda thread: thread.pid != thread.tgid)
-    return found
+        # The idle tasks of all CPUs have process 0 in common.
+        process = threads.get(task.tgid, [task]) if task.pid and task.tgid is not None else [task]
+        found.setdefault(process[0].address, process)
+    return list(found.values())
 
 
 def of_each(
