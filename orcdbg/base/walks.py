@@ -237,6 +237,19 @@ def rest_of_list(last: int, previous_of: Callable[[int], int], head: int, seen: 
     return found[::-1]
 
 
+def unmet_from_the_end(
+    last: int, previous_of: Callable[[int], int], head: int, seen: set[int], budget: Budget
+) -> list[int]:
+    """The nodes of a ring that only the way back from its end reaches, in the list's order: a link leads past them.
+
+    Arguments are those of `rest_of_list`, which ends at the first node that is known.
+    """
+    spare = Budget(budget.spare)
+    found = [node for node in Chain(last, previous_of, spare, "", ends=(0, head)) if node not in seen]
+    budget.spare = spare.left
+    return found[::-1]
+
+
 class Tree:
     """The nodes of a tree in memory, each once, a node before its children and the last child first.
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
+import struct
 from collections.abc import Callable, Container, Iterator
 
 from orcdbg.base.errors import Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace, read_cstring, read_u64
 from orcdbg.base.sizes import U64
-from orcdbg.base.walks import Budget, Chain, WalkOutcome, WalkProblem, rest_of_list
+from orcdbg.base.walks import Budget, Chain, WalkOutcome, WalkProblem, rest_of_list, unmet_from_the_end
 from orcdbg.symbols.btf import StructIndex
 from orcdbg.symbols.table import Symbol, SymbolTable
 
@@ -130,11 +131,14 @@ def list_nodes(memory: AddressSpace, head: int, budget: Budget, what: str) -> It
     nodes = Chain(first, links.next_of, budget, what, ends=(head,), seen=seen)
     yield from nodes
     if nodes.end is not WalkOutcome.ENDED:
-        yield from _from_the_end(read_word, head, seen, budget)
+        yield from _from_the_end(rest_of_list, read_word, head, seen, budget)
         return
     links.end_at(head)
     if links.is_broken:
-        yield from unmet_from_the_end(read_word, head, seen, budget)
+        yield from _from_the_end(unmet_from_the_end, read_word, head, seen, budget)
+
+
+_LINKS = struct.Struct("<QQ")
 
 
 class LinksBack:
@@ -163,11 +167,11 @@ class LinksBack:
             data = self._memory.read(node, 16)
         except MemoryFault:
             return read_u64(self._memory, node + self._next_offset & U64)
-        words = int.from_bytes(data[:8], "little"), int.from_bytes(data[8:], "little")
-        following, back = words[self._next_offset // 8], words[1 - self._next_offset // 8]
-        self._compare(node, back)
+        following, back = _LINKS.unpack(data) if not self._next_offset else _LINKS.unpack(data)[::-1]
+        if back != self._last:
+            self._compare(node, back)
         self._last = node
-        return following
+        return int(following)
 
     def end_at(self, head: int) -> None:
         """Looks whether a ring's head leads back to the last node."""
@@ -185,34 +189,18 @@ class LinksBack:
         self._budget.note(WalkProblem(self._what, WalkOutcome.CORRUPT, node, why=why))
 
 
-def unmet_from_the_end(read_word: Callable[[int], int], head: int, seen: set[int], budget: Budget) -> list[int]:
-    """The nodes of a ring that the way back from its end alone reaches, in the list's order; it takes spare nodes.
-
-    Args:
-        read_word: reads a word of memory.
-        head: the ring's head.
-        seen: the nodes that are known.
-        budget: whose spare nodes it takes.
-    """
-    spare = Budget(budget.spare)
-    try:
-        last = read_word(head + 8)
-    except MemoryFault:
-        return []
-    found = [
-        node for node in Chain(last, lambda node: read_word(node + 8), spare, "", ends=(0, head)) if node not in seen
-    ]
-    budget.spare = spare.left
-    return found[::-1]
+WayBack = Callable[[int, Callable[[int], int], int, set[int], Budget], list[int]]
 
 
-def _from_the_end(read_word: Callable[[int], int], head: int, seen: set[int], budget: Budget) -> list[int]:
-    """The nodes behind the place where a list breaks off, by their `prev`."""
+def _from_the_end(
+    way_back: WayBack, read_word: Callable[[int], int], head: int, seen: set[int], budget: Budget
+) -> list[int]:
+    """What a way back from the end of a list reaches, by `prev`; nothing where the head cannot be read."""
 
     def previous_of(node: int) -> int:
         return read_word(node + 8)
 
     try:
-        return rest_of_list(previous_of(head), previous_of, head, seen, budget)
+        return way_back(previous_of(head), previous_of, head, seen, budget)
     except MemoryFault:
         return []

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
-from orcdbg.base.walks import Budget, Chain, WalkOutcome, rest_of_list
-from orcdbg.kernel.linux import LinksBack, list_nodes
+from orcdbg.base.walks import Budget, Chain, WalkOutcome, rest_of_list, unmet_from_the_end
+from orcdbg.kernel.linux import LinksBack, WayBack, list_nodes
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import CompoundType, Type, resolved
@@ -153,39 +153,49 @@ def walk(
     end = chain.end or WalkOutcome.ENDED
 
     # A list_head list never ends with NULL: that is a link that was overwritten.
-    broken = end in (WalkOutcome.CIRCLE, WalkOutcome.UNREADABLE)
-    if head is not None and previous_of is not None and nodes and end is WalkOutcome.ENDED:
-        broken = plain_next(nodes[-1]) != head
-    if not broken and head is not None and previous_of is not None and end is WalkOutcome.ENDED:
+    is_ring = head is not None and previous_of is not None
+    if is_ring and end is WalkOutcome.ENDED:
+        is_broken = bool(nodes) and plain_next(nodes[-1]) != head
+    else:
+        is_broken = end in (WalkOutcome.CIRCLE, WalkOutcome.UNREADABLE)
+
+    if is_broken:
+        return _broken(nodes, end, first, plain_next, head, previous_of, budget)
+    if head is not None and previous_of is not None and end is WalkOutcome.ENDED:
         links.end_at(head)
         if links.is_broken:
-            return ListWalk(nodes, _unmet(previous_of, head, nodes, budget), end)
-    if not broken:
-        return ListWalk(nodes, [], end)
+            return ListWalk(nodes, _behind(unmet_from_the_end, head, previous_of, nodes, budget), end)
+    return ListWalk(nodes, [], end)
 
+
+def _broken(
+    nodes: list[int],
+    end: WalkOutcome,
+    first: int,
+    next_of: Callable[[int], int],
+    head: int | None,
+    previous_of: Callable[[int], int] | None,
+    budget: Budget,
+) -> ListWalk:
+    """A walk that broke off, with what the other direction reaches, where there is one."""
     # The last node is where an unreadable link led; its own link cannot be read, so the one before is wrong.
     if end is WalkOutcome.UNREADABLE and nodes:
         leads_to: int | None = nodes.pop()
     else:
-        leads_to = _or_none(plain_next, nodes[-1]) if nodes else first
+        leads_to = _or_none(next_of, nodes[-1]) if nodes else first
     last_good = nodes[-1] if nodes else head
     from_end: list[int] = []
     if head is not None and previous_of is not None:
-        last = _or_none(previous_of, head)
-        from_end = [] if last is None else rest_of_list(last, previous_of, head, set(nodes), budget)
+        from_end = _behind(rest_of_list, head, previous_of, nodes, budget)
     return ListWalk(nodes, from_end, end, last_good, leads_to)
 
 
-def _unmet(previous_of: Callable[[int], int], head: int, nodes: list[int], budget: Budget) -> list[int]:
-    """The nodes that only the way back from the end reaches: a link leads past them."""
-    known = set(nodes)
-    spare = Budget(budget.spare)
+def _behind(
+    way_back: WayBack, head: int, previous_of: Callable[[int], int], nodes: list[int], budget: Budget
+) -> list[int]:
+    """What a way back from the end reaches; nothing where the head cannot be read."""
     last = _or_none(previous_of, head)
-    found = (
-        [] if last is None else [node for node in Chain(last, previous_of, spare, "", (0, head)) if node not in known]
-    )
-    budget.spare = spare.left
-    return found[::-1]
+    return [] if last is None else way_back(last, previous_of, head, set(nodes), budget)
 
 
 def _closed_at(first: int, next_of: Callable[[int], int]) -> Callable[[int], int]:
