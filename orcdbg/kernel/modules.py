@@ -217,9 +217,9 @@ class ModuleSymbols:
         for count_name, table_name in (("num_syms", "syms"), ("num_gpl_syms", "gpl_syms")):
             if not linux.types.has("module", table_name):
                 continue  # since 7.0 there is one table of both
-            count = linux.member("module", count_name, self.module.address)
-            begin = linux.member("module", table_name, self.module.address)
             try:
+                count = linux.member("module", count_name, self.module.address)
+                begin = linux.member("module", table_name, self.module.address)
                 # As many as the module has symbols, at most: none is exported twice.
                 data = linux.memory.read(begin, size * min(count, len(self.table.entries)))
             except MemoryFault:

@@ -66,8 +66,12 @@ class Names:
         found = self.per_cpu.at(pointer)
         if found is not None:
             return found
-        module = next((module for module in self.modules if module.has_per_cpu(pointer)), None)
+        module = self.module_of_per_cpu(pointer)
         return None if module is None else self.per_cpu_of(module, pointer)
+
+    def module_of_per_cpu(self, pointer: int) -> Module | None:
+        """The module among whose per-CPU variables a pointer is, None where that is none's."""
+        return next((module for module in self.modules if module.has_per_cpu(pointer)), None)
 
     def per_cpu_of(self, module: Module, pointer: int) -> Location | None:
         """The per-CPU variable of a module at a pointer; None where its symbols have none there, or cannot be read."""

@@ -145,11 +145,10 @@ class PerCpuAreas:
 
     def _of_module(self, cpu: int, pointer: int) -> PerCpuPlace:
         """A place that is none of the image's variables': in a module's, or in allocated memory."""
-        for module in self._names.modules:
-            if not module.has_per_cpu(pointer):
-                continue
-            found = self._names.per_cpu_of(module, pointer)
-            if found is None:
-                return PerCpuPlace(cpu, pointer, None, 0, False, module.name)
-            return PerCpuPlace(cpu, pointer, found.symbol, pointer - found.start, False, module.name)
-        return PerCpuPlace(cpu, pointer, None, 0, False)
+        module = self._names.module_of_per_cpu(pointer)
+        if module is None:
+            return PerCpuPlace(cpu, pointer, None, 0, False)
+        found = self._names.per_cpu_of(module, pointer)
+        if found is None:
+            return PerCpuPlace(cpu, pointer, None, 0, False, module.name)
+        return PerCpuPlace(cpu, pointer, found.symbol, pointer - found.start, False, module.name)
