@@ -16,10 +16,10 @@ from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.tasks import online_cpus
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.placement import PlacedBy, PlacementSource
+from orcdbg.symbols.btf import SECTION
 from orcdbg.symbols.kallsyms import vmlinux_symbols
-from orcdbg.target.kernel_types import SECTION, TypeOrigin
+from orcdbg.target.kernel_types import TypeOrigin
 from orcdbg.target.session import Session
-from orcdbg.target.vmlinux_alone import UnbootedKernel
 
 T = TypeVar("T")
 
@@ -199,7 +199,7 @@ def _types(opened: OpenedFiles, image: Image | None) -> str | None:
     if opened.snapshot is not None:
         section = image.find_section(SECTION)
         return TypeOrigin.IMAGE.value if section is not None and section.size else None
-    return _told(lambda: UnbootedKernel(image, opened.type_options).found_types.where)
+    return _told(lambda: opened.unbooted.found_types.where)
 
 
 def _of_snapshot(snapshot: Snapshot) -> SnapshotFacts:

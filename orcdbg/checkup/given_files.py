@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -15,6 +16,7 @@ from orcdbg.snapshot.spool import is_stream
 from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.opening import RAW_HINT, image_in_memory, open_session
 from orcdbg.target.session import Session
+from orcdbg.target.vmlinux_alone import UnbootedKernel
 
 _IMAGES = {FileKind.ELF, FileKind.COMPRESSED, FileKind.BZIMAGE, FileKind.FLATTENED}
 
@@ -34,7 +36,7 @@ class GivenFile:
     problem: str | None = None
 
 
-@dataclass(slots=True)
+@dataclass
 class OpenedFiles:
     """What could be opened of the files; whatever could not is None.
 
@@ -62,6 +64,12 @@ class OpenedFiles:
         if self.image is not None or self.session is None:
             return self.image
         return self.session.image
+
+    @functools.cached_property
+    def unbooted(self) -> UnbootedKernel:
+        """The kernel of a vmlinux alone: its types are looked for once, and may have to be made."""
+        assert self.image is not None
+        return UnbootedKernel(self.image, self.type_options)
 
     def fail(self, error: OrcdbgError) -> None:
         """Keeps an error, if it is the first."""

@@ -6,7 +6,6 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.checkup.given_files import OpenedFiles
 from orcdbg.target.session import Session
-from orcdbg.target.vmlinux_alone import UnbootedKernel
 from orcdbg.unwind.frame import StackTrace
 
 # A machine of some thousand tasks has one that sleeps among the first; a snapshot may name a hundred thousand false ones.
@@ -24,8 +23,7 @@ def find_obstacle(opened: OpenedFiles) -> OrcdbgError | None:
         if opened.session is not None:
             return _of_session(opened.session)
         if opened.image is not None:
-            kernel = UnbootedKernel(opened.image, opened.type_options)
-            _ = kernel.layout, kernel.orc_table
+            _ = opened.unbooted.layout, opened.unbooted.orc_table
     except OrcdbgError as error:
         return error
     return None
