@@ -20,9 +20,8 @@ from orcdbg.kernel.tasks import online_cpus
 
 _BUFFERS = ("nmi_print_seq", "safe_print_seq")
 _STRUCT = "printk_safe_seq_buf"
-MAX_TEXT = (
-    4 << 20
-)  # of all CPUs together; one has 8 KiB (CONFIG_PRINTK_SAFE_LOG_BUF_SHIFT), false ones may all lie in one place
+# Of all CPUs together; one has 8 KiB (CONFIG_PRINTK_SAFE_LOG_BUF_SHIFT), false ones may all lie in one place.
+MAX_TEXT = 4 << 20
 _MAX_PROBLEMS = 10
 # KERN_SOH and a level, or `c` of a line that goes on (include/linux/kern_levels.h).
 _HEADER = re.compile(rb"\x01[0-7c]")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import defaultdict, deque
 from collections.abc import Iterator, Sequence
 
 from orcdbg.formats.core_notes import (
@@ -60,22 +60,12 @@ def _paired(statuses: Sequence[Prstatus], of_qemu: Sequence[QemuCpuState]) -> It
     Neither kind names its CPU, but both have its ip and stack pointer. QEMU writes them in one order; a file that was cut or
     put together otherwise has not.
     """
-    wanted = [(status.registers["rip"], status.registers["rsp"]) for status in statuses]
-    in_order = [
-        number for number, (state, key) in enumerate(zip(of_qemu, wanted, strict=False)) if _place(state) == key
-    ]
-    elsewhere = defaultdict[tuple[int, int], list[QemuCpuState]](list)
-    for number in sorted(set(range(len(of_qemu))).difference(in_order), reverse=True):
-        elsewhere[_place(of_qemu[number])].append(of_qemu[number])
-
-    own = set(in_order)
-    for number, key in enumerate(wanted):
-        others = elsewhere[key]
-        yield of_qemu[number] if number in own else others.pop() if others else None
-
-
-def _place(state: QemuCpuState) -> tuple[int, int]:
-    return state.ip, state.sp
+    of_place = defaultdict[tuple[int, int], deque[QemuCpuState]](deque)
+    for state in of_qemu:
+        of_place[state.ip, state.sp].append(state)
+    for status in statuses:
+        states = of_place[status.registers["rip"], status.registers["rsp"]]
+        yield states.popleft() if states else None
 
 
 def vmcoreinfo_of(notes: Sequence[Note]) -> dict[str, str]:

@@ -18,7 +18,7 @@ import numpy.typing as npt
 from orcdbg.base.errors import NotFound, UnsupportedFormat
 
 MAGIC = 0xEB9F
-_VERSION = 1
+VERSION = 1
 
 # BTF_KIND_*, in the order of their numbers.
 INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST, RESTRICT, FUNC, FUNC_PROTO = range(1, 14)
@@ -51,6 +51,8 @@ MAX_NAME = 4096
 MAX_TYPES = 32 << 20
 # Bytes of a type that anybody would read.
 MAX_SIZE = 256 << 20
+
+SECTION = ".BTF"
 
 # struct btf_header: magic, version, flags, hdr_len; offset and length of the types, and of the strings.
 HEADER = struct.Struct("<HBBIIIII")
@@ -130,7 +132,7 @@ class Btf:
         magic, version, _, header_size, type_offset, type_size, string_offset, string_size = HEADER.unpack_from(data)
         types = header_size + type_offset
         strings = header_size + string_offset
-        if magic != MAGIC or version != _VERSION or max(types + type_size, strings + string_size) > len(data):
+        if magic != MAGIC or version != VERSION or max(types + type_size, strings + string_size) > len(data):
             raise UnsupportedFormat(name, "damaged BTF header")
         if type_size > MAX_TYPES:
             raise UnsupportedFormat(name, f"{type_size} bytes of BTF types")

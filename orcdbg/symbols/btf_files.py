@@ -15,9 +15,8 @@ from orcdbg.base.reading import ByteSource, FileSource
 from orcdbg.formats import codecs, elf
 from orcdbg.formats.tar import is_tar, tar_entries
 from orcdbg.image.vmlinux import MAX_TABLE
-from orcdbg.symbols.btf import MAGIC, Btf
+from orcdbg.symbols.btf import MAGIC, SECTION, Btf
 
-SECTION = ".BTF"
 _RAW = MAGIC.to_bytes(2, "little")
 _HEAD = 512
 

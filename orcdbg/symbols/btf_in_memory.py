@@ -14,14 +14,13 @@ from orcdbg.base.errors import NotFound, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace
 from orcdbg.image.memory_image import MAX_AREA, present_bytes
 from orcdbg.image.vmlinux import MAX_TABLE
-from orcdbg.symbols.btf import HEADER, MAGIC, Btf
+from orcdbg.symbols.btf import HEADER, MAGIC, VERSION, Btf
 
 # What looks like a header and is none of the kernel's: BPF programs that the kernel has in its read-only data have BTF too
 # (kernel/bpf/preload, since 5.10).
 MAX_CANDIDATES = 64
 
-_VERSION = 1
-_MARK = MAGIC.to_bytes(2, "little") + bytes([_VERSION])
+_MARK = MAGIC.to_bytes(2, "little") + bytes([VERSION])
 # 24 bytes, or 32 with the layout of kinds (BTF_KIND_LAYOUT).
 _HEADER_SIZES = range(HEADER.size, 65)
 

@@ -14,7 +14,7 @@ from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
 from orcdbg.orc.image_table import ImageOrc
 from orcdbg.patches.image_code import ImageCode
-from orcdbg.symbols.btf import Btf, StructIndex
+from orcdbg.symbols.btf import SECTION, Btf, StructIndex
 from orcdbg.symbols.table import SymbolTable
 
 if TYPE_CHECKING:
@@ -55,7 +55,7 @@ class BuiltKernel:
         self._running = running
         is_given = options is not None and options.btf is not None
         # The usual case needs none of the search for types, and no module of it.
-        self._has_types = not image.is_memory and image.find_section(".BTF") is not None and not is_given
+        self._has_types = not image.is_memory and image.find_section(SECTION) is not None and not is_given
 
         # What has to be searched for may not be there, or be another kernel's: better said before anything is asked.
         if not self._has_types and (running is not None or is_given):
@@ -78,7 +78,7 @@ class BuiltKernel:
     def types(self) -> StructIndex:
         """The kernel's structures."""
         if self._has_types:
-            return Btf(self.image.section_data(".BTF"), f"{self.image.path}: .BTF").structs
+            return Btf(self.image.section_data(SECTION), f"{self.image.path}: {SECTION}").structs
         return self._searched.found.btf.structs
 
     @functools.cached_property

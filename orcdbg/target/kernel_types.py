@@ -21,10 +21,8 @@ from orcdbg.image.vmlinux import Image
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import mapped_area
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
-from orcdbg.symbols.btf import Btf
+from orcdbg.symbols.btf import SECTION, Btf
 from orcdbg.symbols.table import SymbolTable
-
-SECTION = ".BTF"
 
 _MAX_BANNER = 512
 # VMCOREINFO_BYTES (include/linux/vmcore_info.h); 6.x fills the half of it.

@@ -14,9 +14,10 @@ from orcdbg.base.sizes import PAGE
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
 from orcdbg.image.vmlinux import open_image
+from orcdbg.symbols.btf import SECTION
 from orcdbg.symbols.btf_in_memory import BOUNDS
 from orcdbg.symbols.btf_made import PAHOLE, find_program
-from orcdbg.target.kernel_types import SECTION, TypeOptions, TypeOrigin
+from orcdbg.target.kernel_types import TypeOptions, TypeOrigin
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.views.as_text import text_pieces

@@ -113,7 +113,7 @@ class Evidence:
             # Both may be damaged: the address that was written over another caller's, and the stack pointer.
             out[-1] = _guess(out[-1], misplaced, out[-1].index)
             self._doubt_down(out, len(out) - 2, misplaced)
-        is_start = len(out) == 1 and _begins_with_cpu(out)  # its registers are right, whatever follows from them
+        is_start = len(out) == 1 and _begins_exactly(out)  # where it stands is right, whatever follows from that
         if broke_off and out and out[-1].mark.is_sure and not is_start:
             self._doubt_down(out, len(out) - 1, CannotGoOn())
         return [*out[:1], *(self.with_tail_call(below, frame) for below, frame in itertools.pairwise(out))]
@@ -132,11 +132,11 @@ class Evidence:
 
         The frame itself may be what is wrong. Where a call through a pointer may have led to the frame below it, but need not,
         that one's step may be wrong. And calls that fit each other confirm nothing where the stack pointer was taken from
-        memory, and a pointer may have led to the first frame there: what is left of earlier calls fits as well. The first
-        frame's stack pointer is a CPU's own.
+        memory, and a pointer may have led to the first frame there: what is left of earlier calls fits as well. That the first
+        frame's stack pointer is a CPU's own no call needs to confirm.
         """
         lowest = next((at for at in range(index, 0, -1) if self._is_confirmed(frames[at - 1], frames[at])), 0)
-        for at in range(_begins_with_cpu(frames), lowest):
+        for at in range(1 if _begins_exactly(frames) else 0, lowest):
             if _takes_stack_pointer_from_memory(frames[at]) and not self._is_confirmed(frames[at], frames[at + 1]):
                 lowest = at
                 break
@@ -348,8 +348,8 @@ def _begins(frame: Frame) -> bool:
     return frame.row_type is RowType.END_OF_STACK
 
 
-def _begins_with_cpu(frames: Sequence[Frame]) -> bool:
-    """Whether the walk begins with the registers of a CPU, and not with what a task that sleeps has on its stack."""
+def _begins_exactly(frames: Sequence[Frame]) -> bool:
+    """Whether the walk begins where a CPU stands, or a new task will, and not behind a call that a sleeping task made."""
     return frames[0].exact
 
 
