@@ -117,6 +117,12 @@ class Names:
         # Every word of every stack is looked up: one by one, thousands of false modules would cost minutes.
         return Pieces([(start, min(start + size, U64)) for start, size, _ in areas]), [area[2] for area in areas]
 
+    @functools.cached_property
+    def lowest(self) -> int:
+        """The lowest address that may have a name: of the image, the modules, and code that the kernel made."""
+        areas = [start for module in self.modules for start, _ in module.ranges]
+        return min([self.image_range[0], *areas, *(made.start for made in self.made.all)])
+
     def module_at(self, address: int) -> Module | None:
         """The module whose memory holds the address."""
         pieces, modules = self._module_areas
