@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from orcdbg.patches.state.module_calls import ModuleCalls
     from orcdbg.patches.state.padding import Pads
     from orcdbg.patches.state.probes import Probes
+    from orcdbg.patches.state.text_changes import TextChanges
     from orcdbg.patches.tables import BoundedTable
 
 
@@ -92,11 +93,23 @@ class Build:
 
         return Probes(self.linux)
 
+    @functools.cached_property
+    def text_changes(self) -> TextChanges:
+        """What the kernel is changing at this moment, likewise."""
+        from orcdbg.patches.state.text_changes import TextChanges
+
+        return TextChanges(self.linux)
+
     def called_besides(self) -> U64Array:
         """The functions whose calls were counted for another reason than this build's tables, as they are now."""
         from orcdbg.patches.state.module_calls import called
 
         return called(self.module_calls.values(), self.pads)
+
+    @property
+    def kernel_build(self) -> Build:
+        """What the passes over the kernel's own text draw on."""
+        return self
 
     @property
     def kernel_image(self) -> Image:

@@ -27,6 +27,7 @@ from orcdbg.patches.mechanisms.return_thunk import RETURN_THUNK
 from orcdbg.patches.mechanisms.runtime_const import RUNTIME_CONST
 from orcdbg.patches.mechanisms.smp_lock import SMP_LOCK
 from orcdbg.patches.mechanisms.static_call import STATIC_CALL_SITES, STATIC_CALL_TRAMPOLINES
+from orcdbg.patches.mechanisms.text_change import TEXT_CHANGE
 from orcdbg.patches.site import PatchPass, Spans, Undecidable, known_spans
 from orcdbg.patches.stack_mechanisms import with_paravirt_placed
 from orcdbg.patches.state.boot_progress import as_far_as_they_came
@@ -71,6 +72,8 @@ STATE: tuple[Mechanism, ...] = (
     KPROBE,
     # The jump of an optimised probe goes over the breakpoint that it had first.
     OPTPROBE,
+    # All of these change text in steps; what they are in the middle of is not what they will have written.
+    TEXT_CHANGE,
 )
 
 

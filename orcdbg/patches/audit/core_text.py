@@ -18,6 +18,7 @@ from orcdbg.patches.built_text import BuiltText, RelocationList
 from orcdbg.patches.kernel_patches import KernelPatches
 from orcdbg.patches.mechanisms.kprobe import ProbePass
 from orcdbg.patches.mechanisms.relocation import RelocationsPass
+from orcdbg.patches.mechanisms.text_change import TextChangePass
 from orcdbg.patches.replay import table_problems
 from orcdbg.patches.site import CANNOT_TELL, PatchPass, U8Array, U64Array, WorkingText, known_spans
 from orcdbg.patches.sweep import WholeText
@@ -45,7 +46,7 @@ def _image_range(image: Image) -> tuple[int, int]:
 
 def _without_probes(memory: MemoryText, passes: Sequence[PatchPass]) -> U8Array:
     """Memory with the bytes that kprobes overwrote put back: a breakpoint may cover half a relocated operand."""
-    probes = [the_pass for the_pass in passes if isinstance(the_pass, ProbePass)]
+    probes = [the_pass for the_pass in passes if isinstance(the_pass, ProbePass | TextChangePass)]
     originals = [original for the_pass in probes for original in _originals(the_pass)]
     if not originals:
         return memory.array
@@ -56,7 +57,7 @@ def _without_probes(memory: MemoryText, passes: Sequence[PatchPass]) -> U8Array:
     return text.array
 
 
-def _originals(probes: ProbePass) -> list[tuple[int, bytes]]:
+def _originals(probes: ProbePass | TextChangePass) -> list[tuple[int, bytes]]:
     try:
         return probes.originals()
     except CANNOT_TELL:
@@ -82,7 +83,7 @@ def boundaries_of(passes: Sequence[PatchPass]) -> U64Array:
     for the_pass in passes:
         spans = known_spans(the_pass)
         edges.append(spans.starts)
-        if not isinstance(the_pass, ProbePass):
+        if not isinstance(the_pass, ProbePass | TextChangePass):
             edges.append(spans.starts + spans.sizes)
     return np.unique(np.concatenate(edges))
 

@@ -32,6 +32,7 @@ from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.state.padding import Pads
 from orcdbg.patches.state.probes import Probes
 from orcdbg.patches.state.static_call_keys import trampolines_and_keys
+from orcdbg.patches.state.text_changes import TextChanges
 from orcdbg.patches.sweep import WholeText
 from orcdbg.patches.tables import BoundedTable, built_bytes
 from orcdbg.symbols.table import SymbolTable
@@ -138,6 +139,11 @@ class ModuleBuild(Build):
         """The kernel's likewise."""
         return self.kernel.probes
 
+    @functools.cached_property
+    def text_changes(self) -> TextChanges:
+        """The kernel's likewise."""
+        return self.kernel.text_changes
+
     def called_besides(self) -> U64Array:
         """By other modules, by the kernel's static calls, and by the module's own as it was loaded."""
         others = [calls for address, calls in self.kernel.module_calls.items() if address != self.module.address]
@@ -150,6 +156,11 @@ class ModuleBuild(Build):
         calls = keys[(keys & np.uint64(1)) == 0] & ~np.uint64(3)
         found: U64Array = built_bytes(self.image, calls - np.uint64(self.linux.slide), 8).view("<u8").ravel()
         return found
+
+    @property
+    def kernel_build(self) -> Build:
+        """The kernel's."""
+        return self.kernel
 
     @property
     def kernel_image(self) -> Image:

@@ -6,7 +6,7 @@ therefore in memory too; the count in each `struct static_key` decides. The imag
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -19,7 +19,7 @@ from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import BoundedTable, built_bytes, displacement, repeated
+from orcdbg.patches.tables import BoundedTable, built_bytes, displacement, keys_at, places_of, repeated
 from orcdbg.patches.variables import read_words
 
 TABLE = BoundedTable("__jump_table", "__start___jump_table", "__stop___jump_table")
@@ -56,6 +56,25 @@ class JumpLabelsPass(Sweep):
         """Where the branches at sites in [start, end) go when they are taken."""
         is_inside = (self.places.starts >= np.uint64(start)) & (self.places.starts < np.uint64(end))
         return dict(zip(self.places.starts[is_inside].tolist(), self._targets[is_inside].tolist(), strict=True))
+
+    def keys_at(self, addresses: Sequence[int]) -> set[int]:
+        """The keys of those of some addresses that are sites."""
+        return keys_at(self.places, self._keys, addresses)
+
+    def places_of(self, keys: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Address and size of each site of some keys."""
+        return places_of(self.places, self._keys, keys)
+
+    def versions(self, address: int) -> list[bytes]:
+        """The instructions that may stand at a site, whatever its key says; none where there is no site."""
+        if self._nops is None:
+            return []
+        found = []
+        for row in np.flatnonzero(self.places.starts == np.uint64(address)):
+            size = int(self.places.sizes[row])
+            nop = _SHORT_NOP if size == len(_SHORT_NOP) else self._nops.atomic
+            found += [nop, self._jumps(np.array([row]), size).tobytes()]
+        return found
 
     def _taken(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether each branch is taken now; -1 is a key that is being switched on."""

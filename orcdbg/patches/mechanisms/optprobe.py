@@ -23,9 +23,13 @@ class OptprobesPass(ProbePass):
     def apply(self, index: int, text: WorkingText) -> Applied | None:
         """A jump over the first five bytes."""
         probe = self._probes[index]
-        distance = probe.slot - probe.address - 5 & 0xFFFF_FFFF
-        text.write(probe.address, b"\xe9" + distance.to_bytes(4, "little"))
+        text.write(probe.address, detour(probe.address, probe.slot))
         return Applied(probe.symbol, f"kprobe {probe.probe:#x} is optimised, slot {probe.slot:#x}")
+
+
+def detour(address: int, slot: int) -> bytes:
+    """The jump from a probed address to its slot."""
+    return b"\xe9" + (slot - address - OptprobesPass.size & 0xFFFF_FFFF).to_bytes(4, "little")
 
 
 def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[OptprobesPass]:

@@ -6,7 +6,7 @@ the function pointer in each `struct static_call_key` decides.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 
 import numpy as np
 
@@ -21,7 +21,16 @@ from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.state.padding import Pads
 from orcdbg.patches.state.static_call_keys import KEY_PREFIX
 from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import BoundedTable, branch_targets, branches, built_bytes, displacement, repeated
+from orcdbg.patches.tables import (
+    BoundedTable,
+    branch_targets,
+    branches,
+    built_bytes,
+    displacement,
+    keys_at,
+    places_of,
+    repeated,
+)
 from orcdbg.patches.variables import read_words
 
 TABLE = BoundedTable(".static_call_sites", "__start_static_call_sites", "__stop_static_call_sites")
@@ -29,7 +38,7 @@ _ENTRY = 8
 _TAIL = 1  # flags in the key's address: a jump, a site in init text
 _CALL, _JUMP, _TWO_BYTE = 0xE8, 0xE9, 0x0F
 # Instructions written in place of a call of these two functions (since 5.12 and 6.19).
-_SPECIAL = {"__static_call_return0": b"\x2e\x2e\x2e\x31\xc0", "__WARN_trap": b"\x67\x48\x0f\xb9\x3a"}
+STANDING_FOR_CALLS = {"__static_call_return0": b"\x2e\x2e\x2e\x31\xc0", "__WARN_trap": b"\x67\x48\x0f\xb9\x3a"}
 
 
 class StaticCalls:
@@ -51,7 +60,7 @@ class StaticCalls:
         self.mitigations = mitigations
         self.nops = nops
         self._pads = pads
-        self._special = [(linux.find_address(name), code) for name, code in _SPECIAL.items()]
+        self._special = [(linux.find_address(name), code) for name, code in STANDING_FOR_CALLS.items()]
 
     def functions(self, keys: U64Array) -> U64Array:
         """The function that each key names; 0 for none."""
@@ -186,6 +195,14 @@ class StaticCallSites(Sweep):
         found: U64Array = built_bytes(self._image, keys - slide, 8).view("<u8").ravel()
         return np.where(found == 0, found, found + slide)
 
+    def keys_at(self, addresses: Sequence[int]) -> set[int]:
+        """The keys of those of some addresses that are sites."""
+        return keys_at(self.places, self._keys, addresses)
+
+    def places_of(self, keys: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Address and size of each site of some keys."""
+        return places_of(self.places, self._keys, keys)
+
     def describe(self, row: int) -> Applied:
         """The static call and its function."""
         return self._calls.describe(int(self._keys[row]))
@@ -220,6 +237,14 @@ class StaticCallTrampolines(Sweep):
         emptied = rows[~live & ~self._built_empty[rows]]
         for written in self._calls.emptied(self.places.starts[emptied]) if len(emptied) else ():
             yield Written(emptied[written.rows], written.data)
+
+    def keys_at(self, addresses: Sequence[int]) -> set[int]:
+        """The keys of those of some addresses that are sites."""
+        return keys_at(self.places, self._keys, addresses)
+
+    def places_of(self, keys: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Address and size of each site of some keys."""
+        return places_of(self.places, self._keys, keys)
 
     def describe(self, row: int) -> Applied:
         """The static call and its function."""

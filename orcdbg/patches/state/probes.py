@@ -33,6 +33,14 @@ class Probe(NamedTuple):
     original: bytes
 
 
+class Detour(NamedTuple):
+    """The jump that an optimised probe has or may get: `slot` is where it leads to; `original` the five bytes there before."""
+
+    address: int
+    slot: int
+    original: bytes
+
+
 class Probes:
     """The probes of one machine. Members raise Undecidable where the snapshot lacks them.
 
@@ -77,7 +85,10 @@ class Probes:
         """The probe at an address; None for one that changed no text."""
         linux = self._linux
         flags = linux.member("kprobe", "flags", address) & 0xFFFF_FFFF
-        if flags & (_GONE | _DISABLED | _FTRACE):
+        if flags & (_GONE | _FTRACE):
+            return None
+        # One that is switched off keeps its jump until the optimizer comes round (unoptimize_kprobe()).
+        if flags & _DISABLED and not (flags & _OPTIMISED and self._node(address) in self._unoptimising):
             return None
         probed = linux.member("kprobe", "addr", address)
         function = linux.symbols.at(probed - linux.slide)
@@ -96,13 +107,39 @@ class Probes:
     def _slot(self, probe: int) -> int:
         """Where an optimised probe jumps to; 0 while its jump is not written yet."""
         linux = self._linux
-        node = probe + linux.types.offset("optimized_kprobe", "list")
+        node = self._node(probe)
         waiting = read_u64(linux.memory, node) != node
         if waiting and node not in self._unoptimising:
             if not self._leaving.is_whole:
                 raise Corrupt("whether its jump is written cannot be told, for unoptimizing_list breaks off")
             return 0
         return linux.member("optimized_kprobe", "optinsn.insn", probe)
+
+    def _node(self, probe: int) -> int:
+        """The node by which an optimised probe is on a list of the optimizer."""
+        return probe + self._linux.types.offset("optimized_kprobe", "list")
+
+    @functools.cached_property
+    def detours(self) -> list[Detour]:
+        """The probes for which a jump is prepared, whether or not it is written, and whether or not they are switched on."""
+        linux = self._linux
+        table = linux.find_address("kprobe_table")
+        several = linux.find_address("aggr_pre_handler")
+        if table is None or several is None or not linux.types.has("optimized_kprobe", "optinsn.insn"):
+            return []
+        found = []
+        budget = Budget(MAX_PROBES)
+        for probe in generated_code.probes(linux, table, budget):
+            try:
+                # Only what gathers several probes at one address is an optimized_kprobe (kprobe_aggrprobe()).
+                if linux.member("kprobe", "pre_handler", probe) != several:
+                    continue
+                slot = linux.member("optimized_kprobe", "optinsn.insn", probe)
+                if slot:
+                    found.append(Detour(linux.member("kprobe", "addr", probe), slot, self._original(probe, slot)))
+            except (MemoryFault, Corrupt):
+                continue  # `armed` has this problem
+        return found
 
     @functools.cached_property
     def _unoptimising(self) -> set[int]:
