@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import enum
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from operator import itemgetter
 from typing import Any, NamedTuple
@@ -21,6 +22,19 @@ MAX_TASKS = 1 << 17
 # Bits of task_struct.__state and exit_state with the two letters that crash shows (include/linux/sched.h).
 _STATES = ((0x20, "ZO"), (0x10, "DE"), (0x01, "IN"), (0x04, "ST"), (0x08, "TR"), (0x40, "PA"))
 _UNINTERRUPTIBLE, _NOLOAD, _NEW = 0x02, 0x400, 0x800
+
+
+class Sleep(enum.Enum):
+    """How a task sleeps, by its state."""
+
+    UNINTERRUPTIBLE = enum.auto()  # only what it waits for wakes it, or a deadly signal
+    OTHERWISE = enum.auto()  # interruptible, idle, stopped, traced or parked
+
+
+_SLEEPS: Mapping[str | None, Sleep] = {
+    "UN": Sleep.UNINTERRUPTIBLE,
+    **dict.fromkeys(("IN", "ID", "ST", "TR", "PA"), Sleep.OTHERWISE),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +55,11 @@ class Task:
     def is_kernel_thread(self) -> bool:
         """True for a thread that never has a user part; swapper tasks included."""
         return bool(self.flags & PF_KTHREAD) or self.pid == 0
+
+    @property
+    def sleep(self) -> Sleep | None:
+        """How it sleeps; None of one that runs, wants to run or has ended, and where its state is not known."""
+        return _SLEEPS.get(self.state)
 
 
 def _state_letters(state: int, exit_state: int) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from orcdbg.kernel.tasks import Task
+from orcdbg.kernel.tasks import Sleep, Task
 from orcdbg.subsystems.waits.graph import WaitReader
 from orcdbg.subsystems.waits.model import Graph
 from orcdbg.subsystems.waits.sleeping import Sleeper, StackPart
@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 
 # Frames from the sleep on: what is waited for is a few frames above it.
 _FRAMES = 16
-BLOCKED = ("UN",)
-# Asleep by their own state: waiting for a lock that a signal may break off, or for what a task may wait for for ever.
-ASLEEP = ("UN", "IN", "ID", "PA", "ST", "TR")
 
 
 def wait_reader(session: Session) -> WaitReader:
@@ -39,23 +36,22 @@ def parts_of(trace: StackTrace) -> list[StackPart]:
 def sleepers_of(session: Session, tasks: Sequence[Task]) -> list[Sleeper]:
     """Those of some tasks that are switched out, with their stacks."""
     running = session.unwinder.running
-    asleep = [task for task in tasks if task.address not in running and task.state != "RU"]
+    asleep = [task for task in tasks if task.address not in running and task.sleep is not None]
     traces = session.unwinder.traces(asleep)
     return [Sleeper(task, parts_of(trace)) for task, trace in zip(asleep, traces, strict=True)]
 
 
-def wait_graph(session: Session, tasks: Sequence[Task] | None = None) -> Graph:
+def wait_graph(session: Session, tasks: Sequence[Task] = ()) -> Graph:
     """Who waits for whom.
 
     Args:
         session: the stopped kernel.
-        tasks: whose edges; all for None: of those in uninterruptible sleep every wait, of the others those for locks.
+        tasks: whose every wait is wanted. Of the others that sleep uninterruptibly it has every wait too, of the rest those
+            for locks: the graph is whole, so that chains and cycles are.
     """
-    reader = wait_reader(session)
-    if tasks is not None:
-        return reader.graph(sleepers_of(session, tasks))
-    asleep = [task for task in session.tasks if task.state in ASLEEP]
-    graph = reader.graph(sleepers_of(session, asleep))
-    blocked = {task.address for task in asleep if task.state in BLOCKED}
-    edges = tuple(edge for edge in graph.edges if edge.waiter in blocked or edge.kind.is_lock)
-    return Graph(edges, tuple(task for task in graph.unexplained if task in blocked), graph.problems)
+    chosen = {task.address for task in tasks}
+    asleep = [task for task in session.tasks if task.sleep is not None or task.address in chosen]
+    graph = wait_reader(session).graph(sleepers_of(session, asleep))
+    wanted = {task.address for task in asleep if task.sleep is Sleep.UNINTERRUPTIBLE} | chosen
+    edges = tuple(edge for edge in graph.edges if edge.waiter in wanted or edge.kind.is_lock)
+    return Graph(edges, tuple(task for task in graph.unexplained if task in wanted), graph.problems)

@@ -23,7 +23,7 @@ while :; do sleep 100000; done
 
 @dataclass(frozen=True, slots=True)
 class Said:
-    """What a thread said that it is about to wait for: `holder` 0 where the kernel keeps no record, `object` 0 where it is its own."""
+    """What a thread said that it is about to wait for; `holder` and `object` 0 where it does not know."""
 
     name: str
     waiter: int

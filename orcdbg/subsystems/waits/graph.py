@@ -22,7 +22,7 @@ MAX_WAITERS = 1 << 18
 
 @dataclass(frozen=True, slots=True)
 class _Clock:
-    """A run queue's clocks in nanoseconds: `task` is what tasks are accounted by, `ahead` how far the latest of all is ahead."""
+    """A run queue's clocks in nanoseconds: `task` accounts for tasks, `ahead` is how far the latest of all is ahead."""
 
     task: int
     ahead: int
@@ -131,5 +131,3 @@ class WaitReader:
             return None, None
         age = None if clock is None else clock.task - since + clock.ahead
         return since, age if age is None or age >= 0 else None
-
-

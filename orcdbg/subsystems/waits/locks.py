@@ -49,7 +49,7 @@ LISTINGS: Mapping[WaitKind, Listing] = {
     WaitKind.SEMAPHORE: Listing("semaphore", "semaphore_waiter"),
     WaitKind.COMPLETION: Listing("completion", "swait_queue", "wait.task_list", "task_list"),
 }
-# Since 7.1 a lock points to its first waiter, and the waiters are a ring without a head.
+# Since 7.1 (25500ba7e77c) a lock points to its first waiter, and the waiters are a ring without a head.
 _FIRST_WAITER = "first_waiter"
 
 
@@ -146,7 +146,7 @@ class Locks:
         return Layout(head, first, link, task, waiter.size)
 
     def task_at(self, layout: Layout, node: int) -> int | None:
-        """The task whose waiter a node of a list is: it names a task, on whose stack it is; None of heads, and of no such thing."""
+        """The task whose waiter a node of a list is: it names a task, on whose stack it is; None of a list's head."""
         try:
             task = read_u64(self._program.memory, node - layout.link + layout.task & U64)
         except MemoryFault:
@@ -257,9 +257,7 @@ class Locks:
             if found.task is not None and not count & _WRITER_LOCKED:
                 evidence = Evidence(EvidenceKind.NOT_LOCKED, word.address_ or 0, number, structure)
                 found = Holder(None, Certainty.FACT, evidence)
-        return Lock(
-            lock.address_ or 0, WaitKind.RWSEM, number, count, self._with_held(lock, waiters, found), waiters
-        )
+        return Lock(lock.address_ or 0, WaitKind.RWSEM, number, count, self._with_held(lock, waiters, found), waiters)
 
     def _semaphore(self, lock: Object, waiters: tuple[ListedWaiter, ...]) -> Lock:
         address, count = lock.address_ or 0, int(lock.member_("count"))
@@ -310,7 +308,7 @@ class Locks:
         for task, record in self._held.get(lock.member_(path).address_ or 0, ()):
             if task in waiting:
                 continue
-            is_asleep = self._tasks.by_address[task].state not in ("RU", None)
+            is_asleep = self._tasks.by_address[task].sleep is not None
             certainty = Certainty.FACT if is_asleep or task == found.task else Certainty.HYPOTHESIS
             evidence = Evidence(EvidenceKind.HELD_LOCK, record, lock.address_, "held_lock")
             holders.append(Holder(task, certainty, evidence))

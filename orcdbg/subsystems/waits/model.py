@@ -100,7 +100,7 @@ class Edge:
         age: how long ago that was, by the latest clock of all run queues.
         mode: of a lock that readers share.
         bit: number of the bit that it waits for, of those kinds that are a bit.
-        function: the one that waits, as the stack names it.
+        function: the one that waits, as the stack names it: the caller of a lock's own functions.
         evidence: what was seen of the object, then what of the holder.
     """
 
@@ -120,7 +120,7 @@ class Edge:
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """Tasks that wait for each other in a ring: each edge's holder is the next one's waiter. A deadlock, as sure as `certainty`."""
+    """Tasks that wait for each other in a ring, each edge's holder the next one's waiter: a deadlock, as sure as `certainty`."""
 
     edges: tuple[Edge, ...]
 

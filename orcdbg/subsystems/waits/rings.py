@@ -10,7 +10,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget, Chain, WalkOutcome
-from orcdbg.kernel.linux import Linux, LinksBack
+from orcdbg.kernel.linux import LinksBack, Linux
 from orcdbg.kernel.stacks import task_stack_size
 from orcdbg.kernel.tasks import Task
 

@@ -40,8 +40,19 @@ _SLEEPING = frozenset(
 _SLOW_PATHS: Mapping[str, WaitKind] = {
     **dict.fromkeys(
         (
-            *("mutex_lock", "mutex_lock_common", "mutex_lock_slowpath", "mutex_lock_interruptible", "mutex_lock_killable"),
-            *("mutex_lock_interruptible_slowpath", "mutex_lock_killable_slowpath", "mutex_lock_io", "mutex_lock_nested"),
+            *(
+                "mutex_lock",
+                "mutex_lock_common",
+                "mutex_lock_slowpath",
+                "mutex_lock_interruptible",
+                "mutex_lock_killable",
+            ),
+            *(
+                "mutex_lock_interruptible_slowpath",
+                "mutex_lock_killable_slowpath",
+                "mutex_lock_io",
+                "mutex_lock_nested",
+            ),
             *("mutex_lock_interruptible_nested", "mutex_lock_killable_nested", "mutex_lock_io_nested"),
             *("ww_mutex_lock", "ww_mutex_lock_slowpath", "ww_mutex_lock_interruptible"),
             *("ww_mutex_lock_interruptible_slowpath",),
@@ -105,8 +116,8 @@ class Sleeper:
 class Wait:
     """What a task waits for, without who has it; fields as in `Edge`.
 
-    `structure` is what the task is on the list with, `holder` a task that is known without the object's help, with how sure
-    that is.
+    `structure` is what the task is on the list with, `function` the one that waits: of a lock the slow path's caller.
+    `holder` is a task that is known without the object's help, with how sure that is.
     """
 
     kind: WaitKind
@@ -199,7 +210,8 @@ class SleepFinder:
             ring = self._rings.find(structure + layout.link & U64)
             if ring is None or structure < parts[0].start:
                 continue
-            wait = self._on_ring(kind, layout, structure, ring, parts[first].function)
+            caller = parts[min(last + 1, len(parts) - 1)].function
+            wait = self._on_ring(kind, layout, structure, ring, caller)
             if wait.object is None and layout.head is None and ring.is_whole:
                 wait = self._headless(wait, layout, ring, sleeper, parts[min(last + _CALLERS, len(parts) - 1)].end)
             wait = self._with_flag(wait)
@@ -235,14 +247,16 @@ class SleepFinder:
 
         words = [word for _, word in self._words(task, sleeper.parts[0].start, end)]
         named = dict(self._named_by_task(task))
-        candidates = sorted({word for word in (*words, *named) if word >> 47 == 0x1FFFF and not word % 8})
+        candidates = sorted({word for word in (*words, *named) if word >> 63 and not word % 8})
         pieces = read_memory_pieces(
             self._memory, [word + layout.first & U64 for word in candidates], [8] * len(candidates)
         )
         locks = [
             word
             for word, piece in zip(candidates, pieces, strict=True)
-            if piece is not None and int.from_bytes(piece, "little") in waiters and not self._is_link(word, layout, ring)
+            if piece is not None
+            and int.from_bytes(piece, "little") in waiters
+            and not self._is_link(word, layout, ring)
         ]
         if len(locks) > 1:
             locks = [lock for lock in locks if self._locks.waiters_flag(wait.kind, lock)]
@@ -282,7 +296,7 @@ class SleepFinder:
         """The rt_mutex that a task itself says it is blocked on; its waiter is in the lock's tree."""
         word = self._program.object("task_struct", task.address).first_of_("pi_blocked_on")
         # While a futex is requeued, the member holds a number and no address.
-        if word is None or int(word) >> 47 != 0x1FFFF:
+        if word is None or not int(word) >> 63:
             return None
         waiter = word.deref_()
         structure, lock = int(word), int(waiter.member_("lock"))
@@ -351,7 +365,9 @@ class SleepFinder:
     def _flush(self, wait: Wait, task: Task) -> Wait | None:
         """A wait for a work: its `wq_barrier` is behind the work, on the worker's list or among those that nobody has begun."""
         program = self._program
-        barrier = program.object("struct wq_barrier", (wait.object or 0) - offset_of(program, "struct wq_barrier", "done"))
+        barrier = program.object(
+            "struct wq_barrier", (wait.object or 0) - offset_of(program, "struct wq_barrier", "done")
+        )
         place = barrier.address_ or 0
         function = program.linux.find_address("wq_barrier_func")
         data = int(barrier.member_("work.data.counter")) & U64
@@ -431,7 +447,7 @@ class SleepFinder:
             word = read_u64(self._memory, node - link + func & U64)
         except MemoryFault:
             return False
-        return word >> 47 == 0x1FFFF and self._is_text(word)
+        return bool(word >> 63) and self._is_text(word)
 
     def _on_queue(self, entry: int, ring: Ring, heads: Sequence[int], function: str) -> Wait:
         name = "wait_queue_entry"
@@ -441,9 +457,7 @@ class SleepFinder:
         queue = heads[0] - offset_of(self._program, "struct wait_queue_head", "head") & U64
         kind = EvidenceKind.LISTED if ring.is_whole else EvidenceKind.LIST_BROKEN
         certainty = Certainty.FACT if ring.is_whole else Certainty.HYPOTHESIS
-        wait = Wait(
-            WaitKind.WAIT_QUEUE, queue, entry, certainty, (Evidence(kind, entry, queue, name),), function
-        )
+        wait = Wait(WaitKind.WAIT_QUEUE, queue, entry, certainty, (Evidence(kind, entry, queue, name),), function)
         return self._hashed(wait)
 
     def _hashed(self, wait: Wait) -> Wait:
