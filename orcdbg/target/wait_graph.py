@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from orcdbg.kernel.tasks import Sleep, Task
 from orcdbg.subsystems.waits.graph import WaitReader
 from orcdbg.subsystems.waits.model import Graph
-from orcdbg.subsystems.waits.sleeping import Sleeper, StackPart
+from orcdbg.subsystems.waits.sleeping import SleepingTask, StackPart
 from orcdbg.unwind.frame import StackTrace
 
 if TYPE_CHECKING:
@@ -33,12 +33,12 @@ def parts_of(trace: StackTrace) -> list[StackPart]:
     return parts
 
 
-def sleepers_of(session: Session, tasks: Sequence[Task]) -> list[Sleeper]:
+def sleepers_of(session: Session, tasks: Sequence[Task]) -> list[SleepingTask]:
     """Those of some tasks that are switched out, with their stacks."""
     running = session.unwinder.running
     asleep = [task for task in tasks if task.address not in running and task.sleep is not None]
     traces = session.unwinder.traces(asleep)
-    return [Sleeper(task, parts_of(trace)) for task, trace in zip(asleep, traces, strict=True)]
+    return [SleepingTask(task, parts_of(trace)) for task, trace in zip(asleep, traces, strict=True)]
 
 
 def wait_graph(session: Session, tasks: Sequence[Task] = ()) -> Graph:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 from orcdbg.base.certainty import Certainty
 from orcdbg.kernel.tasks import Task
-from orcdbg.subsystems.waits.locks import Holder
-from orcdbg.subsystems.waits.model import Edge, Evidence, EvidenceKind, WaitKind
+from orcdbg.subsystems.waits.locks import LockHolder
+from orcdbg.subsystems.waits.model import Edge, EvidenceKind, WaitEvidence, WaitKind
 from orcdbg.views.records import record
 from orcdbg.views.view import Json, hexadecimal
 
@@ -56,14 +56,14 @@ def kind_text(kind: WaitKind) -> str:
     return _KINDS.get(kind, kind.value)
 
 
-def evidence_text(evidence: Evidence) -> str:
+def evidence_text(evidence: WaitEvidence) -> str:
     """A piece of evidence as a clause."""
     return _EVIDENCE[evidence.kind].format(
         address=evidence.address, value=evidence.value or 0, structure=evidence.structure or "structure"
     )
 
 
-def evidence_command(evidence: Evidence) -> str | None:
+def evidence_command(evidence: WaitEvidence) -> str | None:
     """The command that shows it; None where a word says it all."""
     if evidence.structure is None:
         return f"rd {evidence.address:x}"
@@ -117,12 +117,12 @@ def task_reference(address: int | None, tasks: Mapping[int, Task]) -> Json | Non
     }
 
 
-def evidence_json(evidence: Evidence) -> Json:
+def evidence_json(evidence: WaitEvidence) -> Json:
     """A piece of evidence, with its words and the command that shows it."""
     return record(evidence, ("address", "value"), text=evidence_text(evidence), command=evidence_command(evidence))
 
 
-def holder_json(holder: Holder, tasks: Mapping[int, Task]) -> Json:
+def holder_json(holder: LockHolder, tasks: Mapping[int, Task]) -> Json:
     """A holder, or why none is known."""
     return {
         "holder": task_reference(holder.task, tasks),

@@ -13,6 +13,7 @@ from orcdbg.commands.dev import Devices, Disks
 from orcdbg.commands.files import FilePages, Files
 from orcdbg.commands.irq import Gates, Interrupts, Softirqs
 from orcdbg.commands.list import ListNodes
+from orcdbg.commands.locks import LockStates
 from orcdbg.commands.mach import Machine, MemoryMapOfMachine
 from orcdbg.commands.mount import MountFiles, MountInodes, Mounts
 from orcdbg.commands.net import Neighbours, Network, Sockets
@@ -26,6 +27,7 @@ from orcdbg.commands.tree import TreeEntries
 from orcdbg.commands.vm import Memory, MemoryStructures
 from orcdbg.commands.vtop import TaskMappings
 from orcdbg.commands.waitq import WaitQueue
+from orcdbg.commands.waits import Waits
 from orcdbg.commands.workqueue import Workqueues
 from orcdbg.typed.values import Scalar, ScalarKind
 
@@ -70,7 +72,7 @@ RESULTS = (
         Timers,
         TreeEntries,
     ),
-    *(TaskMappings, WaitQueue, Workqueues),
+    *(LockStates, TaskMappings, WaitQueue, Waits, Workqueues),
 )
 
 ADDRESS = 0xFFFF_8880_0501_0000

@@ -10,10 +10,10 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.tasks import Task, online_cpus
 from orcdbg.subsystems.kernel_variables import per_cpu_variable
-from orcdbg.subsystems.waits.locks import Holder, Lock, Locks
+from orcdbg.subsystems.waits.locks import Lock, LockHolder, Locks
 from orcdbg.subsystems.waits.model import Edge, EvidenceKind, Graph, WaitKind
 from orcdbg.subsystems.waits.rings import KnownTasks
-from orcdbg.subsystems.waits.sleeping import FindText, Sleeper, SleepFinder, Wait
+from orcdbg.subsystems.waits.sleeping import FindText, SleepFinder, SleepingTask, Wait
 from orcdbg.typed.program import Program
 
 # Nodes of lists of waiters, for all tasks together: each is walked once.
@@ -49,7 +49,7 @@ class WaitReader:
         """The state of a lock or completion; errors as of `Locks.lock`."""
         return self._locks.lock(kind, address)
 
-    def graph(self, sleepers: Iterable[Sleeper]) -> Graph:
+    def graph(self, sleepers: Iterable[SleepingTask]) -> Graph:
         """The edges of some tasks that are switched out; those whose wait is not to be found are `unexplained`."""
         edges: list[Edge] = []
         unexplained = []
@@ -93,7 +93,7 @@ class WaitReader:
             )
         return found
 
-    def _holders(self, task: Task, wait: Wait) -> Sequence[Holder | None]:
+    def _holders(self, task: Task, wait: Wait) -> Sequence[LockHolder | None]:
         """Who has what a task waits for, by the lock; None where it is no lock, or cannot be read."""
         if wait.object is None or not wait.kind.is_lock:
             return (None,)

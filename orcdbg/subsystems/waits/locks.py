@@ -18,7 +18,7 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import list_nodes
 from orcdbg.subsystems.containers import rbtree
 from orcdbg.subsystems.containers.lists import offset_of
-from orcdbg.subsystems.waits.model import Evidence, EvidenceKind, Mode, WaitKind
+from orcdbg.subsystems.waits.model import EvidenceKind, Mode, WaitEvidence, WaitKind
 from orcdbg.subsystems.waits.rings import KnownTasks
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
@@ -54,7 +54,7 @@ _FIRST_WAITER = "first_waiter"
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class ListLayout:
     """Offsets of a `Listing` in this kernel; `head` of the list in the lock, or else `first` of a pointer to a waiter."""
 
     head: int | None
@@ -65,12 +65,12 @@ class Layout:
 
 
 @dataclass(frozen=True, slots=True)
-class Holder:
+class LockHolder:
     """A task that has a lock, or is to end a wait: `task` None with the evidence that tells of none."""
 
     task: int | None
     certainty: Certainty
-    evidence: Evidence
+    evidence: WaitEvidence
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ class Lock:
     kind: WaitKind
     word: int | None
     count: int | None
-    holders: tuple[Holder, ...]
+    holders: tuple[LockHolder, ...]
     waiters: tuple[ListedWaiter, ...]
 
 
@@ -122,16 +122,16 @@ class Locks:
         self._program = program
         self._tasks = tasks
         self._budget = budget
-        self._layouts: dict[WaitKind, Layout | None] = {}
+        self._layouts: dict[WaitKind, ListLayout | None] = {}
         self._known: dict[tuple[WaitKind, int], Lock] = {}
 
-    def layout(self, kind: WaitKind) -> Layout | None:
+    def layout(self, kind: WaitKind) -> ListLayout | None:
         """Where this kernel keeps what a `Listing` names; None where it lacks the types, as PREEMPT_RT's locks do."""
         if kind not in self._layouts:
             self._layouts[kind] = self._layout(LISTINGS[kind])
         return self._layouts[kind]
 
-    def _layout(self, listing: Listing) -> Layout | None:
+    def _layout(self, listing: Listing) -> ListLayout | None:
         program = self._program
         try:
             lock = program.object(f"struct {listing.lock}", 0)
@@ -143,9 +143,9 @@ class Locks:
         first = lock.member_(_FIRST_WAITER).address_ if lock.has_member_(_FIRST_WAITER) else None
         if head is None and first is None:
             return None
-        return Layout(head, first, link, task, waiter.size)
+        return ListLayout(head, first, link, task, waiter.size)
 
-    def task_at(self, layout: Layout, node: int) -> int | None:
+    def task_at(self, layout: ListLayout, node: int) -> int | None:
         """The task whose waiter a node of a list is: it names a task, on whose stack it is; None of a list's head."""
         try:
             task = read_u64(self._program.memory, node - layout.link + layout.task & U64)
@@ -183,7 +183,7 @@ class Locks:
             return self._rwsem(lock, waiters)
         if kind is WaitKind.SEMAPHORE:
             return self._semaphore(lock, waiters)
-        nobody = Holder(None, Certainty.FACT, Evidence(EvidenceKind.NOT_RECORDED, address, None, "completion"))
+        nobody = LockHolder(None, Certainty.FACT, WaitEvidence(EvidenceKind.NOT_RECORDED, address, None, "completion"))
         return Lock(address, kind, None, int(lock.member_("done")), (nobody,), waiters)
 
     # Waiters
@@ -194,7 +194,7 @@ class Locks:
             raise NotFound("list of waiters", f"struct {LISTINGS[kind].lock}")
         return tuple(self._waiter(kind, layout, node) for node in self._nodes(kind, layout, address))
 
-    def _nodes(self, kind: WaitKind, layout: Layout, address: int) -> Iterator[int]:
+    def _nodes(self, kind: WaitKind, layout: ListLayout, address: int) -> Iterator[int]:
         memory = self._program.memory
         what = f"the waiters of the {kind.value} at {address:#x}"
         if layout.head is not None:
@@ -206,7 +206,7 @@ class Locks:
             yield first + layout.link & U64
             yield from list_nodes(memory, first + layout.link & U64, self._budget, what)
 
-    def _waiter(self, kind: WaitKind, layout: Layout, node: int) -> ListedWaiter:
+    def _waiter(self, kind: WaitKind, layout: ListLayout, node: int) -> ListedWaiter:
         structure = node - layout.link & U64
         mode = self.mode_of(structure) if kind is WaitKind.RWSEM else None
         return ListedWaiter(structure, self.task_at(layout, node), mode)
@@ -222,15 +222,17 @@ class Locks:
 
     # Holders
 
-    def _named(self, word: Object, number: int, structure: str, kind: EvidenceKind, certainty: Certainty) -> Holder:
+    def _named(self, word: Object, number: int, structure: str, kind: EvidenceKind, certainty: Certainty) -> LockHolder:
         """The holder that an owner's word names, its flags aside."""
         address = word.address_ or 0
         task = number & ~_OWNER_FLAGS
         if not task:
-            return Holder(None, Certainty.FACT, Evidence(EvidenceKind.NO_OWNER, address, number, structure))
+            return LockHolder(None, Certainty.FACT, WaitEvidence(EvidenceKind.NO_OWNER, address, number, structure))
         if task not in self._tasks:
-            return Holder(None, Certainty.FACT, Evidence(EvidenceKind.OWNER_UNKNOWN, address, number, structure))
-        return Holder(task, certainty, Evidence(kind, address, number, structure))
+            return LockHolder(
+                None, Certainty.FACT, WaitEvidence(EvidenceKind.OWNER_UNKNOWN, address, number, structure)
+            )
+        return LockHolder(task, certainty, WaitEvidence(kind, address, number, structure))
 
     def _mutex(self, lock: Object, waiters: tuple[ListedWaiter, ...]) -> Lock:
         word = lock.member_("owner.counter")
@@ -238,8 +240,8 @@ class Locks:
         found = self._named(word, number, "mutex", EvidenceKind.OWNER, Certainty.FACT)
         if number & _MUTEX_PICKUP and found.task in {waiter.task for waiter in waiters}:
             # Handed over: the waiter has it, and leaves the list when it runs.
-            evidence = Evidence(EvidenceKind.HANDED_OVER, word.address_ or 0, number, "mutex")
-            found = Holder(found.task, Certainty.FACT, evidence)
+            evidence = WaitEvidence(EvidenceKind.HANDED_OVER, word.address_ or 0, number, "mutex")
+            found = LockHolder(found.task, Certainty.FACT, evidence)
         holders = self._with_held(lock, waiters, found)
         return Lock(lock.address_ or 0, WaitKind.MUTEX, number, None, holders, waiters)
 
@@ -250,13 +252,13 @@ class Locks:
         if number & _READER_OWNED:
             found = self._named(word, number, structure, EvidenceKind.LAST_READER, Certainty.HYPOTHESIS)
             if found.task is not None and not count >> _READER_SHIFT:
-                evidence = Evidence(EvidenceKind.NOT_LOCKED, word.address_ or 0, number, structure)
-                found = Holder(None, Certainty.FACT, evidence)
+                evidence = WaitEvidence(EvidenceKind.NOT_LOCKED, word.address_ or 0, number, structure)
+                found = LockHolder(None, Certainty.FACT, evidence)
         else:
             found = self._named(word, number, structure, EvidenceKind.OWNER, Certainty.FACT)
             if found.task is not None and not count & _WRITER_LOCKED:
-                evidence = Evidence(EvidenceKind.NOT_LOCKED, word.address_ or 0, number, structure)
-                found = Holder(None, Certainty.FACT, evidence)
+                evidence = WaitEvidence(EvidenceKind.NOT_LOCKED, word.address_ or 0, number, structure)
+                found = LockHolder(None, Certainty.FACT, evidence)
         return Lock(lock.address_ or 0, WaitKind.RWSEM, number, count, self._with_held(lock, waiters, found), waiters)
 
     def _semaphore(self, lock: Object, waiters: tuple[ListedWaiter, ...]) -> Lock:
@@ -265,7 +267,9 @@ class Locks:
         word = lock.first_of_("last_holder")
         number = None if word is None else int(word) & U64
         if word is None or number is None or count or not number:
-            found = Holder(None, Certainty.FACT, Evidence(EvidenceKind.NOT_RECORDED, address, None, "semaphore"))
+            found = LockHolder(
+                None, Certainty.FACT, WaitEvidence(EvidenceKind.NOT_RECORDED, address, None, "semaphore")
+            )
         else:
             found = self._named(word, number, "semaphore", EvidenceKind.LAST_HOLDER, Certainty.HYPOTHESIS)
         return Lock(address, WaitKind.SEMAPHORE, number, count, (found,), waiters)
@@ -294,7 +298,7 @@ class Locks:
 
     # What lockdep records
 
-    def _with_held(self, lock: Object, waiters: tuple[ListedWaiter, ...], found: Holder) -> tuple[Holder, ...]:
+    def _with_held(self, lock: Object, waiters: tuple[ListedWaiter, ...], found: LockHolder) -> tuple[LockHolder, ...]:
         """The holders by the lock's own word and by lockdep's records, where there are any.
 
         lockdep writes its record when a task begins to take a lock, so those of waiters say nothing. A task that runs may be
@@ -310,8 +314,8 @@ class Locks:
                 continue
             is_asleep = self._tasks.by_address[task].sleep is not None
             certainty = Certainty.FACT if is_asleep or task == found.task else Certainty.HYPOTHESIS
-            evidence = Evidence(EvidenceKind.HELD_LOCK, record, lock.address_, "held_lock")
-            holders.append(Holder(task, certainty, evidence))
+            evidence = WaitEvidence(EvidenceKind.HELD_LOCK, record, lock.address_, "held_lock")
+            holders.append(LockHolder(task, certainty, evidence))
         if found.task is None or any(holder.task == found.task for holder in holders):
             return tuple(holders) or (found,)
         # A word that names somebody without a record is a hint where readers share the lock, else the owner.

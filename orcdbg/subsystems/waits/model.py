@@ -51,7 +51,7 @@ class Mode(enum.Enum):
 
 
 class EvidenceKind(enum.Enum):
-    """What was seen; the values are the JSON contract's words. `address` and `value` of an `Evidence` are what is said here."""
+    """What was seen, with what `address` and `value` of the evidence are; the values are the JSON contract's words."""
 
     # Of what is waited for.
     LISTED = "listed"  # the waiter's structure `address` is on the list of `value`, linked both ways
@@ -76,7 +76,7 @@ class EvidenceKind(enum.Enum):
 
 
 @dataclass(frozen=True, slots=True)
-class Evidence:
+class WaitEvidence:
     """What was seen, where, and what was there; `structure` is the type at `address`, for whoever wants to look."""
 
     kind: EvidenceKind
@@ -115,12 +115,12 @@ class Edge:
     mode: Mode | None
     bit: int | None
     function: str | None
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[WaitEvidence, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Cycle:
-    """Tasks that wait for each other in a ring, each edge's holder the next one's waiter: a deadlock, as sure as `certainty`."""
+    """Tasks that wait for each other in a ring, each edge's holder the next one's waiter: a deadlock as sure as `certainty`."""
 
     edges: tuple[Edge, ...]
 

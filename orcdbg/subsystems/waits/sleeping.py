@@ -19,8 +19,8 @@ from orcdbg.base.walks import Budget, Chain
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.containers import lists
 from orcdbg.subsystems.containers.lists import offset_of
-from orcdbg.subsystems.waits.locks import LISTINGS, Layout, Locks
-from orcdbg.subsystems.waits.model import Evidence, EvidenceKind, Mode, WaitKind
+from orcdbg.subsystems.waits.locks import LISTINGS, ListLayout, Locks
+from orcdbg.subsystems.waits.model import EvidenceKind, Mode, WaitEvidence, WaitKind
 from orcdbg.subsystems.waits.rings import KnownTasks, Ring, Rings
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
@@ -105,7 +105,7 @@ class StackPart(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Sleeper:
+class SleepingTask:
     """A task that is switched out, with the frames of its stack, the innermost first."""
 
     task: Task
@@ -124,7 +124,7 @@ class Wait:
     object: int | None
     structure: int
     certainty: Certainty
-    evidence: tuple[Evidence, ...]
+    evidence: tuple[WaitEvidence, ...]
     function: str
     mode: Mode | None = None
     bit: int | None = None
@@ -158,7 +158,7 @@ class SleepFinder:
         self._rings = Rings(program.memory, budget)
         self._ends: Mapping[int, int] | None = None
 
-    def find(self, sleeper: Sleeper) -> Wait | None:
+    def find(self, sleeper: SleepingTask) -> Wait | None:
         """What a task sleeps for; None where nothing on its stack says so.
 
         Raises:
@@ -176,7 +176,7 @@ class SleepFinder:
         if wait is None or all(part.is_sure for part in parts[: first + 1]):
             return wait
 
-        doubt = Evidence(EvidenceKind.DOUBTFUL_STACK, parts[0].start)
+        doubt = WaitEvidence(EvidenceKind.DOUBTFUL_STACK, parts[0].start)
         return replace(wait, certainty=Certainty.HYPOTHESIS, evidence=(*wait.evidence, doubt))
 
     # The waiter's own stack
@@ -196,7 +196,7 @@ class SleepFinder:
 
     # Locks and completions
 
-    def _listed(self, kind: WaitKind, sleeper: Sleeper, first: int) -> Wait | None:
+    def _listed(self, kind: WaitKind, sleeper: SleepingTask, first: int) -> Wait | None:
         layout = self._locks.layout(kind)
         if layout is None:
             return None
@@ -218,23 +218,23 @@ class SleepFinder:
             return self._special(wait, sleeper, parts[last + 1 :]) if kind is WaitKind.COMPLETION else wait
         return None
 
-    def _on_ring(self, kind: WaitKind, layout: Layout, structure: int, ring: Ring, function: str) -> Wait:
+    def _on_ring(self, kind: WaitKind, layout: ListLayout, structure: int, ring: Ring, function: str) -> Wait:
         """What a waiter on a list waits for: the one node of the ring that is no waiter is the lock's own."""
         mode = self._locks.mode_of(structure) if kind is WaitKind.RWSEM else None
         heads = [node for node in ring.nodes if self._locks.task_at(layout, node) is None]
         name = LISTINGS[kind].waiter
         if layout.head is None or len(heads) != 1:
-            evidence = Evidence(EvidenceKind.NO_HEAD, structure, None, name)
+            evidence = WaitEvidence(EvidenceKind.NO_HEAD, structure, None, name)
             return Wait(kind, None, structure, Certainty.DERIVED, (evidence,), function, mode)
 
         address = heads[0] - layout.head & U64
         if ring.is_whole:
-            listed = Evidence(EvidenceKind.LISTED, structure, address, name)
+            listed = WaitEvidence(EvidenceKind.LISTED, structure, address, name)
             return Wait(kind, address, structure, Certainty.FACT, (listed,), function, mode)
-        broken = Evidence(EvidenceKind.LIST_BROKEN, structure, address, name)
+        broken = WaitEvidence(EvidenceKind.LIST_BROKEN, structure, address, name)
         return Wait(kind, address, structure, Certainty.HYPOTHESIS, (broken,), function, mode)
 
-    def _headless(self, wait: Wait, layout: Layout, ring: Ring, sleeper: Sleeper, end: int) -> Wait:
+    def _headless(self, wait: Wait, layout: ListLayout, ring: Ring, sleeper: SleepingTask, end: int) -> Wait:
         """The lock that points to one of a ring of waiters: it is where a word of the stack, or of the task, says.
 
         The compiler keeps the lock's address in a register or on the stack all through the slow path, which unlocks it.
@@ -263,12 +263,12 @@ class SleepFinder:
         if len(locks) != 1:
             return wait
 
-        evidence = [Evidence(EvidenceKind.LISTED, wait.structure, locks[0], LISTINGS[wait.kind].waiter)]
+        evidence = [WaitEvidence(EvidenceKind.LISTED, wait.structure, locks[0], LISTINGS[wait.kind].waiter)]
         if locks[0] in named:
-            evidence.append(Evidence(EvidenceKind.NAMED_BY_TASK, named[locks[0]], locks[0]))
+            evidence.append(WaitEvidence(EvidenceKind.NAMED_BY_TASK, named[locks[0]], locks[0]))
         return replace(wait, object=locks[0], certainty=Certainty.FACT, evidence=tuple(evidence))
 
-    def _is_link(self, word: int, layout: Layout, ring: Ring) -> bool:
+    def _is_link(self, word: int, layout: ListLayout, ring: Ring) -> bool:
         """Whether what looks like a lock's pointer to a waiter is a link between two waiters."""
         assert layout.first is not None
         return any(word + layout.first & U64 in (node, node + 8) for node in ring.nodes)
@@ -289,7 +289,7 @@ class SleepFinder:
         """A lock whose word denies that there are waiters contradicts its list."""
         if wait.object is None or self._locks.waiters_flag(wait.kind, wait.object) is not False:
             return wait
-        denial = Evidence(EvidenceKind.NO_WAITERS_FLAG, wait.object, None, LISTINGS[wait.kind].lock)
+        denial = WaitEvidence(EvidenceKind.NO_WAITERS_FLAG, wait.object, None, LISTINGS[wait.kind].lock)
         return replace(wait, certainty=Certainty.HYPOTHESIS, evidence=(*wait.evidence, denial))
 
     def _rt_mutex(self, task: Task, function: str) -> Wait | None:
@@ -302,8 +302,8 @@ class SleepFinder:
         structure, lock = int(word), int(waiter.member_("lock"))
         if int(waiter.member_("task")) != task.address or not self._is_in_tree(structure, lock):
             return None
-        listed = Evidence(EvidenceKind.LISTED, structure, lock, "rt_mutex_waiter")
-        named = Evidence(EvidenceKind.NAMED_BY_TASK, word.address_ or 0, structure)
+        listed = WaitEvidence(EvidenceKind.LISTED, structure, lock, "rt_mutex_waiter")
+        named = WaitEvidence(EvidenceKind.NAMED_BY_TASK, word.address_ or 0, structure)
         return Wait(WaitKind.RT_MUTEX, lock, structure, Certainty.FACT, (listed, named), function)
 
     def _is_in_tree(self, structure: int, lock: int) -> bool:
@@ -323,7 +323,7 @@ class SleepFinder:
 
     # What completions are in
 
-    def _special(self, wait: Wait, sleeper: Sleeper, callers: Sequence[StackPart]) -> Wait:
+    def _special(self, wait: Wait, sleeper: SleepingTask, callers: Sequence[StackPart]) -> Wait:
         """A completion's wait as what it is for, where the caller or the structure around says so."""
         if wait.object is None:
             return wait
@@ -338,7 +338,7 @@ class SleepFinder:
 
         kind = WaitKind.KTHREAD_STOP if self._tasks.by_address[ending].is_kernel_thread else WaitKind.VFORK
         place = ending + offset_of(self._program, "task_struct", "vfork_done")
-        evidence = Evidence(EvidenceKind.VFORK_DONE, place, wait.object, "task_struct")
+        evidence = WaitEvidence(EvidenceKind.VFORK_DONE, place, wait.object, "task_struct")
         return replace(wait, kind=kind, holder=ending, evidence=(*wait.evidence, evidence))
 
     def _ending(self, completion: int) -> int | None:
@@ -387,20 +387,20 @@ class SleepFinder:
             worker = scheduled.get(node)
             if worker is not None:
                 work = int(program.object("struct worker", worker).member_("current_work"))
-                evidence = Evidence(EvidenceKind.BARRIER, place, worker, "wq_barrier")
+                evidence = WaitEvidence(EvidenceKind.BARRIER, place, worker, "wq_barrier")
                 return self._flushed(wait, work, worker, evidence)
             if node == pending:
                 return None
             if int(program.object("struct work_struct", node - entry).member_("func")) != function:
                 owner = next((scheduled[each] for each in ring.nodes if each in scheduled), None)
                 if owner is not None:
-                    evidence = Evidence(EvidenceKind.BARRIER, place, owner, "wq_barrier")
+                    evidence = WaitEvidence(EvidenceKind.BARRIER, place, owner, "wq_barrier")
                     return self._flushed(wait, node - entry & U64, owner, evidence)
-                evidence = Evidence(EvidenceKind.PENDING, place, pool.deref_().address_, "wq_barrier")
+                evidence = WaitEvidence(EvidenceKind.PENDING, place, pool.deref_().address_, "wq_barrier")
                 return self._flushed(wait, node - entry & U64, None, evidence)
         return None
 
-    def _flushed(self, wait: Wait, work: int, worker: int | None, evidence: Evidence) -> Wait:
+    def _flushed(self, wait: Wait, work: int, worker: int | None, evidence: WaitEvidence) -> Wait:
         holder = None
         if worker is not None:
             task = int(self._program.object("struct worker", worker).member_("task"))
@@ -425,7 +425,7 @@ class SleepFinder:
 
     # Wait queues
 
-    def _queued(self, sleeper: Sleeper, first: int) -> Wait | None:
+    def _queued(self, sleeper: SleepingTask, first: int) -> Wait | None:
         """The wait queue that a task has its entry on; the innermost entry, where there are several."""
         program, parts = self._program, sleeper.parts
         private, link, func = (
@@ -452,12 +452,12 @@ class SleepFinder:
     def _on_queue(self, entry: int, ring: Ring, heads: Sequence[int], function: str) -> Wait:
         name = "wait_queue_entry"
         if len(heads) != 1:
-            evidence = Evidence(EvidenceKind.NO_HEAD, entry, None, name)
+            evidence = WaitEvidence(EvidenceKind.NO_HEAD, entry, None, name)
             return Wait(WaitKind.WAIT_QUEUE, None, entry, Certainty.DERIVED, (evidence,), function)
         queue = heads[0] - offset_of(self._program, "struct wait_queue_head", "head") & U64
         kind = EvidenceKind.LISTED if ring.is_whole else EvidenceKind.LIST_BROKEN
         certainty = Certainty.FACT if ring.is_whole else Certainty.HYPOTHESIS
-        wait = Wait(WaitKind.WAIT_QUEUE, queue, entry, certainty, (Evidence(kind, entry, queue, name),), function)
+        wait = Wait(WaitKind.WAIT_QUEUE, queue, entry, certainty, (WaitEvidence(kind, entry, queue, name),), function)
         return self._hashed(wait)
 
     def _hashed(self, wait: Wait) -> Wait:
