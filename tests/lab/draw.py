@@ -37,6 +37,7 @@ KERNELS_DRAWN = {
     "traces": 2,
     "arguments": 2,
     "own driver": 2,
+    "waits": 1,
     "a running kernel": 1,
     "crash after a panic": 1,
     "types without .BTF": 1,
