@@ -84,11 +84,15 @@ _SLOW_PATHS: Mapping[str, WaitKind] = {
 # Who waits for a completion inside a structure of its own; the innermost of these frames.
 _GRACE_PERIODS = frozenset(("wait_rcu_gp", "synchronize_srcu", "synchronize_rcu", "synchronize_rcu_normal"))
 _FLUSHES = frozenset(("flush_work", "cancel_work_sync", "cancel_work_timer"))
+# They have the entry in the frame of one and sleep in another.
+_BIT_WAITS = frozenset(("wait_on_bit", "wait_on_bit_lock", "out_of_line_wait_on_bit", "out_of_line_wait_on_bit_lock"))
 # Frames above the sleep in which the entry of a wait queue is looked for: do_wait() has it in its caller's frame.
 _QUEUE_FRAMES = 3
 # Frames behind a slow path where its callers save the registers that hold the lock's address.
 _CALLERS = 3
 _MAX_WORDS = 4096
+# Of the tasks on one ring so many are asked where the lock is; all of a false thousand would cost its square.
+_MAX_LOOKS = 8
 _WORK_HAS_QUEUE, _WORK_FLAGS = 0x4, 0xFF  # WORK_STRUCT_PWQ, and the bits below the queue's address
 _MAX_WORKERS = 1 << 12
 
@@ -106,10 +110,11 @@ class StackPart(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class SleepingTask:
-    """A task that is switched out, with the frames of its stack, the innermost first."""
+    """A task that is switched out, with the frames of its stack, the innermost first; `only_locks` are wanted of its waits."""
 
     task: Task
     parts: Sequence[StackPart]
+    only_locks: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,6 +162,10 @@ class SleepFinder:
         self._budget = budget
         self._rings = Rings(program.memory, budget)
         self._ends: Mapping[int, int] | None = None
+        # Of each ring once: a thousand tasks are on it, and each would look at all of them. By kind and first node.
+        self._heads: dict[tuple[WaitKind, int], list[int]] = {}
+        self._locks_of_rings: dict[tuple[WaitKind, int], int] = {}
+        self._looked_for: dict[tuple[WaitKind, int], int] = {}
 
     def find(self, sleeper: SleepingTask) -> Wait | None:
         """What a task sleeps for; None where nothing on its stack says so.
@@ -172,6 +181,8 @@ class SleepFinder:
         wait = self._rt_mutex(sleeper.task, parts[first].function)
         if wait is None:
             kind = _SLOW_PATHS.get(plain_name(parts[first].function))
+            if sleeper.only_locks and (kind is None or not kind.is_lock):
+                return None
             wait = self._listed(kind, sleeper, first) if kind is not None else self._queued(sleeper, first)
         if wait is None or all(part.is_sure for part in parts[: first + 1]):
             return wait
@@ -218,10 +229,17 @@ class SleepFinder:
             return self._special(wait, sleeper, parts[last + 1 :]) if kind is WaitKind.COMPLETION else wait
         return None
 
+    def _heads_of(self, kind: WaitKind, ring: Ring, is_waiter: Callable[[int], bool]) -> list[int]:
+        """The nodes of a ring that are no waiters."""
+        key = kind, ring.nodes[0]
+        if key not in self._heads:
+            self._heads[key] = [node for node in ring.nodes if not is_waiter(node)]
+        return self._heads[key]
+
     def _on_ring(self, kind: WaitKind, layout: ListLayout, structure: int, ring: Ring, function: str) -> Wait:
         """What a waiter on a list waits for: the one node of the ring that is no waiter is the lock's own."""
         mode = self._locks.mode_of(structure) if kind is WaitKind.RWSEM else None
-        heads = [node for node in ring.nodes if self._locks.task_at(layout, node) is None]
+        heads = self._heads_of(kind, ring, lambda node: self._locks.task_at(layout, node) is not None)
         name = LISTINGS[kind].waiter
         if layout.head is None or len(heads) != 1:
             evidence = WaitEvidence(EvidenceKind.NO_HEAD, structure, None, name)
@@ -239,39 +257,43 @@ class SleepFinder:
 
         The compiler keeps the lock's address in a register or on the stack all through the slow path, which unlocks it.
         """
-        assert layout.first is not None
-        task = sleeper.task
-        waiters = {node - layout.link & U64 for node in ring.nodes}
-        if any(self._locks.task_at(layout, node) is None for node in ring.nodes):
+        key = wait.kind, ring.nodes[0]
+        if self._heads[key]:
             return wait
+        named = dict(self._named_by_task(sleeper.task))
+        if key not in self._locks_of_rings:
+            if self._looked_for.get(key, 0) >= _MAX_LOOKS:
+                return wait
+            self._looked_for[key] = self._looked_for.get(key, 0) + 1
+            words = [word for _, word in self._words(sleeper.task, sleeper.parts[0].start, end)]
+            locks = self._pointing(wait.kind, layout, ring, {*words, *named})
+            if len(locks) != 1:
+                return wait
+            self._locks_of_rings[key] = locks[0]
 
-        words = [word for _, word in self._words(task, sleeper.parts[0].start, end)]
-        named = dict(self._named_by_task(task))
-        candidates = sorted({word for word in (*words, *named) if word >> 63 and not word % 8})
-        pieces = read_memory_pieces(
-            self._memory, [word + layout.first & U64 for word in candidates], [8] * len(candidates)
-        )
+        lock = self._locks_of_rings[key]
+        evidence = [WaitEvidence(EvidenceKind.LISTED, wait.structure, lock, LISTINGS[wait.kind].waiter)]
+        if lock in named:
+            evidence.append(WaitEvidence(EvidenceKind.NAMED_BY_TASK, named[lock], lock))
+        return replace(wait, object=lock, certainty=Certainty.FACT, evidence=tuple(evidence))
+
+    def _pointing(self, kind: WaitKind, layout: ListLayout, ring: Ring, words: Iterable[int]) -> list[int]:
+        """Which of some words are addresses of what points to a waiter of a ring, where a lock of this kind does."""
+        assert layout.first is not None
+        first = layout.first
+        waiters = {node - layout.link & U64 for node in ring.nodes}
+        links = {each for node in ring.nodes for each in (node, node + 8)}
+        # What looks like a lock's pointer to a waiter may be a link between two waiters.
+        candidates = sorted(word for word in words if word >> 63 and not word % 8 and word + first & U64 not in links)
+        pieces = read_memory_pieces(self._memory, [word + first & U64 for word in candidates], [8] * len(candidates))
         locks = [
             word
             for word, piece in zip(candidates, pieces, strict=True)
-            if piece is not None
-            and int.from_bytes(piece, "little") in waiters
-            and not self._is_link(word, layout, ring)
+            if piece is not None and int.from_bytes(piece, "little") in waiters
         ]
         if len(locks) > 1:
-            locks = [lock for lock in locks if self._locks.waiters_flag(wait.kind, lock)]
-        if len(locks) != 1:
-            return wait
-
-        evidence = [WaitEvidence(EvidenceKind.LISTED, wait.structure, locks[0], LISTINGS[wait.kind].waiter)]
-        if locks[0] in named:
-            evidence.append(WaitEvidence(EvidenceKind.NAMED_BY_TASK, named[locks[0]], locks[0]))
-        return replace(wait, object=locks[0], certainty=Certainty.FACT, evidence=tuple(evidence))
-
-    def _is_link(self, word: int, layout: ListLayout, ring: Ring) -> bool:
-        """Whether what looks like a lock's pointer to a waiter is a link between two waiters."""
-        assert layout.first is not None
-        return any(word + layout.first & U64 in (node, node + 8) for node in ring.nodes)
+            locks = [lock for lock in locks if self._locks.waiters_flag(kind, lock)]
+        return locks
 
     def _named_by_task(self, task: Task) -> Iterator[tuple[int, int]]:
         """What a task_struct itself says that the task waits for, and where: locks' addresses, of no certain kind."""
@@ -437,9 +459,21 @@ class SleepFinder:
             ring = self._rings.find(entry + link & U64)
             if ring is None or entry < parts[0].start or not self._is_entry(entry + link, link, func):
                 continue
-            heads = [node for node in ring.nodes if not self._is_entry(node, link, func)]
-            return self._on_queue(entry, ring, heads, parts[first].function)
+            heads = self._heads_of(WaitKind.WAIT_QUEUE, ring, lambda node: self._is_entry(node, link, func))
+            wait = self._on_queue(entry, ring, heads, parts[first].function)
+            if wait.certainty is Certainty.FACT and entry >= self._own_end(parts, first):
+                # It is on that queue; that it sleeps for it, and not for something of the function's that was called, follows.
+                return replace(wait, certainty=Certainty.DERIVED)
+            return wait
         return None
+
+    @staticmethod
+    def _own_end(parts: Sequence[StackPart], first: int) -> int:
+        """Where the frame of the function that sleeps ends; of those that wait for bits the outermost one's."""
+        last = first
+        while last + 1 < len(parts) and {plain_name(parts[at].function) for at in (last, last + 1)} <= _BIT_WAITS:
+            last += 1
+        return parts[last].end
 
     def _is_entry(self, node: int, link: int, func: int) -> bool:
         """Whether a node is of an entry, which has the address of code where a queue's head has its lock."""
