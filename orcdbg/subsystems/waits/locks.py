@@ -286,7 +286,7 @@ class Locks:
         number = int(word)
         found = self._named(word, number, "rt_mutex", EvidenceKind.OWNER, Certainty.FACT)
         waiters = []
-        # Since 6.5 (f7853c34241b) a waiter has two nodes with their own priorities.
+        # Since 6.5 (f7853c342418) a waiter has two nodes with their own priorities.
         entry = "tree.entry" if self._has("rt_mutex_waiter", "tree.entry") else "tree_entry"
         for waiter in rbtree.entries(lock.member_("waiters"), "rt_mutex_waiter", entry, self._budget):
             place, task = waiter.address_ or 0, int(waiter.member_("task"))

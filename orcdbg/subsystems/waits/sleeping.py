@@ -298,7 +298,7 @@ class SleepFinder:
     def _named_by_task(self, task: Task) -> Iterator[tuple[int, int]]:
         """What a task_struct itself says that the task waits for, and where: locks' addresses, of no certain kind."""
         found = self._program.object("task_struct", task.address)
-        # `blocker` since 6.15 (e711faaafbe5), with its kind in the low bits; `blocked_on` of debugging kernels, and since 6.17.
+        # `blocker` since 6.16 (e711faaafbe5), with its kind in the low bits; `blocked_on` of some kernels, of mutexes alone.
         for name in ("blocker", "blocked_on"):
             member = found.first_of_(name)
             if member is None or member.size_ != 8 or not isinstance(member.address_, int):
