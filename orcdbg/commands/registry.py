@@ -343,9 +343,9 @@ class ExpressionLine:
 def _refuse_others(command: Command, effect: Effect | None, allowed: Container[Effect]) -> None:
     """Raises UsageError for a command that does what is not allowed, or that does not say what it does."""
     if effect is None:
-        raise UsageError(f"{command.name} is not run here: it does not say what it does besides answering")
+        raise UsageError(f"not run here: {command.name} does not say what it does besides answering")
     if effect not in allowed:
-        raise UsageError(f"{command.name} is not run here: with these words it {effect.value}")
+        raise UsageError(f"not run here: with these words, {command.name} {effect.value}")
 
 
 def _joined_in_brackets(words: Sequence[str]) -> list[str]:
