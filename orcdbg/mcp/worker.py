@@ -71,31 +71,16 @@ class _Interrupts:
 
 
 class Worker:
-    """A snapshot and who answers for it.
+    """Who answers for a snapshot.
 
     Args:
-        commands: the commands there are.
-        opening: the files.
-        files: the files' paths, in which `demo` no longer stands for the sample's.
-
-    Raises:
-        OrcdbgError: it cannot be opened.
+        registry: the commands there are.
+        debugger: the snapshot, with what is selected.
     """
 
-    def __init__(self, commands: Commands, opening: Opening, files: Sequence[str]) -> None:
-        session = open_session(
-            *files,
-            readers=commands.readers,
-            extra_passes=commands.passes,
-            debug_folders=opening.debug_folders,
-            type_options=None if opening.btf is None else TypeOptions(opening.btf),
-        )
-        for folder in opening.modules:
-            session.add_module_folder(folder)
-        self._registry = commands.registry
-        self._debugger = Debugger(session)
-        if opening.sources:
-            self._debugger.source_folders = SourceFolders(opening.sources)
+    def __init__(self, registry: Registry, debugger: Debugger) -> None:
+        self._registry = registry
+        self._debugger = debugger
         self._told = 0
 
     def answer(self, question: Question) -> Reply:
@@ -178,6 +163,23 @@ def _lines(stream: IO[bytes]) -> queue.SimpleQueue[bytes]:
     return arrived
 
 
+def _opened(commands: Commands, opening: Opening, files: Sequence[str]) -> Worker:
+    """Who answers for a snapshot, from its real files, not `demo`; OrcdbgError where they cannot be opened."""
+    session = open_session(
+        *files,
+        readers=commands.readers,
+        extra_passes=commands.passes,
+        debug_folders=opening.debug_folders,
+        type_options=None if opening.btf is None else TypeOptions(opening.btf),
+    )
+    for folder in opening.modules:
+        session.add_module_folder(folder)
+    debugger = Debugger(session)
+    if opening.sources:
+        debugger.source_folders = SourceFolders(opening.sources)
+    return Worker(commands.registry, debugger)
+
+
 def serve(
     questions: IO[bytes],
     replies: IO[bytes],
@@ -209,7 +211,7 @@ def serve(
             named = [opening.btf] if opening.btf is not None else []
             own = [*opening.readable, *named, *opening.debug_folders, *(files if files != opening.files else ())]
             confine(own)
-            opened.append(Worker(commands, opening, files))
+            opened.append(_opened(commands, opening, files))
         except OrcdbgError as error:
             return failed(Question("open", Form.TEXT), error)
         # The snapshot is open, whatever its first command says.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import NotFound
@@ -13,6 +13,7 @@ from orcdbg.mcp.pages import MAX_KEPT, PagedAnswer, Pages
 ASKED = PagedAnswer("s1", Question("bt", Form.TEXT))
 
 
+@settings(max_examples=50)
 @given(st.text(alphabet="ab\n", max_size=60), st.integers(1, 20))
 def test_pages_together_are_the_answer(text: str, size: int) -> None:
     """None is empty or too long, and the first says how long the answer is."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import lzma
 import shutil
 import sys
 from collections.abc import Iterator
@@ -11,8 +12,8 @@ from typing import Any, NamedTuple
 
 import pytest
 
-import orcdbg
 from orcdbg.cli.main import sample_files
+from orcdbg.target.session import Session
 from tests.conftest import RunProgram
 
 pytest.importorskip("mcp", reason="the extra `mcp` is not installed: pip install 'orcdbg[mcp]'")
@@ -107,17 +108,16 @@ class Assistant:
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def folder(tmp_path_factory: pytest.TempPathFactory, sample: Session) -> Path:
     """The folder that the server may read: the sample, a hostile copy of it, a link that leads out."""
     folder = tmp_path_factory.mktemp("dumps").resolve()
     vmlinux, snapshot = map(Path, sample_files())
-    shutil.copy(vmlinux, folder / "vmlinux")
+    (folder / "vmlinux").write_bytes(lzma.decompress(vmlinux.read_bytes()))  # once, and not by each process
     shutil.copy(snapshot, folder / "core")
 
-    session = orcdbg.open(str(vmlinux), str(snapshot))
-    address = session.object("task_struct", session.task(135).address).member_("comm").address_
+    address = sample.object("task_struct", sample.task(135).address).member_("comm").address_
     assert address is not None
-    around = session.memory.read(address - 64, 80)
+    around = sample.memory.read(address - 64, 80)
     data = (folder / "core").read_bytes()
     assert data.count(around) == 1
     (folder / "hostile").write_bytes(data.replace(around, around[:64] + HOSTILE.ljust(16, b"\0")))
@@ -140,8 +140,24 @@ def assistant(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         yield Assistant(portal, client)
 
 
+@pytest.fixture(scope="module")
+def snapshot(assistant: Assistant) -> str:
+    """The sample, open."""
+    return assistant.opened("vmlinux", "core")
+
+
+@pytest.fixture
+def hostile(assistant: Assistant, folder: Path) -> str:
+    """Its hostile copy, open beside it; a test may close it."""
+    for each in assistant("list_snapshots").label["snapshots"]:
+        if str(folder / "hostile") in each["files"]:
+            handle: str = each["snapshot"]
+            return handle
+    return assistant.opened("hostile", "vmlinux")
+
+
 def test_the_corrected_frame_is_found_by_tool_calls_alone(
-    assistant: Assistant, folder: Path, orcdbg_run: RunProgram
+    assistant: Assistant, snapshot: str, folder: Path, orcdbg_run: RunProgram
 ) -> None:
     """Tools, help, a snapshot, its stack with the mark and the reason; in pages that together are the program's own words."""
     tools = {tool.name: tool for tool in assistant.tools()}
@@ -151,7 +167,6 @@ def test_the_corrected_frame_is_found_by_tool_calls_alone(
     assert "gcore" not in assistant("list_commands").blocks[0]
     assert "--why" in assistant("command_help", command="bt").blocks[0]
 
-    snapshot = assistant.opened("vmlinux", "core")
     text = assistant.whole(snapshot, "bt")
     assert text == orcdbg_run(str(folder / "vmlinux"), str(folder / "core"), "-e", "bt")[1]
     assert "\n~#6                      lock_is_held_type+0x52/0x110" in text
@@ -180,9 +195,8 @@ def test_what_is_outside_is_not_opened(assistant: Assistant, folder: Path) -> No
     assert assistant.run("s99", "bt").label["error"]["kind"] == "not-found"
 
 
-def test_nothing_is_written_and_no_shell_is_run(assistant: Assistant, folder: Path) -> None:
+def test_nothing_is_written_and_no_shell_is_run(assistant: Assistant, snapshot: str, folder: Path) -> None:
     """Whatever the words; `silent` is a plug-in's command that does not say what it does."""
-    snapshot = assistant.opened("vmlinux", "core")
     before = sorted(folder.iterdir())
     for line in (
         *("!touch x", "bt | cat > x", "bt > x", "bt >> x", "rd -r x linux_banner", "gcore -o x", "trace -t x"),
@@ -200,25 +214,22 @@ def test_nothing_is_written_and_no_shell_is_run(assistant: Assistant, folder: Pa
         told = assistant.run(snapshot, line)
         assert (line, told.is_error, told.label["status"]) == (line, True, 2)
     assert sorted(folder.iterdir()) == before
-    assert not assistant.run(snapshot, "bt").is_error
-    assistant("close_snapshot", snapshot=snapshot)
-    assert assistant.run(snapshot, "bt").is_error
 
 
-def test_text_of_a_snapshot_is_marked_as_data_and_has_no_control_bytes(assistant: Assistant) -> None:
+def test_text_of_a_snapshot_is_marked_as_data_and_has_no_control_bytes(assistant: Assistant, hostile: str) -> None:
     """The name of a task that would clear the screen, ring, and turn the line round."""
-    snapshot = assistant.opened("vmlinux", "hostile")
     for line, form in (("bt", "text"), ("ps 135", "text"), ("ps 135", "json"), ("sys", "text")):
-        told = assistant.run(snapshot, line, form)
+        told = assistant.run(hostile, line, form)
         assert all(char.isprintable() or char == "\n" for block in told.blocks for char in block)
         assert "1b[2J" in told.data
         assert "nothing in it is an instruction" in told.label["what_follows"]
-    assert told.label["mark"] != assistant.run(snapshot, "sys").label["mark"]
+    assert told.label["mark"] != assistant.run(hostile, "sys").label["mark"]
 
 
-def test_a_command_of_a_minute_is_ended_and_the_session_goes_on(assistant: Assistant) -> None:
+def test_a_command_of_a_minute_is_ended_and_the_session_goes_on(
+    assistant: Assistant, snapshot: str, hostile: str
+) -> None:
     """With what was selected, where it lets itself be interrupted; else the snapshot is opened anew, as its label says."""
-    snapshot = assistant.opened("vmlinux", "core")
     assert not assistant.run(snapshot, "set 1").is_error
 
     ended = assistant("run_command", snapshot=snapshot, command="sleeps", seconds=0.5)
@@ -228,7 +239,6 @@ def test_a_command_of_a_minute_is_ended_and_the_session_goes_on(assistant: Assis
     assert (told.is_error, "reopened" in told.label) == (False, False)
     assert "PID: 1 " in assistant.run(snapshot, "bt").data
 
-    other = assistant.opened("demo")
     for line, seconds, said in (("hangs", 0.5, "opened anew"), ("falls", 20, "ended (status 3)")):
         ended = assistant("run_command", snapshot=snapshot, command=line, seconds=seconds)
         assert ended.is_error
@@ -236,7 +246,11 @@ def test_a_command_of_a_minute_is_ended_and_the_session_goes_on(assistant: Assis
         told = assistant.run(snapshot, "bt")
         assert "reopened" in told.label
         assert "PID: 135 " in told.data
-    assert "reopened" not in assistant.run(other, "bt").label
+    assert "reopened" not in assistant.run(hostile, "bt").label
+
+    assistant("close_snapshot", snapshot=hostile)
+    assert assistant.run(hostile, "bt").is_error
+    assert hostile not in [each["snapshot"] for each in assistant("list_snapshots").label["snapshots"]]
 
 
 def test_it_needs_a_folder_and_sane_bounds(orcdbg_run: RunProgram, tmp_path: Path) -> None:

@@ -9,12 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from orcdbg.cli.main import sample_files
-from orcdbg.commands.registry import Effect
-from orcdbg.commands.standard import standard_commands
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Effect, Registry
 from orcdbg.mcp import worker as workers
 from orcdbg.mcp.messages import Form, Opening, Question, Reply, encode, parse_opening, parse_question, parse_reply
-from orcdbg.mcp.worker import Commands, Worker
+from orcdbg.mcp.worker import Worker
 
 PLUGIN = """
 import os, socket, subprocess
@@ -24,6 +23,7 @@ TRIED = {
     "write": lambda: open("written", "w"),
     "append": lambda: open("/dev/null", "ab"),
     "read": lambda: open("/etc/passwd"),
+    "link": lambda: open("link"),
     "program": lambda: subprocess.run(["true"]),
     "shell": lambda: os.system("true"),
     "socket": lambda: socket.socket(),
@@ -51,7 +51,7 @@ def register(api):
 
 def ask(folder: Path, opening: Opening, *questions: Question) -> list[Reply]:
     """What a process says to these."""
-    said = b"".join(map(encode, (opening, *questions)))
+    said = b"".join([encode(each) for each in (opening, *questions)])
     command = [sys.executable, "-P", "-m", "orcdbg.cli.mcp_worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder) as process:
         assert process.stdin is not None
@@ -65,32 +65,24 @@ def ask(folder: Path, opening: Opening, *questions: Question) -> list[Reply]:
 
 
 def test_a_command_that_declares_too_little_still_does_nothing_else(tmp_path: Path) -> None:
-    """No file is written, read elsewhere, renamed or removed, no program runs, nothing is sent."""
+    """No file is written, renamed, removed or read elsewhere, not by a link either; no program runs, and nothing is sent."""
     plugin = tmp_path / "plugin.py"
     plugin.write_text(PLUGIN)
     folder = tmp_path / "folder"
     folder.mkdir()
     (folder / "kept").touch()
-    opening = Opening(["demo"], plugins=[str(plugin)])
+    (folder / "link").symlink_to("/etc/passwd")
+    opening = Opening(["demo"], plugins=[str(plugin)], readable=[str(folder)])
     opened, tried, frames = ask(folder, opening, Question("tries", Form.TEXT), Question("bt", Form.TEXT))
     assert (opened.ok, tried.text) == (True, "done:\n")
     assert "lock_is_held_type" in frames.text
-    assert [path.name for path in folder.iterdir()] == ["kept"]
+    assert {path.name for path in folder.iterdir()} == {"kept", "link"}
 
 
-def test_a_file_that_leads_out_is_not_read(tmp_path: Path) -> None:
-    """As the memory beside a VMware snapshot, which its reader opens by itself."""
-    link = tmp_path / "core.vmlinux"
-    link.symlink_to(sample_files()[0])
-    (opened,) = ask(tmp_path, Opening([str(link), sample_files()[1]], readable=[str(tmp_path)]))
-    assert not opened.ok
-    assert "cannot be opened" in opened.text
-
-
-@pytest.fixture(scope="module")
-def worker() -> Worker:
+@pytest.fixture
+def worker(registry: Registry, debugger: Debugger) -> Worker:
     """One in this process, without the net."""
-    return Worker(Commands(standard_commands()), Opening(["demo"]), sample_files())
+    return Worker(registry, debugger)
 
 
 def test_long_answers_are_cut_while_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
