@@ -75,9 +75,9 @@ def run(arguments: Sequence[str]) -> int:
 
     from orcdbg.mcp.folders import Folders
     from orcdbg.mcp.server import run_server
-    from orcdbg.mcp.snapshots import Limits
+    from orcdbg.mcp.snapshots import CallLimits
 
     debug_folders, plugins = (list(map(os.path.realpath, names)) for names in (options.debug_dir, options.plugin))
-    limits = Limits(options.seconds, options.page, plugins, debug_folders)
+    limits = CallLimits(options.seconds, options.page, plugins, debug_folders)
     run_server(Folders(options.root), limits, standard_commands())
     return 0

@@ -15,7 +15,7 @@ from typing import Any
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.mcp.messages import Form, Reply
-from orcdbg.mcp.pages import Page
+from orcdbg.mcp.pages import AnswerPage
 from orcdbg.views.page import safe
 from orcdbg.views.reasons import message_of
 
@@ -41,7 +41,9 @@ def refusal(error: OrcdbgError) -> ToolAnswer:
     return ToolAnswer([_json({"ok": False, "error": about})], is_error=True)
 
 
-def labelled(about: Mapping[str, Any], page: Page, form: Form, warnings: Sequence[str] = (), *, ok: bool) -> ToolAnswer:
+def labelled(
+    about: Mapping[str, Any], page: AnswerPage, form: Form, warnings: Sequence[str] = (), *, ok: bool
+) -> ToolAnswer:
     """What a snapshot's process said: label, the page, the session's warnings if there are any, end.
 
     Args:

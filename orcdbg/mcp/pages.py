@@ -21,7 +21,7 @@ class PagedAnswer(NamedTuple):
     question: Question
 
 
-class Page(NamedTuple):
+class AnswerPage(NamedTuple):
     """A part of an answer.
 
     Attributes:
@@ -37,7 +37,7 @@ class Page(NamedTuple):
     cursor: str | None
 
 
-class Pages:
+class AnswerPages:
     """Answers in pages, the newest long ones kept.
 
     Args:
@@ -49,10 +49,10 @@ class Pages:
         self._next = 1
         self._kept: OrderedDict[int, tuple[str, PagedAnswer]] = OrderedDict()
 
-    def first(self, text: str, answer: PagedAnswer) -> Page:
+    def first(self, text: str, answer: PagedAnswer) -> AnswerPage:
         """The first page of a new answer."""
         if len(text) <= self._size:
-            return Page(text, 0, len(text), None)
+            return AnswerPage(text, 0, len(text), None)
         number = self._next
         self._next += 1
         self._kept[number] = text, answer
@@ -60,7 +60,7 @@ class Pages:
             self._kept.popitem(last=False)
         return self._cut(number, text, 0)
 
-    def at(self, cursor: str) -> tuple[Page, PagedAnswer]:
+    def at(self, cursor: str) -> tuple[AnswerPage, PagedAnswer]:
         """The page that a cursor asks for, and of which answer it is.
 
         Raises:
@@ -81,11 +81,11 @@ class Pages:
         for number in [number for number, (_, answer) in self._kept.items() if answer.snapshot == snapshot]:
             del self._kept[number]
 
-    def _cut(self, number: int, text: str, start: int) -> Page:
+    def _cut(self, number: int, text: str, start: int) -> AnswerPage:
         end = start + self._size
         if end >= len(text):
-            return Page(text[start:], start, len(text), None)
+            return AnswerPage(text[start:], start, len(text), None)
         # At a line's end, where there is one in the page's second half.
         line = text.rfind("\n", start + self._size // 2, end)
         end = end if line < 0 else line + 1
-        return Page(text[start:end], start, len(text), f"{number}-{end}")
+        return AnswerPage(text[start:end], start, len(text), f"{number}-{end}")

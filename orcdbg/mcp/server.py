@@ -20,8 +20,8 @@ from orcdbg.commands.registry import Command, Effect, Registry
 from orcdbg.mcp.answers import ToolAnswer, labelled, outcome, plain_answer, refusal
 from orcdbg.mcp.folders import Folders
 from orcdbg.mcp.messages import FIRST_COMMAND, Form, Question
-from orcdbg.mcp.pages import PagedAnswer, Pages
-from orcdbg.mcp.snapshots import Limits, Snapshots
+from orcdbg.mcp.pages import AnswerPages, PagedAnswer
+from orcdbg.mcp.snapshots import CallLimits, Snapshots
 
 INSTRUCTIONS = """\
 orcdbg explains stopped Linux x86-64 kernels: a vmlinux and a memory snapshot. Open one with open_snapshot, then run commands on
@@ -65,7 +65,7 @@ class Tools:
     def __init__(self, snapshots: Snapshots, registry: Registry, page: int) -> None:
         self._snapshots = snapshots
         self._registry = registry
-        self._pages = Pages(page)
+        self._pages = AnswerPages(page)
 
     async def open_snapshot(
         self,
@@ -177,7 +177,7 @@ def _server(tools: Tools, folders: Folders) -> MCPServer[Any]:
     return server
 
 
-def run_server(folders: Folders, limits: Limits, registry: Registry) -> None:
+def run_server(folders: Folders, limits: CallLimits, registry: Registry) -> None:
     """Serves one client over the standard streams, until it closes them."""
 
     async def serve() -> None:

@@ -19,7 +19,7 @@ SAMPLE = "demo"
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class CallLimits:
     """What the user allows.
 
     Attributes:
@@ -53,7 +53,7 @@ class Snapshots:
         limits: what the user allows.
     """
 
-    def __init__(self, folders: Folders, limits: Limits) -> None:
+    def __init__(self, folders: Folders, limits: CallLimits) -> None:
         self._folders = folders
         self._limits = limits
         self._open: dict[str, OpenSnapshot] = {}

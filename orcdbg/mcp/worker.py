@@ -70,7 +70,7 @@ class _Interrupts:
             raise KeyboardInterrupt
 
 
-class Worker:
+class SnapshotWorker:
     """Who answers for a snapshot.
 
     Args:
@@ -163,7 +163,7 @@ def _lines(stream: IO[bytes]) -> queue.SimpleQueue[bytes]:
     return arrived
 
 
-def _opened(commands: Commands, opening: Opening, files: Sequence[str]) -> Worker:
+def _opened(commands: Commands, opening: Opening, files: Sequence[str]) -> SnapshotWorker:
     """Who answers for a snapshot, from its real files, not `demo`; OrcdbgError where they cannot be opened."""
     session = open_session(
         *files,
@@ -177,7 +177,7 @@ def _opened(commands: Commands, opening: Opening, files: Sequence[str]) -> Worke
     debugger = Debugger(session)
     if opening.sources:
         debugger.source_folders = SourceFolders(opening.sources)
-    return Worker(commands.registry, debugger)
+    return SnapshotWorker(commands.registry, debugger)
 
 
 def serve(
@@ -197,7 +197,7 @@ def serve(
     interrupts = _Interrupts()
     arrived = _lines(questions)
     first = Question(FIRST_COMMAND, Form.TEXT)
-    opened: list[Worker] = []
+    opened: list[SnapshotWorker] = []
 
     def say(reply: Reply) -> None:
         replies.write(encode(reply))

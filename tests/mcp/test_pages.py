@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from orcdbg.base.errors import NotFound
 from orcdbg.mcp.messages import Form, Question
-from orcdbg.mcp.pages import MAX_KEPT, PagedAnswer, Pages
+from orcdbg.mcp.pages import MAX_KEPT, AnswerPages, PagedAnswer
 
 ASKED = PagedAnswer("s1", Question("bt", Form.TEXT))
 
@@ -17,7 +17,7 @@ ASKED = PagedAnswer("s1", Question("bt", Form.TEXT))
 @given(st.text(alphabet="ab\n", max_size=60), st.integers(1, 20))
 def test_pages_together_are_the_answer(text: str, size: int) -> None:
     """None is empty or too long, and the first says how long the answer is."""
-    pages = Pages(size)
+    pages = AnswerPages(size)
     page = pages.first(text, ASKED)
     shown = [page]
     while page.cursor is not None:
@@ -31,14 +31,14 @@ def test_pages_together_are_the_answer(text: str, size: int) -> None:
 
 def test_a_page_ends_with_a_line_where_it_can() -> None:
     """In its second half."""
-    assert Pages(10).first("123456\n890123", ASKED).text == "123456\n"
-    assert Pages(10).first("12\n4567890123", ASKED).text == "12\n4567890"
+    assert AnswerPages(10).first("123456\n890123", ASKED).text == "123456\n"
+    assert AnswerPages(10).first("12\n4567890123", ASKED).text == "12\n4567890"
 
 
 @pytest.mark.parametrize("cursor", ["", "1", "1-0", "1-99", "2-10", "x", "1-10 ", "-1-10"])
 def test_no_other_cursor_is_taken(cursor: str) -> None:
     """Nor one of an answer that is not kept."""
-    pages = Pages(10)
+    pages = AnswerPages(10)
     assert pages.first("x" * 30, ASKED).cursor == "1-10"
     with pytest.raises(NotFound):
         pages.at(cursor)
@@ -46,7 +46,7 @@ def test_no_other_cursor_is_taken(cursor: str) -> None:
 
 def test_so_many_are_kept_and_those_of_a_closed_snapshot_are_not() -> None:
     """The oldest goes first."""
-    pages = Pages(10)
+    pages = AnswerPages(10)
     cursors = [pages.first("x" * 30, ASKED).cursor or "" for _ in range(MAX_KEPT + 1)]
     assert pages.at(cursors[1])[0].text == "x" * 10
     with pytest.raises(NotFound):

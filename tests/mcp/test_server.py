@@ -130,13 +130,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, sample: Session) -> Path:
 def assistant(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Assistant]:
     """A client and the server that it started."""
     from anyio.from_thread import start_blocking_portal
-    from mcp import Client, StdioServerParameters
+    from mcp import Client, StdioServerParameters, stdio_client
 
     plugin = tmp_path_factory.mktemp("plugin") / "plugin.py"
     plugin.write_text(PLUGIN)
     words = ["--root", str(folder), "--page", "1000", "--plugin", str(plugin)]
     server = StdioServerParameters(command=sys.executable, args=["-P", "-m", "orcdbg", "mcp", *words], cwd=folder)
-    with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(server)) as client:
+    with start_blocking_portal() as portal, portal.wrap_async_context_manager(Client(stdio_client(server))) as client:
         yield Assistant(portal, client)
 
 

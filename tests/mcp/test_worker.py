@@ -13,7 +13,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Effect, Registry
 from orcdbg.mcp import worker as workers
 from orcdbg.mcp.messages import Form, Opening, Question, Reply, encode, parse_opening, parse_question, parse_reply
-from orcdbg.mcp.worker import Worker
+from orcdbg.mcp.worker import SnapshotWorker
 
 PLUGIN = """
 import os, socket, subprocess
@@ -80,9 +80,9 @@ def test_a_command_that_declares_too_little_still_does_nothing_else(tmp_path: Pa
 
 
 @pytest.fixture
-def worker(registry: Registry, debugger: Debugger) -> Worker:
+def worker(registry: Registry, debugger: Debugger) -> SnapshotWorker:
     """One in this process, without the net."""
-    return Worker(registry, debugger)
+    return SnapshotWorker(registry, debugger)
 
 
 def test_long_answers_are_cut_while_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -97,7 +97,7 @@ def test_long_answers_are_cut_while_they_are_made(monkeypatch: pytest.MonkeyPatc
     assert workers._collected(iter(["12345", "67890"])) == ("1234567890", False)
 
 
-def test_lines_are_one_command(worker: Worker) -> None:
+def test_lines_are_one_command(worker: SnapshotWorker) -> None:
     """Several lines, other control bytes and endless lines are none."""
     for line in (
         "bt\nbt",
@@ -115,7 +115,7 @@ def test_lines_are_one_command(worker: Worker) -> None:
         assert (line, reply.ok, reply.status) == (line, False, 2)
 
 
-def test_an_error_is_an_answer_in_either_form(worker: Worker) -> None:
+def test_an_error_is_an_answer_in_either_form(worker: SnapshotWorker) -> None:
     """The contract's line, or that of a terminal."""
     text, json = (worker.answer(Question("bt 99999", form)) for form in (Form.TEXT, Form.JSON))
     assert text.text.startswith("orcdbg: bt: no such task: 99999")
