@@ -115,14 +115,14 @@ def _pieces(question: Question, result: Result) -> Iterable[str]:
     return json_pieces(question.line, result) if question.form is Form.JSON else text_pieces(result, None)
 
 
-def _collected(pieces: Iterable[str]) -> tuple[str, bool]:
+def _collected(pieces: Iterable[str], most: int = MAX_ANSWER) -> tuple[str, bool]:
     """An answer, and whether it was cut. No more of it is made than is kept, for some answers are made piece by piece."""
     kept: list[str] = []
     size = 0
     for piece in pieces:
-        kept.append(piece[: MAX_ANSWER - size])
+        kept.append(piece[: most - size])
         size += len(piece)
-        if size > MAX_ANSWER:
+        if size > most:
             return "".join(kept), True
     return "".join(kept), False
 

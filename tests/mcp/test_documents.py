@@ -25,8 +25,8 @@ def test_the_page_has_exactly_the_options() -> None:
 def test_the_configurations_start_it(block: str) -> None:
     """Their words are its own."""
     (servers,) = json.loads(block).values()
-    command, *words = [servers["orcdbg"]["command"], *servers["orcdbg"]["args"]]
-    assert (command, words[0]) == ("orcdbg", "mcp")
+    words: list[str] = servers["orcdbg"]["args"]
+    assert (servers["orcdbg"]["command"], words[0]) == ("orcdbg", "mcp")
     assert parser().parse_args(words[1:]).root
 
 

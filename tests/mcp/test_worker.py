@@ -51,7 +51,7 @@ def register(api):
 
 def ask(folder: Path, opening: Opening, *questions: Question) -> list[Reply]:
     """What a process says to these."""
-    said = b"".join([encode(each) for each in (opening, *questions)])
+    said = encode(opening) + b"".join([encode(question) for question in questions])
     command = [sys.executable, "-P", "-m", "orcdbg.cli.mcp_worker"]
     with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, cwd=folder) as process:
         assert process.stdin is not None
@@ -85,16 +85,15 @@ def worker(registry: Registry, debugger: Debugger) -> SnapshotWorker:
     return SnapshotWorker(registry, debugger)
 
 
-def test_long_answers_are_cut_while_they_are_made(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_long_answers_are_cut_while_they_are_made() -> None:
     """Nobody makes what is not kept."""
-    monkeypatch.setattr(workers, "MAX_ANSWER", 10)
 
     def pieces() -> Iterator[str]:
         yield from ("12345678", "90123")
         raise AssertionError("more was made than is kept")
 
-    assert workers._collected(pieces()) == ("1234567890", True)
-    assert workers._collected(iter(["12345", "67890"])) == ("1234567890", False)
+    assert workers._collected(pieces(), 10) == ("1234567890", True)
+    assert workers._collected(iter(["12345", "67890"]), 10) == ("1234567890", False)
 
 
 def test_lines_are_one_command(worker: SnapshotWorker) -> None:
