@@ -16,6 +16,7 @@ from orcdbg.mcp.messages import MAX_LINE, Opening, Question, Reply, encode, pars
 
 # How long a command may take to stop after Ctrl-C before its process is killed: what it reads is bounded between two looks.
 GRACE = 3.0
+SIGINT_EVERY = 0.25
 WORKER = (sys.executable, "-P", "-m", "orcdbg.cli.mcp_worker")
 
 _BROKEN = (
@@ -100,11 +101,18 @@ class Child:
     async def _stop(self) -> None:
         """Has the command end as Ctrl-C does, and its process where that does not help."""
         try:
-            self._process.send_signal(signal.SIGINT)
             with anyio.fail_after(GRACE):
-                await self._receive()
+                await self._interrupted()
         except (TimeoutError, ProcessLookupError, *_BROKEN):
             await self.end()
+
+    async def _interrupted(self) -> None:
+        """Waits for the reply, with a SIGINT again and again: on a busy machine the command may not have begun at the first."""
+        while True:
+            self._process.send_signal(signal.SIGINT)
+            with anyio.move_on_after(SIGINT_EVERY):
+                await self._receive()
+                return
 
     async def end(self) -> None:
         """Ends the process."""
