@@ -15,7 +15,7 @@ from typing import Any
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace, ByteSource
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import Command, Registry, command
+from orcdbg.commands.registry import Command, Effect, Registry, command
 from orcdbg.commands.result import PluginResult, Result
 from orcdbg.patches.build import Build
 from orcdbg.patches.kernel_patches import MakePasses
@@ -23,7 +23,7 @@ from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingT
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader
 
-API_VERSION = (1, 1)
+API_VERSION = (1, 2)
 
 
 @dataclass(slots=True)
@@ -91,6 +91,7 @@ __all__ = [
     "Command",
     "CpuState",
     "Debugger",
+    "Effect",
     "NotInSnapshot",
     "OrcdbgError",
     "PatchPass",

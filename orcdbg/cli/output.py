@@ -12,7 +12,6 @@ from typing import IO, TextIO
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands.result import Result
 from orcdbg.views.page import paint, safe
-from orcdbg.views.reasons import message_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,10 +54,9 @@ class Output:
 
 def complain(error: OrcdbgError, command: str | None = None) -> None:
     """One line on standard error, and the hint where there is one."""
-    where = f"{command}: " if command else ""
-    print(safe(f"orcdbg: {where}{message_of(error)}"), file=sys.stderr)
-    if error.hint:
-        print(safe(f"hint: {error.hint}"), file=sys.stderr)
+    from orcdbg.views.as_text import failure_text
+
+    print(failure_text(error, command), end="", file=sys.stderr)
 
 
 def warn(message: str) -> None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import find_task
 from orcdbg.kernel.tasks import Task, read_task
@@ -33,6 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "ancestors",
     summary="show the parents of a task, up to the first task",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(("ancestors 94", "the task with pid 94, its parent, and so on"),),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 
 _MAX_DIGITS = 4096
@@ -29,6 +29,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "ascii",
     summary="show the characters in hexadecimal words, or the table of characters",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(("ascii 62696c2f7273752f", "/usr/lib"), ("ascii", "the table")),
 )

@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import current, stops
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import moves_guest
 from orcdbg.commands.stops import Stops
 
@@ -19,6 +19,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "break",
     summary="set a breakpoint for stepping and live guests, or list all breakpoints",
     group="stepping",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("b",),
     operands=("symbol",),

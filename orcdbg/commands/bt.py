@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import Stacks, add_arguments, in_chosen_form, stacks_result
 from orcdbg.commands.task_choice import find_task, tasks_of_cpus, tasks_on, with_threads
@@ -92,6 +92,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
     "bt",
     summary="show the stack of a task and how each frame's CFA was found",
     group="stacks",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("where", "backtrace"),
     operands=("task",),

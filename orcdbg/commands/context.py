@@ -10,7 +10,7 @@ from orcdbg.base.errors import MemoryFault
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import current
 from orcdbg.commands.instructions import ListedInstruction
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.steps import SteppedPlace
 from orcdbg.unwind.frame import StackTrace
@@ -38,7 +38,12 @@ class Context(Result):
     position: int
 
 
-@command("context", summary="show code, registers, stack and callers where stepping stands", group="stepping")
+@command(
+    "context",
+    summary="show code, registers, stack and callers where stepping stands",
+    group="stepping",
+    effect=Effect.NONE,
+)
 def context(debugger: Debugger, arguments: argparse.Namespace) -> Context:
     """Answers with where the emulated CPU stands, and what changed since the last time."""
     emulation = current(debugger)

@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.live import arrive, guest_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result, TextLines
 
 
@@ -28,6 +28,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "continue",
     summary="let a live guest run until something stops it",
     group="live",
+    effect=Effect.MOVES_GUEST,
     arguments=_arguments,
     aliases=("c",),
     examples=(

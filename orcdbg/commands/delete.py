@@ -7,7 +7,7 @@ import argparse
 from orcdbg.base.errors import NotFound
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import current, stops
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import moves_guest
 from orcdbg.commands.stops import Stops
 
@@ -16,7 +16,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("number", nargs="?", type=int, help="its number in the list that `break` prints (default: all)")
 
 
-@command("delete", summary="delete a breakpoint or a watchpoint", group="stepping", arguments=_arguments)
+@command(
+    "delete", summary="delete a breakpoint or a watchpoint", group="stepping", effect=Effect.NONE, arguments=_arguments
+)
 def delete(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
     """Answers with what is left."""
     if moves_guest(debugger, arguments):

@@ -10,7 +10,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.subsystems.devices import (
     MAX_DEVICES,
@@ -57,6 +57,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "dev",
     summary="show character and block devices, disks and their requests",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(("dev", "the registered devices"), ("dev -d", "disks, and the requests that are under way")),
 )

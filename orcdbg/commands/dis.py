@@ -11,7 +11,7 @@ from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.instructions import ListedInstruction, disassemble
 from orcdbg.commands.lines import lookup, positions_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
 from orcdbg.kernel.names import Location
@@ -128,6 +128,7 @@ def _source(debugger: Debugger, arguments: argparse.Namespace, address: int) -> 
     "dis",
     summary="disassemble text as it ran, with the CFA rule at every instruction",
     group="code",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     takes_brackets=True,

@@ -9,7 +9,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.dis import Disassembly
 from orcdbg.commands.instructions import MAX_LENGTH, disassemble
 from orcdbg.commands.lines import positions_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 
 _MODIFIERS = frozenset("rms")
 
@@ -49,6 +49,7 @@ def _number(text: str) -> int:
     "disassemble",
     summary="disassemble a whole function, as gdb's word does",
     group="code",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("disas",),
     operands=("symbol",),

@@ -11,7 +11,7 @@ from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.base.reasons import WhyNoValue
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.printing import PrintedValue, checked_format, values_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.regs import ALIASES
 from orcdbg.commands.result import Result
 from orcdbg.commands.scope import SelectedScope
@@ -136,6 +136,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "display",
     summary="show an expression's value wherever stepping comes to stand",
     group="stepping",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     takes_expression=True,

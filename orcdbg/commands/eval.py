@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import UsageError
 from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.scope import one_value
 
@@ -67,6 +67,7 @@ def _in_c(debugger: Debugger, written: str) -> str:
     "eval",
     summary="show a number in hexadecimal, decimal, octal and binary",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     takes_expression=True,

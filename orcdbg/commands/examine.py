@@ -13,7 +13,7 @@ from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.dis import Disassembly
 from orcdbg.commands.instructions import disassemble
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.scope import address_of, evaluated
 from orcdbg.expressions.words import FORMATS, format_number
@@ -90,6 +90,7 @@ def _address(debugger: Debugger, written: str | None) -> int:
     "examine",
     summary="show memory in gdb's formats (x/FMT)",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("x/",),
     operands=("symbol",),

@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import Registry, command
+from orcdbg.commands.registry import Effect, Registry, command
 from orcdbg.commands.result import TextLines
 
 
@@ -18,6 +18,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "extend",
     summary="load a plug-in's commands",
     group="session",
+    effect=Effect.RUNS_CODE,
     arguments=_arguments,
     examples=(("extend ./triage.py", "as --plugin does; its words are known from then on"),),
 )

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks, of_each
 from orcdbg.kernel.tasks import Task
@@ -75,6 +75,7 @@ def files_of(debugger: Debugger, tasks: Sequence[Task], word: str | None = None,
     "files",
     summary="show the files that a task has open",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(

@@ -7,7 +7,7 @@ import argparse
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import current, run
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import Steps, add_run_options, moves_guest
 from orcdbg.unwind.frame import FrameKind
 
@@ -16,6 +16,7 @@ from orcdbg.unwind.frame import FrameKind
     "finish",
     summary="run until the current function returns",
     group="stepping",
+    effect=Effect.NONE,
     arguments=add_run_options,
     aliases=("fin",),
 )

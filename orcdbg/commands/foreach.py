@@ -10,7 +10,7 @@ from dataclasses import replace
 from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import CommandParser, command
+from orcdbg.commands.registry import Command, CommandParser, Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.stacks import add_arguments, in_chosen_form, stacks_result
 from orcdbg.commands.task_choice import pattern_of
@@ -94,10 +94,28 @@ def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
     return found
 
 
+def _taken_apart(arguments: argparse.Namespace) -> tuple[Sequence[str], str, Sequence[str]]:
+    """The words that say which tasks, the command's word, and what that takes; UsageError where there is none."""
+    words = arguments.what
+    number = next((number for number, word in enumerate(words) if word in _WORDS), None)
+    if number is None:
+        given = words[-1] if words else "nothing"
+        raise UsageError(f"foreach runs {', '.join(_WORDS)}, not {given}", "for example: foreach UN bt")
+    return words[:number], words[number], words[number + 1 :]
+
+
+def _effect(arguments: argparse.Namespace) -> Effect | None:
+    """That of the command which it runs."""
+    _, word, rest = _taken_apart(arguments)
+    run: Command = arguments.registry.find(word)
+    return run.effect_of(run.parser().parse_args(rest))
+
+
 @command(
     "foreach",
     summary="run a command for many tasks: bt, task, files, vm, vtop, net, sig, ps",
     group="stacks",
+    effect=_effect,
     arguments=_arguments,
     examples=(
         ("foreach bt", "every task"),
@@ -110,13 +128,8 @@ def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
 )
 def foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers as the command does, for the tasks that the words before it fit."""
-    words = arguments.what
-    number = next((number for number, word in enumerate(words) if word in _WORDS), None)
-    if number is None:
-        given = words[-1] if words else "nothing"
-        raise UsageError(f"foreach runs {', '.join(_WORDS)}, not {given}", "for example: foreach UN bt")
-    word, rest = words[number], words[number + 1 :]
-    tasks = _selected(debugger, words[:number])
+    words, word, rest = _taken_apart(arguments)
+    tasks = _selected(debugger, words)
     if word == "bt":
         parser = CommandParser(prog="foreach", allow_abbrev=False)
         add_arguments(parser)

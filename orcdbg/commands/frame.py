@@ -11,7 +11,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.instructions import ListedInstruction, disassemble
 from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.local_variables import FrameVariables, variables_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
 from orcdbg.orc.cfa import bp_rule
@@ -102,6 +102,7 @@ def add_count(parser: argparse.ArgumentParser) -> None:
     "frame",
     summary="select a frame and show how it was found",
     group="stacks",
+    effect=Effect.NONE,
     arguments=add_number,
     aliases=("f",),
     operands=("frame",),

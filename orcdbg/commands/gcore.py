@@ -10,7 +10,7 @@ from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
 from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks
 from orcdbg.commands.writing import replacing
@@ -218,6 +218,7 @@ def _words(memory: UserMemory) -> bytes:
     "gcore",
     summary="write a user task's memory and registers as a core file for gdb",
     group="data",
+    effect=Effect.WRITES_FILES,
     arguments=_arguments,
     operands=("task",),
     examples=(("gcore 94", "the process of pid 94, into core.94"), ("gcore -o shell.core 94", "into another file")),

@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.known_words import TOPICS, topic_lines
-from orcdbg.commands.registry import Command, Registry, command
+from orcdbg.commands.registry import Command, Effect, Registry, command
 from orcdbg.commands.result import TextLines
 
 
@@ -20,6 +20,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "help",
     summary="list the commands, or explain one",
     group="session",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("?", "man"),
     operands=("command",),

@@ -12,7 +12,7 @@ from orcdbg.commands.display import Displays
 from orcdbg.commands.frame import FrameDetail, detail
 from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.local_variables import FrameVariables, variables_of
-from orcdbg.commands.registry import Registry, command
+from orcdbg.commands.registry import Effect, Registry, command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
 
@@ -97,6 +97,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "info",
     summary="gdb's questions: locals, args, registers, frame, symbol, line, threads",
     group="stacks",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("i",),
     operands=("symbol",),

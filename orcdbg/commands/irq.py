@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import cpu_list, parse_number
 from orcdbg.kernel.tasks import online_cpus
@@ -68,6 +68,7 @@ def _wanted(found: Sequence[Interrupt], arguments: argparse.Namespace) -> list[I
     "irq",
     summary="show interrupts, their handlers and counts",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(
         ("irq -u", "the interrupts that somebody handles"),

@@ -19,7 +19,7 @@ from orcdbg.commands.kmem_zones import (
     statistics,
     zone_list,
 )
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.target.address_findings import Finding, describe_address
 
@@ -69,6 +69,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "kmem",
     summary="tell what an address is; show slabs, pages, zones, vmalloc areas",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(

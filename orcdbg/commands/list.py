@@ -21,7 +21,7 @@ from orcdbg.commands.members import (
     values_at,
     wanted_members,
 )
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.subsystems.containers.lists import MAX_NODES, ListWalk, walk
 from orcdbg.typed.objects import Object
@@ -187,6 +187,7 @@ class _Start:
     "list",
     summary="show the structures on a linked list, and where it breaks; or source lines",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.audit_queues import AuditMessage, read_audit
 from orcdbg.kernel.log import LogRecord, read_log
@@ -91,6 +91,7 @@ def _limit(arguments: argparse.Namespace) -> int | None:
     "log",
     summary="show the kernel's log",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("dmesg",),
     examples=(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.sizes import PAGE
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.stacks import Stack, cpu_stacks
 from orcdbg.kernel.tasks import online_cpus
@@ -57,6 +57,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "mach",
     summary="show the processors and their stacks",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(
         ("mach", "the processors, and where their interrupt and exception stacks are"),

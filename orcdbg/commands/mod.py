@@ -10,7 +10,7 @@ from pathlib import Path
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.modules import Module
 
@@ -126,10 +126,16 @@ def _add_folders(debugger: Debugger) -> None:
         debugger.session.add_module_folder(folder)
 
 
+def _effect(arguments: argparse.Namespace) -> Effect:
+    """`-s` and `-S` read modules' files, which they name or look for."""
+    return Effect.NONE if arguments.load is None and arguments.load_all is None else Effect.READS_FILES
+
+
 @command(
     "mod",
     summary="list the loaded modules, or take their debugging information from files",
     group="machine",
+    effect=_effect,
     arguments=_arguments,
     aliases=("lsmod",),
     examples=(

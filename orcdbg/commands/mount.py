@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import find_task, of_each
 from orcdbg.kernel.tasks import Task
@@ -62,6 +62,7 @@ def _fits(mount: Mount, words: Sequence[str]) -> bool:
     "mount",
     summary="show the mounted file systems",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(
         ("mount", "those that the first process sees"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks, find_task, of_each
 from orcdbg.kernel.tasks import Task
@@ -80,6 +80,7 @@ def sockets_of_tasks(debugger: Debugger, tasks: Sequence[Task]) -> Sockets:
     "net",
     summary="show network devices, or a task's sockets",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(("net", "the devices and their addresses"), ("net -s 94", "the sockets of the task with pid 94")),

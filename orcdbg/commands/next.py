@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import checked_count, current, run
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import Steps, add_count, add_run_options, moves_guest
 
 
@@ -19,6 +19,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "next",
     summary="run instructions, stepping over calls",
     group="stepping",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("ni", "nexti"),
 )

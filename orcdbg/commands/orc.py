@@ -6,7 +6,7 @@ import argparse
 from dataclasses import dataclass
 
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.orc.cfa import bp_rule
 from orcdbg.orc.effective import Derived, Effective
@@ -34,6 +34,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "orc",
     summary="show the ORC row for an address, and the rule that holds there",
     group="code",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(("orc schedule+0x46", "row as built, and as corrected for patches"),),

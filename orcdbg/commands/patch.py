@@ -11,7 +11,7 @@ from orcdbg.commands.patch_check import add_check
 from orcdbg.commands.patch_export import add_export
 from orcdbg.commands.patch_replay import add_replay
 from orcdbg.commands.patch_sites import add_at, add_list
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import DeclaredEffect, Effect, command
 from orcdbg.commands.result import Result
 
 
@@ -21,10 +21,19 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         add(actions)
 
 
+def _effect(arguments: argparse.Namespace) -> Effect | None:
+    """Each action says what it does, with `effect` among the defaults of its parser."""
+    if arguments.action is None:
+        return Effect.NONE
+    effect: DeclaredEffect | None = getattr(arguments, "effect", None)
+    return effect(arguments) if callable(effect) else effect
+
+
 @command(
     "patch",
     summary="show what the kernel patched in its own text, and why",
     group="code",
+    effect=_effect,
     arguments=_arguments,
     operands=("symbol", "mechanism"),
     examples=(

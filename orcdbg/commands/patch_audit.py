@@ -10,6 +10,7 @@ from orcdbg.base.exit_status import ExitStatus
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.module_files import audit_modules
 from orcdbg.commands.patch_check import short_name
+from orcdbg.commands.registry import Effect
 from orcdbg.commands.result import Result
 from orcdbg.patches.audit.account import AuditReport
 from orcdbg.patches.audit.core_text import audit_kernel
@@ -40,7 +41,12 @@ def add_audit(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = actions.add_parser("audit", help="compare all text with what it should be", allow_abbrev=False)
     parser.add_argument("--strict", action="store_true", help="exit with status 5 when something is wrong")
     parser.add_argument("--modules", metavar="DIR", help="where the .ko files of the loaded modules are, at any depth")
-    parser.set_defaults(answer=audit_text)
+    parser.set_defaults(answer=audit_text, effect=_effect)
+
+
+def _effect(arguments: argparse.Namespace) -> Effect:
+    """`--modules` names files to read."""
+    return Effect.NONE if arguments.modules is None else Effect.READS_FILES
 
 
 def audit_text(debugger: Debugger, arguments: argparse.Namespace) -> Audit:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Effect
 from orcdbg.commands.result import Result
 from orcdbg.kernel.names import Names
 from orcdbg.orc.check import CheckReport, check_kernel
@@ -31,7 +32,7 @@ def add_check(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> N
     parser = actions.add_parser(
         "check", help="find ORC rows that patched text makes wrong; exit status 5 if there are any", allow_abbrev=False
     )
-    parser.set_defaults(answer=check_text)
+    parser.set_defaults(answer=check_text, effect=Effect.NONE)
 
 
 def check_text(debugger: Debugger, arguments: argparse.Namespace) -> Check:

@@ -10,6 +10,7 @@ from typing import Any
 
 from orcdbg.base.errors import MemoryFault, UsageError
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Effect
 from orcdbg.commands.result import Result
 from orcdbg.commands.writing import replacing
 from orcdbg.orc.check import check_kernel
@@ -32,7 +33,9 @@ def add_export(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """`patch export`."""
     parser = actions.add_parser("export", help="write the recorded patches to a file", allow_abbrev=False)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the journal to write, for --patches")
-    parser.set_defaults(answer=lambda debugger, arguments: export_patches(debugger, arguments.output))
+    parser.set_defaults(
+        answer=lambda debugger, arguments: export_patches(debugger, arguments.output), effect=Effect.WRITES_FILES
+    )
 
 
 def _memory(session: Session, cluster: Cluster) -> bytes | None:

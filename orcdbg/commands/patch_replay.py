@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Effect
 from orcdbg.commands.result import Result
 from orcdbg.commands.writing import refuse_inputs, replacing
 from orcdbg.formats.elf_writing import CodeStretch, Label, encode_elf
@@ -31,7 +32,7 @@ def add_replay(actions: argparse._SubParsersAction[argparse.ArgumentParser]) -> 
     """`patch replay`."""
     parser = actions.add_parser("replay", help="write the text with all patches replayed", allow_abbrev=False)
     parser.add_argument("-o", "--output", metavar="FILE", required=True, help="the ELF file to write, for objdump")
-    parser.set_defaults(answer=replay_text)
+    parser.set_defaults(answer=replay_text, effect=Effect.WRITES_FILES)
 
 
 def _labels(session: Session, start: int, end: int) -> list[Label]:

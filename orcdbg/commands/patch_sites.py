@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault, NotFound
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Effect
 from orcdbg.commands.result import Result
 from orcdbg.patches.audit.account import RELOCATION
 from orcdbg.patches.ledger import PatchLedger
@@ -42,14 +43,14 @@ def add_list(actions: Actions[argparse.ArgumentParser]) -> None:
     parser.add_argument("--mechanism", help="only sites of one mechanism, such as paravirt")
     parser.add_argument("--symbol", help="only sites in one function")
     parser.add_argument("--changed", action="store_true", help="only sites whose bytes in memory are not the image's")
-    parser.set_defaults(answer=list_sites)
+    parser.set_defaults(answer=list_sites, effect=Effect.NONE)
 
 
 def add_at(actions: Actions[argparse.ArgumentParser]) -> None:
     """`patch at`."""
     parser = actions.add_parser("at", help="show the patch sites at an address", allow_abbrev=False)
     parser.add_argument("where", metavar="ADDR|SYMBOL")
-    parser.set_defaults(answer=sites_at)
+    parser.set_defaults(answer=sites_at, effect=Effect.NONE)
 
 
 def _state(debugger: Debugger, site: PatchSite) -> SiteState:

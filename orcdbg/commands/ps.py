@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import of_each, parse_number, pattern_of, with_threads
 from orcdbg.commands.user_memory import user_memory
@@ -154,6 +154,7 @@ def _named(task: Task, words: list[str]) -> bool:
     "ps",
     summary="list tasks",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.types import DescribedType, described
 
 
@@ -17,6 +17,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "ptype",
     summary="show the definition of a type, or of an expression's type",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("structure", "symbol"),
     takes_expression=True,

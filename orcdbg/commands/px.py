@@ -6,13 +6,14 @@ import argparse
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.printing import Printed, add_arguments, printed
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 
 
 @command(
     "px",
     summary="print the value of a C expression, numbers in hexadecimal",
     group="data",
+    effect=Effect.NONE,
     arguments=add_arguments,
     operands=("symbol",),
     takes_expression=True,

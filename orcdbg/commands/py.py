@@ -18,7 +18,7 @@ from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.inputs import remember
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 
 TYPED = "<py>"
@@ -157,6 +157,7 @@ def new_names(debugger: Debugger) -> dict[str, object]:
     "py",
     summary="run Python with `session` and `kernel` at hand",
     group="session",
+    effect=Effect.RUNS_CODE,
     arguments=_arguments,
     aliases=("python",),
     takes_expression=True,

@@ -11,7 +11,7 @@ from orcdbg.base.errors import MemoryFault, OrcdbgError, UsageError
 from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.writing import replacing
 
@@ -199,10 +199,16 @@ def name_of_object(debugger: Debugger, value: int) -> str | None:
         return None  # the word is shown as it is; `kmem ADDR` says what stands in the way
 
 
+def _effect(arguments: argparse.Namespace) -> Effect:
+    """`-r` writes a file."""
+    return Effect.NONE if arguments.raw is None else Effect.WRITES_FILES
+
+
 @command(
     "rd",
     summary="read memory",
     group="data",
+    effect=_effect,
     arguments=_arguments,
     aliases=("x",),
     operands=("symbol",),

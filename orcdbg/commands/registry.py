@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+import enum
 import re
 import shlex
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
@@ -16,6 +17,24 @@ from orcdbg.commands.usage import PlainParser, usage
 
 Run = Callable[[Debugger, argparse.Namespace], Result]
 AddArguments = Callable[[argparse.ArgumentParser], None]
+
+
+class Effect(enum.Enum):
+    """What a command does besides answering. The words follow the command's name where it is refused for that."""
+
+    NONE = "only answers"
+    """It reads the snapshot, and changes at most what this session has selected, set or stepped. (Where a live guest is in the
+    snapshot's place, stepping moves that.)"""
+
+    READS_FILES = "reads files that its words name"
+    WRITES_FILES = "writes a file"
+    RUNS_CODE = "runs code that is not orcdbg's"
+    MOVES_GUEST = "lets a live guest run"
+    ENDS_SESSION = "ends the session"
+
+
+# What a command does, or what it does with the words that its parser read.
+DeclaredEffect = Effect | Callable[[argparse.Namespace], Effect | None]
 
 
 class _HelpRequested(Exception):
@@ -62,6 +81,7 @@ class Command:
     the rest of its line as it was written, quotes and all; a redirection in it has a blank before it (`redirections`).
     One that `takes_brackets` gets it so where its first operand is an expression in brackets. Where a command
     `has_expressions`, any word of it may be one: `->` in it is no redirection, and what brackets are around is one word.
+    `effect` is None where the command does not say what it does besides answering, as older plug-ins' do not.
     """
 
     name: str
@@ -76,6 +96,11 @@ class Command:
     takes_expression: bool = False
     takes_brackets: bool = False
     has_expressions: bool = False
+    effect: DeclaredEffect | None = None
+
+    def effect_of(self, arguments: argparse.Namespace) -> Effect | None:
+        """What the command does with these words, besides answering; None where it does not say."""
+        return self.effect(arguments) if callable(self.effect) else self.effect
 
     def parser(self) -> CommandParser:
         """The parser of its words."""
@@ -108,6 +133,7 @@ def command(
     takes_expression: bool = False,
     takes_brackets: bool = False,
     has_expressions: bool = False,
+    effect: DeclaredEffect | None = None,
 ) -> Callable[[Run], Command]:
     """Makes a command of the function below it, which answers with a result and prints nothing.
 
@@ -124,12 +150,14 @@ def command(
             word, `p/x`, which the function gets as `arguments.format`.
         takes_brackets: where the first operand is in brackets, it and all behind it are one operand.
         has_expressions: each word may be a C expression, with blanks where brackets are around them.
+        effect: what the command does besides answering, or a function that tells that of its parsed words. Who runs
+            commands for others, as `orcdbg mcp` does, lets none run that does not say.
     """
 
     def declare(run: Run) -> Command:
         words = tuple(aliases), tuple(examples), tuple(operands)
         kinds = has_own_h, takes_expression, takes_brackets, has_expressions
-        return Command(name, summary, group, run, arguments, *words, *kinds)
+        return Command(name, summary, group, run, arguments, *words, *kinds, effect)
 
     return declare
 
@@ -195,13 +223,18 @@ class Registry:
 
         return UsageError(f"no such command: {word}", hint_for(self, word) or "`help` lists the commands")
 
-    def run(self, debugger: Debugger, line: str) -> Result:
+    def run(self, debugger: Debugger, line: str, allowed: Container[Effect] | None = None) -> Result:
         """Runs one line.
 
         The function that answers gets this registry as `arguments.registry`, which is what `help` speaks of.
 
+        Args:
+            debugger: what the command works on.
+            line: the command and its words.
+            allowed: what the command may do besides answering; None for anything.
+
         Raises:
-            UsageError: the line is no command.
+            UsageError: the line is no command, or does what is not allowed.
             OrcdbgError: the command failed.
         """
         expression = self.expression_line(line)
@@ -219,10 +252,13 @@ class Registry:
             words = _joined_in_brackets(words) if command.has_expressions else words
         try:
             arguments = command.parser().parse_args(words, argparse.Namespace(registry=self, format=given))
+            if allowed is not None:
+                _refuse_others(command, command.effect_of(arguments), allowed)
+            debugger.look_anew()
+            return command.run(debugger, arguments)
         except _HelpRequested as asked:
+            # Also of a command that another runs: `foreach ps -h`.
             return TextLines(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
-        debugger.look_anew()
-        return command.run(debugger, arguments)
 
     def _of_structure(self, debugger: Debugger, word: str) -> Command:
         """`struct`, where a line begins with a structure and its members, as crash takes `*NAME` and `NAME.MEMBER` for one.
@@ -302,6 +338,14 @@ class ExpressionLine:
                 return [*words, "--", rest] if rest else words
             words.append(word)
             rest = behind
+
+
+def _refuse_others(command: Command, effect: Effect | None, allowed: Container[Effect]) -> None:
+    """Raises UsageError for a command that does what is not allowed, or that does not say what it does."""
+    if effect is None:
+        raise UsageError(f"not run here: {command.name} does not say what it does besides answering")
+    if effect not in allowed:
+        raise UsageError(f"not run here: with these words, {command.name} {effect.value}")
 
 
 def _joined_in_brackets(words: Sequence[str]) -> list[str]:

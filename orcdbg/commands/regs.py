@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import NotFound
 from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.unwind.frame import Frame, Registers
 
@@ -36,6 +36,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "regs",
     summary="show a frame's known registers, and where each was saved",
     group="stacks",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("frame",),
     examples=(

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.live import arrive, guest_of
-from orcdbg.commands.registry import Registry, command
+from orcdbg.commands.registry import Effect, Registry, command
 from orcdbg.commands.result import Result
 from orcdbg.gdb.stops import StopReason
 
@@ -38,6 +38,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "repeat",
     summary="run a command again and again while a live guest runs on in between",
     group="live",
+    effect=Effect.MOVES_GUEST,
     arguments=_arguments,
     operands=("command",),
     takes_expression=True,

@@ -7,7 +7,7 @@ import argparse
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import checked_count, run
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import Steps, add_count
 
 
@@ -15,6 +15,7 @@ from orcdbg.commands.steps import Steps, add_count
     "rsi",
     summary="step back by instructions",
     group="stepping",
+    effect=Effect.NONE,
     arguments=add_count,
     aliases=("reverse-stepi",),
     examples=(("rsi 100", "the state a hundred instructions ago"),),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import cpu_list
 from orcdbg.subsystems.run_queues import MAX_QUEUED, RunQueue, run_queues
@@ -44,6 +44,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "runq",
     summary="show what each CPU runs and what waits for it",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(("runq", "all CPUs"), ("runq -c 1 -g", "those that wait for CPU 1, with their task groups")),
 )

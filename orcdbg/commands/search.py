@@ -12,7 +12,7 @@ from orcdbg.base.reading import AddressSpace, read_memory_pieces
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.tasks import Task
 from orcdbg.snapshot.memory_search import Pattern, TextPattern, WordPattern, search
@@ -106,6 +106,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "search",
     summary="find values or texts in memory",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.known_words import CRASH_SETTINGS
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Nothing, Result
 from orcdbg.commands.task_choice import find_task, tasks_on
 from orcdbg.kernel.tasks import Task
@@ -44,6 +44,7 @@ def settings(debugger: Debugger) -> Settings:
     "set",
     summary="select a task, or change a setting",
     group="session",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task", "setting"),
     examples=(

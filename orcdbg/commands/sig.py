@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.task_choice import chosen_tasks, of_each, with_threads
 from orcdbg.kernel.tasks import Task
@@ -55,6 +55,7 @@ def _names(mask: int) -> list[str]:
     "sig",
     summary="show a task's signals",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(

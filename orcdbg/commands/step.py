@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import begin, checked_count, current, run
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import Steps, add_count, add_run_options, moves_guest
 
 if TYPE_CHECKING:
@@ -42,6 +42,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "step",
     summary="run instructions from the selected frame on, on a copy of the snapshot",
     group="stepping",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("si", "stepi"),
     operands=("symbol",),

@@ -11,7 +11,7 @@ from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError, UsageError
 from orcdbg.base.sizes import U64
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import is_in_symbol
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.target.session import Session
 from orcdbg.typed.declarations import declaration
@@ -212,6 +212,7 @@ def named_structure(program: Program, name: str) -> CompoundType:
     "struct",
     summary="show the members of a structure, or an instance's values",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     aliases=("union",),
     operands=("structure", "symbol"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.lines import positions_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
 from orcdbg.kernel.modules import Module
@@ -180,6 +180,7 @@ def _with_lines(debugger: Debugger, lines: list[SymbolLine]) -> list[SymbolLine]
     "sym",
     summary="look up a symbol by name or address",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(

@@ -12,7 +12,7 @@ from orcdbg.base.intervals import number_runs
 from orcdbg.base.reading import read_cstring
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.task_choice import parse_number
 from orcdbg.kernel.log import LogRecord, read_log
@@ -162,6 +162,7 @@ def _calls(debugger: Debugger, word: str) -> SyscallTable:
     "sys",
     summary="show what is known about the machine",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(
         ("sys", "the machine, in short"),

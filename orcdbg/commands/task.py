@@ -11,7 +11,7 @@ from orcdbg.base.errors import NotFound
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.members import MemberValue, WantedMember, members_at, pointer_names, values_at
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks
 from orcdbg.kernel.tasks import MAX_TASKS, Task
@@ -144,6 +144,7 @@ def members_of(
     "task",
     summary="show a task's task_struct",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(

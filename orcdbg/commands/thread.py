@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.base.errors import NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.set import settings
 from orcdbg.commands.task_choice import find_task, tasks_of_cpus
@@ -21,6 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "thread",
     summary="select the task that a CPU runs, by gdb's number, or show which is selected",
     group="stacks",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(("thread 1", "what CPU 0 runs, which is gdb's thread 1"), ("thread -t 94", "the task with pid 94")),
 )

@@ -10,7 +10,7 @@ from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import cpu_list
 from orcdbg.kernel.tasks import online_cpus
@@ -57,6 +57,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "timer",
     summary="show timers and when they are due",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(("timer -C 0", "the timer wheels of CPU 0"), ("timer -r", "all hrtimers")),
 )

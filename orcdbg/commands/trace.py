@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import cpu_list
 from orcdbg.commands.trace_file import TraceFile, write_trace_file
@@ -146,10 +146,16 @@ def _chosen(trace: Trace, raws: Iterator[Record], arguments: argparse.Namespace)
     return iter(collections.deque(wanted, maxlen=min(arguments.last or MAX_RECORDS, MAX_RECORDS)))
 
 
+def _effect(arguments: argparse.Namespace) -> Effect:
+    """`-t` writes a file."""
+    return Effect.NONE if arguments.trace_dat is None else Effect.WRITES_FILES
+
+
 @command(
     "trace",
     summary="show what ftrace recorded",
     group="machine",
+    effect=_effect,
     arguments=_arguments,
     examples=(
         ("trace -n 40", "the last 40 records of all CPUs"),

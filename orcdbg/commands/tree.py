@@ -19,7 +19,7 @@ from orcdbg.commands.members import (
     values_at,
     wanted_members,
 )
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.subsystems.containers import maple_tree, rbtree, xarray
 from orcdbg.subsystems.containers.lists import MAX_NODES
@@ -127,6 +127,7 @@ def _indexed(program: Program, start: int, arguments: argparse.Namespace, budget
     "tree",
     summary="show what a tree holds: red-black, radix, xarray, maple",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(

@@ -7,7 +7,7 @@ import argparse
 from orcdbg.base.errors import NotFound
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.display import Displays
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
@@ -18,6 +18,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "undisplay",
     summary="end displays",
     group="stepping",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(("undisplay 1", "by their numbers; without one, all"),),
 )

@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import NO_LIMIT, current, run
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import Steps, add_run_options, moves_guest
 
 
@@ -16,7 +16,12 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 
 
 @command(
-    "until", summary="run until an address is reached", group="stepping", arguments=_arguments, operands=("symbol",)
+    "until",
+    summary="run until an address is reached",
+    group="stepping",
+    effect=Effect.NONE,
+    arguments=_arguments,
+    operands=("symbol",),
 )
 def until(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
     """Answers with what was run and where the CPU stands."""

@@ -6,10 +6,10 @@ import argparse
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.frame import FrameDetail, add_count, move
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 
 
-@command("up", summary="select the caller's frame", group="stacks", arguments=add_count)
+@command("up", summary="select the caller's frame", group="stacks", effect=Effect.NONE, arguments=add_count)
 def up(debugger: Debugger, arguments: argparse.Namespace) -> FrameDetail:
     """Selects the frame so many places further out."""
     return move(debugger, arguments.count)

@@ -10,7 +10,7 @@ from orcdbg.base.errors import NotFound, OrcdbgError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.members import MemberValue, pointer_names, values_at, wanted_members
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import chosen_tasks, of_each
 from orcdbg.kernel.tasks import Task
@@ -162,6 +162,7 @@ def _pages(debugger: Debugger, task: Task, mapped: MemoryMap, budget: Budget) ->
     "vm",
     summary="show what is mapped into a task's memory",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(

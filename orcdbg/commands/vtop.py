@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import NotInSnapshot, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import find_task
 from orcdbg.kernel.tasks import Task
@@ -52,6 +52,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "vtop",
     summary="translate a virtual address, page table by page table",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(("vtop linux_banner", "of a symbol"), ("vtop 7ffe8ebd4898", "of the selected task's user memory")),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.subsystems.wait_queues import MAX_WAITERS, Waiter, waiters
 from orcdbg.typed.objects import Object
@@ -43,6 +43,7 @@ def _head(debugger: Debugger, what: str, where: str | None) -> Object:
     "waitq",
     summary="show the tasks that sleep on a wait queue",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(

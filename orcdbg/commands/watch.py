@@ -7,7 +7,7 @@ import argparse
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.emulated_steps import current, stops
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import moves_guest
 from orcdbg.commands.stops import Stops
 
@@ -21,6 +21,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "watch",
     summary="set a watchpoint: stop when memory changes",
     group="stepping",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
 )

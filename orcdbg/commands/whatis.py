@@ -6,7 +6,7 @@ import argparse
 import re
 
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.types import described
 
@@ -24,6 +24,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "whatis",
     summary="show the type of an expression, a type's definition, or what an address is",
     group="data",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("structure", "symbol"),
     takes_expression=True,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.subsystems.workqueues import MAX_WORK, Pool, Workqueue, pools, workqueues
 
@@ -33,6 +33,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "workqueue",
     summary="show workers, what they run, and work that waits",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(("workqueue", "what runs and waits now"), ("workqueue -a", "with all idle workers and workqueues")),
 )

@@ -19,6 +19,7 @@ from orcdbg.plugin import (
     Build,
     ByteSource,
     Debugger,
+    Effect,
     NotInSnapshot,
     PatchPass,
     PluginApi,
@@ -35,7 +36,7 @@ RAW_MAGIC = b"RAWMEM1\n"
 RAW_HEADER = 4096
 
 
-@command("kthreads", summary="list the kernel threads", group="example")
+@command("kthreads", summary="list the kernel threads", group="example", effect=Effect.NONE)
 def kthreads(debugger: Debugger, arguments: argparse.Namespace) -> Answer:
     """The kernel threads, by name."""
     threads = [task for task in debugger.session.tasks if task.is_kernel_thread and task.pid]
@@ -92,7 +93,7 @@ def open_raw(source: ByteSource) -> Snapshot:
 
 def register(api: PluginApi) -> None:
     """What orcdbg calls."""
-    api.require(1, 1)
+    api.require(1, 2)
     api.add_command(kthreads)
     api.add_patch_mechanism(int3_passes)
     api.add_snapshot_reader(SnapshotReader("raw memory", lambda head: head.startswith(RAW_MAGIC), open_raw))

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import argparse
 import importlib
 import json
 import pkgutil
+import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -15,8 +19,8 @@ import orcdbg.commands
 import orcdbg.views
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import Command, Registry, split
-from orcdbg.commands.result import PluginResult, Result
+from orcdbg.commands.registry import Command, Effect, Registry, split
+from orcdbg.commands.result import Nothing, PluginResult, Result
 from orcdbg.commands.standard import HELP_ORDER, standard_commands
 from orcdbg.views import view as views
 
@@ -138,3 +142,94 @@ def test_one_stack_loads_what_it_needs_and_no_other_command() -> None:
         )
     }
     assert shown == {*("as_text", "lines", "page", "reasons", "rows", "stack_pieces", "stacks", "view", "waiting")}
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
+def test_every_command_says_what_it_does_besides_answering(command: Command) -> None:
+    """Else nobody who asks for others, as `orcdbg mcp` does, may run it."""
+    assert command.effect is not None
+
+
+def _parsers(parser: argparse.ArgumentParser) -> Iterator[tuple[argparse.Namespace, argparse.Action]]:
+    """Each action of a parser and of those below it, with what that parser's defaults are."""
+    defaults = argparse.Namespace(**{action.dest: action.default for action in parser._actions})
+    for name, value in parser._defaults.items():
+        setattr(defaults, name, value)
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for name, below in action.choices.items():
+                for inner, found in _parsers(below):
+                    setattr(inner, action.dest, name)
+                    yield inner, found
+        else:
+            yield defaults, action
+
+
+FILE_WORDS = [
+    (command, given, action)
+    for command in COMMANDS
+    for given, action in _parsers(command.parser())
+    if {"FILE", "DIR"} & set(re.findall(r"[A-Z]+", str(action.metavar)))
+]
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "action"),
+    FILE_WORDS,
+    ids=[f"{command.name} {action.dest}" for command, _, action in FILE_WORDS],
+)
+def test_a_word_that_names_a_file_is_an_effect(
+    command: Command, given: argparse.Namespace, action: argparse.Action
+) -> None:
+    """Whatever is said to be a FILE or a DIR is read, written or run."""
+    words = argparse.Namespace(**{**vars(given), action.dest: ["x"] if action.nargs == "+" else "x"})
+    assert command.effect_of(words) not in (None, Effect.NONE)
+
+
+def test_words_that_name_files_are_found() -> None:
+    """The test above is about some."""
+    assert {command.name for command, _, _ in FILE_WORDS} == {"extend", "gcore", "mod", "patch", "py", "rd", "trace"}
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        *("gcore", "gcore -o x 94", "rd -r x linux_banner", "trace -t", "trace -t x", "trace dump -t"),
+        *(
+            "patch export -o x",
+            "patch replay -o x",
+            "extend x.py",
+            "py 1",
+            "python 1",
+            "quit",
+            "q",
+            "continue",
+            "detach",
+        ),
+        *("interrupt", "repeat -1 ps", "mod -s x", "mod -S", "mod -S x", "patch audit --modules x"),
+    ],
+)
+def test_what_is_not_allowed_is_refused_before_it_runs(
+    line: str, registry: Registry, debugger: Debugger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No file is there afterwards."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="not run here"):
+        registry.run(debugger, line, {Effect.NONE})
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    "line", ["rd linux_banner", "bt", "foreach bt", "mod", "gcore -h", "foreach ps -h", "patch -h"]
+)
+def test_what_only_answers_is_run(line: str, registry: Registry, debugger: Debugger) -> None:
+    """So is help on the rest."""
+    assert registry.run(debugger, line, {Effect.NONE})
+
+
+def test_a_command_that_does_not_say_is_not_run(debugger: Debugger) -> None:
+    """An older plug-in's."""
+    silent = Command("silent", "nothing", "session", lambda debugger, arguments: Nothing())
+    assert isinstance(Registry([silent]).run(debugger, "silent"), Nothing)
+    with pytest.raises(UsageError, match="does not say"):
+        Registry([silent]).run(debugger, "silent", {Effect.NONE})

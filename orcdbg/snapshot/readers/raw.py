@@ -25,6 +25,12 @@ class PlacedImage(FileSource):
         self.physical = physical
 
 
+def placed_name(name: str) -> tuple[str, str] | None:
+    """Path and address of a name that has the form FILE@ADDRESS; None of any other."""
+    match = _PLACED_NAME.fullmatch(name)
+    return None if match is None else (match[1], match[2])
+
+
 def find_placed_image(name: str) -> PlacedImage | None:
     """The image that was given as FILE@ADDRESS; None for any other name, and where a file is really called so.
 
@@ -34,11 +40,11 @@ def find_placed_image(name: str) -> PlacedImage | None:
     Raises:
         UnsupportedFormat: FILE cannot be opened.
     """
-    match = _PLACED_NAME.fullmatch(name)
-    if match is None or os.path.lexists(name):
+    placed = placed_name(name)
+    if placed is None or os.path.lexists(name):
         return None
 
-    path, address = match.groups()
+    path, address = placed
     return PlacedImage(path, int(address, 0))
 
 
