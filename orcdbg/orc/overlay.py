@@ -19,6 +19,7 @@ from orcdbg.orc.rules.as_built import RowsAsBuilt
 from orcdbg.orc.rules.entry_code import InsideSavingFunctions, SavingFunctions, saving_functions
 from orcdbg.orc.rules.error_entry_result import ErrorEntryResult
 from orcdbg.orc.rules.generated_code import InsideGeneratedCode
+from orcdbg.orc.rules.hypercalls import InsideHypercallStubs
 from orcdbg.orc.rules.lost_tables import LostTables, UnrecordedPatches
 from orcdbg.orc.rules.patched_sites import PatchedSites
 from orcdbg.orc.rules.return_trampolines import InsideReturnTrampolines, ReturnTrampolines
@@ -58,6 +59,8 @@ class OrcOverlay:
             # Before the patched sites, which count from the row at a site's start. A thunk's row, where it has one, is of the
             # code before or behind it.
             InsideThunks(code.memory),
+            # Before all below: it alone knows what is in the page, whose rows are of the build's own stubs.
+            InsideHypercallStubs(code.linux),
             # Before the patched sites and the rows as built, which both take the row at the `mov` as it is. It still
             # describes the state before the call: it is one instruction late.
             ErrorEntryResult(self.saving),

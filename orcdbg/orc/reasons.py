@@ -38,6 +38,12 @@ class InsideThunk(Reason):
     """Inside a speculation thunk, by its instructions."""
 
 
+class InsideHypercall(Reason):
+    """Inside what Xen wrote for the hypercall of that number, by its instructions."""
+
+    number: int
+
+
 class BpfFrame(Reason):
     """Inside BPF code, by its frame pointer."""
 

@@ -11,14 +11,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.xen import XenDomain, xen_domain
+from orcdbg.kernel.xen import HYPERCALL_IRET, HYPERCALL_STUB, HYPERCALLS, XenDomain, xen_domain
 from orcdbg.patches.build import Build
 from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 
-_PAGE, _STUB = "hypercall_page", 32
-_STUBS = 4096 // _STUB
-_IRET = 23  # __HYPERVISOR_iret, which never returns
+_PAGE = "hypercall_page"
 _JUMP, _TARGET = "early_xen_iret_patch", "xen_iret"
 _PREFIX = "xen_hypercall_"
 
@@ -55,7 +53,7 @@ class HypercallPagePass(XenPass):
 
     def spans(self) -> Spans:
         """The stubs, by number of their hypercall."""
-        return make_spans([self._page + _STUB * number for number in range(_STUBS)], [_STUB] * _STUBS)
+        return make_spans([self._page + HYPERCALL_STUB * number for number in range(HYPERCALLS)], [HYPERCALL_STUB] * HYPERCALLS)
 
     def apply(self, index: int, text: WorkingText) -> Applied | None:
         """A call of the hypervisor that keeps what `syscall` destroys; `iret` pushes more, and does not come back."""
@@ -63,15 +61,15 @@ class HypercallPagePass(XenPass):
             # vmcall or vmmcall, as the hypervisor's own CPU has it.
             raise Undecidable("Xen fills the page of an HVM domain by the CPU that it runs on itself")
         number = index.to_bytes(4, "little")
-        if index == _IRET:
+        if index == HYPERCALL_IRET:
             code = b"\x51\x41\x53\x50\xb8" + number + b"\x0f\x05"
         else:
             code = b"\x51\x41\x53\xb8" + number + b"\x0f\x05\x41\x5b\x59\xc3"
-        text.write(self._page + _STUB * index, code)
+        text.write(self._page + HYPERCALL_STUB * index, code)
         return Applied(self._name(index), f"{self._decided_by()}: Xen filled the page")
 
     def _name(self, number: int) -> str:
-        address = self._page + _STUB * number - self._linux.slide
+        address = self._page + HYPERCALL_STUB * number - self._linux.slide
         span = self._linux.symbols.at(address)
         name = span.symbol.name if span is not None and span.symbol.address == address else ""
         return f"hypercall {number}" + (f" ({name.removeprefix(_PREFIX)})" if name.startswith(_PREFIX) else "")
