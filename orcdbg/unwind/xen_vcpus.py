@@ -178,18 +178,20 @@ class _Search:
 
     def _registers(self, state: CpuState, vcpu: _Vcpu) -> CpuState | WhereInXen:
         """The registers of the vCPU whose state a physical CPU has."""
-        rip, rsp = state.registers["rip"], state.registers["rsp"]
         if state.is_in_user_mode:
             return _of_vcpu(state, vcpu)
-        if not XEN_START <= rip < XEN_END or not XEN_START <= rsp < XEN_END:
+        rip, rsp = state.registers["rip"], state.registers["rsp"]
+        if not XEN_START <= rip < XEN_END:
             return WhereInXen.ENTRY_CODE
+        if not XEN_START <= rsp < XEN_END:
+            return _of_vcpu(_around_syscall(state), vcpu)
         top = (rsp | _STACK_SIZE - 1) + 1
         if rsp < top - _PRIMARY:
             return WhereInXen.OTHER_STACK
 
         place = _guest_registers(vcpu.memory, top)
-        # Below its top the frame is being pushed or popped.
-        if place is None or rsp > place:
+        # Entry and exit code moves the stack pointer here and saves and restores with moves; all other code is called from it.
+        if place is None or rsp >= place:
             return WhereInXen.ENTRY_CODE
         registers = _read_registers(vcpu.memory, place)
         source = f"guest registers {place:#x} on Xen's stack, {state.source}"
@@ -261,6 +263,18 @@ def _of_vcpu(state: CpuState, vcpu: _Vcpu) -> CpuState:
 
 def _in_kernel(state: CpuState) -> CpuState:
     return replace(state, registers={**state.registers, "cs": PV_KERNEL_CS})
+
+
+def _around_syscall(state: CpuState) -> CpuState:
+    """A guest's registers where Xen still, or already, has the guest's stack pointer.
+
+    That is only so behind a `syscall` and before a `sysret`, which keep ip and flags in rcx and r11
+    (write_stub_trampoline(), xen/arch/x86/x86_64/traps.c, and restore_all_guest, x86_64/entry.S). The stub takes rax first.
+    """
+    known = {name: value for name, value in state.registers.items() if name != "rax"}
+    of_guest = {"rip": known["rcx"], "rflags": known["r11"], "cs": _GUEST_CS[0], "ss": _GUEST_SS}
+    source = f"{state.source}, on the way into or out of Xen by syscall"
+    return replace(state, registers=known | of_guest, source=source)
 
 
 def _guest_registers(memory: AddressSpace, top: int) -> int | None:
