@@ -18,6 +18,7 @@ XEN_START, XEN_END = 0xFFFF_8000_0000_0000, 0xFFFF_8800_0000_0000
 # for the kernel and its programs alike (create_bounce_frame, xen/arch/x86/x86_64/entry.S).
 PV_KERNEL_CS = 0xE030
 
+HYPERCALL_PAGE = "hypercall_page"
 # The page of hypercalls: a stub of so many bytes for each, by its number. `iret` never comes back.
 HYPERCALL_STUB, HYPERCALL_IRET = 32, 23
 HYPERCALLS = 4096 // HYPERCALL_STUB

@@ -26,6 +26,7 @@ from orcdbg.orc.rules.return_trampolines import InsideReturnTrampolines, ReturnT
 from orcdbg.orc.rules.source import Lookup, RuleSource, StatedRows
 from orcdbg.orc.rules.thunks import InsideThunks
 from orcdbg.orc.rules.undefined_rows import LeftOutFunctions, UndefinedRows
+from orcdbg.orc.rules.xen_entries import BesideHypervisor
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.tables import Rows
 from orcdbg.patches.code import Code
@@ -61,6 +62,8 @@ class OrcOverlay:
             InsideThunks(code.memory),
             # Before all below: it alone knows what is in the page, whose rows are of the build's own stubs.
             InsideHypercallStubs(code.linux),
+            # Likewise: these rows say that nothing is known.
+            BesideHypervisor(code, self._stated),
             # Before the patched sites and the rows as built, which both take the row at the `mov` as it is. It still
             # describes the state before the call: it is one instruction late.
             ErrorEntryResult(self.saving),

@@ -44,6 +44,10 @@ class InsideHypercall(Reason):
     number: int
 
 
+class BesideXen(Reason):
+    """Where Xen begins or ends code of a PV kernel, by its instructions."""
+
+
 class BpfFrame(Reason):
     """Inside BPF code, by its frame pointer."""
 

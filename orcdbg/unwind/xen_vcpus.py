@@ -29,7 +29,7 @@ from orcdbg.snapshot.placement import Placement
 from orcdbg.unwind.reasons import HeldByXen, WhereInXen
 from orcdbg.unwind.starts import stacks_of
 from orcdbg.x86.paging import PHYSICAL
-from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
+from orcdbg.x86.registers import IRET_FRAME, PT_REGS, PT_REGS_SIZE
 
 # STACK_SIZE, xen/arch/x86/include/asm/config.h; `struct cpu_info` is at its top, and its last two pages are the stack that all
 # but NMIs and the like are handled on (current.h beside it).
@@ -38,10 +38,16 @@ _CPU_INFO = 512  # bytes that `struct cpu_info` is not longer than
 # From the registers in it to `processor_id`: four selectors follow them to 4.20; with FRED (4.21) two words do.
 _TO_PROCESSOR_ID = (PT_REGS_SIZE + 32, PT_REGS_SIZE, PT_REGS_SIZE + 16)
 _MAX_PROCESSORS = 4096
-# What a PV guest's registers have for its selectors (FLAT_RING3_CS64, _CS32 and _SS64, public/arch-x86/xen-x86_64.h).
-_GUEST_CS, _GUEST_SS = (0xE033, 0xE023), 0xE02B
+# What a PV guest's registers have for its selectors: Xen's own (FLAT_RING3_CS64, _CS32 and _SS64, public/arch-x86/xen-x86_64.h),
+# and those of a program that the kernel began or continued by the hypercall `iret` (__USER_CS, __USER32_CS and __USER_DS).
+_GUEST_CS, _GUEST_SS = (0xE033, 0xE023, 0x33, 0x23), (0xE02B, 0x2B)
 _INTERRUPTS = 0x200  # in rflags: never off in a PV guest
 _USER_ENTRIES = 256  # of a top page table
+_VSYSCALLS = (
+    0xFFFF_FFFF_FF60_0000  # a page of programs' code among the kernel's addresses (VSYSCALL_ADDR, uapi/asm/vsyscall.h)
+)
+_ABOVE_32_BITS = 1 << 32
+_SYSCALLS_OWN = ("rcx", "r11")  # which Xen's exit by `sysret` prepares while they still look like the guest's
 
 # Where Xen has `struct page_info` of each page, and all memory (FRAMETABLE_VIRT_START, DIRECTMAP_VIRT_START in config.h), while
 # physical addresses have no holes that it leaves out; what is read by them is believed where it leads back.
@@ -97,6 +103,7 @@ class _Search:
             found = self._registers(state, vcpu)
             if isinstance(found, CpuState):
                 states[vcpu.number] = found
+                missing.pop(vcpu.number, None)
             else:
                 missing[vcpu.number] = HeldByXen(vcpu.number, found)
 
@@ -119,7 +126,7 @@ class _Search:
         """A note without page tables, as far as it is of a guest."""
         if state.cr3 is not None or not state.is_in_user_mode:
             return None
-        return _in_kernel(state) if state.registers["rip"] >> 63 else state
+        return _in_kernel(state) if _is_in_kernel(state.registers) else state
 
     # Whose state a physical CPU has
 
@@ -127,11 +134,12 @@ class _Search:
         """The vCPU of this kernel whose state a physical CPU has; None where it has none."""
         memory = self._view(state)
         in_kernel = self._has_kernel(memory)
-        base = state.gs_base if in_kernel else state.kernel_gs_base
-        number = None if base is None else self._cpu_of_base(base)
-        if number is None or not (in_kernel or self._is_program_of(memory, number)):
-            return None
-        return _Vcpu(number, in_kernel, memory)
+        bases = (state.gs_base, state.kernel_gs_base)
+        for base in bases if in_kernel else reversed(bases):
+            number = None if base is None else self._cpu_of_base(base)
+            if base is not None and number is not None and (in_kernel or self._is_program_of(memory, number)):
+                return _Vcpu(number, base, memory)
+        return None
 
     def _view(self, state: CpuState) -> KernelMemory:
         root = (state.cr3 or 0) & PHYSICAL & ~self._place.sme_mask
@@ -183,6 +191,8 @@ class _Search:
         rip, rsp = state.registers["rip"], state.registers["rsp"]
         if not XEN_START <= rip < XEN_END:
             return WhereInXen.ENTRY_CODE
+        if rsp < _ABOVE_32_BITS:
+            return WhereInXen.ENTRY_CODE  # a 32-bit program may have come by another instruction
         if not XEN_START <= rsp < XEN_END:
             return _of_vcpu(_around_syscall(state), vcpu)
         top = (rsp | _STACK_SIZE - 1) + 1
@@ -190,12 +200,11 @@ class _Search:
             return WhereInXen.OTHER_STACK
 
         place = _guest_registers(vcpu.memory, top)
-        # Entry and exit code moves the stack pointer here and saves and restores with moves; all other code is called from it.
-        if place is None or rsp >= place:
+        found = None if place is None else _from_frame(state, _read_registers(vcpu.memory, place), rsp - place)
+        if place is None or found is None:
             return WhereInXen.ENTRY_CODE
-        registers = _read_registers(vcpu.memory, place)
         source = f"guest registers {place:#x} on Xen's stack, {state.source}"
-        return _of_vcpu(replace(state, registers=registers, source=source), vcpu)
+        return _of_vcpu(replace(state, registers=found, source=source), vcpu)
 
     # In Xen's own structures
 
@@ -214,7 +223,7 @@ class _Search:
                 return None
             registers = _read_registers(memory, vcpu + places[0])
             task, base = current_task(linux, number), linux.per_cpu_offset(number)
-            in_kernel = bool(registers["rip"] >> 63 and registers["rsp"] >> 63)
+            in_kernel = _is_in_kernel(registers)
             stacks = stacks_of(linux, task, number) if task and in_kernel else []
         except (MemoryFault, NotFound):
             return None
@@ -223,16 +232,8 @@ class _Search:
         if in_kernel and not any(stack.begin < registers["rsp"] <= stack.end for stack in stacks):
             return None
         source = f"user_regs {vcpu + places[0]:#x} in Xen's struct vcpu"
-        state = CpuState(
-            number,
-            source,
-            registers,
-            number + 1,
-            cr3=self._place.root,
-            gs_base=base if in_kernel else 0,
-            kernel_gs_base=0 if in_kernel else base,
-        )
-        return _in_kernel(state) if in_kernel else state
+        state = CpuState(number, source, registers, number + 1, cr3=self._place.root)
+        return _of_vcpu(state, _Vcpu(number, base, memory))
 
     @functools.cached_property
     def _domain(self) -> int | None:
@@ -248,31 +249,64 @@ class _Search:
 
 @dataclass(frozen=True, slots=True)
 class _Vcpu:
-    """A vCPU that is loaded on a physical CPU: its number, whether it is in the kernel, and what it sees."""
+    """A vCPU that is loaded on a physical CPU: its number, the base of its own data, and what it sees."""
 
     number: int
-    in_kernel: bool
+    base: int
     memory: AddressSpace
 
 
 def _of_vcpu(state: CpuState, vcpu: _Vcpu) -> CpuState:
-    """A state by the kernel's number, and with its way to say that it is in the kernel."""
+    """A state by the kernel's number, and with its way to say that it is in the kernel.
+
+    The ip says which it is: Xen changes page tables and registers one after the other when the kernel begins or ends.
+    """
     numbered = replace(state, cpu=vcpu.number)
-    return _in_kernel(numbered) if vcpu.in_kernel else numbered
+    if not _is_in_kernel(state.registers):
+        return replace(numbered, gs_base=None, kernel_gs_base=vcpu.base)
+    return _in_kernel(replace(numbered, gs_base=vcpu.base, kernel_gs_base=None))
+
+
+def _is_in_kernel(registers: Mapping[str, int]) -> bool:
+    """Whether a guest's registers are its kernel's."""
+    ip = registers["rip"]
+    return bool(ip >> 63) and ip // PAGE != _VSYSCALLS // PAGE
 
 
 def _in_kernel(state: CpuState) -> CpuState:
     return replace(state, registers={**state.registers, "cs": PV_KERNEL_CS})
 
 
+def _from_frame(state: CpuState, saved: Mapping[str, int], pushed_at: int) -> dict[str, int] | None:
+    """A guest's registers by what Xen's stack has of them, as far as they are known; None where even the ip is not.
+
+    Entry and exit code saves and restores with moves (SAVE_ALL and RESTORE_ALL, xen/arch/x86/include/asm/asm_defns.h), between
+    two moves of the stack pointer. All other code is called from there, and is below.
+
+    Args:
+        state: of the physical CPU.
+        saved: what its stack has.
+        pushed_at: the stack pointer, less where the registers are.
+    """
+    if pushed_at < 0:
+        return dict(saved)
+    of_interrupt = {name: saved[name] for name in IRET_FRAME}
+    own = {name: value for name, value in state.registers.items() if name in saved and name not in IRET_FRAME}
+    if pushed_at == 0:
+        return {name: value for name, value in own.items() if saved[name] == value} | of_interrupt
+    if pushed_at in (PT_REGS["orig_rax"], PT_REGS["rip"]):
+        return {name: value for name, value in own.items() if name not in _SYSCALLS_OWN} | of_interrupt
+    return None
+
+
 def _around_syscall(state: CpuState) -> CpuState:
-    """A guest's registers where Xen still, or already, has the guest's stack pointer.
+    """The guest's registers where Xen still, or already, has the guest's stack pointer.
 
     That is only so behind a `syscall` and before a `sysret`, which keep ip and flags in rcx and r11
     (write_stub_trampoline(), xen/arch/x86/x86_64/traps.c, and restore_all_guest, x86_64/entry.S). The stub takes rax first.
     """
     known = {name: value for name, value in state.registers.items() if name != "rax"}
-    of_guest = {"rip": known["rcx"], "rflags": known["r11"], "cs": _GUEST_CS[0], "ss": _GUEST_SS}
+    of_guest = {"rip": known["rcx"], "rflags": known["r11"], "cs": _GUEST_CS[0], "ss": _GUEST_SS[0]}
     source = f"{state.source}, on the way into or out of Xen by syscall"
     return replace(state, registers=known | of_guest, source=source)
 
@@ -305,7 +339,7 @@ def _are_guests(data: bytes, at: int) -> bool:
     cs, flags, ss = (_word(data, at + PT_REGS[name]) for name in ("cs", "rflags", "ss"))
     # Above the selector is a byte that says whether the guest took no events.
     is_cs = cs & 0xFFFF_FFFF in _GUEST_CS and cs >> 32 in (0, 1)
-    return is_cs and ss == _GUEST_SS and bool(flags & _INTERRUPTS) and not flags >> 22
+    return is_cs and ss in _GUEST_SS and bool(flags & _INTERRUPTS) and not flags >> 22
 
 
 def _word(data: bytes, at: int) -> int:

@@ -81,6 +81,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     ),
     orc.InsideThunk: "no ORC row holds inside this thunk: the rule follows from its instructions",
     orc.InsideHypercall: "no ORC row holds inside what Xen wrote for a hypercall: the rule follows from its instructions",
+    orc.BesideXen: "no ORC row holds where Xen and the kernel hand over to each other: the rule follows from the instructions",
     orc.BpfFrame: "BPF code has no ORC rows: the rule follows from its frame pointer",
     orc.CopiedCode: lambda r: f"a copy of {_ORIGINALS[r.original]}, whose row holds here",
     orc.BehindFtraceCopy: "the return behind a copy of ftrace's trampoline",

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.xen import HYPERCALL_IRET, HYPERCALL_STUB, HYPERCALLS, XenDomain, xen_domain
+from orcdbg.kernel.xen import HYPERCALL_IRET, HYPERCALL_PAGE, HYPERCALL_STUB, HYPERCALLS, XenDomain, xen_domain
 from orcdbg.orc.cfa import sp_rule
 from orcdbg.orc.effective import Derived, Effective, Source
 from orcdbg.orc.reasons import InsideHypercall
@@ -31,7 +31,7 @@ class InsideHypercallStubs:
 
     def __init__(self, linux: Linux) -> None:
         self._memory = linux.memory
-        page = linux.find_address("hypercall_page")
+        page = linux.find_address(HYPERCALL_PAGE)
         self._page = None if page is None or xen_domain(linux) in (None, XenDomain.NATIVE) else page
 
     def at(self, lookup: Lookup) -> Effective | None:

@@ -11,14 +11,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.xen import HYPERCALL_IRET, HYPERCALL_STUB, HYPERCALLS, XenDomain, xen_domain
+from orcdbg.kernel.xen import HYPERCALL_IRET, HYPERCALL_PAGE, HYPERCALL_STUB, HYPERCALLS, XenDomain, xen_domain
 from orcdbg.patches.build import Build
 from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 
-_PAGE = "hypercall_page"
 _JUMP, _TARGET = "early_xen_iret_patch", "xen_iret"
 _PREFIX = "xen_hypercall_"
+# rcx and r11, which `syscall` overwrites; for `iret` also rax, which it takes from there.
+_PUSHES, _POPS_AND_RETURN, _IRET_PUSHES = b"\x51\x41\x53", b"\x41\x5b\x59\xc3", b"\x51\x41\x53\x50"
 
 
 class XenPass:
@@ -53,7 +54,9 @@ class HypercallPagePass(XenPass):
 
     def spans(self) -> Spans:
         """The stubs, by number of their hypercall."""
-        return make_spans([self._page + HYPERCALL_STUB * number for number in range(HYPERCALLS)], [HYPERCALL_STUB] * HYPERCALLS)
+        return make_spans(
+            [self._page + HYPERCALL_STUB * number for number in range(HYPERCALLS)], [HYPERCALL_STUB] * HYPERCALLS
+        )
 
     def apply(self, index: int, text: WorkingText) -> Applied | None:
         """A call of the hypervisor that keeps what `syscall` destroys; `iret` pushes more, and does not come back."""
@@ -61,11 +64,8 @@ class HypercallPagePass(XenPass):
             # vmcall or vmmcall, as the hypervisor's own CPU has it.
             raise Undecidable("Xen fills the page of an HVM domain by the CPU that it runs on itself")
         number = index.to_bytes(4, "little")
-        if index == HYPERCALL_IRET:
-            code = b"\x51\x41\x53\x50\xb8" + number + b"\x0f\x05"
-        else:
-            code = b"\x51\x41\x53\xb8" + number + b"\x0f\x05\x41\x5b\x59\xc3"
-        text.write(self._page + HYPERCALL_STUB * index, code)
+        before, behind = (_IRET_PUSHES, b"") if index == HYPERCALL_IRET else (_PUSHES, _POPS_AND_RETURN)
+        text.write(self._page + HYPERCALL_STUB * index, before + b"\xb8" + number + b"\x0f\x05" + behind)
         return Applied(self._name(index), f"{self._decided_by()}: Xen filled the page")
 
     def _name(self, number: int) -> str:
@@ -98,7 +98,7 @@ class IretPass(XenPass):
 def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[PatchPass]:
     if build.is_module or xen_domain(build.linux) is XenDomain.NATIVE:
         return []
-    page, jump, target = (build.linux.find_address(name) for name in (_PAGE, _JUMP, _TARGET))
+    page, jump, target = (build.linux.find_address(name) for name in (HYPERCALL_PAGE, _JUMP, _TARGET))
     passes: list[PatchPass] = [] if page is None else [HypercallPagePass(build.linux, page)]
     return passes if jump is None or target is None else [*passes, IretPass(build.linux, jump, target)]
 

@@ -1,0 +1,80 @@
+"""Which rule holds where Xen begins code of a paravirtualised kernel, and where that gives the CPU back?
+
+Xen pushes what the CPU pushes for an interrupt, and above that rcx and r11; the kernel pops these and jumps to the code that
+other machines begin at (xen_pv_trap and xen_entry_SYSCALL_64, arch/x86/xen/xen-asm.S). It ends by a hypercall that is given
+the same words (xen_iret). The rows say "end of stack" or nothing here.
+"""
+
+from __future__ import annotations
+
+from orcdbg.base.errors import MemoryFault
+from orcdbg.kernel.names import Location
+from orcdbg.kernel.xen import is_xen_pv
+from orcdbg.orc.cfa import sp_rule
+from orcdbg.orc.effective import Derived, Effective, Source
+from orcdbg.orc.reasons import BesideXen
+from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
+from orcdbg.orc.rules.source import Lookup, StatedRows
+from orcdbg.patches.code import Code
+from orcdbg.x86.stack_effects import Boundary, stack_boundaries
+
+_ENTRIES, _SYSCALLS, _EXIT = ("xen_asm_", "xen_entry_"), "xen_entry_SYSCALL_", "xen_iret"
+_POPPED = 16  # rcx and r11
+_LONGEST = 64  # bytes that none of these functions is longer than
+_WORDS = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True)
+
+
+class BesideHypervisor:
+    """The first instructions that Xen begins, and the last ones before it takes over.
+
+    Args:
+        code: the kernel.
+        stated: the rows as built.
+    """
+
+    def __init__(self, code: Code, stated: StatedRows) -> None:
+        self._code = code
+        self._stated = stated
+        self._is_pv = is_xen_pv(code.linux)
+
+    def at(self, lookup: Lookup) -> Effective | None:
+        """Where the words of an interrupt are, for an address between Xen and the kernel's common code."""
+        place = lookup.location if self._is_pv and lookup.exact else None
+        if place is None or place.size > _LONGEST or not place.symbol.startswith((*_ENTRIES, _EXIT)):
+            return None
+        try:
+            boundaries = stack_boundaries(self._code.memory.read(place.start, place.size), place.start)
+        except MemoryFault:
+            return None
+        here = boundaries.get(lookup.ip)
+        above = self._above(place, boundaries)
+        if here is None or here.pushed is None or above is None:
+            return None
+        path = tuple(insn.mnemonic for insn in here.path)
+        return Derived(lookup.entry, sp_rule(above + here.pushed), _WORDS, BesideXen(), Source.TRAMPOLINE, path)
+
+    def _above(self, place: Location, boundaries: dict[int, Boundary]) -> int | None:
+        """How far above the stack pointer these words are at the first instruction; None where it is not known."""
+        if place.symbol == _EXIT:
+            return 0
+        # The last of it is a jump, by which alone the code goes on.
+        last = [one for one in boundaries.values() if one.pushed == -_POPPED]
+        jumps = [one for one in last if (insn := self._instruction(one.address)) is not None and insn[0] == 0xE9]
+        if len(jumps) != 1:
+            return None
+        if place.symbol.startswith(_SYSCALLS):
+            return _POPPED
+        target = (
+            jumps[0].address
+            + 5
+            + int.from_bytes(self._code.memory.read(jumps[0].address + 1, 4), "little", signed=True)
+        )
+        entry, rule = self._stated.at(target)
+        is_words = entry is not None and entry.row.type is RowType.REGS_PARTIAL
+        return _POPPED + rule.offset if is_words and rule is not None and rule.counts_from_sp else None
+
+    def _instruction(self, address: int) -> bytes | None:
+        try:
+            return self._code.memory.read(address, 5)
+        except MemoryFault:
+            return None
