@@ -38,8 +38,8 @@ _CPU_INFO = 512  # bytes that `struct cpu_info` is not longer than
 # From the registers in it to `processor_id`: four selectors follow them to 4.20; with FRED (4.21) two words do.
 _TO_PROCESSOR_ID = (PT_REGS_SIZE + 32, PT_REGS_SIZE, PT_REGS_SIZE + 16)
 _MAX_PROCESSORS = 4096
-# What a PV guest's registers have for its selectors: Xen's own (FLAT_RING3_CS64, _CS32 and _SS64, public/arch-x86/xen-x86_64.h),
-# and those of a program that the kernel began or continued by the hypercall `iret` (__USER_CS, __USER32_CS and __USER_DS).
+# What a PV guest's registers have for its selectors: Xen's own (FLAT_RING3_CS64, _CS32, _SS64, public/arch-x86/xen-x86_64.h), and
+# those of a program that the kernel began or continued by the hypercall `iret` (__USER_CS, __USER32_CS and __USER_DS).
 _GUEST_CS, _GUEST_SS = (0xE033, 0xE023, 0x33, 0x23), (0xE02B, 0x2B)
 _INTERRUPTS = 0x200  # in rflags: never off in a PV guest
 _USER_ENTRIES = 256  # of a top page table

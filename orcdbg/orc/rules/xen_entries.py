@@ -8,6 +8,7 @@ the same words (xen_iret). The rows say "end of stack" or nothing here.
 from __future__ import annotations
 
 from orcdbg.base.errors import MemoryFault
+from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.xen import is_xen_pv
 from orcdbg.orc.cfa import sp_rule
@@ -20,6 +21,7 @@ from orcdbg.x86.stack_effects import Boundary, stack_boundaries
 
 _ENTRIES, _SYSCALLS, _EXIT = ("xen_asm_", "xen_entry_"), "xen_entry_SYSCALL_", "xen_iret"
 _POPPED = 16  # rcx and r11
+_JUMP, _JUMP_SIZE = 0xE9, 5
 _LONGEST = 64  # bytes that none of these functions is longer than
 _WORDS = OrcRow(OrcRegister.SP, 0, OrcRegister.UNDEFINED, 0, RowType.REGS_PARTIAL, True)
 
@@ -44,37 +46,37 @@ class BesideHypervisor:
             return None
         try:
             boundaries = stack_boundaries(self._code.memory.read(place.start, place.size), place.start)
+            above = self._above(place, boundaries)
         except MemoryFault:
             return None
         here = boundaries.get(lookup.ip)
-        above = self._above(place, boundaries)
         if here is None or here.pushed is None or above is None:
             return None
         path = tuple(insn.mnemonic for insn in here.path)
         return Derived(lookup.entry, sp_rule(above + here.pushed), _WORDS, BesideXen(), Source.TRAMPOLINE, path)
 
     def _above(self, place: Location, boundaries: dict[int, Boundary]) -> int | None:
-        """How far above the stack pointer these words are at the first instruction; None where it is not known."""
+        """How far above the stack pointer these words are at the first instruction; None where it is not known.
+
+        Raises:
+            MemoryFault: the text is not in the snapshot.
+        """
         if place.symbol == _EXIT:
             return 0
         # The last of it is a jump, by which alone the code goes on.
-        last = [one for one in boundaries.values() if one.pushed == -_POPPED]
-        jumps = [one for one in last if (insn := self._instruction(one.address)) is not None and insn[0] == 0xE9]
-        if len(jumps) != 1:
+        ends = [one.address for one in boundaries.values() if one.pushed == -_POPPED]
+        targets = [target for end in ends if (target := self._jump_target(end)) is not None]
+        if len(targets) != 1:
             return None
         if place.symbol.startswith(_SYSCALLS):
             return _POPPED
-        target = (
-            jumps[0].address
-            + 5
-            + int.from_bytes(self._code.memory.read(jumps[0].address + 1, 4), "little", signed=True)
-        )
-        entry, rule = self._stated.at(target)
+        entry, rule = self._stated.at(targets[0])
         is_words = entry is not None and entry.row.type is RowType.REGS_PARTIAL
         return _POPPED + rule.offset if is_words and rule is not None and rule.counts_from_sp else None
 
-    def _instruction(self, address: int) -> bytes | None:
-        try:
-            return self._code.memory.read(address, 5)
-        except MemoryFault:
+    def _jump_target(self, address: int) -> int | None:
+        """Where a near jump at an address goes; MemoryFault where that cannot be read."""
+        code = self._code.memory.read(address, _JUMP_SIZE)
+        if code[0] != _JUMP:
             return None
+        return address + _JUMP_SIZE + int.from_bytes(code[1:], "little", signed=True) & U64
