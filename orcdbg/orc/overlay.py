@@ -19,14 +19,13 @@ from orcdbg.orc.rules.as_built import RowsAsBuilt
 from orcdbg.orc.rules.entry_code import InsideSavingFunctions, SavingFunctions, saving_functions
 from orcdbg.orc.rules.error_entry_result import ErrorEntryResult
 from orcdbg.orc.rules.generated_code import InsideGeneratedCode
-from orcdbg.orc.rules.hypercalls import InsideHypercallStubs
 from orcdbg.orc.rules.lost_tables import LostTables, UnrecordedPatches
 from orcdbg.orc.rules.patched_sites import PatchedSites
 from orcdbg.orc.rules.return_trampolines import InsideReturnTrampolines, ReturnTrampolines
 from orcdbg.orc.rules.source import Lookup, RuleSource, StatedRows
 from orcdbg.orc.rules.thunks import InsideThunks
 from orcdbg.orc.rules.undefined_rows import LeftOutFunctions, UndefinedRows
-from orcdbg.orc.rules.xen_entries import BesideHypervisor
+from orcdbg.orc.rules.xen import BesideHypervisor, InsideHypercallStubs
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.tables import Rows
 from orcdbg.patches.code import Code

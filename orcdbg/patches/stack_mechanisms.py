@@ -10,11 +10,10 @@ from orcdbg.patches.build import Build
 from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.mechanisms.alternative import ALTERNATIVE
 from orcdbg.patches.mechanisms.paravirt import PARAVIRT, writes_instructions
-from orcdbg.patches.mechanisms.xen import XEN
 from orcdbg.patches.site import PatchPass
 
-# In the order of `replay.EARLY` and `replay.BOOT`, of which these are the ones that say `moves_stack`.
-MOVE_STACK: tuple[Mechanism, ...] = (XEN, PARAVIRT, ALTERNATIVE)
+# In the order of `replay.BOOT`, of which these are the ones that say `moves_stack`.
+MOVE_STACK: tuple[Mechanism, ...] = (PARAVIRT, ALTERNATIVE)
 
 
 def with_paravirt_placed(order: tuple[Mechanism, ...], build: Build) -> tuple[Mechanism, ...]:

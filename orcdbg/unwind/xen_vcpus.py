@@ -16,7 +16,7 @@ import functools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orcdbg.base.errors import BadAddress, MemoryFault, NotFound
+from orcdbg.base.errors import BadAddress, Corrupt, MemoryFault, NotFound
 from orcdbg.base.reading import AddressSpace, read_u32, read_u64
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import PAGE
@@ -38,8 +38,8 @@ _CPU_INFO = 512  # bytes that `struct cpu_info` is not longer than
 # From the registers in it to `processor_id`: four selectors follow them to 4.20; with FRED (4.21) two words do.
 _TO_PROCESSOR_ID = (PT_REGS_SIZE + 32, PT_REGS_SIZE, PT_REGS_SIZE + 16)
 _MAX_PROCESSORS = 4096
-# What a PV guest's registers have for its selectors: Xen's own (FLAT_RING3_CS64, _CS32, _SS64, public/arch-x86/xen-x86_64.h), and
-# those of a program that the kernel began or continued by the hypercall `iret` (__USER_CS, __USER32_CS and __USER_DS).
+# The selectors of a PV guest: Xen's own (FLAT_RING3_CS64 and its like, public/arch-x86/xen-x86_64.h), and those of a program
+# that the kernel began or continued by the hypercall `iret` (__USER_CS, __USER32_CS and __USER_DS).
 _GUEST_CS, _GUEST_SS = (0xE033, 0xE023, 0x33, 0x23), (0xE02B, 0x2B)
 _INTERRUPTS = 0x200  # in rflags: never off in a PV guest
 _USER_ENTRIES = 256  # of a top page table
@@ -119,7 +119,7 @@ class _Search:
     def _rest(self, known: set[int]) -> Iterator[int]:
         try:
             yield from (number for number in online_cpus(self._linux) if number not in known)
-        except (MemoryFault, NotFound):
+        except (MemoryFault, NotFound, Corrupt):
             return
 
     def _loose(self, state: CpuState) -> CpuState | None:
@@ -159,11 +159,18 @@ class _Search:
         return KernelMemory(self._snapshot.physical, place.root, place.levels, place.sme_mask)
 
     def _cpu_of_base(self, base: int) -> int | None:
+        return self._numbers.get(base)
+
+    @functools.cached_property
+    def _numbers(self) -> dict[int, int]:
+        """The kernel's numbers of its CPUs by the base of their own data; none where they cannot be read."""
         try:
             limit = self._linux.cpu_limit()
-            return next((cpu for cpu in range(limit) if self._linux.per_cpu_offset(cpu) == base), None)
-        except (MemoryFault, NotFound):
-            return None
+            words = self._linux.memory.read(self._linux.address("__per_cpu_offset"), 8 * limit)
+        except (MemoryFault, NotFound, Corrupt):
+            return {}
+        # Early in the boot all have one base, and are one CPU.
+        return {_word(words, 8 * cpu): cpu for cpu in reversed(range(limit))}
 
     def _is_program_of(self, memory: KernelMemory, number: int) -> bool:
         """Whether page tables are what a CPU's current program runs on.
@@ -225,7 +232,7 @@ class _Search:
             task, base = current_task(linux, number), linux.per_cpu_offset(number)
             in_kernel = _is_in_kernel(registers)
             stacks = stacks_of(linux, task, number) if task and in_kernel else []
-        except (MemoryFault, NotFound):
+        except (MemoryFault, NotFound, Corrupt):
             return None
 
         # Xen does not keep this copy while the vCPU runs, and it may be of long ago.

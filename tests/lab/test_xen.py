@@ -27,9 +27,10 @@ from tests.lab.live import GuestMemory, cpu_state
 from tests.lab.proc_stacks import as_proc_prints, blocked_tasks
 from tests.lab.scenes import ATTEMPTS, Scene
 from tests.lab.skips import skipped_if_unavailable
-from tests.lab.xen import BOOT_SECONDS, CASES, MEMORY, Dom0, booted, printed_registers, scene_of
+from tests.lab.xen import BOOT_SECONDS, CASES, COMPARED, MEMORY, SLOW_CASES, Dom0, booted, printed_registers, scene_of
 
-_COUNT = len(CASES) if os.environ.get(KERNELS_VARIABLE) == "all" else DOM0_DRAWN
+_IS_ALL = os.environ.get(KERNELS_VARIABLE) == "all"
+_LOOKED_AT = [*CASES, *SLOW_CASES] if _IS_ALL else draw("Xen dom0", CASES, DOM0_DRAWN)
 pytestmark = pytest.mark.lab
 
 STOPS = 40
@@ -54,7 +55,7 @@ class Seen:
     busy: list[list[StackTrace]]
 
 
-@pytest.fixture(scope="module", params=draw("Xen dom0", CASES, _COUNT), ids=str)
+@pytest.fixture(scope="module", params=_LOOKED_AT, ids=str)
 def seen(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Seen]:
     """A dom0 that was dumped while it slept, and then stopped again and again while it worked."""
     case: Dom0 = request.param
@@ -144,8 +145,7 @@ def test_every_virtual_cpu_is_walked_from_the_registers_that_xen_prints(seen: Se
         registers, printed = trace.frames[0].registers, seen.printed[number]
         if registers["rip"].value != printed["rip"]:
             continue  # it did something else when one of the two was looked at
-        names = ("rsp", "rbp", "rbx", "r12", "r13", "r14", "r15")
-        assert {name: registers[name].value for name in names} == {name: printed[name] for name in names}, number
+        assert {name: registers[name].value for name in COMPARED} == {name: printed[name] for name in COMPARED}, number
         compared += 1
     assert compared > 0
 

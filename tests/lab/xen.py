@@ -11,7 +11,7 @@ import re
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -27,7 +27,10 @@ XEN = "xen-hypervisor-4.17-amd64"  # of bookworm
 MODULES = ("loop", "pktgen")
 MEMORY, DOM0_MEMORY = 512, 280  # MiB
 CONSOLE = "console"
-BOOT_SECONDS, PRINT_SECONDS = 240.0, 30.0
+BOOT_SECONDS, PRINT_SECONDS = 120.0, 5.0
+ASKED = 4
+# What a walk needs, and what functions keep.
+COMPARED = ("rip", "rsp", "rbp", "rbx", "r12", "r13", "r14", "r15")
 # Asleep while the snapshot is taken and Xen prints; then all of it once more, and work for as long as it is left running.
 _END = f"""
 show_stacks 1; sleep 1; show_stacks 2; sleep 1
@@ -36,7 +39,6 @@ echo {scripts.BUSY}; while :; do cat /proc/*/stat; done > /dev/null 2>&1
 """
 _TO_XEN = b"\x01\x01\x01"  # three times Ctrl-A: what follows is for Xen
 _ITS_REGISTERS = b"0"
-_PRINTED = re.compile(r"\*\*\* Dumping Dom0 vcpu#(\d+) state: \*\*\*(.*?)Guest stack trace", re.S)
 _REGISTER = re.compile(r"\b(r\w\w?|RIP): *(?:e0\w\w:\[<)?([0-9a-f]{16})")
 
 
@@ -49,11 +51,13 @@ class Dom0:
     cpus: int
 
     def __str__(self) -> str:
-        return f"{self.kernel}, {self.vcpus} on {self.cpus}"
+        return f"{self.kernel}-{self.vcpus}on{self.cpus}"
 
 
-# With more vCPUs than CPUs, one is on no CPU whatever the others do.
-CASES = tuple(Dom0(kernel, *cpus) for kernel in ("5.10", "6.1") for cpus in ((1, 1), (2, 2), (2, 1)))
+# What a run draws from; and those with more vCPUs than CPUs, of which one is on no CPU whatever the others do. Their boot takes
+# a minute and more, and one of three stood still in it.
+CASES = tuple(Dom0(kernel, cpus, cpus) for kernel in ("5.10", "6.1") for cpus in (1, 2))
+SLOW_CASES = tuple(Dom0(kernel, 2, 1) for kernel in ("5.10", "6.1"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,27 +129,32 @@ def printed_registers(guest: Guest, vcpus: int) -> dict[int, dict[str, int]]:
     Raises:
         GuestError: it does not.
     """
-    before = len(guest.console())
     with socket.socket(socket.AF_UNIX) as console:
         console.connect(str(guest.folder / CONSOLE))
+        console.settimeout(0.1)
         console.sendall(_TO_XEN)
-        time.sleep(0.5)
-        console.sendall(_ITS_REGISTERS)
-        deadline = time.monotonic() + PRINT_SECONDS
-        while time.monotonic() < deadline:
-            # Read by hand: what nobody takes stops the guest.
-            console.settimeout(0.1)
-            try:
-                console.recv(1 << 16)
-            except TimeoutError:
-                pass
-            found = _PRINTED.findall(guest.console()[before:].replace("\r\n(XEN)", "\n"))
-            if len(found) == vcpus:
-                return {
-                    int(number): {name.lower(): int(value, 16) for name, value in _REGISTER.findall(text)}
-                    for number, text in found
-                }
+        # The emulated line doubles or loses a character now and then: then it is asked once more.
+        for _ in range(ASKED):
+            before, deadline = len(guest.console()), time.monotonic() + PRINT_SECONDS
+            console.sendall(_ITS_REGISTERS)
+            while time.monotonic() < deadline:
+                # What nobody takes stops the guest.
+                with suppress(TimeoutError):
+                    console.recv(1 << 16)
+                found = _parse_registers(guest.console()[before:])
+                if len(found) == vcpus:
+                    return found
     raise GuestError("Xen does not print its vCPUs' registers")
+
+
+def _parse_registers(text: str) -> dict[int, dict[str, int]]:
+    """The registers by vCPU, of those that all needed ones were printed of."""
+    found = {}
+    for block in text.split("Dumping Dom0 vcpu#")[1:]:
+        values = {name.lower(): int(value, 16) for name, value in _REGISTER.findall(block)}
+        if block[0].isdigit() and values.keys() >= set(COMPARED):
+            found[int(block[0])] = values
+    return found
 
 
 def scene_of(home: Path, kernel: Kernel, console: str) -> Scene:
