@@ -25,6 +25,7 @@ from orcdbg.orc.rules.return_trampolines import InsideReturnTrampolines, ReturnT
 from orcdbg.orc.rules.source import Lookup, RuleSource, StatedRows
 from orcdbg.orc.rules.thunks import InsideThunks
 from orcdbg.orc.rules.undefined_rows import LeftOutFunctions, UndefinedRows
+from orcdbg.orc.rules.xen import BesideHypervisor, InsideHypercallStubs
 from orcdbg.orc.table import OrcEntry
 from orcdbg.orc.tables import Rows
 from orcdbg.patches.code import Code
@@ -58,6 +59,10 @@ class OrcOverlay:
             # Before the patched sites, which count from the row at a site's start. A thunk's row, where it has one, is of the
             # code before or behind it.
             InsideThunks(code.memory),
+            # Before all below: it alone knows what is in the page, whose rows are of the build's own stubs.
+            InsideHypercallStubs(code.linux),
+            # Likewise: these rows say that nothing is known.
+            BesideHypervisor(code, self._stated),
             # Before the patched sites and the rows as built, which both take the row at the `mov` as it is. It still
             # describes the state before the call: it is one instruction late.
             ErrorEntryResult(self.saving),

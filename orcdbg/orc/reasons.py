@@ -38,6 +38,16 @@ class InsideThunk(Reason):
     """Inside a speculation thunk, by its instructions."""
 
 
+class InsideHypercall(Reason):
+    """Inside what Xen wrote for the hypercall of that number, by its instructions."""
+
+    number: int
+
+
+class BesideXen(Reason):
+    """Where Xen begins or ends code of a PV kernel, by its instructions."""
+
+
 class BpfFrame(Reason):
     """Inside BPF code, by its frame pointer."""
 

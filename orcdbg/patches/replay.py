@@ -28,6 +28,7 @@ from orcdbg.patches.mechanisms.runtime_const import RUNTIME_CONST
 from orcdbg.patches.mechanisms.smp_lock import SMP_LOCK
 from orcdbg.patches.mechanisms.static_call import STATIC_CALL_SITES, STATIC_CALL_TRAMPOLINES
 from orcdbg.patches.mechanisms.text_change import TEXT_CHANGE
+from orcdbg.patches.mechanisms.xen import XEN
 from orcdbg.patches.site import PatchPass, Spans, Undecidable, known_spans
 from orcdbg.patches.stack_mechanisms import with_paravirt_placed
 from orcdbg.patches.state.boot_progress import as_far_as_they_came
@@ -35,6 +36,9 @@ from orcdbg.patches.state.padding import counts_alternatives
 from orcdbg.patches.sweep import FromMemory, FromTable
 
 MAX_PROBLEMS = 100
+
+# What is there before the kernel's own boot begins, which no state of that boot tells of.
+EARLY: tuple[Mechanism, ...] = (XEN,)
 
 # What the boot, and the loader of a module, does once: alternative_instructions() in arch/x86/kernel/alternative.c and
 # module_finalize() in arch/x86/kernel/module.c, in the order of 7.2. Two of them stood elsewhere before: see `boot_order`.
@@ -112,7 +116,7 @@ def passes_of(mechanisms: Sequence[Mechanism], build: Build) -> list[PatchPass]:
 def all_passes(build: Build) -> list[PatchPass]:
     """Every pass, in the order in which this kernel runs them."""
     boot = as_far_as_they_came(passes_of(boot_order(build), build), build.linux)
-    return [*boot, *passes_of(STATE, build)]
+    return [*passes_of(EARLY, build), *boot, *passes_of(STATE, build)]
 
 
 def boot_tables() -> tuple[str, ...]:

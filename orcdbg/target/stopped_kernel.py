@@ -18,6 +18,7 @@ from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.names import Names
 from orcdbg.kernel.tasks import Task, list_tasks
+from orcdbg.kernel.xen import is_xen_pv
 from orcdbg.orc.overlay import OrcOverlay
 from orcdbg.orc.tables import OrcTables
 from orcdbg.patches.build import Build
@@ -40,6 +41,7 @@ if TYPE_CHECKING:
     from orcdbg.typed.dwarf_types import DwarfTypes
     from orcdbg.typed.program import Program
     from orcdbg.typed.types import Type
+    from orcdbg.unwind.xen_vcpus import VirtualCpus
     from orcdbg.variables.frame_state import Debugged
     from orcdbg.variables.local_variables import LocalVariables
 
@@ -79,8 +81,20 @@ class StoppedKernel:
         self._module_folders = module_folders
 
     @functools.cached_property
+    def virtual_cpus(self) -> VirtualCpus | None:
+        """The CPUs that Xen gives a PV kernel; None for a kernel that has the machine's own."""
+        if not is_xen_pv(self.linux):
+            return None
+
+        from orcdbg.unwind.xen_vcpus import virtual_cpus  # few kernels run so
+
+        return virtual_cpus(self.linux, self._snapshot, self._placement)
+
+    @functools.cached_property
     def cpus(self) -> Sequence[CpuState]:
         """The recorded CPUs that run this kernel."""
+        if self.virtual_cpus is not None:
+            return self.virtual_cpus.states
         text = self.built.symbols.find("_text")
         return own_cpus(self._snapshot, self._placement, None if text is None else text.address + self.built.slide)
 
@@ -189,11 +203,12 @@ class StoppedKernel:
     @functools.cached_property
     def unwinder(self) -> Unwinder:
         """Walks stacks."""
+        missing = {} if self.virtual_cpus is None else self.virtual_cpus.missing
         if self._snapshot.is_live:
             from orcdbg.unwind.live import LiveUnwinder  # all other machines stand still
 
             return LiveUnwinder(self.terrain, self.cpus, self.memory.forget)
-        return Unwinder(self.terrain, self.cpus)
+        return Unwinder(self.terrain, self.cpus, missing)
 
     @functools.cached_property
     def register_finder(self) -> RegisterFinder:

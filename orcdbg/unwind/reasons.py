@@ -454,6 +454,21 @@ class CpuNotSaved(Reason):
     cpu: int | None
 
 
+class WhereInXen(enum.Enum):
+    """Why a virtual CPU's registers are not to be had."""
+
+    ENTRY_CODE = enum.auto()  # the physical CPU was just saving or restoring them
+    OTHER_STACK = enum.auto()  # it was handling an NMI or the like on a stack of its own
+    NOT_FOUND = enum.auto()  # they are on no physical CPU, and in no structure of Xen's that leads back to this kernel
+
+
+class HeldByXen(Reason):
+    """The task runs on a virtual CPU that Xen has the registers of."""
+
+    cpu: int
+    where: WhereInXen
+
+
 class RanMeanwhile(Reason):
     """The task is of the running kernel, and ran again and again while its stack was read."""
 

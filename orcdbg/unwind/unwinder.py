@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault
@@ -89,13 +90,17 @@ class Unwinder:
     Args:
         terrain: the kernel.
         cpus: the recorded CPUs that run it.
+        missing: for CPUs by number, why their registers are not known, where more can be said than that.
     """
 
-    def __init__(self, terrain: Terrain, cpus: Sequence[CpuState]) -> None:
+    def __init__(
+        self, terrain: Terrain, cpus: Sequence[CpuState], missing: Mapping[int, Reason] = MappingProxyType({})
+    ) -> None:
         self.terrain = terrain
         self._code = terrain.code
         self._linux = terrain.code.linux
         self._cpus = cpus
+        self._missing = missing
 
     @property
     def running(self) -> Running:
@@ -252,7 +257,7 @@ class Unwinder:
             return self._sleeping(task)
         cpu, note = self.running[task.address]
         if note is None:
-            return WalkStart("none", why_none=CpuNotSaved(cpu), cpu=cpu, is_running=True)
+            return WalkStart("none", why_none=self._missing.get(cpu, CpuNotSaved(cpu)), cpu=cpu, is_running=True)
         state = running_start(note)
         disagrees = self.switching.get(task.address)
         if isinstance(disagrees, CurrentDisagrees):

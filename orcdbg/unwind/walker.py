@@ -62,7 +62,10 @@ from orcdbg.x86.registers import IRET_FRAME, IRET_SIZE, PT_REGS, PT_REGS_SIZE
 
 MAX_FRAMES = 1024
 OUTERMOST_BYTES = PT_REGS_SIZE + 64  # a first frame has no more above it on its stack
-_START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle")
+_START_UP = (
+    *("secondary_startup_64", "common_startup_64", "startup_64"),
+    *("startup_xen", "asm_cpu_bringup_and_idle"),  # of Xen PV: the first CPU and the others
+)
 # The entry of #BP; `int3` to 5.7.
 _BREAKPOINT_ENTRIES = ("asm_exc_int3", "int3")
 # The switch of tasks: code that "returns" to where the next task goes on.

@@ -22,6 +22,11 @@ _ORIGINALS = {
     orc.Original.PROBED_INSTRUCTIONS: "the probed instructions",
     orc.Original.BEHIND_PROBED: "what follows the probed instruction",
 }
+_IN_XEN = {
+    unwind.WhereInXen.ENTRY_CODE: "Xen was just saving or restoring",
+    unwind.WhereInXen.OTHER_STACK: "Xen had not yet saved: it was handling an NMI, or the like",
+    unwind.WhereInXen.NOT_FOUND: "are on no physical CPU, and Xen's own record of them was not found",
+}
 _LAYOUTS = {
     unwind.Layout.PT_REGS: "pt_regs",
     unwind.Layout.IRET_FRAME: "interrupt frame",
@@ -75,6 +80,8 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
         "this code stands in for a return address; its rule follows from its instructions, the caller from {r.holder.value}"
     ),
     orc.InsideThunk: "no ORC row holds inside this thunk: the rule follows from its instructions",
+    orc.InsideHypercall: "no ORC row holds inside what Xen wrote for a hypercall: the rule follows from its instructions",
+    orc.BesideXen: "no ORC row holds where Xen and the kernel hand over to each other: the rule follows from the instructions",
     orc.BpfFrame: "BPF code has no ORC rows: the rule follows from its frame pointer",
     orc.CopiedCode: lambda r: f"a copy of {_ORIGINALS[r.original]}, whose row holds here",
     orc.BehindFtraceCopy: "the return behind a copy of ftrace's trampoline",
@@ -217,6 +224,7 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
         "sysenter keeps neither the user's ip nor its stack pointer, and the kernel has not filled them in"
     ),
     # Why there is no walk.
+    unwind.HeldByXen: lambda r: f"running on virtual CPU {r.cpu}, whose registers {_IN_XEN[r.where]}",
     unwind.CpuNotSaved: "running on CPU {r.cpu}, whose registers are not in the snapshot",
     unwind.RanMeanwhile: "the task ran again and again while its stack was read",
     unwind.StartUnreadable: "the starting registers cannot be read: {r.fault}",

@@ -17,13 +17,15 @@ from tests.lab.apt import Archive, Unavailable
 
 __all__ = [
     *("RELEASES", "Kernel", "Unavailable", "cache_dir", "ensure", "ensure_build_root", "ensure_module_debug"),
-    *("ensure_source", "locked"),
+    *("ensure_plain", "ensure_source", "locked"),
     "unpacked_packages",
 ]
 
 # Four kernels cover every ORC layout and every generation of runtime patching.
 RELEASES = {"5.10": "bullseye", "6.1": "bookworm", "6.12": "trixie", "7.2": "sid"}
 META_PACKAGE = "linux-image-cloud-amd64"
+# The kernel for all machines, which the cloud's is a part of: it alone runs under Xen.
+PLAIN_META_PACKAGE = "linux-image-amd64"
 # What kbuild runs beside the compiler; pahole, of dwarves, makes BTF.
 BUILD_TOOLS = [
     *("make", "dwarves", "base-files", "dash", "bash", "coreutils", "sed", "grep", "mawk", "findutils", "diffutils"),
@@ -71,6 +73,31 @@ def ensure(name: str) -> Kernel:
         if not home.is_dir():
             _fetch_kernel(suite, home)
     return _open_kernel(name, home)
+
+
+def ensure_plain(name: str, modules: Sequence[str]) -> Kernel:
+    """Return Debian's plain kernel of `name`, with some of its modules, fetching it first where the cache does not have it.
+
+    Its `vmlinux` is the bootable image, which orcdbg opens too: the debug package of this flavour takes 800 MB to fetch.
+
+    Raises:
+        Unavailable: it could not be fetched.
+    """
+    home = cache_dir() / "plain-kernels" / name
+    with locked(f"plain-kernel-{name}"), _scratch() as scratch:
+        if not home.is_dir():
+            archive = _updated_archive(RELEASES[name])
+            release = _current_release(archive, PLAIN_META_PACKAGE)
+            archive.download([f"linux-image-{release}"], scratch / "debs")
+            wanted = ["*/vmlinuz-*", *(f"*/{module}.ko*" for module in modules)]
+            _unpack(next((scratch / "debs").glob("*.deb")), scratch / "root", *wanted)
+            (scratch / "kernel/modules").mkdir(parents=True)
+            _one(scratch / "root", "vmlinuz-*").rename(scratch / "kernel/vmlinuz")
+            _one(scratch / "root/lib/modules", release).rename(scratch / "kernel/modules" / release)
+            home.parent.mkdir(parents=True, exist_ok=True)
+            (scratch / "kernel").rename(home)
+    (folder,) = (home / "modules").iterdir()
+    return Kernel(name, folder.name, home / "vmlinuz", home / "vmlinuz", folder)
 
 
 def ensure_source(name: str) -> Path:
@@ -194,13 +221,13 @@ def _fetch_kernel(suite: str, home: Path) -> None:
         (scratch / "kernel").rename(home)
 
 
-def _current_release(archive: Archive) -> str:
+def _current_release(archive: Archive, meta_package: str = META_PACKAGE) -> str:
     # Old versions vanish from the mirror, so the version is asked for, never remembered.
-    for name in archive.depends(META_PACKAGE):
+    for name in archive.depends(meta_package):
         match = re.fullmatch(r"linux-image-(\d.*)", name)
         if match:
             return match.group(1)
-    raise Unavailable(f"{archive.suite}: {META_PACKAGE} names no kernel")
+    raise Unavailable(f"{archive.suite}: {meta_package} names no kernel")
 
 
 def _packages(archive: Archive, release: str) -> list[str]:
@@ -210,9 +237,9 @@ def _packages(archive: Archive, release: str) -> list[str]:
     return [image, f"{image}-dbg", *parts]
 
 
-def _unpack(deb: Path, target: Path, pattern: str) -> None:
+def _unpack(deb: Path, target: Path, *patterns: str) -> None:
     target.mkdir(parents=True, exist_ok=True)
-    tar = ["tar", "-x", "-C", str(target), "--wildcards", pattern]
+    tar = ["tar", "-x", "-C", str(target), "--wildcards", *patterns]
     with subprocess.Popen(["dpkg", "--fsys-tarfile", str(deb)], stdout=subprocess.PIPE) as dpkg:
         status = subprocess.run(tar, stdin=dpkg.stdout, check=False).returncode
     if status or dpkg.returncode:

@@ -170,6 +170,11 @@ class Guest:
         return GdbStub(self.gdb_socket, ram=self._ram)
 
     @property
+    def folder(self) -> Path:
+        """Where its sockets are."""
+        return self._folder
+
+    @property
     def gdb_socket(self) -> Path:
         """Where the GDB stub listens."""
         return self._folder / "gdb"

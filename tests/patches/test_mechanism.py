@@ -9,7 +9,7 @@ import pytest
 
 import orcdbg.patches.mechanisms
 from orcdbg.patches.mechanism import Mechanism
-from orcdbg.patches.replay import BOOT, STATE, boot_tables
+from orcdbg.patches.replay import BOOT, EARLY, STATE, boot_tables
 from orcdbg.patches.stack_mechanisms import MOVE_STACK
 
 FILES = sorted(
@@ -32,13 +32,13 @@ def test_a_file_declares_the_mechanism_that_it_is_named_after(stem: str) -> None
     """Each of its tables, and each is in the order once."""
     mechanisms = declared_in(stem)
     assert {mechanism.name for mechanism in mechanisms} == {stem.replace("_", "-")}
-    assert [(*BOOT, *STATE).count(mechanism) for mechanism in mechanisms] == [1] * len(mechanisms)
+    assert [(*EARLY, *BOOT, *STATE).count(mechanism) for mechanism in mechanisms] == [1] * len(mechanisms)
 
 
 def test_nothing_is_in_the_order_that_no_file_declares() -> None:
     """And a file that declares nothing is known."""
     declared = [mechanism for stem in FILES for mechanism in declared_in(stem)]
-    assert len(declared) == len(BOOT) + len(STATE)
+    assert len(declared) == len(EARLY) + len(BOOT) + len(STATE)
     assert {stem for stem in FILES if not declared_in(stem)} == BEFORE_THE_KERNEL
 
 
@@ -51,5 +51,5 @@ def test_a_table_belongs_to_one_mechanism() -> None:
 
 def test_the_mechanisms_that_move_the_stack_are_those_that_say_so() -> None:
     """A walk asks about them alone, and loads no other."""
-    assert [*MOVE_STACK] == [mechanism for mechanism in BOOT if mechanism.moves_stack]
+    assert [*MOVE_STACK] == [mechanism for mechanism in (*EARLY, *BOOT) if mechanism.moves_stack]
     assert not any(mechanism.moves_stack for mechanism in STATE)

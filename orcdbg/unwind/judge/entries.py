@@ -10,7 +10,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault
+from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.names import Location
+from orcdbg.kernel.xen import HYPERCALL_PAGE
 from orcdbg.patches.code import Code
 from orcdbg.unwind.judge.calls import Jump
 from orcdbg.x86.branches import target_of
@@ -91,6 +93,10 @@ class Entries:
     def _find(self, callee: Location) -> WaysIn | None:
         references = self._code.references
         if references is None or callee.module is not None or not callee.is_text:
+            return None
+        # The stub of a hypercall is called by its number in the page (xen_single_call(), to 6.12).
+        page = self._code.linux.find_address(HYPERCALL_PAGE)
+        if page is not None and 0 <= callee.start - page < PAGE:
             return None
         # What is quickly seen to have a pointer to it ends the search before anything is decoded or sought.
         near = self._closure(callee, is_exact=False)
