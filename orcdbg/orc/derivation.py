@@ -67,9 +67,8 @@ class FunctionText:
         self._add(self.start, self.size)
 
     def _add(self, start: int, size: int) -> bool:
-        try:
-            data = self.code.text.read(start, size)
-        except MemoryFault:
+        data = text_of(self.code, start, size)
+        if data is None:
             return False
         self._ranges.append((start, start + size, data))
         for insn in outline(data, start):
@@ -145,6 +144,17 @@ class FunctionText:
                 break
             targets.append(word)
         return targets or None
+
+
+def text_of(code: Code, start: int, size: int) -> bytes | None:
+    """Text as it ran; of init text, whose memory the boot has given back, as built. None where it is not to be had."""
+    spaces = (code.text,) if code.is_lasting(start) else (code.built, code.text)
+    for space in spaces:
+        try:
+            return space.read(start, size)
+        except MemoryFault:
+            continue
+    return None
 
 
 def _faults_between(code: Code, start: int, end: int) -> list[tuple[int, int]]:
@@ -414,9 +424,8 @@ class NeverReturning:
         """Whether no instruction returns or jumps out of a function, and its text does not run on into what follows."""
         if not 0 < place.size <= MAX_FUNCTION >> 3:
             return False
-        try:
-            data = self._code.text.read(place.start, place.size)
-        except MemoryFault:
+        data = text_of(self._code, place.start, place.size)
+        if data is None:
             return False
         end, last = place.start, Goes.ON
         for address, size, mnemonic, operands in outline(data, place.start):
