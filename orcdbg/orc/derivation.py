@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import bisect
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
@@ -18,7 +18,7 @@ from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule, Indirection
-from orcdbg.orc.reasons import BehindUnreadTable, DepthsDiffer, FollowedTooLong
+from orcdbg.orc.reasons import BehindUnreadTable, DepthsDiffer, FollowedTooLong, WayUnknown
 from orcdbg.orc.returns_never import NEVER_RETURN
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.patches.code import Code
@@ -32,6 +32,7 @@ MAX_TABLE = 1 << 11  # entries of a jump table
 MAX_PARTS = 8
 
 CFA = "cfa"
+RETURN_SLOT, RETURN = Value(CFA, -WORD), Value("return address", 0)
 _LONGEST = 15
 _TABLE = re.compile(r"\*?(-?0x[0-9a-f]+|-?\d+)\(, ?%(\w+), ?8\)")
 _BASE_OF = {"rbp": OrcRegister.BP, "r10": OrcRegister.R10, "r13": OrcRegister.R13, "rdx": OrcRegister.DX,
@@ -195,23 +196,28 @@ class Tracing:
         self.known: dict[int, Path] = {}
         self.has_unread_table = False
         self.is_whole = True
+        self._settled: frozenset[int] = frozenset()
         self._visits = 0
 
-    def follow(self, begin: dict[int, Words]) -> None:
-        """Goes on from boundaries; behind a `ud2` only where no other way leads, for a warning comes back there."""
-        todo = [(address, Path(words)) for address, words in begin.items()]
-        later: list[tuple[int, Path]] = []
-        while todo or later:
-            if not todo:
-                address, path = later.pop()
-                todo += [] if address in self.known else [(address, path)]
-                continue
-            address, path = todo.pop()
-            for target, after, is_later in self._along(address, path):
-                (later if is_later else todo).append((target, after))
+    def follow(self, begin: Mapping[int, Words], is_guessed: bool = False) -> None:
+        """Goes on from boundaries; behind a `ud2` only where no other way leads, for a warning comes back there.
+
+        What an earlier walk has come to is left as it is.
+        """
+        todo = [(address, Path(words, is_guessed)) for address, words in begin.items()]
+        while todo:
+            self._settled = frozenset(self.known)
+            later: list[tuple[int, Path]] = []
+            while todo:
+                address, path = todo.pop()
+                for target, after, is_later in self._along(address, path):
+                    (later if is_later else todo).append((target, after))
+            todo = [(address, path) for address, path in later if address not in self.known]
 
     def _arrive(self, address: int, path: Path) -> Path | None:
         """What is known at a boundary now; None where the path brings nothing new."""
+        if address in self._settled:
+            return None
         known = self.known.get(address)
         if known is not None:
             met = Path(known.words.meet(path.words), known.is_guessed or path.is_guessed)
@@ -292,8 +298,7 @@ def _pushed(words: Words) -> Words:
 
 def at_entry() -> Words:
     """At a function's first instruction."""
-    sp = Value(CFA, -WORD)
-    return Words({"rsp": sp, "rbp": Value("rbp", 0)}, {sp: Value("return", 0)})
+    return Words({"rsp": RETURN_SLOT, "rbp": Value("rbp", 0)}, {RETURN_SLOT: RETURN})
 
 
 def row_of(words: Words, name: str = CFA, at: int = 0, kind: RowType = RowType.CALL) -> tuple[OrcRow, CfaRule] | None:
@@ -397,7 +402,9 @@ class Derivation:
             return FollowedTooLong()
         if path.words.is_disputed and (rule is None or rule.base is OrcRegister.SP):
             return DepthsDiffer()
-        if path.is_guessed or self._tracing.has_unread_table:
+        if path.is_guessed:
+            return WayUnknown()
+        if self._tracing.has_unread_table:
             return BehindUnreadTable()
         return None
 
@@ -441,6 +448,13 @@ class NeverReturning:
         return end >= place.start + place.size and last in (Goes.JUMP, Goes.STOP)
 
 
+def row_of_function(words: Words) -> tuple[OrcRow, CfaRule] | None:
+    """The row in code that is called; None also where the return address is not in its place, or was taken from there."""
+    sp = words.sp
+    is_taken = sp is not None and sp.name == CFA and sp.offset > -WORD
+    return None if is_taken or words.stack.get(RETURN_SLOT) != RETURN else row_of(words)
+
+
 def derive_function(code: Code, place: Location, never_returns: NeverReturning) -> Derivation | None:
     """The rows of the function at `place`; None where its text is not to be had."""
     text = FunctionText(code, place)
@@ -448,4 +462,4 @@ def derive_function(code: Code, place: Location, never_returns: NeverReturning) 
         return None
     tracing = Tracing(text, never_returns)
     tracing.follow({place.start: at_entry()})
-    return Derivation(tracing, text, row_of)
+    return Derivation(tracing, text, row_of_function)

@@ -15,7 +15,7 @@ from orcdbg.orc.derivation import (
     Tracing,
     at_entry,
     derive_function,
-    row_of,
+    row_of_function,
 )
 from orcdbg.orc.entry_derivation import (
     END_ROW,
@@ -93,7 +93,7 @@ class DerivedRows:
         text = FunctionText(self._code, place)
         tracing = Tracing(text, self._never_returns, settle=settle_switched)
         tracing.follow({place.start: called()})
-        return Derivation(tracing, text, row_of)
+        return Derivation(tracing, text, row_of_function)
 
     def _rewound(self, place: Location) -> Derivation | None:
         text = FunctionText(self._code, place)

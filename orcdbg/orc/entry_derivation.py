@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.derivation import CFA, Derivation, FunctionText, NeverReturning, Tracing, at_entry, row_of
+from orcdbg.orc.derivation import CFA, Derivation, FunctionText, NeverReturning, Tracing, at_entry, row_of, row_of_function
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import SavingFunctions
 from orcdbg.patches.code import Code
@@ -26,6 +26,8 @@ MAX_ENTRY_TEXT = 1 << 17
 _VECTORS, _GATE = 256, 16
 # Intel SDM volume 3, 6.15; 21 is #CP, 29 and 30 are AMD's #VC and #SX.
 _WITH_ERROR_CODE = (8, 10, 11, 12, 13, 14, 17, 21, 29, 30)
+_ENTRY_NAMES, _NO_ENTRIES = ("asm_", "xen_asm_", "irq_entries_start", "spurious_entries_start"), ("asm_load_gs_index", "asm_call_on_stack", "asm_call_irq_on_stack")
+_ALIGNED = 16
 _SYSTEM_CALLS = ("entry_SYSCALL_64", "entry_SYSCALL_compat", "entry_SYSENTER_compat")
 _FRED = ("asm_fred_entrypoint_user", "asm_fred_entrypoint_kernel")
 # These put the stack pointer to the user's registers themselves (5.10 to today, and to 5.15).
@@ -39,6 +41,7 @@ SAVED = "saved registers"
 _FIVE = tuple(IRET_FRAME.values())
 _KEPT_ORDER = ("r15", "r14", "r13", "r12", "rbp", "rbx")  # the first six words of a pt_regs
 _RIP = PT_REGS["rip"]
+_FIVE_WORDS = Value(SAVED, 0)
 _REGISTERS = Value(SAVED, -_RIP)  # where a whole pt_regs begins
 END_ROW = OrcRow(OrcRegister.UNDEFINED, 0, OrcRegister.UNDEFINED, 0, RowType.END_OF_STACK, False)
 
@@ -80,6 +83,17 @@ def with_saved(words: Words, at: Value) -> Words:
     return Words(registers, stack, words.is_disputed, words.is_first)
 
 
+def _moved_to(words: Words, at: Value) -> Words:
+    """The same where the CPU's five words at `at`, a copy of the first ones, are those that count from now on."""
+
+    def moved(value: Value) -> Value:
+        return Value(SAVED, value.offset - at.offset) if value.name == at.name else value
+
+    registers = {name: moved(value) for name, value in words.registers.items() if value.name in (at.name, name)}
+    stack = {moved(place): moved(value) for place, value in words.stack.items() if place.name == at.name}
+    return words._replace(registers=registers, stack=stack)
+
+
 def settle(words: Words) -> Words:
     """A state after each change: where that completes a pt_regs, it is said as `with_saved` says it.
 
@@ -92,14 +106,14 @@ def settle(words: Words) -> Words:
         words = words._replace(is_first=False)  # what is called now gets the user's registers: they are above
     if all(words.stack.get(sp.plus(8 * number)) == Value(name, 0) for number, name in enumerate(_KEPT_ORDER)):
         return with_saved(words, sp)
+    if sp != _FIVE_WORDS and all(words.stack.get(sp.plus(offset)) == Value("iret", offset) for offset in _FIVE):
+        return _moved_to(words, sp)
     if sp.name.startswith(SET) and sp.offset == -PT_REGS_SIZE:
         # A system call's stack is built from nothing, to 4.15 without the registers that functions keep.
         return with_saved(words, sp)
-    if sp.name == SAVED and sp.offset > _REGISTERS.offset:
-        # What is below the stack pointer was taken back.
-        taken = [place for place, value in words.stack.items() if place.name == SAVED and value.name in _KEPT_ORDER]
-        if taken:
-            return words._replace(stack={place: value for place, value in words.stack.items() if place not in taken})
+    if sp == _FIVE_WORDS and _REGISTERS in words.stack:
+        # All that was pushed below them has been taken back.
+        return words._replace(stack={p: v for p, v in words.stack.items() if p.name != SAVED or p.offset >= 0})
     return words
 
 
@@ -114,7 +128,7 @@ def saved_row(words: Words) -> tuple[OrcRow, CfaRule | None]:
     partial = _partial(words)
     if partial is not None:
         return partial
-    return row_of(words) or (END_ROW, None)
+    return row_of_function(words) or (END_ROW, None)
 
 
 def _partial(words: Words) -> tuple[OrcRow, CfaRule | None] | None:
@@ -141,10 +155,14 @@ def first_functions(code: Code) -> tuple[str, ...]:
 
 
 def after_call(words: Words) -> Words | None:
-    """Behind a call that got a pt_regs: what gives back a stack pointer (sync_regs, fixup_bad_iret) gives that of another."""
-    if words.registers.get("rdi") != _REGISTERS:
+    """Behind a call that got the stack pointer, with saved registers there: a stack pointer that it gives back is of a copy.
+
+    sync_regs and fixup_bad_iret do so, which move the registers to the task's stack.
+    """
+    sp = words.sp
+    if sp is None or sp.name != SAVED or words.registers.get("rdi") != sp:
         return None
-    return words.without(NOT_KEPT).below_gone().with_register("rax", _REGISTERS)
+    return words.without(NOT_KEPT).below_gone().with_register("rax", sp)
 
 
 def first_of_task() -> Words:
@@ -247,10 +265,14 @@ class EntryText:
             if address is not None and text.holds(address):
                 begin[address] = first_of_task()
         tracing.follow(begin)
-        # What no entry jumps to is called, as functions are.
-        for place in self._symbols():
+        # What no gate leads to may be an entry of another boot, or of a hypervisor's; the rest is called, as functions are.
+        unmet = [place for place in self._symbols() if place.start not in tracing.known]
+        entries = {place.start: at_exception(not _pushes_number(text, place)) for place in unmet if _is_entry(place)}
+        tracing.follow(entries)
+        for place in unmet:
             if place.start not in tracing.known:
-                tracing.follow({place.start: called()})
+                # Labels inside of code are not aligned as what is called is.
+                tracing.follow({place.start: called()}, is_guessed=place.start % _ALIGNED != 0)
         return Derivation(tracing, text, saved_row)
 
     def _symbols(self) -> Iterator[Location]:
@@ -263,6 +285,22 @@ class EntryText:
                 continue
             yield place
             address = place.start + place.size
+
+
+def _is_entry(place: Location) -> bool:
+    return place.symbol.startswith(_ENTRY_NAMES) and place.symbol not in _NO_ENTRIES
+
+
+def _pushes_number(text: FunctionText, place: Location) -> bool:
+    """Whether an entry pushes a word of its own where the CPU may push an error code: then the CPU pushes none."""
+    address = place.start
+    while (insn := text.instruction(address)) is not None and address < place.start + place.size:
+        if insn.mnemonic.startswith("push") and insn.operands.startswith("$"):
+            return True
+        if insn.mnemonic.startswith(("call", "j")):
+            return False
+        address = insn.end
+    return False
 
 
 def called() -> Words:

@@ -92,6 +92,10 @@ class BehindUnreadTable(Reason):
     """Derived: the function jumps by a table that was not read, so that a path may be missing."""
 
 
+class WayUnknown(Reason):
+    """Derived: no way was found that leads here, and a function is assumed to begin there or before."""
+
+
 class FollowedTooLong(Reason):
     """Derived: the function's paths were not followed to their ends."""
 

@@ -86,6 +86,10 @@ class Words(NamedTuple):
             registers[name] = value
         return self._replace(registers=registers)
 
+    def with_sp(self, value: Value) -> Words:
+        """The same with a stack pointer that was set outright: what paths brought before is no matter any more."""
+        return self.with_register("rsp", value)._replace(is_disputed=False)
+
     def without(self, names: tuple[str, ...]) -> Words:
         """The same with registers that are not known any more."""
         if not any(name in self.registers for name in names):
@@ -204,7 +208,7 @@ def _clobber(names: tuple[str, ...], memory: BasedMemory | None = None) -> After
     """Registers and a word that are something else from now on. A stack pointer that is set outright gets a name."""
     if "rsp" in names:
         rest = tuple(name for name in names if name != "rsp")
-        return lambda words, address: words.without(rest).with_register("rsp", _elsewhere(address))
+        return lambda words, address: words.without(rest).with_sp(_elsewhere(address))
     if not names and memory is None:
         return None
 
@@ -245,7 +249,7 @@ def _pop(parts: list[str]) -> After:
         sp = words.sp
         value = None if sp is None else words.stack.get(sp)
         if register == "rsp":
-            return words.with_register("rsp", value or _elsewhere(address))
+            return words.with_sp(value or _elsewhere(address))
         if sp is not None:
             words = words.with_register("rsp", sp.plus(WORD))
         if register is not None:
@@ -279,7 +283,9 @@ def _moves(parts: list[str]) -> After | None:
         else:
             place = words.address(from_memory)
             value = None if place is None else words.stack.get(place)
-        return words.with_register(target, value or (_elsewhere(address) if target == "rsp" else None))
+        if target == "rsp":
+            return words.with_sp(value or _elsewhere(address))
+        return words.with_register(target, value)
 
     return after
 
@@ -291,7 +297,9 @@ def _lea(parts: list[str]) -> After | None:
 
     def after(words: Words, address: int) -> Words:
         value = words.address(memory)
-        return words.with_register(target, value or (_elsewhere(address) if target == "rsp" else None))
+        if target == "rsp" and (memory is None or memory.base != "rsp"):
+            return words.with_sp(value or _elsewhere(address))
+        return words.with_register(target, value)
 
     return after
 
@@ -325,7 +333,7 @@ def _leave(parts: list[str]) -> After:
 
     def after(words: Words, address: int) -> Words:
         frame = words.registers.get("rbp")
-        return pop(words.with_register("rsp", frame or _elsewhere(address)), address)
+        return pop(words.with_sp(frame or _elsewhere(address)), address)
 
     return after
 
