@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 from orcdbg.base.errors import MemoryFault
+from orcdbg.base.reading import AddressSpace
 from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
@@ -27,7 +28,9 @@ from orcdbg.x86.instructions import Outlined, decode_one, outline
 from orcdbg.x86.stack_words import WORD, Goes, Understood, Value, Words, understand, words_after
 
 MAX_FUNCTION = 1 << 17  # bytes of text; the longest of the lab's kernels has 40 kB
-MAX_VISITS = 1 << 17  # of boundaries; a state only ever loses words, but a hostile text may have it lose them one by one
+MAX_VISITS = (
+    1 << 17
+)  # of boundaries; a state only ever loses words, but a hostile text may have it lose them one by one
 MAX_TABLE = 1 << 11  # entries of a jump table
 MAX_PARTS = 8
 
@@ -135,16 +138,21 @@ class FunctionText:
         found = _TABLE.fullmatch(insn.operands)
         if found is None:
             return None
-        table, targets = int(found[1], 0) & U64, list[int]()
+        table = int(found[1], 0) & U64
+        return self._table(self.code.memory, table) or self._table(self.code.built, table) or None
+
+    def _table(self, space: AddressSpace, table: int) -> list[int]:
+        """The targets in a table of jumps, up to the first word that leads out of the function."""
+        targets: list[int] = []
         for number in range(MAX_TABLE):
             try:
-                word = int.from_bytes(self.code.memory.read(table + 8 * number, 8), "little")
+                word = int.from_bytes(space.read(table + 8 * number, 8), "little")
             except MemoryFault:
                 break
             if not self.holds(word):
                 break
             targets.append(word)
-        return targets or None
+        return targets
 
 
 def text_of(code: Code, start: int, size: int) -> bytes | None:
@@ -323,16 +331,16 @@ def _base(words: Words, name: str, at: int) -> tuple[CfaRule, OrcRegister] | Non
         value = words.registers.get(register)
         if value is not None and value.name == name:
             return CfaRule(base, at - value.offset), base
-    top = None if sp is None else words.stack.get(sp)
-    if top is not None and top.name == name and not words.is_disputed:
-        rule = CfaRule(OrcRegister.SP, at - top.offset, Indirection.BASE)
-        return rule, OrcRegister.SP_INDIRECT
     frame = words.registers.get("rbp")
     if frame is not None:
         for place, value in words.stack.items():
             if place.name == frame.name and value == Value(name, at):
                 rule = CfaRule(OrcRegister.BP, place.offset - frame.offset, Indirection.WORD)
                 return rule, OrcRegister.BP_INDIRECT
+    top = None if sp is None else words.stack.get(sp)
+    if top is not None and top.name == name and not words.is_disputed:
+        rule = CfaRule(OrcRegister.SP, at - top.offset, Indirection.BASE)
+        return rule, OrcRegister.SP_INDIRECT
     return by_sp
 
 

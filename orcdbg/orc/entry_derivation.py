@@ -15,7 +15,16 @@ from collections.abc import Iterator
 from orcdbg.base.errors import MemoryFault
 from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
-from orcdbg.orc.derivation import CFA, Derivation, FunctionText, NeverReturning, Tracing, at_entry, row_of, row_of_function
+from orcdbg.orc.derivation import (
+    CFA,
+    Derivation,
+    FunctionText,
+    NeverReturning,
+    Tracing,
+    at_entry,
+    row_of,
+    row_of_function,
+)
 from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import SavingFunctions
 from orcdbg.patches.code import Code
@@ -26,7 +35,10 @@ MAX_ENTRY_TEXT = 1 << 17
 _VECTORS, _GATE = 256, 16
 # Intel SDM volume 3, 6.15; 21 is #CP, 29 and 30 are AMD's #VC and #SX.
 _WITH_ERROR_CODE = (8, 10, 11, 12, 13, 14, 17, 21, 29, 30)
-_ENTRY_NAMES, _NO_ENTRIES = ("asm_", "xen_asm_", "irq_entries_start", "spurious_entries_start"), ("asm_load_gs_index", "asm_call_on_stack", "asm_call_irq_on_stack")
+_ENTRY_NAMES, _NO_ENTRIES = (
+    ("asm_", "xen_asm_", "irq_entries_start", "spurious_entries_start"),
+    ("asm_load_gs_index", "asm_call_on_stack", "asm_call_irq_on_stack"),
+)
 _ALIGNED = 16
 _SYSTEM_CALLS = ("entry_SYSCALL_64", "entry_SYSCALL_compat", "entry_SYSENTER_compat")
 _FRED = ("asm_fred_entrypoint_user", "asm_fred_entrypoint_kernel")
@@ -35,7 +47,7 @@ REWOUND = ("rewind_stack_and_make_dead", "rewind_stack_do_exit")
 START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle", "start_cpu0")
 SWITCH = ("__switch_to_asm",)
 
-SAVED = "saved registers"
+SAVED = "saved"
 """What the address of the CPU's five words counts from, once they are known."""
 
 _FIVE = tuple(IRET_FRAME.values())

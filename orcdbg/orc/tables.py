@@ -11,7 +11,6 @@ from orcdbg.orc.image_table import ImageOrc
 from orcdbg.orc.table import Derivation, OrcEntry, OrcTable
 from orcdbg.patches.kernel_code import KernelCode
 
-
 if TYPE_CHECKING:
     from orcdbg.orc.derived_rows import DerivedRows
 
@@ -61,7 +60,9 @@ class OrcTables:
         try:
             return self._image.table
         except OrcdbgError as error:
-            self._warnings.append(f"{error}; rows are derived from the instructions of functions, and such frames say so")
+            self._warnings.append(
+                f"{error}; rows are derived from the instructions of functions, and such frames say so"
+            )
             return None
 
     @functools.cached_property

@@ -19,6 +19,7 @@ from orcdbg.x86.operands import BasedMemory, memory_in, register_in, split_opera
 from orcdbg.x86.registers import CALLEE_SAVED
 
 WORD = 8
+_SP = "rsp"
 _WRAP = 1 << 64
 
 # A register by any of its names.
@@ -34,7 +35,21 @@ _WHOLE = {
 REGISTERS = tuple(dict.fromkeys(_WHOLE.values()))
 NOT_KEPT = tuple(name for name in REGISTERS if name not in CALLEE_SAVED and name != "rsp")
 # Instructions whose last operand is only read, and those that write registers which they do not name.
-_ONLY_READ = ("cmp", "test", "bt", "nop", "prefetch", "verw", "lgdt", "lidt", "lldt", "ltr", "invlpg", "clflush", "ptwrite")
+_ONLY_READ = (
+    "cmp",
+    "test",
+    "bt",
+    "nop",
+    "prefetch",
+    "verw",
+    "lgdt",
+    "lidt",
+    "lldt",
+    "ltr",
+    "invlpg",
+    "clflush",
+    "ptwrite",
+)
 _WRITES_UNNAMED = ("mul", "imul", "div", "idiv", "cpuid", "rdtsc", "rdmsr", "rdpmc", "xgetbv", "cmpxchg", "syscall")
 _UNNAMED = ("rax", "rbx", "rcx", "rdx")
 _STRINGS = ("rep", "movs", "stos", "lods", "scas", "cmps")
@@ -265,14 +280,18 @@ def _moves(parts: list[str]) -> After | None:
     target, source = register_in(last), register_in(first)
     from_memory, to_memory = memory_in(first), memory_in(last)
 
+    if target is None and to_memory is not None:
+        memory = to_memory  # narrowed, for the function below
+
+        def store(words: Words, address: int) -> Words:
+            if source == _SP and memory.base not in words.registers:
+                # The top of another stack, which is gone over to next: its address gets a name.
+                words = words.with_register(memory.base, Value(f"{memory.base} at {address:x}", 0))
+            return words.stored(words.address(memory), None if source is None else words.registers.get(source))
+
+        return store
     if target is None:
-        return (
-            None
-            if to_memory is None
-            else lambda words, address: words.stored(
-                words.address(to_memory), None if source is None else words.registers.get(source)
-            )
-        )
+        return None
 
     if target not in REGISTERS:
         return _clobber(_written([last]))
@@ -297,7 +316,7 @@ def _lea(parts: list[str]) -> After | None:
 
     def after(words: Words, address: int) -> Words:
         value = words.address(memory)
-        if target == "rsp" and (memory is None or memory.base != "rsp"):
+        if target == _SP and (memory is None or memory.base != _SP):
             return words.with_sp(value or _elsewhere(address))
         return words.with_register(target, value)
 

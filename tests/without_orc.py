@@ -1,4 +1,4 @@
-"""A session over a real kernel whose ORC tables are taken out of the image, its symbols, and memory, modules' too."""
+"""A session over a real kernel whose ORC tables are taken out: of the image, its symbols, and memory, modules' too."""
 
 from __future__ import annotations
 
