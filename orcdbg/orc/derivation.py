@@ -25,7 +25,7 @@ from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.patches.code import Code
 from orcdbg.x86.branches import INT3
 from orcdbg.x86.instructions import Outlined, decode_one, outline
-from orcdbg.x86.stack_words import WORD, Goes, Understood, Value, Words, understand, words_after
+from orcdbg.x86.stack_words import WORD, Distance, Goes, KnownWords, Understood, understand, words_after
 
 MAX_FUNCTION = 1 << 17  # bytes of text; the longest of the lab's kernels has 40 kB
 MAX_VISITS = (
@@ -35,7 +35,7 @@ MAX_TABLE = 1 << 11  # entries of a jump table
 MAX_PARTS = 8
 
 CFA = "cfa"
-RETURN_SLOT, RETURN = Value(CFA, -WORD), Value("return address", 0)
+RETURN_SLOT, RETURN = Distance(CFA, -WORD), Distance("return address", 0)
 _LONGEST = 15
 _TABLE = re.compile(r"\*?(-?0x[0-9a-f]+|-?\d+)\(, ?%(\w+), ?8\)")
 _BASE_OF = {"rbp": OrcRegister.BP, "r10": OrcRegister.R10, "r13": OrcRegister.R13, "rdx": OrcRegister.DX,
@@ -173,10 +173,10 @@ def _faults_between(code: Code, start: int, end: int) -> list[tuple[int, int]]:
     return list(zip(faulting[inside].tolist(), landings[inside].tolist(), strict=True))
 
 
-class Path(NamedTuple):
+class TracedPath(NamedTuple):
     """What is known at a boundary, and whether the way there was guessed."""
 
-    words: Words
+    words: KnownWords
     is_guessed: bool = False
 
 
@@ -194,41 +194,41 @@ class Tracing:
         self,
         text: FunctionText,
         never_returns: Callable[[int], bool],
-        after_call: Callable[[int | None, Words], Words | None] = lambda target, words: None,
-        settle: Callable[[Words], Words] = lambda words: words,
+        after_call: Callable[[int | None, KnownWords], KnownWords | None] = lambda target, words: None,
+        settle: Callable[[KnownWords], KnownWords] = lambda words: words,
     ) -> None:
         self._text = text
         self._never_returns = never_returns
         self._after_call = after_call
         self._settle = settle
-        self.known: dict[int, Path] = {}
+        self.known: dict[int, TracedPath] = {}
         self.has_unread_table = False
         self.is_whole = True
         self._settled: frozenset[int] = frozenset()
         self._visits = 0
 
-    def follow(self, begin: Mapping[int, Words], is_guessed: bool = False) -> None:
+    def follow(self, begin: Mapping[int, KnownWords], is_guessed: bool = False) -> None:
         """Goes on from boundaries; behind a `ud2` only where no other way leads, for a warning comes back there.
 
         What an earlier walk has come to is left as it is.
         """
-        todo = [(address, Path(words, is_guessed)) for address, words in begin.items()]
+        todo = [(address, TracedPath(words, is_guessed)) for address, words in begin.items()]
         while todo:
             self._settled = frozenset(self.known)
-            later: list[tuple[int, Path]] = []
+            later: list[tuple[int, TracedPath]] = []
             while todo:
                 address, path = todo.pop()
                 for target, after, is_later in self._along(address, path):
                     (later if is_later else todo).append((target, after))
             todo = [(address, path) for address, path in later if address not in self.known]
 
-    def _arrive(self, address: int, path: Path) -> Path | None:
+    def _arrive(self, address: int, path: TracedPath) -> TracedPath | None:
         """What is known at a boundary now; None where the path brings nothing new."""
         if address in self._settled:
             return None
         known = self.known.get(address)
         if known is not None:
-            met = Path(known.words.meet(path.words), known.is_guessed or path.is_guessed)
+            met = TracedPath(known.words.meet(path.words), known.is_guessed or path.is_guessed)
             if met == known:
                 return None
             path = met
@@ -239,7 +239,7 @@ class Tracing:
         self.known[address] = path
         return path
 
-    def _along(self, address: int, path: Path) -> Iterator[tuple[int, Path, bool]]:
+    def _along(self, address: int, path: TracedPath) -> Iterator[tuple[int, TracedPath, bool]]:
         """Follows instructions up to the first that does not go on; the ways that lead off meanwhile."""
         while (insn := self._text.instruction(address)) is not None and self._text.holds(address):
             arrived = self._arrive(address, path)
@@ -279,7 +279,7 @@ class Tracing:
         place = self._text.code.locate(target)
         return place is not None and place.start != target
 
-    def _ways(self, insn: Outlined, does: Understood, path: Path) -> Iterator[tuple[int, Path, bool]]:
+    def _ways(self, insn: Outlined, does: Understood, path: TracedPath) -> Iterator[tuple[int, TracedPath, bool]]:
         if does.goes in (Goes.JUMP, Goes.BRANCH) and does.target is not None:
             if self._text.holds(does.target):
                 yield does.target, path, False
@@ -292,24 +292,26 @@ class Tracing:
         elif does.goes is Goes.STOP and insn.mnemonic.startswith("ud"):
             yield insn.end, path, True
 
-    def _unread(self, insn: Outlined, path: Path) -> None:
+    def _unread(self, insn: Outlined, path: TracedPath) -> None:
         """A jump by a register with more on the stack than the return address goes by a table: no tail call is made so."""
         sp = path.words.sp
-        if sp != Value(CFA, -WORD):
+        if sp != Distance(CFA, -WORD):
             self.has_unread_table = True
 
 
-def _pushed(words: Words) -> Words:
+def _pushed(words: KnownWords) -> KnownWords:
     sp = words.sp
     return words if sp is None else words.stored(sp.plus(-WORD), None).with_register("rsp", sp.plus(-WORD))
 
 
-def at_entry() -> Words:
+def at_entry() -> KnownWords:
     """At a function's first instruction."""
-    return Words({"rsp": RETURN_SLOT, "rbp": Value("rbp", 0)}, {RETURN_SLOT: RETURN})
+    return KnownWords({"rsp": RETURN_SLOT, "rbp": Distance("rbp", 0)}, {RETURN_SLOT: RETURN})
 
 
-def row_of(words: Words, name: str = CFA, at: int = 0, kind: RowType = RowType.CALL) -> tuple[OrcRow, CfaRule] | None:
+def row_of(
+    words: KnownWords, name: str = CFA, at: int = 0, kind: RowType = RowType.CALL
+) -> tuple[OrcRow, CfaRule] | None:
     """The row that finds the value `name` + `at`, the CFA or where registers were saved; None where nothing leads there.
 
     The stack pointer comes first, unless paths brought different ones; then frame pointers; then copies on the stack.
@@ -322,7 +324,7 @@ def row_of(words: Words, name: str = CFA, at: int = 0, kind: RowType = RowType.C
     return OrcRow(register, rule.offset, bp_reg, bp_offset, kind, kind is not RowType.CALL), rule
 
 
-def _base(words: Words, name: str, at: int) -> tuple[CfaRule, OrcRegister] | None:
+def _base(words: KnownWords, name: str, at: int) -> tuple[CfaRule, OrcRegister] | None:
     sp = words.sp
     by_sp = None if sp is None or sp.name != name else (CfaRule(OrcRegister.SP, at - sp.offset), OrcRegister.SP)
     if by_sp is not None and not words.is_disputed:
@@ -334,7 +336,7 @@ def _base(words: Words, name: str, at: int) -> tuple[CfaRule, OrcRegister] | Non
     frame = words.registers.get("rbp")
     if frame is not None:
         for place, value in words.stack.items():
-            if place.name == frame.name and value == Value(name, at):
+            if place.name == frame.name and value == Distance(name, at):
                 rule = CfaRule(OrcRegister.BP, place.offset - frame.offset, Indirection.WORD)
                 return rule, OrcRegister.BP_INDIRECT
     top = None if sp is None else words.stack.get(sp)
@@ -344,9 +346,9 @@ def _base(words: Words, name: str, at: int) -> tuple[CfaRule, OrcRegister] | Non
     return by_sp
 
 
-def _rbp(words: Words, name: str, at: int) -> tuple[OrcRegister, int]:
+def _rbp(words: KnownWords, name: str, at: int) -> tuple[OrcRegister, int]:
     """The row's second half: where the caller's rbp is."""
-    own = Value("rbp", 0)
+    own = Distance("rbp", 0)
     if words.registers.get("rbp") == own:
         return OrcRegister.UNDEFINED, 0
     frame = words.registers.get("rbp")
@@ -360,7 +362,7 @@ def _rbp(words: Words, name: str, at: int) -> tuple[OrcRegister, int]:
     return LOST_RBP, 0
 
 
-class Derivation:
+class FunctionRows:
     """One function's rows, by address.
 
     Args:
@@ -370,7 +372,7 @@ class Derivation:
     """
 
     def __init__(
-        self, tracing: Tracing, text: FunctionText, row: Callable[[Words], tuple[OrcRow, CfaRule | None] | None]
+        self, tracing: Tracing, text: FunctionText, row: Callable[[KnownWords], tuple[OrcRow, CfaRule | None] | None]
     ) -> None:
         self._tracing = tracing
         self._text = text
@@ -398,14 +400,14 @@ class Derivation:
             self._rows[start] = self._derived(self._tracing.known[start])
         return self._rows[start]
 
-    def _derived(self, path: Path) -> DerivedRow | None:
+    def _derived(self, path: TracedPath) -> DerivedRow | None:
         found = self._row(path.words)
         if found is None:
             return None
         row, rule = found
         return DerivedRow(row, rule, self._doubt(path, rule))
 
-    def _doubt(self, path: Path, rule: CfaRule | None) -> Reason | None:
+    def _doubt(self, path: TracedPath, rule: CfaRule | None) -> Reason | None:
         if not self._tracing.is_whole:
             return FollowedTooLong()
         if path.words.is_disputed and (rule is None or rule.base is OrcRegister.SP):
@@ -456,18 +458,18 @@ class NeverReturning:
         return end >= place.start + place.size and last in (Goes.JUMP, Goes.STOP)
 
 
-def row_of_function(words: Words) -> tuple[OrcRow, CfaRule] | None:
+def row_of_function(words: KnownWords) -> tuple[OrcRow, CfaRule] | None:
     """The row in code that is called; None also where the return address is not in its place, or was taken from there."""
     sp = words.sp
     is_taken = sp is not None and sp.name == CFA and sp.offset > -WORD
     return None if is_taken or words.stack.get(RETURN_SLOT) != RETURN else row_of(words)
 
 
-def derive_function(code: Code, place: Location, never_returns: NeverReturning) -> Derivation | None:
+def derive_function(code: Code, place: Location, never_returns: NeverReturning) -> FunctionRows | None:
     """The rows of the function at `place`; None where its text is not to be had."""
     text = FunctionText(code, place)
     if not text.ranges:
         return None
     tracing = Tracing(text, never_returns)
     tracing.follow({place.start: at_entry()})
-    return Derivation(tracing, text, row_of_function)
+    return FunctionRows(tracing, text, row_of_function)

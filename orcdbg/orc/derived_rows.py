@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from orcdbg.kernel.names import Location
 from orcdbg.orc.derivation import (
-    Derivation,
     DerivedRow,
+    FunctionRows,
     FunctionText,
     NeverReturning,
     Tracing,
@@ -45,7 +45,7 @@ class DerivedRows:
     def __init__(self, code: Code) -> None:
         self._code = code
         self._never_returns = NeverReturning(code)
-        self._functions: dict[int, Derivation | None] = {}
+        self._functions: dict[int, FunctionRows | None] = {}
         self._entry = EntryText(code, self._never_returns)
         self._special = {
             **dict.fromkeys(SWITCH, self._switch),
@@ -75,13 +75,13 @@ class DerivedRows:
         whole, cold, _ = place.symbol.partition(".cold")
         return self._code.starts_of(whole) if cold else [place.start]
 
-    def _derivation(self, start: int, place: Location) -> Derivation | None:
+    def _derivation(self, start: int, place: Location) -> FunctionRows | None:
         if start not in self._functions:
             whole = place if place.start == start else self._code.locate(start)
             self._functions[start] = None if whole is None else self._derive(whole)
         return self._functions[start]
 
-    def _derive(self, place: Location) -> Derivation | None:
+    def _derive(self, place: Location) -> FunctionRows | None:
         special = self._special.get(place.symbol) if place.module is None else None
         if special is not None:
             return special(place)
@@ -89,22 +89,22 @@ class DerivedRows:
             return self._entry.derivation
         return derive_function(self._code, place, self._never_returns)
 
-    def _switch(self, place: Location) -> Derivation | None:
+    def _switch(self, place: Location) -> FunctionRows | None:
         text = FunctionText(self._code, place)
         tracing = Tracing(text, self._never_returns, settle=settle_switched)
         tracing.follow({place.start: called()})
-        return Derivation(tracing, text, row_of_function)
+        return FunctionRows(tracing, text, row_of_function)
 
-    def _rewound(self, place: Location) -> Derivation | None:
+    def _rewound(self, place: Location) -> FunctionRows | None:
         text = FunctionText(self._code, place)
         tracing = Tracing(text, lambda target: False, settle=settle_rewound)
         tracing.follow({place.start: at_entry()})
-        return Derivation(tracing, text, saved_row)
+        return FunctionRows(tracing, text, saved_row)
 
-    def _first(self, place: Location) -> Derivation | None:
+    def _first(self, place: Location) -> FunctionRows | None:
         if self._entry.holds(place):
             return self._entry.derivation
         text = FunctionText(self._code, place)
         tracing = Tracing(text, self._never_returns, lambda target, words: after_call(words), settle)
         tracing.follow({place.start: first_of_task()})
-        return Derivation(tracing, text, saved_row)
+        return FunctionRows(tracing, text, saved_row)

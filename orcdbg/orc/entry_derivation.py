@@ -17,7 +17,7 @@ from orcdbg.kernel.names import Location
 from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.derivation import (
     CFA,
-    Derivation,
+    FunctionRows,
     FunctionText,
     NeverReturning,
     Tracing,
@@ -29,7 +29,7 @@ from orcdbg.orc.rows import OrcRegister, OrcRow, RowType
 from orcdbg.orc.rules.entry_code import SavingFunctions
 from orcdbg.patches.code import Code
 from orcdbg.x86.registers import IRET_FRAME, PT_REGS, PT_REGS_SIZE
-from orcdbg.x86.stack_words import NOT_KEPT, REGISTERS, SET, WORD, Value, Words
+from orcdbg.x86.stack_words import NOT_KEPT, REGISTERS, SET, WORD, Distance, KnownWords
 
 MAX_ENTRY_TEXT = 1 << 17
 _VECTORS, _GATE = 256, 16
@@ -53,60 +53,60 @@ SAVED = "saved"
 _FIVE = tuple(IRET_FRAME.values())
 _KEPT_ORDER = ("r15", "r14", "r13", "r12", "rbp", "rbx")  # the first six words of a pt_regs
 _RIP = PT_REGS["rip"]
-_FIVE_WORDS = Value(SAVED, 0)
-_REGISTERS = Value(SAVED, -_RIP)  # where a whole pt_regs begins
+_FIVE_WORDS = Distance(SAVED, 0)
+_REGISTERS = Distance(SAVED, -_RIP)  # where a whole pt_regs begins
 END_ROW = OrcRow(OrcRegister.UNDEFINED, 0, OrcRegister.UNDEFINED, 0, RowType.END_OF_STACK, False)
 
 
-def _iret_words(at: int) -> dict[Value, Value]:
-    return {Value(SAVED, at + offset): Value("iret", offset) for offset in _FIVE}
+def _iret_words(at: int) -> dict[Distance, Distance]:
+    return {Distance(SAVED, at + offset): Distance("iret", offset) for offset in _FIVE}
 
 
-def at_exception(error_code: bool) -> Words:
+def at_exception(error_code: bool) -> KnownWords:
     """Where the CPU goes to with its five words on the stack, and below them an error code or not."""
-    registers = {name: Value(name, 0) for name in REGISTERS}
-    registers["rsp"] = Value(SAVED, -WORD if error_code else 0)
-    return Words(registers, _iret_words(0))
+    registers = {name: Distance(name, 0) for name in REGISTERS}
+    registers["rsp"] = Distance(SAVED, -WORD if error_code else 0)
+    return KnownWords(registers, _iret_words(0))
 
 
-def at_system_call() -> Words:
+def at_system_call() -> KnownWords:
     """Where the CPU goes to with the user's stack pointer, and all registers the user's."""
-    registers = {name: Value(name, 0) for name in REGISTERS}
-    registers["rsp"] = Value("user", 0)
-    return Words(registers, {})
+    registers = {name: Distance(name, 0) for name in REGISTERS}
+    registers["rsp"] = Distance("user", 0)
+    return KnownWords(registers, {})
 
 
-def with_saved(words: Words, at: Value) -> Words:
+def with_saved(words: KnownWords, at: Distance) -> KnownWords:
     """A state with a whole pt_regs at `at`, in the one way in which it is said: all ways that lead here look the same."""
     sp = words.sp
     if sp is None:
         return words
 
-    def moved(value: Value) -> Value:
-        return Value(SAVED, value.offset - at.offset - _RIP) if value.name == at.name else value
+    def moved(value: Distance) -> Distance:
+        return Distance(SAVED, value.offset - at.offset - _RIP) if value.name == at.name else value
 
     stack = _iret_words(0)
-    stack |= {Value(SAVED, PT_REGS[name] - _RIP): Value(name, 0) for name in _KEPT_ORDER}
+    stack |= {Distance(SAVED, PT_REGS[name] - _RIP): Distance(name, 0) for name in _KEPT_ORDER}
     # What was pushed below them stays, such as a return address.
     for place, value in words.stack.items():
         if place.name == at.name and place.offset < at.offset:
             stack[moved(place)] = moved(value)
     registers = {name: moved(value) for name, value in words.registers.items() if value.name == at.name}
-    return Words(registers, stack, words.is_disputed, words.is_first)
+    return KnownWords(registers, stack, words.is_disputed, words.is_first)
 
 
-def _moved_to(words: Words, at: Value) -> Words:
+def _moved_to(words: KnownWords, at: Distance) -> KnownWords:
     """The same where the CPU's five words at `at`, a copy of the first ones, are those that count from now on."""
 
-    def moved(value: Value) -> Value:
-        return Value(SAVED, value.offset - at.offset) if value.name == at.name else value
+    def moved(value: Distance) -> Distance:
+        return Distance(SAVED, value.offset - at.offset) if value.name == at.name else value
 
     registers = {name: moved(value) for name, value in words.registers.items() if value.name in (at.name, name)}
     stack = {moved(place): moved(value) for place, value in words.stack.items() if place.name == at.name}
     return words._replace(registers=registers, stack=stack)
 
 
-def settle(words: Words) -> Words:
+def settle(words: KnownWords) -> KnownWords:
     """A state after each change: where that completes a pt_regs, it is said as `with_saved` says it.
 
     By then the other registers may have been cleared, or not; that makes no difference behind this point.
@@ -116,9 +116,9 @@ def settle(words: Words) -> Words:
         return words
     if words.is_first and words.registers.get("rdi") == _REGISTERS:
         words = words._replace(is_first=False)  # what is called now gets the user's registers: they are above
-    if all(words.stack.get(sp.plus(8 * number)) == Value(name, 0) for number, name in enumerate(_KEPT_ORDER)):
+    if all(words.stack.get(sp.plus(8 * number)) == Distance(name, 0) for number, name in enumerate(_KEPT_ORDER)):
         return with_saved(words, sp)
-    if sp != _FIVE_WORDS and all(words.stack.get(sp.plus(offset)) == Value("iret", offset) for offset in _FIVE):
+    if sp != _FIVE_WORDS and all(words.stack.get(sp.plus(offset)) == Distance("iret", offset) for offset in _FIVE):
         return _moved_to(words, sp)
     if sp.name.startswith(SET) and sp.offset == -PT_REGS_SIZE:
         # A system call's stack is built from nothing, to 4.15 without the registers that functions keep.
@@ -129,11 +129,11 @@ def settle(words: Words) -> Words:
     return words
 
 
-def saved_row(words: Words) -> tuple[OrcRow, CfaRule | None]:
+def saved_row(words: KnownWords) -> tuple[OrcRow, CfaRule | None]:
     """The row that a state in entry code stands for: END_OF_STACK where no way on is known."""
     if words.is_first:
         return END_ROW, None
-    has_regs = all(words.stack.get(Value(SAVED, PT_REGS[name] - _RIP)) == Value(name, 0) for name in _KEPT_ORDER)
+    has_regs = all(words.stack.get(Distance(SAVED, PT_REGS[name] - _RIP)) == Distance(name, 0) for name in _KEPT_ORDER)
     found = row_of(words, *_REGISTERS, RowType.REGS) if has_regs else None
     if found is not None:
         return found[0]._replace(bp_reg=OrcRegister.UNDEFINED, bp_offset=0), found[1]
@@ -143,13 +143,13 @@ def saved_row(words: Words) -> tuple[OrcRow, CfaRule | None]:
     return row_of_function(words) or (END_ROW, None)
 
 
-def _partial(words: Words) -> tuple[OrcRow, CfaRule | None] | None:
+def _partial(words: KnownWords) -> tuple[OrcRow, CfaRule | None] | None:
     """The row of the lowest five words that an iret could take, at or above the stack pointer if it counts from there."""
     sp = words.sp
     places = [
         place
         for place, value in words.stack.items()
-        if value == Value("iret", 0) and all(words.stack.get(place.plus(o)) == Value("iret", o) for o in _FIVE)
+        if value == Distance("iret", 0) and all(words.stack.get(place.plus(o)) == Distance("iret", o) for o in _FIVE)
     ]
     own = [place for place in places if sp is not None and place.name == sp.name and place.offset >= sp.offset]
     for place in sorted(own, key=lambda place: place.offset) or sorted(places, key=lambda place: place.offset):
@@ -166,7 +166,7 @@ def first_functions(code: Code) -> tuple[str, ...]:
     return ("ret_from_fork",) if code.linux.find_address(since) is None else (since,)
 
 
-def after_call(words: Words) -> Words | None:
+def after_call(words: KnownWords) -> KnownWords | None:
     """Behind a call that got the stack pointer, with saved registers there: a stack pointer that it gives back is of a copy.
 
     sync_regs and fixup_bad_iret do so, which move the registers to the task's stack.
@@ -177,21 +177,21 @@ def after_call(words: Words) -> Words | None:
     return words.without(NOT_KEPT).below_gone().with_register("rax", sp)
 
 
-def first_of_task() -> Words:
+def first_of_task() -> KnownWords:
     """Where a task begins, with its stack pointer at the user's registers."""
-    return with_saved(at_system_call(), Value("user", 0))._replace(is_first=True)
+    return with_saved(at_system_call(), Distance("user", 0))._replace(is_first=True)
 
 
-def settle_switched(words: Words) -> Words:
+def settle_switched(words: KnownWords) -> KnownWords:
     """In the switch of tasks: the next task's stack has the same words on it as the one that is left."""
     sp = words.sp
     if sp is None or not sp.name.startswith(SET):
         return words
     lowest = min((place.offset for place in words.stack if place.name == CFA), default=-WORD)
-    return words.with_register("rsp", Value(CFA, lowest))
+    return words.with_register("rsp", Distance(CFA, lowest))
 
 
-def settle_rewound(words: Words) -> Words:
+def settle_rewound(words: KnownWords) -> KnownWords:
     """Where the stack pointer is put back to the user's registers, whatever lies below."""
     sp = words.sp
     return with_saved(words, sp) if sp is not None and sp.name.startswith(SET) else words
@@ -247,7 +247,7 @@ class EntryText:
         starts = [address for name in names if (address := self._linux.find_address(name)) is not None]
         return SavingFunctions(starts, self._code.memory)
 
-    def _after_call(self, target: int | None, words: Words) -> Words | None:
+    def _after_call(self, target: int | None, words: KnownWords) -> KnownWords | None:
         """Behind a call of error_entry or its like, which leaves a whole pt_regs on the stack."""
         function, sp = None if target is None else self._saving.near(target), words.sp
         if function is None or function.start != target or sp is None:
@@ -257,7 +257,7 @@ class EntryText:
         return with_saved(words.with_register("rsp", begin), begin).with_register("rax", _REGISTERS)
 
     @functools.cached_property
-    def derivation(self) -> Derivation | None:
+    def derivation(self) -> FunctionRows | None:
         """All rows of entry text; None where that is not to be had."""
         start, end = self.bounds
         if not start:
@@ -285,7 +285,7 @@ class EntryText:
             if place.start not in tracing.known:
                 # Labels inside of code are not aligned as what is called is.
                 tracing.follow({place.start: called()}, is_guessed=place.start % _ALIGNED != 0)
-        return Derivation(tracing, text, saved_row)
+        return FunctionRows(tracing, text, saved_row)
 
     def _symbols(self) -> Iterator[Location]:
         """The symbols of entry text, in the order of their addresses."""
@@ -315,7 +315,7 @@ def _pushes_number(text: FunctionText, place: Location) -> bool:
     return False
 
 
-def called() -> Words:
+def called() -> KnownWords:
     """At the start of a function that may save registers: what they hold has a name each."""
     words = at_entry()
-    return words._replace(registers={name: Value(name, 0) for name in REGISTERS} | {"rsp": Value(CFA, -WORD)})
+    return words._replace(registers={name: Distance(name, 0) for name in REGISTERS} | {"rsp": Distance(CFA, -WORD)})

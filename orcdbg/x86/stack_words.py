@@ -62,35 +62,35 @@ SET = "rsp at "
 """How the names begin of stack pointers that an instruction took from elsewhere."""
 
 
-class Value(NamedTuple):
+class Distance(NamedTuple):
     """What a word is: `offset` bytes from what `name` stands for."""
 
     name: str
     offset: int
 
-    def plus(self, more: int) -> Value:
+    def plus(self, more: int) -> Distance:
         """A value that many bytes further."""
-        return Value(self.name, self.offset + more)
+        return Distance(self.name, self.offset + more)
 
 
-class Words(NamedTuple):
+class KnownWords(NamedTuple):
     """What is known before an instruction: registers by name, and stack words by where they lie; the rest is not known.
 
     `is_disputed` tells that paths brought different stack pointers: then `rsp` is that of the first. `is_first` is True
     while a stack begins here, whatever is pushed on it.
     """
 
-    registers: Mapping[str, Value]
-    stack: Mapping[Value, Value]
+    registers: Mapping[str, Distance]
+    stack: Mapping[Distance, Distance]
     is_disputed: bool = False
     is_first: bool = False
 
     @property
-    def sp(self) -> Value | None:
+    def sp(self) -> Distance | None:
         """The stack pointer."""
         return self.registers.get("rsp")
 
-    def with_register(self, name: str, value: Value | None) -> Words:
+    def with_register(self, name: str, value: Distance | None) -> KnownWords:
         """The same with another register."""
         if self.registers.get(name) == value:
             return self
@@ -101,17 +101,17 @@ class Words(NamedTuple):
             registers[name] = value
         return self._replace(registers=registers)
 
-    def with_sp(self, value: Value) -> Words:
+    def with_sp(self, value: Distance) -> KnownWords:
         """The same with a stack pointer that was set outright: what paths brought before is no matter any more."""
         return self.with_register("rsp", value)._replace(is_disputed=False)
 
-    def without(self, names: tuple[str, ...]) -> Words:
+    def without(self, names: tuple[str, ...]) -> KnownWords:
         """The same with registers that are not known any more."""
         if not any(name in self.registers for name in names):
             return self
         return self._replace(registers={name: value for name, value in self.registers.items() if name not in names})
 
-    def stored(self, place: Value | None, value: Value | None) -> Words:
+    def stored(self, place: Distance | None, value: Distance | None) -> KnownWords:
         """The same with another word on the stack; a store to a place that is not known changes none that is."""
         if place is None or self.stack.get(place) == value:
             return self
@@ -122,7 +122,7 @@ class Words(NamedTuple):
             stack[place] = value
         return self._replace(stack=stack)
 
-    def meet(self, other: Words) -> Words:
+    def meet(self, other: KnownWords) -> KnownWords:
         """What both know. Where the stack pointers differ the first one stays, and is in dispute."""
         if self == other:
             return self
@@ -130,14 +130,14 @@ class Words(NamedTuple):
         is_disputed = self.is_disputed or other.is_disputed or mine != theirs
         registers = {n: value for n, value in self.registers.items() if n == "rsp" or other.registers.get(n) == value}
         stack = {place: value for place, value in self.stack.items() if other.stack.get(place) == value}
-        return Words(registers, stack, is_disputed, self.is_first and other.is_first)
+        return KnownWords(registers, stack, is_disputed, self.is_first and other.is_first)
 
-    def address(self, memory: BasedMemory | None) -> Value | None:
+    def address(self, memory: BasedMemory | None) -> Distance | None:
         """Where an operand in memory is; None where that is not known."""
         base = None if memory is None else self.registers.get(memory.base)
         return None if base is None or memory is None else base.plus(memory.offset)
 
-    def below_gone(self) -> Words:
+    def below_gone(self) -> KnownWords:
         """The same behind a call, which has overwritten what is below the stack pointer."""
         sp = self.sp
         if sp is None:
@@ -157,7 +157,7 @@ class Goes(enum.Enum):
     STOP = enum.auto()  # nowhere, unless what is trapped comes back
 
 
-After = Callable[[Words, int], Words]
+After = Callable[[KnownWords, int], KnownWords]
 
 
 class Understood(NamedTuple):
@@ -184,13 +184,13 @@ def understand(mnemonic: str, operands: str) -> Understood:
     return Understood(Goes.ON, None, _effect(name, mnemonic, operands))
 
 
-def words_after(insn: Outlined, words: Words) -> Words:
+def words_after(insn: Outlined, words: KnownWords) -> KnownWords:
     """What is known behind an instruction that goes on. A call comes back with the stack as it was."""
     after = understand(insn.mnemonic, insn.operands).after
     return words if after is None else after(words, insn.address)
 
 
-def _after_call(words: Words, address: int) -> Words:
+def _after_call(words: KnownWords, address: int) -> KnownWords:
     return words.without(NOT_KEPT).below_gone()
 
 
@@ -227,24 +227,24 @@ def _clobber(names: tuple[str, ...], memory: BasedMemory | None = None) -> After
     if not names and memory is None:
         return None
 
-    def after(words: Words, address: int) -> Words:
+    def after(words: KnownWords, address: int) -> KnownWords:
         words = words.without(names)
         return words if memory is None else words.stored(words.address(memory), None)
 
     return after
 
 
-def _elsewhere(address: int) -> Value:
+def _elsewhere(address: int) -> Distance:
     """A stack pointer that the instruction at `address` has set."""
-    return Value(f"{SET}{address:x}", 0)
+    return Distance(f"{SET}{address:x}", 0)
 
 
 def _push(parts: list[str]) -> After:
     operand = parts[0] if parts else ""
     register, memory = register_in(operand), memory_in(operand)
-    constant = None if operand else Value("flags", 0)
+    constant = None if operand else Distance("flags", 0)
 
-    def after(words: Words, address: int) -> Words:
+    def after(words: KnownWords, address: int) -> KnownWords:
         place = words.address(memory)
         value = words.registers.get(register) if register is not None else words.stack.get(place) if place else constant
         sp = words.sp
@@ -260,7 +260,7 @@ def _pop(parts: list[str]) -> After:
     operand = parts[0] if parts else ""
     register, memory = register_in(operand), memory_in(operand)
 
-    def after(words: Words, address: int) -> Words:
+    def after(words: KnownWords, address: int) -> KnownWords:
         sp = words.sp
         value = None if sp is None else words.stack.get(sp)
         if register == "rsp":
@@ -277,17 +277,17 @@ def _pop(parts: list[str]) -> After:
 def _moves(parts: list[str]) -> After | None:
     """A move of 64 bits between registers and memory."""
     first, last = parts[0], parts[-1]
-    target, source = register_in(last), register_in(first)
+    target, moved = register_in(last), register_in(first)
     from_memory, to_memory = memory_in(first), memory_in(last)
 
     if target is None and to_memory is not None:
         memory = to_memory  # narrowed, for the function below
 
-        def store(words: Words, address: int) -> Words:
-            if source == _SP and memory.base not in words.registers:
+        def store(words: KnownWords, address: int) -> KnownWords:
+            if moved == _SP and memory.base not in words.registers:
                 # The top of another stack, which is gone over to next: its address gets a name.
-                words = words.with_register(memory.base, Value(f"{memory.base} at {address:x}", 0))
-            return words.stored(words.address(memory), None if source is None else words.registers.get(source))
+                words = words.with_register(memory.base, Distance(f"{memory.base} at {address:x}", 0))
+            return words.stored(words.address(memory), None if moved is None else words.registers.get(moved))
 
         return store
     if target is None:
@@ -296,9 +296,9 @@ def _moves(parts: list[str]) -> After | None:
     if target not in REGISTERS:
         return _clobber(_written([last]))
 
-    def after(words: Words, address: int) -> Words:
-        if source is not None:
-            value = words.registers.get(source)
+    def after(words: KnownWords, address: int) -> KnownWords:
+        if moved is not None:
+            value = words.registers.get(moved)
         else:
             place = words.address(from_memory)
             value = None if place is None else words.stack.get(place)
@@ -311,12 +311,13 @@ def _moves(parts: list[str]) -> After | None:
 
 def _lea(parts: list[str]) -> After | None:
     memory, target = memory_in(parts[0]), register_in(parts[-1])
+    is_by_sp = parts[0].endswith(f"(%{_SP})")
     if target is None or target not in REGISTERS:
         return _clobber(_written(parts[-1:]))
 
-    def after(words: Words, address: int) -> Words:
+    def after(words: KnownWords, address: int) -> KnownWords:
         value = words.address(memory)
-        if target == _SP and (memory is None or memory.base != _SP):
+        if target == _SP and not is_by_sp:
             return words.with_sp(value or _elsewhere(address))
         return words.with_register(target, value)
 
@@ -333,7 +334,7 @@ def _sum(sign: int) -> Callable[[list[str]], After | None]:
         more = sign * int(first[1:], 0)
         more = more - _WRAP if more >= _WRAP >> 1 else more
 
-        def after(words: Words, address: int) -> Words:
+        def after(words: KnownWords, address: int) -> KnownWords:
             value = words.registers.get(register)
             return words if value is None else words.with_register(register, value.plus(more))
 
@@ -350,7 +351,7 @@ def _and(parts: list[str]) -> After | None:
 def _leave(parts: list[str]) -> After:
     pop = _pop(["%rbp"])
 
-    def after(words: Words, address: int) -> Words:
+    def after(words: KnownWords, address: int) -> KnownWords:
         frame = words.registers.get("rbp")
         return pop(words.with_sp(frame or _elsewhere(address)), address)
 
