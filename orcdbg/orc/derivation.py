@@ -37,6 +37,10 @@ MAX_PARTS = 8
 CFA = "cfa"
 RETURN_SLOT, RETURN = Distance(CFA, -WORD), Distance("return address", 0)
 _LONGEST = 15
+_ALIGNED = 16
+_PADDING = ("nop", "int3", "xchgw", "data16")
+# Labels that a CPU comes to by itself, with the stack of the code that they stand in.
+_LABELS = ("vmx_vmexit",)
 _TABLE = re.compile(r"\*?(-?0x[0-9a-f]+|-?\d+)\(, ?%(\w+), ?8\)")
 _BASE_OF = {"rbp": OrcRegister.BP, "r10": OrcRegister.R10, "r13": OrcRegister.R13, "rdx": OrcRegister.DX,
             "rdi": OrcRegister.DI, "rax": OrcRegister.AX}  # fmt: skip
@@ -453,8 +457,7 @@ class NeverReturning:
             is_out = does.target is None or not place.start <= does.target < place.start + place.size
             if does.goes in (Goes.JUMP, Goes.BRANCH) and is_out:
                 return False
-            is_padding = mnemonic.startswith(("nop", "int3", "xchgw", "data16"))
-            last = last if is_padding else Goes.STOP if mnemonic.startswith("ud") else does.goes
+            last = last if mnemonic.startswith(_PADDING) else Goes.STOP if mnemonic.startswith("ud") else does.goes
         return end >= place.start + place.size and last in (Goes.JUMP, Goes.STOP)
 
 
@@ -465,11 +468,27 @@ def row_of_function(words: KnownWords) -> tuple[OrcRow, CfaRule] | None:
     return None if is_taken or words.stack.get(RETURN_SLOT) != RETURN else row_of(words)
 
 
+def _runs_into(code: Code, start: int) -> bool:
+    """Whether the code before an address goes on there: then its symbol is a label inside of assembly, and no function's.
+
+    Asked where `start` is not aligned as compilers align functions.
+    """
+    before = code.locate(start - 1) if start % _ALIGNED else None
+    if before is None or before.start + before.size != start or before.size > MAX_FUNCTION >> 3:
+        return False
+    data = text_of(code, before.start, before.size)
+    insns = [*outline(data or b"", before.start)]
+    last = insns[-1] if insns else None
+    if last is None or last[0] + last[1] != start or last[2].startswith(_PADDING):
+        return False
+    return understand(last[2], last[3]).goes in (Goes.ON, Goes.BRANCH)
+
+
 def derive_function(code: Code, place: Location, never_returns: NeverReturning) -> FunctionRows | None:
     """The rows of the function at `place`; None where its text is not to be had."""
     text = FunctionText(code, place)
     if not text.ranges:
         return None
     tracing = Tracing(text, never_returns)
-    tracing.follow({place.start: at_entry()})
+    tracing.follow({place.start: at_entry()}, is_guessed=place.symbol in _LABELS or _runs_into(code, place.start))
     return FunctionRows(tracing, text, row_of_function)

@@ -19,6 +19,7 @@ from orcdbg.orc.derivation import (
 )
 from orcdbg.orc.entry_derivation import (
     END_ROW,
+    ENTERED,
     REWOUND,
     START_UP,
     SWITCH,
@@ -61,7 +62,7 @@ class DerivedRows:
         place = self._code.locate(address)
         if place is None or not place.is_text or place.size <= 0 or self._code.generated_at(address) is not None:
             return None
-        if place.module is None and place.symbol.startswith(START_UP):
+        if place.module is None and (place.symbol.startswith(START_UP) or self._is_entered(place)):
             return DerivedRow(END_ROW, None, None)
         for start in self._starts(place):
             derivation = self._derivation(start, place)
@@ -69,6 +70,10 @@ class DerivedRows:
             if found is not None:
                 return found
         return None
+
+    def _is_entered(self, place: Location) -> bool:
+        """Whether a hypervisor, or a fault of the early boot, goes to the code of a symbol, which nobody calls."""
+        return place.symbol.startswith(ENTERED) and not self._entry.holds(place)
 
     def _starts(self, place: Location) -> list[int]:
         """Where functions begin that may hold what is at `place`: a part split off is entered from its whole."""

@@ -45,6 +45,8 @@ _FRED = ("asm_fred_entrypoint_user", "asm_fred_entrypoint_kernel")
 # These put the stack pointer to the user's registers themselves (5.10 to today, and to 5.15).
 REWOUND = ("rewind_stack_and_make_dead", "rewind_stack_do_exit")
 START_UP = ("secondary_startup_64", "common_startup_64", "startup_64", "asm_cpu_bringup_and_idle", "start_cpu0")
+# Outside of entry text (arch/x86/xen/xen-asm.S, arch/x86/kernel/head_64.S): what lies on the stack is not followed.
+ENTERED = ("xen_asm_", "xen_entry_SYS", "xen_sys", "xen_iret", "xen_early_idt_handler", "early_idt_handler_")
 SWITCH = ("__switch_to_asm",)
 
 SAVED = "saved"

@@ -107,6 +107,22 @@ def test_what_never_returns_brings_nothing_behind_its_call() -> None:
     assert rules(NO_RETURN, 15) == ["[sp+40]"]
 
 
+def test_a_label_that_code_runs_into_is_no_functions_start() -> None:
+    """Where it is not aligned as functions are; behind a return or padding stands one."""
+    for before, is_doubted in (("4889ff", True), ("c3", False), ("90", False)):
+        memory = SparseMemory()
+        first = bytes.fromhex(before)
+        start = START + len(first)
+        memory.put(START, first + bytes.fromhex("53 5b c3") + b"\xcc" * 32)
+        places = (Location("before", START, len(first), None, True), Location("label", start, 3, None, True))
+        code = MadeKernelCode(
+            memory, lambda at, places=places: next((p for p in places if p.start <= at < p.start + p.size), None)
+        )
+        row = DerivedRows(code).at(start + 1)
+        assert row is not None
+        assert (str(row.rule), row.doubt is not None) == ("sp+16", is_doubted)
+
+
 def test_why_a_row_is_in_doubt_is_said() -> None:
     """Depths that differ, and a table that is not there."""
     differ, unread = rows(DIFFER).at(START + 6), rows(JUMPS).at(START)
