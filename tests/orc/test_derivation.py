@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping
 
 import pytest
@@ -69,6 +70,11 @@ def rules(body: str, *offsets: int, callee: str = "callee") -> list[str]:
     return [_words(derived.at(START + offset)) for offset in offsets]
 
 
+def _located(symbols: Mapping[str, tuple[int, int]], address: int) -> Location | None:
+    found = [(name, *place) for name, place in symbols.items() if place[0] <= address < sum(place)]
+    return Location(*found[0], None, True) if found else None
+
+
 def _words(row: DerivedRow | None) -> str:
     if row is None:
         return "-"
@@ -114,11 +120,8 @@ def test_a_label_that_code_runs_into_is_no_functions_start() -> None:
         first = bytes.fromhex(before)
         start = START + len(first)
         memory.put(START, first + bytes.fromhex("53 5b c3") + b"\xcc" * 32)
-        places = (Location("before", START, len(first), None, True), Location("label", start, 3, None, True))
-        code = MadeKernelCode(
-            memory, lambda at, places=places: next((p for p in places if p.start <= at < p.start + p.size), None)
-        )
-        row = DerivedRows(code).at(start + 1)
+        symbols = {"before": (START, len(first)), "label": (start, 3)}
+        row = DerivedRows(MadeKernelCode(memory, functools.partial(_located, symbols), symbols)).at(start + 1)
         assert row is not None
         assert (str(row.rule), row.doubt is not None) == ("sp+16", is_doubted)
 
