@@ -1,4 +1,7 @@
-"""Which functions of the kernel never return, by tools/objtool/noreturns.h and its forerunner in check.c, 4.14 to 7.2?"""
+"""Which functions of the kernel never return, as far as is known?
+
+A list like that of tools/objtool/noreturns.h, but written without it at hand: names may be missing, or be of some kernels only.
+"""
 
 from __future__ import annotations
 
