@@ -30,7 +30,7 @@ def find_obstacle(opened: OpenedFiles) -> OrcdbgError | None:
 
 
 def _of_session(session: Session) -> OrcdbgError | None:
-    _ = session.types, session.orc_layout
+    _ = session.types
     budget = Budget(MAX_SCANNED)
     reason = None
     tasks = session.tasks

@@ -25,6 +25,8 @@ class Source(enum.Enum):
     DWARF = "dwarf"
     INSTRUCTIONS = "instructions"
     SCAN = "scan"
+    # A row that no table has, from the instructions of its function.
+    DERIVED = "derived"
 
     @property
     def is_derived(self) -> bool:
@@ -32,7 +34,7 @@ class Source(enum.Enum):
         return self in _DERIVED
 
 
-_DERIVED = (Source.TRAMPOLINE, Source.FRAME_POINTER, Source.DWARF, Source.INSTRUCTIONS)
+_DERIVED = (Source.TRAMPOLINE, Source.FRAME_POINTER, Source.DWARF, Source.INSTRUCTIONS, Source.DERIVED)
 
 
 class TextFrom(enum.Enum):
@@ -60,7 +62,7 @@ class PatchEffect:
 
 @dataclass(frozen=True, slots=True)
 class AsBuilt:
-    """The row as the build wrote it; `rule` is None where that has none.
+    """The row as the build wrote it, or where no table has one, as it would have been; `rule` is None where that has none.
 
     `patch` is one that covers the address and leaves the rule as it is.
     """
@@ -73,7 +75,7 @@ class AsBuilt:
     @property
     def source(self) -> Source:
         """Where the rule comes from."""
-        return Source.ORC
+        return Source.ORC if self.entry.derivation is None else Source.DERIVED
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,6 +94,22 @@ class LeftOutOfOrc(Reason):
 # What is in doubt about a rule.
 
 
+class DepthsDiffer(Reason):
+    """Derived: paths through the function come here with different stack pointers."""
+
+
+class BehindUnreadTable(Reason):
+    """Derived: the function jumps by a table that was not read, so that a path may be missing."""
+
+
+class WayUnknown(Reason):
+    """Derived: no way was found that leads here, and a function is assumed to begin there or before."""
+
+
+class FollowedTooLong(Reason):
+    """Derived: the function's paths were not followed to their ends."""
+
+
 class NoRuleInThunk(Reason):
     """A thunk's instructions do not tell."""
 

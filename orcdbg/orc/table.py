@@ -9,16 +9,26 @@ import numpy.typing as npt
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import signed
+from orcdbg.base.reasons import Reason
 from orcdbg.base.sizes import U64
+from orcdbg.orc.cfa import CfaRule
 from orcdbg.orc.rows import ENTRY, OrcLayout, OrcRow
 
 MAX_ENTRIES = 1 << 24
+
+
+class Derivation(NamedTuple):
+    """What a row that no table has was derived to: its rule, and why it may be wrong, if it may."""
+
+    rule: CfaRule | None
+    doubt: Reason | None
 
 
 class OrcEntry(NamedTuple):
     """A row and where it stands.
 
     `number` counts in order of address; `address` is that of the six `raw` bytes, None where the table has none.
+    `derivation` is set where no table has the row, and it was derived from instructions: then there are no bytes.
     """
 
     table: str
@@ -27,6 +37,7 @@ class OrcEntry(NamedTuple):
     address: int | None
     raw: bytes
     row: OrcRow
+    derivation: Derivation | None = None
 
 
 class OrcTable:

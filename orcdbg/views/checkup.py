@@ -30,7 +30,10 @@ _WORDS = {
     Lack.RIGHT_IMAGE: _Words("the image of this kernel", "nothing can be asked: the image given is of another build"),
     Lack.SYMBOLS: _Words("symbols", "nothing has a name, so nothing can be found"),
     Lack.BTF: _Words("BTF", "no type has members, so tasks, stacks and modules cannot be read"),
-    Lack.ORC: _Words("ORC", "no walk can be sure: the kernel was built without CONFIG_UNWINDER_ORC"),
+    Lack.ORC: _Words(
+        "ORC",
+        "built without CONFIG_UNWINDER_ORC: rows are derived from the instructions of functions, and such frames say so",
+    ),
     Lack.BOOT_TABLES: _Words("init tables", "which places the boot patched is not known; corrections cannot be told"),
     Lack.LINES: _Words("DWARF lines", "frames have no source lines (`bt -l`), no inlined functions"),
     Lack.CPU_REGISTERS: _Words(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from orcdbg.commands.orc import OrcAnswer
-from orcdbg.orc.effective import Corrected, Derived
+from orcdbg.orc.effective import Corrected, Derived, Source
 from orcdbg.views.page import Line, line
 from orcdbg.views.reasons import words, words_or_none
 from orcdbg.views.rows import entry_lines, orc_json, patch_json, site_lines
@@ -25,6 +25,8 @@ def _lines(result: OrcAnswer, width: Width) -> Iterator[Line]:
         yield from site_lines(effective.patch.site)
     elif isinstance(effective, Derived):
         yield line(("~    true rule  ", "mark"), f"{rule}  ({words(effective.reason)})")
+    elif effective.source is Source.DERIVED:
+        yield line(("~  derived rule  ", "mark"), rule)
     else:
         yield line(("          rule  ", "label"), rule)
     yield line(("  caller's rbp  ", "label"), result.bp_rule or "none")

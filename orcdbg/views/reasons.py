@@ -96,6 +96,10 @@ _WORDS: dict[type[Reason], str | Callable[[Any], str]] = {
     ),
     orc.LeftOutOfOrc: _left_out_of_orc,
     # What is in doubt about a rule.
+    orc.DepthsDiffer: "derived, and not uniquely: paths through this function come here with different stack pointers",
+    orc.BehindUnreadTable: "derived, and this function jumps by a table that could not be read: a path may be missing",
+    orc.WayUnknown: "derived, and no way was found that leads here: a function is assumed to begin here or before",
+    orc.FollowedTooLong: "derived, and not all paths through this function were followed to their ends",
     orc.NoRuleInThunk: "no rule is known inside {r.symbol}",
     orc.CallerInUnknownRegister: ("who called error_entry is in r12, which is not known here: that caller is left out"),
     orc.SavingFunctionUnknown: ("the text of this function is missing or unknown: its caller may be left out"),

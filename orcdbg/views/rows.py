@@ -28,7 +28,11 @@ def row_text(entry: OrcEntry) -> str:
 
 
 def entry_lines(entry: OrcEntry) -> Iterator[Line]:
-    """An ORC entry: where it stands, its bytes, what they mean."""
+    """An ORC entry: where it stands, its bytes, what they mean; or that it was derived, and to what."""
+    if entry.derivation is not None:
+        yield fact("ORC row", "none: derived from the instructions of the function")
+        yield fact("", row_text(entry))
+        return
     place = f" at {entry.address:016x}" if entry.address is not None else ""
     yield fact(
         "ORC row", f"{entry.table}[{entry.number}]{place}, from {entry.entry_ip:016x} on, bytes {entry.raw.hex(' ')}"
@@ -43,8 +47,8 @@ def site_lines(site: PatchSite) -> Iterator[Line]:
 
 
 def orc_json(entry: OrcEntry | None) -> Json | None:
-    """A row and where it stands, None where no row covers the address."""
-    if entry is None:
+    """A row and where it stands, None where no table has a row for the address."""
+    if entry is None or entry.derivation is not None:
         return None
     row = entry.row
     return {

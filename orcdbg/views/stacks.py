@@ -59,21 +59,21 @@ def provenance(frame: Frame) -> str:
         return f"scan: {words(frame.doubt)}" if frame.doubt is not None else "scan"
     if frame.source is Source.FRAME_POINTER:
         return f"frame pointer {frame.rule}"
-    if frame.source.is_derived:
+    if frame.source.is_derived and frame.source is not Source.DERIVED:
         return f"derived {frame.rule}" if frame.rule else "derived, no CFA"
     if frame.entry is None:
         return frame.rule or "no ORC row"
-    row = frame.entry.row
+    row, by = frame.entry.row, "derived" if frame.source is Source.DERIVED else "ORC"
     if row.type is RowType.END_OF_STACK:
-        return "ORC end of stack"
+        return f"{by} end of stack"
     if frame.rule is None:
-        return "ORC undefined"
+        return f"{by} undefined"
     if row.type in (RowType.REGS, RowType.REGS_PARTIAL):
         where = f"@{frame.cfa:x}" if frame.cfa is not None else str(frame.rule)
-        return f"ORC {'regs' if row.type is RowType.REGS else 'iret frame'} {where}"
+        return f"{by} {'regs' if row.type is RowType.REGS else 'iret frame'} {where}"
     if frame.is_corrected and frame.patch is not None:
         return f"ORC {frame.patch.stated_rule}, patch {frame.patch.adjust:+d} = {frame.rule}"
-    return f"ORC {frame.rule}"
+    return f"{by} {frame.rule}"
 
 
 def _remark(frame: Frame) -> str:

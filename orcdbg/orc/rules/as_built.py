@@ -7,8 +7,11 @@ from orcdbg.orc.rules.source import Lookup
 
 
 class RowsAsBuilt:
-    """The tables of the kernel's build; always answers."""
+    """The tables of the kernel's build, or what stands in for them; always answers."""
 
     def at(self, lookup: Lookup) -> AsBuilt | Unknown:
         """The row's rule; unknown where no row covers the address."""
-        return Unknown() if lookup.entry is None else AsBuilt(lookup.entry, lookup.rule)
+        if lookup.entry is None:
+            return Unknown()
+        derivation = lookup.entry.derivation
+        return AsBuilt(lookup.entry, lookup.rule, doubt=None if derivation is None else derivation.doubt)

@@ -130,6 +130,11 @@ class SavingFunction:
                 depths[address] = state.depth
         return {}
 
+    @property
+    def pushes(self) -> bool:
+        """True where it pushes the registers around its return address, False where the caller made room for them."""
+        return bool(self._depths_while_in_rsi)
+
     def is_unknown(self, address: int) -> bool:
         """True where the function may be, and its text does not show how it keeps its return address."""
         return not self._depths_while_in_rsi and self.start <= address < self.start + _SIZE

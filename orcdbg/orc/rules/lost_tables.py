@@ -126,7 +126,7 @@ class LostTables:
     def at(self, lookup: Lookup) -> AsBuilt | Corrected | None:
         """The row, moved or in doubt; nothing where a site is still listed, or no row covers the address."""
         entry, rule = lookup.entry, lookup.rule
-        if entry is None or lookup.cluster is not None:
+        if entry is None or lookup.is_derived or lookup.cluster is not None:
             return None
 
         moved = self._unlisted.before(lookup.ip, entry, rule)

@@ -47,7 +47,7 @@ class PatchedSites:
     def at(self, lookup: Lookup) -> Effective | None:
         """The rule inside a site whose text was changed, or may have been."""
         cluster = lookup.cluster
-        if lookup.entry is None or cluster is None or not cluster.sites:
+        if lookup.entry is None or lookup.is_derived or cluster is None or not cluster.sites:
             return None
 
         text = self._text(cluster)

@@ -31,6 +31,8 @@ class StatedRows:
     def at(self, address: int) -> tuple[OrcEntry | None, CfaRule | None]:
         """The entry for an address, and its rule; None for what there is not."""
         entry = self._rows.find(address)
+        if entry is not None and entry.derivation is not None:
+            return entry, entry.derivation.rule
         return entry, None if entry is None else cfa_rule(entry.row, self._adds_last)
 
 
@@ -74,6 +76,11 @@ class Lookup:
     def cluster(self) -> Cluster | None:
         """The patch sites that cover `address`."""
         return self.code.cluster(self.address)
+
+    @property
+    def is_derived(self) -> bool:
+        """True where the row is of no table, and was derived from the text as it ran: patches are in it already."""
+        return self.entry is not None and self.entry.derivation is not None
 
     def has_type(self, row_type: RowType) -> bool:
         """True where the entry as built is of that type."""
