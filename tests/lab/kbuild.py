@@ -16,7 +16,6 @@ from tests.lab.fetch import cache_dir, ensure, ensure_build_root, locked
 
 DRIVER = Path(__file__).parent / "driver"
 NAME = "orclab"
-_SOURCES = (f"{NAME}.c", "Kbuild")
 # kbuild asks for these; in Debian, their packages' scripts make the links.
 _LINKS = {"usr/bin/awk": "mawk", "bin/sh": "dash"}
 # What the headers' makefiles would ask dpkg for.
@@ -37,31 +36,52 @@ class BuiltModule:
     has_btf: bool
 
 
+@dataclass(frozen=True, slots=True)
+class ModuleSource:
+    """A module's source: its folder, which has a Kbuild, and its name."""
+
+    folder: Path
+    name: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """What is built."""
+        return f"{self.name}.c", "Kbuild"
+
+    @property
+    def hash(self) -> str:
+        """What the source is, in a few digits."""
+        digest = hashlib.sha256()
+        for name in self.files:
+            digest.update((self.folder / name).read_bytes())
+        return digest.hexdigest()[:16]
+
+
+ORCLAB = ModuleSource(DRIVER, NAME)
+
+
 def source_hash() -> str:
     """What the driver's source is, in a few digits."""
-    digest = hashlib.sha256()
-    for name in _SOURCES:
-        digest.update((DRIVER / name).read_bytes())
-    return digest.hexdigest()[:16]
+    return ORCLAB.hash
 
 
-def built_driver(name: str) -> BuiltModule:
-    """The lab's driver for kernel `name`, built where the cache does not have it.
+def built_driver(name: str, source: ModuleSource = ORCLAB) -> BuiltModule:
+    """The lab's driver, or another module of its own, for kernel `name`, built where the cache does not have it.
 
     Raises:
         Unavailable: its headers or tools could not be fetched, or do not run here.
     """
     kernel = ensure(name)
-    file = cache_dir() / "built-modules" / f"{kernel.release}-{source_hash()}" / f"{NAME}.ko"
+    file = cache_dir() / "built-modules" / f"{kernel.release}-{source.hash}" / f"{source.name}.ko"
     root = None if file.exists() else ensure_build_root(name)
     with locked(f"built-module-{name}"):
         if root is not None and not file.exists():
-            _build(root, kernel.release, kernel.vmlinux, file)
+            _build(root, kernel.release, kernel.vmlinux, source, file)
     return BuiltModule(file, b"\0.BTF\0" in file.read_bytes())
 
 
-def _build(root: Path, release: str, vmlinux: Path, file: Path) -> None:
-    """Builds the driver in a folder of its own below the root, and puts its file where it is kept."""
+def _build(root: Path, release: str, vmlinux: Path, module: ModuleSource, file: Path) -> None:
+    """Builds the module in a folder of its own below the root, and puts its file where it is kept."""
     for folder in ("dev", "proc", "tmp", "build"):
         (root / folder).mkdir(exist_ok=True)
     for link, target in _LINKS.items():
@@ -83,13 +103,13 @@ def _build(root: Path, release: str, vmlinux: Path, file: Path) -> None:
     shutil.rmtree(work, ignore_errors=True)
     work.mkdir()
     try:
-        for source in _SOURCES:
-            shutil.copy(DRIVER / source, work)
+        for source in module.files:
+            shutil.copy(module.folder / source, work)
         inside = [f"/{path.relative_to(root)}" for path in (headers, work)]
         make = ["/usr/bin/make", "-C", inside[0], f"M={inside[1]}", *_MACHINE, "modules"]
         user = [] if os.geteuid() == 0 else ["--map-root-user"]
         run(["unshare", "--mount", *user, "sh", "-c", _ENTER, "sh", str(root), *make])
-        made = work / f"{NAME}.ko"
+        made = work / f"{module.name}.ko"
         if not made.exists():
             raise Unavailable(f"no {made.name} was made for {release}")
         file.parent.mkdir(parents=True, exist_ok=True)
