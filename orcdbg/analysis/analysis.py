@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING
 from orcdbg.analysis.case import Case
 from orcdbg.analysis.detector import Detector, run
 from orcdbg.analysis.detectors.registry import DETECTORS
-from orcdbg.analysis.findings import CAUSES, Finding, Untold
+from orcdbg.analysis.findings import CAUSES, Finding, FindingKind, Untold
 from orcdbg.analysis.head import HeadPoint, head
-from orcdbg.analysis.signature import signature_of
+from orcdbg.analysis.signature import signature_of, waiting
 from orcdbg.base.errors import OrcdbgError
 
 if TYPE_CHECKING:
@@ -56,7 +56,12 @@ def _signature(case: Case, cause: Finding | None) -> str | None:
     if cause is None:
         return None
     try:
-        site = case.site
+        way = case.site.way
     except OrcdbgError:
-        site = None
-    return signature_of(cause.kind, site)
+        return signature_of(cause.kind, ())
+    if cause.kind is FindingKind.HUNG_TASK:
+        # Who waits tells one hang from another; the detector's own stack is always the same.
+        way = () if case.hung_task is None else waiting(case.trace(case.hung_task).frames)
+    if cause.kind is FindingKind.RCU_STALL:
+        way = () if case.stalled_cpu is None else case.before_the_stop(case.stalled_cpu)
+    return signature_of(cause.kind, way)

@@ -4,20 +4,30 @@ from __future__ import annotations
 
 import enum
 import functools
+import itertools
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from orcdbg.analysis.crash_site import CrashException, CrashSite, take_apart
+from orcdbg.analysis.crash_site import CrashException, CrashSite, name_of, take_apart
 from orcdbg.analysis.faulting_instruction import FaultingInstruction, read_instruction
 from orcdbg.base.errors import MemoryFault, NotFound, OrcdbgError
 from orcdbg.kernel.headlines import Announced, Headline, headlines
 from orcdbg.kernel.log import LogRecord, read_log
 from orcdbg.kernel.tasks import Task, panic_cpu, read_task
 from orcdbg.subsystems.slab import SlabObject
+from orcdbg.unwind.frame import Frame, FrameKind
 
 if TYPE_CHECKING:
     from orcdbg.target.session import Session
     from orcdbg.unwind.frame import StackTrace
+
+
+# What stops the other CPUs: arch/x86/kernel/smp.c and crash.c.
+_STOPPING = ("stop_this_cpu", "crash_nmi_callback", "smp_stop_nmi_callback", "sysvec_reboot")
+# print_cpu_stall_info(), kernel/rcu/tree_stall.h; it stands right behind the announcement.
+_STALLED = re.compile(r"(?:rcu: )?\s*(\d+)-[.\-!O?D#N]+\w*: \(")
+_STALL_LINES, _MAX_TEXT = 8, 256
 
 
 class Input(enum.Enum):
@@ -137,6 +147,40 @@ class Case:
     def instruction(self) -> FaultingInstruction:
         """The instruction that faulted."""
         return read_instruction(self.session, self.fault)
+
+    @functools.cached_property
+    def hung_task(self) -> Task | None:
+        """The task that the hung task detector named last; None where it is gone."""
+        said = self.last(Announced.HUNG_TASK)
+        pid = 0 if said is None else int(said.fields["pid"])
+        return next((task for task in self.session.tasks if task.pid == pid), None) if pid else None
+
+    def before_the_stop(self, cpu: int) -> Sequence[Frame]:
+        """The frames of what a CPU did before an NMI or interrupt stopped it; of the panicking one, what it was about."""
+        if cpu == self.panic_cpu:
+            return self.site.way
+        task = self.running.get(cpu)
+        frames = [] if task is None else [frame for frame in self.trace(task).frames if frame.reliable]
+        stopped = next((number for number, frame in enumerate(frames) if name_of(frame) in _STOPPING), None)
+        if stopped is None:
+            return frames
+        kinds = (FrameKind.INTERRUPT, FrameKind.USER)
+        way = next((number for number in range(stopped + 1, len(frames)) if frames[number].kind in kinds), stopped)
+        return frames[way:]
+
+    @functools.cached_property
+    def stalled_cpu(self) -> int | None:
+        """The CPU that an RCU stall is about, where the detector ran on another one and named one alone."""
+        said = self.last(Announced.RCU_STALL)
+        if said is None or self.panic_cpu is None:
+            return None
+        behind = (record for record in self.records if record.seq > said.seq and not record.is_from_user_space)
+        named = []
+        for record in itertools.islice(behind, _STALL_LINES):
+            found = _STALLED.match(record.text[:_MAX_TEXT])
+            if found is not None:
+                named.append(int(found[1]))
+        return named[0] if len(named) == 1 else None
 
     @property
     def has_fault(self) -> bool:

@@ -34,6 +34,7 @@ class FindingKind(enum.Enum):
     REFCOUNT = "refcount"
     STACK_OVERFLOW = "stack-overflow"
     STACK_SMASHED = "stack-smashed"
+    DOUBLE_FAULT = "double-fault"
     SOFT_LOCKUP = "soft-lockup"
     HARD_LOCKUP = "hard-lockup"
     HUNG_TASK = "hung-task"
@@ -89,21 +90,17 @@ class FindingKind(enum.Enum):
     PLANTED = "planted"
     LOG_PROBLEM = "log-problem"
     LOST = "lost"
-    TRACE_DISAGREES = "trace-disagrees"
-    TRACE_AGREES = "trace-agrees"
 
     # Details of a death.
     CALL_REGISTER = "call-register"
     DIVISOR = "divisor"
-    BUG_PLACE = "bug-place"
+    DIVISOR_REGISTER = "divisor-register"
+    WAITS_AT = "waits-at"
     LIST_NODE = "list-node"
     CANARY = "canary"
     RECURSION = "recursion"
     STACK_ROOM = "stack-room"
-    INTERRUPTED = "interrupted"
     ASCII_POINTER = "ascii-pointer"
-    NEIGHBOUR = "neighbour"
-    LOG_ADDRESS = "log-address"
 
 
 CAUSES: Sequence[FindingKind] = (
@@ -114,6 +111,7 @@ CAUSES: Sequence[FindingKind] = (
     FindingKind.REFCOUNT,
     FindingKind.STACK_OVERFLOW,
     FindingKind.STACK_SMASHED,
+    FindingKind.DOUBLE_FAULT,
     FindingKind.BAD_CALL,
     FindingKind.NULL_POINTER,
     FindingKind.NON_CANONICAL,

@@ -7,9 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from orcdbg.analysis.case import Case
+from orcdbg.analysis.detectors.bad_pointers import is_bad_call
 from orcdbg.analysis.findings import Exhibit, Finding, FindingKind, Untold, derived, fact
 from orcdbg.analysis.pointers import describe, involved_pointers
-from orcdbg.analysis.signature import first_frame_outside
+from orcdbg.analysis.signature import first_frame_outside, first_waiting
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.intervals import number_runs
 from orcdbg.base.sizes import PAGE
@@ -148,7 +149,7 @@ def _context(case: Case) -> Iterator[Finding]:
 
 
 def _instruction(case: Case) -> Iterator[Finding]:
-    if not case.has_fault:
+    if not case.has_fault or is_bad_call(case):
         return
     found = case.instruction
     yield fact(
@@ -298,8 +299,7 @@ def _module_taint(case: Case, module: Module) -> Finding:
 
 def _cpus(case: Case) -> Iterator[Finding]:
     for cpu, task in sorted(case.running.items()):
-        trace = case.trace(task)
-        frame = _before_the_stop(case, trace, cpu)
+        frame = next(iter(case.before_the_stop(cpu)), None)
         yield fact(
             FindingKind.CPU,
             Exhibit("no frame" if frame is None else f"#{frame.index}", f"bt -c {cpu}"),
@@ -317,28 +317,12 @@ def _place(case: Case, frame: Frame) -> str:
     return case.name(frame.ip, frame.exact)
 
 
-def _before_the_stop(case: Case, trace: StackTrace, cpu: int) -> Frame | None:
-    """What a CPU did before an NMI or interrupt stopped it; of the panicking one, what the machine was about."""
-    frames = [frame for frame in trace.frames if frame.reliable]
-    if cpu == case.panic_cpu:
-        return case.site.way[0] if case.site.way and case.site.way[0].reliable else None
-    stopped = [number for number, frame in enumerate(frames) if _stops(frame)]
-    if stopped:
-        after = [frame for frame in frames[stopped[0] :] if frame.kind in (FrameKind.INTERRUPT, FrameKind.USER)]
-        if after:
-            return after[0]
-    return frames[0] if frames else None
-
-
-# What stops the other CPUs: arch/x86/kernel/smp.c and crash.c.
-_STOPPING = ("stop_this_cpu", "crash_nmi_callback", "smp_stop_nmi_callback", "sysvec_reboot", "nmi_shootdown_cpus")
-
-
-def _stops(frame: Frame) -> bool:
-    return frame.location is not None and frame.location.symbol in _STOPPING
-
-
 # 8
+
+
+def _waiting_place(case: Case, trace: StackTrace) -> str:
+    frame = first_waiting(trace.frames)
+    return "?" if frame is None else _place(case, frame)
 
 
 def _blocked(case: Case) -> Iterator[Finding]:
@@ -348,7 +332,7 @@ def _blocked(case: Case) -> Iterator[Finding]:
     groups: Counter[str] = Counter()
     members: dict[str, list[Task]] = {}
     for task, trace in zip(blocked, traces, strict=True):
-        place = next((_place(case, frame) for frame in trace.frames if _is_waiters(frame)), "?")
+        place = _waiting_place(case, trace)
         groups[place] += 1
         members.setdefault(place, []).append(task)
     for place, count in groups.most_common(_MAX_GROUPS):
@@ -361,13 +345,6 @@ def _blocked(case: Case) -> Iterator[Finding]:
             place=place,
             pids=", ".join(str(task.pid) for task in members[place][:8]),
         )
-
-
-_SCHEDULING = frozenset(("__schedule", "schedule", "context_switch", "io_schedule", "schedule_timeout"))
-
-
-def _is_waiters(frame: Frame) -> bool:
-    return frame.reliable and frame.location is not None and frame.location.symbol not in _SCHEDULING
 
 
 # 9

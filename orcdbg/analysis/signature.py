@@ -63,10 +63,10 @@ _ENTRY_PREFIXES = (
 )
 
 
-def frames_outside(site: CrashSite) -> list[Frame]:
+def frames_outside(way: Sequence[Frame]) -> list[Frame]:
     """The frames that tell one death from another, innermost first, up to the first doubtful one."""
     found: list[Frame] = []
-    for frame in site.way:
+    for frame in way:
         if not frame.reliable or frame.kind is FrameKind.USER:
             break
         if frame.location is None or not frame.location.is_text or _is_common(frame):
@@ -87,16 +87,30 @@ def _is_common(frame: Frame) -> bool:
 
 def first_frame_outside(site: CrashSite) -> Frame | None:
     """The first frame outside of the kernel's core and exception code; None without."""
-    for frame in frames_outside(site):
+    for frame in frames_outside(site.way):
         assert frame.location is not None
         if frame.location.module is not None or plain_name(frame.location.symbol) not in _CORE:
             return frame
     return None
 
 
-def signature_of(kind: FindingKind, site: CrashSite | None) -> str:
+_SCHEDULING = frozenset(("__schedule", "schedule", "context_switch", "io_schedule", "schedule_timeout"))
+
+
+def waiting(frames: Sequence[Frame]) -> list[Frame]:
+    """The frames of a task that sleeps, without those that put it to sleep."""
+    names = [None if frame.location is None else plain_name(frame.location.symbol) for frame in frames]
+    return [frame for frame, name in zip(frames, names, strict=True) if name not in _SCHEDULING]
+
+
+def first_waiting(frames: Sequence[Frame]) -> Frame | None:
+    """Where a task that sleeps waits; None without a sure frame."""
+    return next((frame for frame in waiting(frames) if frame.reliable and frame.location is not None), None)
+
+
+def signature_of(kind: FindingKind, way: Sequence[Frame]) -> str:
     """The signature: the kind of death, and up to five functions."""
-    names: list[str] = [] if site is None else _names(frames_outside(site))
+    names = _names(frames_outside(way))
     return " ".join([kind.value, " < ".join(names)]).strip()
 
 

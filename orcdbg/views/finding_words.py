@@ -64,10 +64,38 @@ def _stack(values: _Values) -> str:
     return f"{values['role']} = {values['value']}: on the {values['stack']} stack{whose}"
 
 
+_STATES = {
+    "unmapped": ", where nothing is mapped",
+    "read-only": ", which may not be written",
+    "user": ", an address of user space",
+    "mapped": ", which is mapped now",
+    "": "",
+}
+
+
+def _wild(values: _Values) -> str:
+    where = f"bad pointer in {values['place']}"
+    if not values["address"]:
+        return f"{where}: {values['instruction']}; which address it wanted is not known"
+    state = _STATES[str(values["state"])]
+    return f"{where}: {values['access']} of {values['size']} bytes at {values['address']}{state}"
+
+
+def _sysrq(values: _Values) -> str:
+    by = f" by PID {values['pid']} {values['comm']}" if values["is_written"] else ""
+    return f"the kernel was told to crash by sysrq{by}"
+
+
+def _canary(values: _Values) -> str:
+    text = f", which is text: {values['text']}" if values["text"] else ""
+    return f"the canary at {values['place']} is {values['found']} in place of {values['expected']}{text}"
+
+
 _WORDS: Mapping[FindingKind, str | Callable[[_Values], str]] = {
     _K.NO_DEATH: "no panic or oops is recorded",
     _K.NULL_POINTER: "NULL pointer dereference in {place}: {access} of {size} bytes at {address}",
-    _K.WILD_POINTER: "bad pointer in {place}: {access} of {size} bytes at {address}, which is not mapped",
+    _K.WILD_POINTER: _wild,
+    _K.DOUBLE_FAULT: _with_said("double fault in {place}"),
     _K.NON_CANONICAL: "bad pointer in {place}: {access} of {size} bytes at {address}, which is no address",
     _K.GENERAL_PROTECTION: "general protection fault in {place}",
     _K.BAD_CALL: _bad_call,
@@ -82,7 +110,7 @@ _WORDS: Mapping[FindingKind, str | Callable[[_Values], str]] = {
     _K.OUT_OF_MEMORY: _with_said("out of memory"),
     _K.MACHINE_CHECK: _with_said("a machine check"),
     _K.NMI_PANIC: "an NMI became a panic in {place}",
-    _K.SYSRQ: "a user made the kernel crash by sysrq, from PID {pid} {comm}",
+    _K.SYSRQ: _sysrq,
     _K.INIT_KILLED: "init ended: {message}",
     _K.PANIC_CALLED: "panic() was called from {place}: {message}",
     _K.DIVIDE_ERROR: "division error in {place}: {instruction}",
@@ -104,6 +132,27 @@ _WORDS: Mapping[FindingKind, str | Callable[[_Values], str]] = {
         "{register} ({value}) was loaded from {place}, which counts from {base}; {now} is there now"
     ),
     _K.TYPED: _typed,
+    _K.USE_AFTER_FREE: (
+        "use after free in {place}: {role} is {offset} bytes into the object at {object} of slab cache {cache}, "
+        "which is free: {proof}"
+    ),
+    _K.DOUBLE_FREE: (
+        "double free in {place}: {role} has the object at {object} of slab cache {cache}, which is free already: {proof}"
+    ),
+    _K.OVERRUN: (
+        "the object at {object} of slab cache {cache} may have been written over by its neighbour: bytes {byte} begin "
+        "at {begin}, before it; who writes there would confirm it"
+    ),
+    _K.LIST_CORRUPTION: _with_said("list corruption in {place}"),
+    _K.LIST_NODE: "the node at {node} has next {next} and prev {prev}",
+    _K.REFCOUNT: _with_said("reference count out of order in {place}"),
+    _K.RECURSION: "{function}() calls itself: {count} frames, {each} bytes each",
+    _K.STACK_ROOM: "{used} of {size} bytes of the task's stack were used",
+    _K.CANARY: _canary,
+    _K.CHANGED_TEXT: "changed text was run at {place}: {found} in place of {expected}, so {instruction}",
+    _K.OOPS_IN_LOG: "the log has an oops that the kernel went on after: {said}",
+    _K.WAITS_AT: "PID {pid} {comm} ({state}) waits at {place}",
+    _K.DIVISOR_REGISTER: "the divisor {register} was {value}",
     _K.ASCII_POINTER: "{register} = {value} is text: {characters}",
     _K.CALL_REGISTER: "{register} has the address that was called: {value}",
     _K.DIVISOR: "the operand at {address} ({name}) is {now} now",

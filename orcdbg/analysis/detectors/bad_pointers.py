@@ -35,7 +35,11 @@ def is_bad_call(case: Case) -> bool:
     if case.session.is_text(ip):
         location = case.session.names.at(ip)
         return location is not None and not location.is_text
-    return case.fault.exception is Vector.PAGE_FAULT
+    if case.fault.exception is not Vector.PAGE_FAULT:
+        return False
+    # Code that the kernel made lies where no list may name it; what can be run was fetched.
+    found = case.session.memory.explain(ip)
+    return found.physical is None or not found.is_executable
 
 
 def announced_address(case: Case) -> int | None:
@@ -51,6 +55,11 @@ def faulting_operand(case: Case, instruction: FaultingInstruction) -> ComputedOp
     """The operand that cannot be had: the one that the kernel names, else the only one."""
     known = [operand for operand in instruction.operands if operand.address is not None]
     wanted = [operand for operand in known if operand.memory.is_read or operand.memory.is_written]
+    # Up to 5.10 the kernel's own report leaves out the displacement of the address that is none.
+    levels = case.session.placement.levels
+    not_canonical = [operand for operand in wanted if not is_canonical(operand.address or 0, levels)]
+    if len(not_canonical) == 1:
+        return not_canonical[0]
     named = announced_address(case)
     for operand in wanted:
         address = operand.address or 0
@@ -83,8 +92,9 @@ def _detect(case: Case) -> Iterator[Finding]:
             place=place,
             instruction=instruction.instruction.text,
             access="access",
-            address="an address that could not be computed",
+            address="",
             size=0,
+            state="",
         )
         return
 
@@ -100,8 +110,19 @@ def _detect(case: Case) -> Iterator[Finding]:
         access=access,
         address=f"{address:#x}",
         size=memory.size,
+        state=_state(case, address, memory.is_written),
     )
     yield from pointer_history(case, instruction, operand)
+
+
+def _state(case: Case, address: int, is_write: bool) -> str:
+    """What page tables say of an address now: a word of the view's."""
+    if not address >> 63:
+        return "user"
+    found = case.session.memory.explain(address)
+    if found.physical is None:
+        return "unmapped"
+    return "read-only" if is_write and not found.is_writable else "mapped"
 
 
 def _kind(case: Case, address: int) -> FindingKind:

@@ -16,7 +16,7 @@ from orcdbg.analysis.detectors.bad_pointers import is_bad_call
 from orcdbg.analysis.findings import Exhibit, Finding, FindingKind, fact
 from orcdbg.kernel.headlines import Announced
 
-_UD2 = ("ud2", "ud1", "ud0")
+_LEA_SIZE = 7
 
 
 def _applies(case: Case) -> bool:
@@ -30,7 +30,12 @@ def _applies(case: Case) -> bool:
 
 def entry_of(case: Case, fault: CrashException) -> BugEntry | None:
     """The entry of the kernel's or a module's table for the faulting instruction."""
-    return find_bug(case.session.linux, case.session.names, fault.ip)
+    linux, names = case.session.linux, case.session.names
+    found = find_bug(linux, names, fault.ip)
+    if found is None and case.instruction.instruction.mnemonic == "ud1":
+        # Seen in 7.2: WARN() hands its entry to a ud1 by the lea before it, and the entry is of the lea.
+        found = find_bug(linux, names, fault.ip - _LEA_SIZE)
+    return found
 
 
 def _detect(case: Case) -> Iterator[Finding]:

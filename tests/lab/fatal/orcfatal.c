@@ -260,7 +260,7 @@ static int orcfatal_die(const char *value, const struct kernel_param *param)
 		orcfatal_unlink(&queues[1]);
 		orcfatal_unlink(&queues[1]);
 	} else if (!strcmp(kind, "listadd")) {
-		SAY("object", "%px", &queues[1].link);
+		SAY("object", "%px", &queues[3].link);
 		queues[3].link.next = &queues[0].link;
 		orcfatal_enlist(&device, &queues[1]);
 	} else if (!strcmp(kind, "bug")) {
@@ -324,7 +324,6 @@ static int __init orcfatal_init(void)
 			INIT_LIST_HEAD(&queues[number].link);
 	}
 	timer_setup(&timer, orcfatal_tick, 0);
-	/* A constructor would keep the cache from being merged with others, but would also move the link of its free objects. */
 	cache = kmem_cache_create("orcfatal_queue", sizeof(struct orcfatal_queue), 0, SLAB_ACCOUNT, NULL);
 	return cache ? 0 : -ENOMEM;
 }
