@@ -90,9 +90,11 @@ def _canary_slot(case: Case, frame: Frame) -> int | None:
         if insn.mnemonic not in _COMPARES or not operands or not operands[0].startswith("%gs:"):
             continue
         memory = memory_in(split_operands(before.operands)[0]) if before.mnemonic in ("mov", "movq") else None
-        base = None if memory is None else frame.registers.get(memory.base)
-        if memory is not None and memory.base in ("rsp", "rbp") and base is not None:
-            slots.add(base.value + memory.offset)
+        if memory is None:
+            continue
+        register, offset = memory
+        if register in ("rsp", "rbp") and register in frame.registers:
+            slots.add(frame.registers[register].value + offset)
     return slots.pop() if len(slots) == 1 else None
 
 
