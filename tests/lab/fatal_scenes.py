@@ -46,6 +46,8 @@ KINDS = {
     "sysrq": "",
     "survived": "",
 }
+# What a kernel does not notice, so that it does not die of it.
+UNNOTICED = {("7.2", "doublefree"): "sheaves take an object twice without a look at it; seen to run on"}
 # The kinds whose word for the module is another's: the same deed on another machine, or none of the module's.
 _DEEDS = {"poisoned": "uaf", "survived": "null"}
 _WAIT = {"survived": scripts.READY}

@@ -18,7 +18,7 @@ from orcdbg.commands.standard import standard_commands
 from orcdbg.views.as_json import encode
 from tests.lab.conftest import KERNELS, FindScene
 from tests.lab.draw import KERNELS_VARIABLE, SEED
-from tests.lab.fatal_scenes import KINDS, fatal, told
+from tests.lab.fatal_scenes import KINDS, UNNOTICED, fatal, told
 from tests.lab.skips import skipped_if_unavailable
 
 pytestmark = pytest.mark.lab
@@ -71,11 +71,12 @@ FUNCTIONS = {
 
 
 def _drawn() -> list[tuple[str, str]]:
-    everything = [(kernel, how) for kernel in KERNELS for how in KINDS]
+    everything = [(kernel, how) for kernel in KERNELS for how in KINDS if (kernel, how) not in UNNOTICED]
     if os.environ.get(KERNELS_VARIABLE) == "all":
         return everything
     chosen = random.Random(f"{SEED} deaths")
-    return [(chosen.choice(KERNELS), how) for how in chosen.sample(list(KINDS), 2)]
+    kinds = chosen.sample(list(KINDS), 2)
+    return [chosen.choice([pair for pair in everything if pair[1] == how]) for how in kinds]
 
 
 def analysis_of(vmlinux: Path, snapshot: Path) -> dict[str, Any]:
