@@ -64,6 +64,19 @@ class NamedAddress(NamedTuple):
     is_per_cpu: bool
 
 
+class MemoryDetail(NamedTuple):
+    """Parts of an operand in memory, registers by name; see `memory_operands.MemoryOperand`, which has the same."""
+
+    base: str | None
+    times: str | None
+    scale: int
+    displacement: int
+    segment: str | None
+    size: int
+    is_read: bool
+    is_written: bool
+
+
 class Outlined(NamedTuple):
     """An instruction as `outline` sees it: `size` in bytes, and its words in AT&T syntax."""
 
@@ -301,6 +314,42 @@ def written_registers(raw: bytes) -> frozenset[str] | None:
     whole = _whole_registers()
     accessed: Any = found.regs_access()
     return frozenset(whole[number] for number in accessed[1] if number in whole)
+
+
+# A segment register without a base of its own adds nothing in 64-bit mode.
+_BASED_SEGMENTS = ("fs", "gs")
+
+
+def operand_details(raw: bytes, address: int) -> list[MemoryDetail]:
+    """The memory operands of the instruction at the start of `raw`; none where it is not known."""
+    decoder = _decoder()
+    found = decoder.first(raw, address)
+    if found is None:
+        return []
+    x86: Any = decoder.x86
+    details = []
+    for operand in found.operands:
+        if operand.type != x86.X86_OP_MEM:
+            continue
+        names = [found.reg_name(number) if number else None for number in (operand.mem.base, operand.mem.index)]
+        segment = found.reg_name(operand.mem.segment) if operand.mem.segment else None
+        is_address = found.id in (x86.X86_INS_LEA, x86.X86_INS_NOP)
+        details.append(
+            MemoryDetail(
+                names[0],
+                names[1],
+                int(operand.mem.scale),
+                int(operand.mem.disp),
+                segment if segment in _BASED_SEGMENTS else None,
+                int(operand.size),
+                bool(operand.access & _READ) and not is_address,
+                bool(operand.access & _WRITE) and not is_address,
+            )
+        )
+    return details
+
+
+_READ, _WRITE = 1, 2  # CS_AC_READ, CS_AC_WRITE
 
 
 @functools.cache

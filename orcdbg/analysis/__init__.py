@@ -1,0 +1,1 @@
+"""What did it die of: findings with certainty and evidence."""
