@@ -23,11 +23,17 @@ from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.site import Applied, PatchPass, Spans, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.tables import check_entries
+from orcdbg.x86.instructions import decode
 
 _SECTION = ".parainstructions"
 STRIDE = 16  # bytes of an entry
 _ENTRY = np.dtype(
-    {"names": ["site", "type", "size"], "formats": ["<u8", "u1", "u1"], "offsets": [0, 8, 9], "itemsize": 16}
+    {
+        "names": ["site", "type", "size", "clobbers"],
+        "formats": ["<u8", "u1", "u1", "<u2"],
+        "offsets": [0, 8, 9, 10],
+        "itemsize": 16,
+    }
 )
 _CALL_ABSOLUTE = b"\xff\x14\x25"
 _JUMP_ABSOLUTE = b"\xff\x24\x25"
@@ -55,6 +61,10 @@ _MAX_INLINE = 16
 _JUMPS = ("cpu.iret", "cpu.usergs_sysret64")
 # What a function of one argument that does nothing becomes; the second and _paravirt_ident_32 are gone since 5.1.
 _IDENTITIES = {"_paravirt_ident_64": "4889f8", "_paravirt_ident_32": "89f8"}
+
+# What a function may change unless it saves registers itself: CLBR_ANY, the nine that callers must save.
+_ANY_CLOBBERS = 0x1FF
+_MAX_PATCH_CALL = 256
 
 _SAMPLED = 64  # entries looked at to tell the generation; damaged ones may name no text
 
@@ -99,6 +109,7 @@ class ParavirtPass:
         rows = np.frombuffer(padded[: len(padded) // STRIDE * STRIDE], dtype=_ENTRY)
         rows = rows[rows["size"] > 0]
         self._types = rows["type"]
+        self._clobbers = rows["clobbers"]
         self._spans = make_spans(rows["site"] + np.uint64(slide), rows["size"])
         self.inlines = _uses_absolute_calls(built, self._spans.starts[:_SAMPLED].tolist())
 
@@ -145,6 +156,8 @@ class ParavirtPass:
         try:
             pointer = read_u64(self._linux.memory, operation.place)
             code, why = self._code(operation, pointer, site)
+            if code[:1] == b"\xe8" and self._is_spared(index):
+                return None
         except MemoryFault as error:
             raise Undecidable(f"{operation.variable} is not in the snapshot: {error}") from error
         if self._nops is None:
@@ -185,6 +198,22 @@ class ParavirtPass:
         if start is None or end is None or not 0 < end - start <= _MAX_INLINE:
             return None
         return self._built.read(start, end - start)
+
+    def _is_spared(self, index: int) -> bool:
+        """Whether a site keeps its indirect call, since it says that some of the registers must live through that."""
+        return self.inlines and bool(_ANY_CLOBBERS & ~int(self._clobbers[index])) and self._minds_clobbers
+
+    @functools.cached_property
+    def _minds_clobbers(self) -> bool:
+        """Whether paravirt_patch_call() leaves a call alone for the registers it may change.
+
+        It did before 4.19 (5800dc5c19f3, which stable kernels have too): `target & ~site` is all that its code has a NOT for.
+        """
+        function = self._linux.symbols.find("paravirt_patch_call")
+        if function is None or not 0 < function.size <= _MAX_PATCH_CALL:
+            return False
+        start = self._linux.run_time(function)
+        return any(insn.mnemonic.startswith("not") for insn in decode(self._built.read(start, function.size), start))
 
     def _call(self, name: str, pointer: int, site: int) -> bytes:
         if pointer == self._linux.find_address("_paravirt_nop"):

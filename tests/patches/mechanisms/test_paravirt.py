@@ -15,7 +15,7 @@ from tests.build.memory import SparseMemory
 from tests.patches.world import DATA, TEXT, branch, image_of, text_of
 
 INIT, IRQ, LOCK = DATA, DATA + 0x40, DATA + 0x80
-LABELS, NATIVE_PATCH, NATIVE, XEN, NOTHING = (TEXT + 0x100 + 0x10 * number for number in range(5))
+LABELS, NATIVE_PATCH, NATIVE, XEN, NOTHING, PATCH_CALL = (TEXT + 0x100 + 0x10 * number for number in range(6))
 STRUCTURES: dict[str, Structure] = {
     "pv_init_ops": (8, {"patch": (0, POINTER)}),
     "pv_irq_ops": (24, {"save_fl": (0, POINTER), "restore_fl": (8, POINTER), "safe_halt": (16, POINTER)}),
@@ -44,16 +44,23 @@ CALL = b"\xff\x14\x25\x40\x00\x00\x82"
 
 
 def site_after(
-    number: int, pointer: int, patch: int = NATIVE_PATCH, size: int = 7, leaving: tuple[str, ...] = ()
+    number: int,
+    pointer: int,
+    patch: int = NATIVE_PATCH,
+    size: int = 7,
+    leaving: tuple[str, ...] = (),
+    clobbers: int = 0,
+    patch_call: bytes = b"\xc3",
 ) -> bytes:
     """What the boot makes of a call by that number, where its pointer and that of the patch function hold these."""
     memory = SparseMemory()
     memory.put_words(INIT, patch)
     memory.put_words(IRQ, pointer, pointer, pointer)
     memory.put_words(LOCK, pointer)
-    text = text_of({0: CALL, LABELS - TEXT: b"\x9c\x58\x48\x31\xc0"})
-    table = struct.pack("<QBBHI", TEXT, number, size, 0, 0)
+    text = text_of({0: CALL, LABELS - TEXT: b"\x9c\x58\x48\x31\xc0", PATCH_CALL - TEXT: patch_call})
+    table = struct.pack("<QBBHI", TEXT, number, size, clobbers, 0)
     symbols = {name: (at, 8) for name, at in SYMBOLS.items() if name not in leaving}
+    symbols["paravirt_patch_call"] = PATCH_CALL, len(patch_call)
     linux: Any = made_linux(memory, STRUCTURES, symbols)
     ParavirtPass(linux, image_of(text), table, 0, nops.P6).apply(0, text)
     return bytes(text.data[:7])
@@ -88,6 +95,22 @@ def test_a_pointer_without_an_instruction_of_its_own_is_called(pointer: int, wri
 def test_what_does_not_fit_leaves_the_call_as_built() -> None:
     """The kernel writes the old bytes back."""
     assert site_after(SAFE_HALT, XEN, size=4) == CALL
+
+
+MINDING = b"\x41\xf7\xd0\x44\x85\xc2\xc3"  # not %r8d; test %r8d,%edx; ret
+
+
+@pytest.mark.parametrize(
+    ("patch_call", "clobbers", "is_called"), [(b"\xc3", 1, True), (MINDING, 1, False), (MINDING, 0x1FF, True)]
+)
+def test_before_4_19_a_call_stays_indirect_where_registers_must_live_through_it(
+    patch_call: bytes, clobbers: int, is_called: bool
+) -> None:
+    """By what the kernel's own paravirt_patch_call() looks at. An instruction is put there all the same."""
+    call = branch(b"\xe8", TEXT, XEN) + nops.P6.fill(2)
+    assert site_after(SAFE_HALT, XEN, clobbers=clobbers, patch_call=patch_call) == (call if is_called else CALL)
+    inline = site_after(SAVE_FL, NATIVE, clobbers=clobbers, patch_call=patch_call)
+    assert inline == b"\x9c\x58" + nops.P6.fill(5)
 
 
 def test_a_group_whose_variable_the_kernel_lacks_is_undecided() -> None:
