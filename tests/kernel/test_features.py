@@ -22,7 +22,7 @@ def test_retpolines_have_other_numbers_since_retbleed(
     symbols: list[str], names: list[str | None], retpoline: int
 ) -> None:
     """A site of a kernel of before must not be said to be patched for what its number meant later."""
-    linux = made_linux(SparseMemory(), {}, {name: (0xFFFF_FFFF_8100_0000, 16) for name in symbols})
+    linux = made_linux(SparseMemory(), {}, dict.fromkeys(symbols, (18446744071578845184, 16)))
     features = Features(linux)
     shown = [f"X86_FEATURE_{name}" if name else None for name in names]
     found = [features.name(number) for number in (236, 364)]
