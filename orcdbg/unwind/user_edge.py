@@ -196,9 +196,18 @@ def _keeps_sp(insn: Instruction) -> bool:
 
 
 def _kept_sp(linux: Linux, stacks: Sequence[Stack]) -> RegisterValue | None:
-    """The user's stack pointer, which entry_SYSCALL_64 keeps in an unused word of the CPU's TSS."""
+    """The user's stack pointer, which entry_SYSCALL_64 keeps in an unused word of the CPU's TSS.
+
+    To 4.19 it had a variable of its own, and that word was in no use (98f05b5138f0).
+    """
     cpu = next((stack.cpu for stack in stacks if stack.cpu is not None), None)
-    area = None if cpu is None else linux.per_cpu("cpu_tss_rw", cpu)
+    if cpu is None:
+        return None
+    own = linux.per_cpu("rsp_scratch", cpu)
+    if own is not None:
+        return RegisterValue(read_u64(linux.memory, own), f"rsp_scratch {own:#x}")
+
+    area = linux.per_cpu("cpu_tss_rw", cpu)
     if area is None:
         return None
     at = area + linux.types.offset("tss_struct", "x86_tss.sp2")
