@@ -37,6 +37,8 @@ _ENTRY_32, _SWITCHED_32, _FRAMED_32 = (
     "entry_SYSCALL_compat_after_hwframe",
 )
 _LEFT_32 = ("sysret32_from_system_call", "entry_SYSRETL_compat_unsafe_stack")
+# Before 4.18 (d31a580266ee) no row said "end of stack".
+_WITHOUT_CALLER = (RowType.END_OF_STACK, RowType.UNDEFINED)
 _CS_64, _CS_32 = USER_CS[:2]
 _SYSCALLS = (_FRAMED, _SYSRET, _RESTORE, "swapgs_restore_regs_and_return_to_usermode")
 
@@ -61,7 +63,7 @@ def add_user(linux: Linux, walk: Walk, stacks: Sequence[Stack]) -> None:
     if not walk.frames or walk.end is not WalkEnd.STOPPED:
         return
     last = walk.frames[-1]
-    if last.location is None or not last.exact or last.row_type is not RowType.END_OF_STACK:
+    if last.location is None or not last.exact or last.row_type not in _WITHOUT_CALLER:
         return
     try:
         user = _find(linux, last, last.location.symbol, stacks)
