@@ -112,12 +112,19 @@ def _find_tokens(data: bytes) -> Iterator[_Tokens]:
 def _find_markers(data: bytes, before: int) -> Iterator[IntArray]:
     """Lists of rising offsets that end shortly before `before`, the longest first: each with its place as last element.
 
-    Since 6.2 a list of three bytes for each symbol may stand between them and the tokens.
+    Since 6.2 a list of three bytes for each symbol may stand between them and the tokens. To 4.19 an offset takes eight bytes,
+    since then four (80ffbaa5b1bd).
     """
-    lowest = max(before - _MAX_MARKERS, 0) & ~3
-    words = np.frombuffer(data[lowest : before & ~3], dtype="<u4")
+    for width in (4, 8):
+        yield from _markers_of(data, before, width)
+
+
+def _markers_of(data: bytes, before: int, width: int) -> Iterator[IntArray]:
+    """Those lists whose offsets take so many bytes."""
+    lowest = max(before - width // 4 * _MAX_MARKERS, 0) & -width
+    words = np.frombuffer(data[lowest : before & -width], dtype=f"<u{width}").astype(np.int64)
     zeros = np.flatnonzero(words[:-1] == 0)
-    steps = np.diff(words.astype(np.int64))
+    steps = np.diff(words)
     good = (steps >= 2 * _BLOCK) & (steps <= _MAX_STEP)
     # How many good steps follow each place.
     stops = np.flatnonzero(~good)
@@ -128,7 +135,7 @@ def _find_markers(data: bytes, before: int) -> Iterator[IntArray]:
     for i in order.tolist():
         if runs[i] + 1 >= _MIN_SYMBOLS // _BLOCK:
             first, count = int(zeros[i]), int(runs[i]) + 1
-            yield np.append(words[first : first + count].astype(np.int64), lowest + 4 * first)
+            yield np.append(words[first : first + count], lowest + width * first)
 
 
 def _records(data: U8Array, starts: IntArray, count: int) -> tuple[IntArray, IntArray, IntArray] | None:

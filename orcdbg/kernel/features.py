@@ -8,22 +8,28 @@ from orcdbg.base.errors import MemoryFault, OrcdbgError
 from orcdbg.base.reading import read_cstring, read_u64
 from orcdbg.kernel.linux import Linux
 
-# Numbers that mean the same in every kernel from 5.10 to 7.2 and that x86_cap_flags[] does not name
+# Numbers that mean the same in every kernel from 4.14 to 7.2 and that x86_cap_flags[] does not name
 # (arch/x86/include/asm/cpufeatures.h). Only for showing: decisions use the number itself.
 _NAMES = {
     117: "ALWAYS",
     235: "PTI",
-    236: "KERNEL_IBRS",
-    237: "RSB_VMEXIT",
     243: "RSB_CTXSW",
     272: "XENPV",
     276: "PVUNLOCK",
     277: "VCPUPREEMPT",
+}
+# Those of retpolines moved in 5.19 (a883d624aed4) to make room, together with the first return thunks, in stable kernels too.
+_RETBLEED = ("__x86_return_thunk", "retbleed_strings", "retbleed_mitigation")
+_SINCE_RETURN_THUNKS = {
+    236: "KERNEL_IBRS",
+    237: "RSB_VMEXIT",
     364: "RETPOLINE",
     365: "RETPOLINE_LFENCE",
     366: "RETHUNK",
     367: "UNRET",
 }
+_BEFORE_RETURN_THUNKS = {236: "RETPOLINE", 237: "RETPOLINE_AMD"}
+_MOVED_BY = 364 - 236
 MAX_FEATURES = 64 * 32
 
 
@@ -57,9 +63,25 @@ class Features:
             return None
         return bool(self._words >> number & 1)
 
+    def retpoline(self, number: int) -> int:
+        """What this kernel has for one of the numbers that RETPOLINE and RETPOLINE_LFENCE have since 5.19."""
+        return number if self._knows_retbleed else number - _MOVED_BY
+
+    @property
+    def _knows_retbleed(self) -> bool:
+        return any(self._linux.find_address(name) is not None for name in _RETBLEED)
+
+    @functools.cached_property
+    def _own_names(self) -> dict[int, str]:
+        """Names of numbers whose meaning changed."""
+        if self._knows_retbleed:
+            return _SINCE_RETURN_THUNKS
+        # 4.14 had neither when it came out.
+        return _BEFORE_RETURN_THUNKS if self._linux.find_address("__x86_indirect_thunk_rax") is not None else {}
+
     def name(self, number: int) -> str:
         """`X86_FEATURE_...` where the kernel names it, else `feature WORD*32+BIT`."""
-        name = _NAMES.get(number) or self._flag_name(number)
+        name = _NAMES.get(number) or self._own_names.get(number) or self._flag_name(number)
         return f"X86_FEATURE_{name}" if name else f"feature {number // 32}*32+{number % 32}"
 
     def _flag_name(self, number: int) -> str | None:

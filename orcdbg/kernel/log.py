@@ -1,7 +1,8 @@
 """What did the kernel print: the records of its log buffer, oldest first?
 
 Mirrors kernel/printk/printk_ringbuffer.c, 5.10 to 7.2: a ring of descriptors, one of facts about each record, and one of
-text. A record's text lies between two logical positions, after a word that repeats the descriptor's number.
+text. A record's text lies between two logical positions, after a word that repeats the descriptor's number. What kernels had
+before is read by kernel/printk_log.py.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.printk_log import PrintkLog, dictionary
 from orcdbg.symbols.btf import BtfMember
 
 _COMMITTED, _FINALIZED = 1, 2
@@ -173,29 +175,46 @@ def _record(facts: Mapping[str, int], text: str, subsystem: str | None = None, d
     return LogRecord(facts["seq"], facts["ts_nsec"], facts["level"], facts["facility"], who, text, subsystem, device)
 
 
-def find_log_buffer(linux: Linux) -> LogBuffer:
-    """The buffer that `prb` points to: printk's static one, or the one that replaced it early in the boot.
+def find_log_buffer(linux: Linux) -> LogBuffer | PrintkLog:
+    """The buffer that `prb` points to: printk's static one, or the one that replaced it early in the boot; else `log_buf`.
 
     Raises:
-        NotFound: the kernel keeps its log in no ring that is known here (before 5.10).
+        NotFound: the kernel keeps its log in nothing that is known here.
         Corrupt: the buffer's own numbers contradict each other.
         MemoryFault: the buffer itself is not in the snapshot.
     """
     pointer = linux.find_address("prb")
-    if pointer is None or not linux.types.has("prb_desc_ring", "infos"):
-        raise NotFound("log buffer", "prb")
-    return LogBuffer(linux, read_u64(linux.memory, pointer))
+    if pointer is not None and linux.types.has("prb_desc_ring", "infos"):
+        return LogBuffer(linux, read_u64(linux.memory, pointer))
+    if linux.types.has("printk_log", "text_len"):
+        return PrintkLog(linux, MAX_RECORDS, MAX_TEXT)
+    raise NotFound("log buffer", "prb")
 
 
 def read_log(linux: Linux) -> tuple[list[LogRecord], list[str]]:
     """The records that can be read, oldest first, and a line for each of the first problems.
 
     Raises:
-        NotFound: the kernel keeps its log in no ring that is known here (before 5.10).
+        NotFound: the kernel keeps its log in nothing that is known here.
         Corrupt: the buffer's own numbers contradict each other.
         MemoryFault: the buffer itself is not in the snapshot.
     """
     buffer = find_log_buffer(linux)
+    return _ring_records(buffer) if isinstance(buffer, LogBuffer) else _printk_records(buffer)
+
+
+def _printk_records(buffer: PrintkLog) -> tuple[list[LogRecord], list[str]]:
+    """As `read_log`, of a kernel before 5.10."""
+    records: list[LogRecord] = []
+    for facts, text, more in buffer.records():
+        names = dictionary(more)
+        words = text.decode("utf-8", "backslashreplace")
+        records.append(_record(facts, words, names.get("SUBSYSTEM"), names.get("DEVICE")))
+    return records, buffer.problems
+
+
+def _ring_records(buffer: LogBuffer) -> tuple[list[LogRecord], list[str]]:
+    """As `read_log`, of a ring of descriptors."""
     records: list[LogRecord] = []
     unread: list[str] = []
     # The newest first: where the budget is spent, the oldest are what is least missed.

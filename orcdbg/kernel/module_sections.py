@@ -45,7 +45,9 @@ def _sections(linux: Linux, attributes: int, numbers: range) -> Iterator[tuple[s
     first = attributes + types.offset("module_sect_attrs", "attrs")
     # Since 6.14 the attributes carry the address themselves, and no count is kept.
     wrapped = types.has("module_sect_attr", "address")
-    struct, path = ("module_sect_attr", "battr.attr.name") if wrapped else ("bin_attribute", "attr.name")
+    # Since 5.8 the name is that of a file in sysfs (ed66f991bb19, also in stable kernels of before); once a member of its own.
+    name_of = "battr.attr.name" if types.has("module_sect_attr", "battr.attr.name") else "name"
+    struct, path = ("module_sect_attr", name_of) if wrapped else ("bin_attribute", "attr.name")
     size = types.size(struct)
     for number in numbers:
         at = first + number * size

@@ -31,15 +31,23 @@ class StackKind(enum.Enum):
     UNKNOWN = "unknown"  # no stack that the walk knows of
 
 
-# Names in `struct cea_exception_stacks`.
+# Names in `struct cea_exception_stacks`. A #DB inside a #DB had a stack of its own from 5.2 (2a594d4ccf3f) to 5.7.
 _EXCEPTION_STACKS = (
     ("DF_stack", StackKind.DF),
     ("NMI_stack", StackKind.NMI),
     ("DB_stack", StackKind.DB),
+    ("DB1_stack", StackKind.DB),
     ("MCE_stack", StackKind.MCE),
     ("VC_stack", StackKind.VC),
     ("VC2_stack", StackKind.VC),
 )
+# What the words of `struct orig_ist` are of, in order.
+_ORIGINAL_STACKS = (StackKind.DF, StackKind.NMI, StackKind.DB, StackKind.MCE)
+# Types of the interrupt stack; until 5.1 the union had the stack protector's canary at its bottom (e6401c130931).
+_IRQ_STACKS = (("irq_stack", "stack"), ("irq_stack_union", "irq_stack"))
+_MAX_EXCEPTION_STACK = 16 * PAGE  # KASAN doubles the two pages of #DB's
+# The page of the entry stack in `struct cpu_entry_area`; 4.16 renamed it (4fe2d8b11a37).
+_ENTRY_STACKS = ("entry_stack_page", "SYSENTER_stack_page")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,29 +97,59 @@ def _pointer(linux: Linux, name: str, hot_member: str, cpu: int) -> int | None:
 
 def irq_stack(linux: Linux, cpu: int) -> Stack | None:
     """A CPU's hard interrupt stack, on which softirqs run too."""
-    top = _pointer(linux, "hardirq_stack_ptr", "hardirq_stack_ptr", cpu)
+    # 5.2 gave the pointer its name, together with guard pages (758a2e312228).
+    top = _pointer(linux, "hardirq_stack_ptr", "hardirq_stack_ptr", cpu) or _pointer(linux, "irq_stack_ptr", "", cpu)
     if top is None:
         return None
     end = top + 15 & ~15  # 5.12 and later point at the last word (end - 8), before at the end
-    size = linux.types.size("irq_stack") if linux.types.has("irq_stack", "stack") else DEFAULT_IRQ_STACK
-    return Stack(StackKind.IRQ, end - size, end, cpu)
+    size = next((linux.types.size(name) for name, member in _IRQ_STACKS if linux.types.has(name, member)), None)
+    return Stack(StackKind.IRQ, end - (size or DEFAULT_IRQ_STACK), end, cpu)
 
 
 def exception_stacks(linux: Linux, cpu: int) -> list[Stack]:
-    """A CPU's IST stacks and its entry stack, all inside its cpu_entry_area."""
+    """A CPU's IST stacks and its entry stack, all inside its cpu_entry_area where the kernel has one (since 4.15)."""
     area = _pointer(linux, "cea_exception_stacks", "", cpu)
     if area is None:
-        return []
+        return _original_stacks(linux, cpu)
     found = []
     for member, kind in _EXCEPTION_STACKS:
         if linux.types.has("cea_exception_stacks", member):
             begin = area + linux.types.offset("cea_exception_stacks", member)
             found.append(Stack(kind, begin, begin + linux.types.size_of_member("cea_exception_stacks", member), cpu))
-    if linux.types.has("cpu_entry_area", "entry_stack_page"):
-        start = area - linux.types.offset("cpu_entry_area", "estacks")
-        begin = start + linux.types.offset("cpu_entry_area", "entry_stack_page")
-        found.append(Stack(StackKind.ENTRY, begin, begin + PAGE, cpu))
-    return found
+    return found + _entry_stack(linux, cpu, "estacks", area)
+
+
+def _original_stacks(linux: Linux, cpu: int) -> list[Stack]:
+    """The IST stacks by `orig_ist`, which has the end of each; before 5.2 (2a594d4ccf3f, 4d68c3d0ecd5).
+
+    They lie side by side in this order. #DF's, the first, is as long as that of NMIs.
+    """
+    address = linux.per_cpu("orig_ist", cpu)
+    if address is None:
+        return []
+    try:
+        ends = [read_u64(linux.memory, address + 8 * number) for number in range(len(_ORIGINAL_STACKS))]
+    except MemoryFault:
+        return []
+    first = 2 * ends[0] - ends[1]
+
+    found = []
+    for kind, begin, end in zip(_ORIGINAL_STACKS, (first, *ends), ends, strict=False):
+        # All are zero before the CPU was set up; damaged words must not make a stack of half of memory.
+        if not 0 < end - begin <= _MAX_EXCEPTION_STACK or begin % PAGE or end % PAGE:
+            return []
+        found.append(Stack(kind, begin, end, cpu))
+    return found + _entry_stack(linux, cpu, "exception_stacks", first)
+
+
+def _entry_stack(linux: Linux, cpu: int, member: str, address: int) -> list[Stack]:
+    """The entry stack of a CPU's cpu_entry_area, whose `member` is at an address; none before 4.15 (7fb983b4dd56)."""
+    page = next((name for name in _ENTRY_STACKS if linux.types.has("cpu_entry_area", name)), None)
+    if page is None or not linux.types.has("cpu_entry_area", member):
+        return []
+    area = address - linux.types.offset("cpu_entry_area", member)
+    begin = area + linux.types.offset("cpu_entry_area", page)
+    return [Stack(StackKind.ENTRY, begin, begin + PAGE, cpu)]
 
 
 def cpu_stacks(linux: Linux, cpu: int) -> list[Stack]:

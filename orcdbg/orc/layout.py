@@ -35,8 +35,9 @@ class EntryShape:
 
     def fits(self, layout: OrcLayout) -> bool:
         """True when the layout has these bit-fields."""
-        same_end = self.has_end == (layout.end_bit is not None)
-        return self.type_bits == layout.type_bits and same_end and self.has_signal == (layout.signal_bit is not None)
+        # Before 4.18 (d31a580266ee) the bit of `end` was zero in all rows, and had no name.
+        has_room = layout.end_bit is not None or not self.has_end
+        return self.type_bits == layout.type_bits and has_room and self.has_signal == (layout.signal_bit is not None)
 
 
 def _vote(layout: OrcLayout, entries: Sequence[bytes]) -> float:

@@ -11,6 +11,9 @@ import struct
 from dataclasses import dataclass
 from typing import NamedTuple
 
+import numpy as np
+import numpy.typing as npt
+
 ENTRY = struct.Struct("<hhH")
 
 
@@ -117,12 +120,21 @@ class OrcLayout:
             flags |= row.signal << self.signal_bit
         return ENTRY.pack(row.sp_offset, row.bp_offset, flags)
 
+    def are_terminators(self, flags: npt.NDArray[np.uint16]) -> npt.NDArray[np.bool_]:
+        """Which rows only say that a section ends, by their last 16 bits; "end of stack" says more."""
+        if self.end_bit is not None:
+            ends: npt.NDArray[np.bool_] = (flags & 15 == 0) & (flags >> self.end_bit & 1 == 0)
+            return ends
+        undefined: npt.NDArray[np.bool_] = flags >> 8 & (1 << self.type_bits) - 1 == self.types.index(RowType.UNDEFINED)
+        return undefined
+
     def _register(self, number: int) -> OrcRegister:
         return self.registers[number] if number < len(self.registers) else OrcRegister.UNDEFINED
 
 
-# The names are the first release of each layout. Linux 6.3 gave `signal` its own bit (ffb1b4a41016), 6.4 split the type
-# (fb799447ae29, 628a0b5c2a24), 7.1 renumbered the registers without moving a field.
+# The names are the first release of each layout. 4.18 gave the name `end` to a bit that was zero in all rows (d31a580266ee),
+# 6.3 gave `signal` a bit of its own (ffb1b4a41016), 6.4 split the type (fb799447ae29, 628a0b5c2a24), and 7.1 renumbered the
+# registers without moving a field.
 LAYOUT_4_14 = OrcLayout("4.14", _REGISTERS, _TYPES_OLD, 2, 10, None)
 LAYOUT_6_3 = OrcLayout("6.3", _REGISTERS, _TYPES_OLD, 2, 11, 10)
 LAYOUT_6_4 = OrcLayout("6.4", _REGISTERS, _TYPES, 3, None, 11)

@@ -73,8 +73,8 @@ class OrcTable:
 
     def _sort(self) -> None:
         """Puts a table that the kernel would sort at boot or load into its order: of equal addresses, terminators first."""
-        defined = np.frombuffer(self._rows, dtype="u1")[4 :: ENTRY.size] & 15 != 0
-        self._order = np.lexsort((defined, self.ips))
+        flags = np.ndarray((len(self.ips),), dtype="<u2", buffer=self._rows, offset=4, strides=(ENTRY.size,))
+        self._order = np.lexsort((~self.layout.are_terminators(flags), self.ips))
         self.ips = self.ips[self._order]
 
     def __len__(self) -> int:
@@ -84,7 +84,9 @@ class OrcTable:
         """Entry `index` in order of address."""
         place = int(self._order[index]) if self._order is not None else index
         raw = self._rows[place * ENTRY.size : (place + 1) * ENTRY.size]
-        address = self._rows_address + place * ENTRY.size if self._rows_address else None
+        # Where the kernel had to sort its table (to 5.5, f14bf6a350df), no row lies in memory where it lies in the file.
+        has_place = self._rows_address and self._order is None
+        address = self._rows_address + place * ENTRY.size if has_place else None
         return OrcEntry(self.name, index, int(self.ips[index]), address, raw, self.layout.decode(raw))
 
     def find(self, address: int) -> OrcEntry | None:

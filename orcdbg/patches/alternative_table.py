@@ -40,6 +40,7 @@ class AltEntry(NamedTuple):
     direct_call: bool
     size: int
     replacement_size: int
+    padding: int = 0  # of the site's bytes, the last ones, which the build added as NOPs; told until 5.11 alone
 
 
 def entry_size(table: bytes) -> int | None:
@@ -89,6 +90,7 @@ class AlternativeTable:
         if self.problems:
             rows, places = rows[good], places[good]
         self.has_flags = size == 14
+        self.has_padding = size == 13
         self._rows = rows
         self.sites = (places + rows["site"]).view(np.uint64)
         self._replacements = (places + 4 + rows["repl"]).view(np.uint64)
@@ -119,4 +121,5 @@ class AlternativeTable:
             bool(flags & _FLAG_DIRECT_CALL),
             int(self.sizes[index]),
             int(row["repl_size"]),
+            int(row["pad"]) if self.has_padding else 0,
         )

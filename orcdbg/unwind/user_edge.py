@@ -37,6 +37,8 @@ _ENTRY_32, _SWITCHED_32, _FRAMED_32 = (
     "entry_SYSCALL_compat_after_hwframe",
 )
 _LEFT_32 = ("sysret32_from_system_call", "entry_SYSRETL_compat_unsafe_stack")
+# Before 4.18 (d31a580266ee) no row said "end of stack".
+_WITHOUT_CALLER = (RowType.END_OF_STACK, RowType.UNDEFINED)
 _CS_64, _CS_32 = USER_CS[:2]
 _SYSCALLS = (_FRAMED, _SYSRET, _RESTORE, "swapgs_restore_regs_and_return_to_usermode")
 
@@ -61,7 +63,7 @@ def add_user(linux: Linux, walk: Walk, stacks: Sequence[Stack]) -> None:
     if not walk.frames or walk.end is not WalkEnd.STOPPED:
         return
     last = walk.frames[-1]
-    if last.location is None or not last.exact or last.row_type is not RowType.END_OF_STACK:
+    if last.location is None or not last.exact or last.row_type not in _WITHOUT_CALLER:
         return
     try:
         user = _find(linux, last, last.location.symbol, stacks)
@@ -196,9 +198,18 @@ def _keeps_sp(insn: Instruction) -> bool:
 
 
 def _kept_sp(linux: Linux, stacks: Sequence[Stack]) -> RegisterValue | None:
-    """The user's stack pointer, which entry_SYSCALL_64 keeps in an unused word of the CPU's TSS."""
+    """The user's stack pointer, which entry_SYSCALL_64 keeps in an unused word of the CPU's TSS.
+
+    To 4.19 it had a variable of its own, and that word was in no use (98f05b5138f0).
+    """
     cpu = next((stack.cpu for stack in stacks if stack.cpu is not None), None)
-    area = None if cpu is None else linux.per_cpu("cpu_tss_rw", cpu)
+    if cpu is None:
+        return None
+    own = linux.per_cpu("rsp_scratch", cpu)
+    if own is not None:
+        return RegisterValue(read_u64(linux.memory, own), f"rsp_scratch {own:#x}")
+
+    area = linux.per_cpu("cpu_tss_rw", cpu)
     if area is None:
         return None
     at = area + linux.types.offset("tss_struct", "x86_tss.sp2")

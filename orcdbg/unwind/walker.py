@@ -230,6 +230,10 @@ class Walker:
         frame, is_first = explained(frame, effective), False
         if frame.row_type is RowType.END_OF_STACK and not isinstance(effective, Derived):
             frame, is_first = self._judge_first(frame)
+        elif frame.row_type is RowType.UNDEFINED and not isinstance(effective, Derived):
+            # Before 4.18 (d31a580266ee) no row said "end of stack", and that of the first frame is undefined as well.
+            judged, is_first = self._judge_first(frame)
+            frame = judged if is_first else frame
         try:
             row, rule = _row_and_rule(effective, frame, is_first)
             cfa = self._cfa(rule, frame, state)
@@ -675,8 +679,10 @@ def _row_and_rule(effective: Effective, frame: Frame, is_first: bool) -> tuple[O
         raise _Stop(NoRow(frame.ip))
 
     row = effective.entry.row
+    if is_first:
+        raise _Stop(None, WalkEnd.FIRST_FRAME)
     if row.type is RowType.END_OF_STACK:
-        raise _Stop(None, WalkEnd.FIRST_FRAME) if is_first else _Stop(NoCallerHere(frame.ip))
+        raise _Stop(NoCallerHere(frame.ip))
     if effective.rule is None:
         raise _Stop(RowUndefined(frame.ip))
     return row, effective.rule

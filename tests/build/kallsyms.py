@@ -39,7 +39,9 @@ def _aligned(data: bytes) -> bytes:
     return data + bytes(-len(data) % 8)
 
 
-def tables(symbols: Sequence[Named], encoding: str, start: int, addresses_first: bool) -> bytes:
+def tables(
+    symbols: Sequence[Named], encoding: str, start: int, addresses_first: bool, wide_markers: bool = False
+) -> bytes:
     """The tables, to lie at `start`, a multiple of eight.
 
     Args:
@@ -47,6 +49,7 @@ def tables(symbols: Sequence[Named], encoding: str, start: int, addresses_first:
         encoding: `per-cpu`, `base` or `self`, as in `orcdbg.formats.kallsyms`.
         start: where the tables will lie.
         addresses_first: True for the order of kernels to 6.4.
+        wide_markers: True for markers of eight bytes, as kernels to 4.19 have them.
     """
     texts = tokens()
     names, markers = b"", []
@@ -59,7 +62,7 @@ def tables(symbols: Sequence[Named], encoding: str, start: int, addresses_first:
         index.append(at)
         at += len(token) + 1
     count = _aligned(struct.pack("<I", len(symbols)))
-    front = count + _aligned(names) + _aligned(struct.pack(f"<{len(markers)}I", *markers))
+    front = count + _aligned(names) + _aligned(struct.pack(f"<{len(markers)}{'Q' if wide_markers else 'I'}", *markers))
     back = _aligned(b"".join(token + b"\0" for token in texts)) + struct.pack("<256H", *index)
     if addresses_first:
         return _addresses(symbols, encoding, start) + front + back

@@ -17,7 +17,9 @@ BANNER = b"Linux version 6.6.6 (test)\n\0"
 LAYOUTS = [("per-cpu", True), ("per-cpu", False), ("base", False), ("self", False)]
 
 
-def made(encoding: str, addresses_first: bool, seed: int, count: int = 1500) -> tuple[bytes, list[Named]]:
+def made(
+    encoding: str, addresses_first: bool, seed: int, count: int = 1500, wide_markers: bool = False
+) -> tuple[bytes, list[Named]]:
     """Read-only data with a banner, other data, and the tables; and the symbols in them."""
     chance = random.Random(seed)
     symbols = [Named(TEXT, "T", "_text")]
@@ -30,7 +32,8 @@ def made(encoding: str, addresses_first: bool, seed: int, count: int = 1500) -> 
     symbols.append(Named(RODATA, "D", "linux_banner"))
     if encoding == "per-cpu":
         symbols = [Named(0, "A", "__per_cpu_start"), Named(0x1000, "A", "current_task"), *symbols]
-    return head + tables(symbols, encoding, RODATA + len(head), addresses_first) + chance.randbytes(999), symbols
+    found = tables(symbols, encoding, RODATA + len(head), addresses_first, wide_markers)
+    return head + found + chance.randbytes(999), symbols
 
 
 def listed(found: Kallsyms) -> list[Named]:
@@ -49,6 +52,13 @@ def test_what_was_written_is_found(encoding: str, addresses_first: bool, count: 
         found = find_kallsyms(data, RODATA, "test")
         assert found.encoding == encoding
         assert listed(found) == symbols
+
+
+def test_markers_of_eight_bytes_are_found_as_those_of_four() -> None:
+    """Kernels to 4.19 keep them so."""
+    for seed in range(4):
+        data, symbols = made("per-cpu", True, seed, wide_markers=True)
+        assert listed(find_kallsyms(data, RODATA, "test")) == symbols
 
 
 def test_addresses_that_contradict_the_banner_are_refused() -> None:

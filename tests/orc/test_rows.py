@@ -66,7 +66,11 @@ def _table(ips: list[int], layout: OrcLayout = LAYOUT_6_4, sp_regs: list[OrcRegi
     base = 0xFFFFFFFF82000000
     relative = b"".join((ip - base - 4 * i & 0xFFFFFFFF).to_bytes(4, "little") for i, ip in enumerate(ips))
     registers = sp_regs or [OrcRegister.SP] * len(ips)
-    data = [OrcRow(register, i, OrcRegister.UNDEFINED, 0, RowType.CALL, False) for i, register in enumerate(registers)]
+    kinds = [RowType.UNDEFINED if register is OrcRegister.UNDEFINED else RowType.CALL for register in registers]
+    data = [
+        OrcRow(register, i, OrcRegister.UNDEFINED, 0, kind, False)
+        for i, (register, kind) in enumerate(zip(registers, kinds, strict=True))
+    ]
     return OrcTable("test", relative, base, b"".join(layout.encode(row) for row in data), base, layout)
 
 
@@ -90,6 +94,7 @@ def test_an_unsorted_table_is_read_like_a_sorted_one(order: list[int]) -> None:
         found = table.find(TEXT + 16 * place + 3)
         assert found is not None
         assert (found.entry_ip, found.row.sp_offset) == (TEXT + 16 * place, order.index(place))
+        assert (found.address is None) == (order != sorted(order)), "where the kernel puts a row is not known"
 
 
 def test_a_terminator_gives_way_to_the_entry_at_its_address() -> None:
@@ -98,6 +103,17 @@ def test_a_terminator_gives_way_to_the_entry_at_its_address() -> None:
     found = table.find(TEXT + 16)
     assert found is not None
     assert found.row.sp_reg == OrcRegister.SP
+
+
+@pytest.mark.parametrize("layout", LAYOUTS)
+def test_a_terminator_gives_way_to_an_end_of_stack_too(layout: OrcLayout) -> None:
+    """Entry code begins with such a row where the section before ends."""
+    end = OrcRow(OrcRegister.UNDEFINED, 0, OrcRegister.UNDEFINED, 0, RowType.END_OF_STACK, False)
+    ips = struct.pack("<iii", 0x1000 - 0x100, 0x900 - 0x104, 0x900 - 0x108)
+    rows = layout.encode(FUNCTION_ENTRY) + layout.encode(end) + layout.encode(end._replace(type=RowType.UNDEFINED))
+    found = OrcTable("test", ips, 0x100, rows, 0, layout).find(0x900)
+    assert found is not None
+    assert found.row.type is RowType.END_OF_STACK
 
 
 @pytest.mark.parametrize("base", [0, 0x1000, (1 << 63) - 4, (1 << 64) - 8])
@@ -120,7 +136,12 @@ def test_arrays_of_different_length_are_refused() -> None:
 
 
 ENTRIES = {layout.name: [layout.encode(FUNCTION_ENTRY)] * 50 for layout in LAYOUTS}
-SHAPES = {"4.14": EntryShape(2, True, False), "6.3": EntryShape(2, True, True), "6.4": EntryShape(3, False, True)}
+SHAPES = {
+    "4.14": EntryShape(2, False, False),
+    "4.18": EntryShape(2, True, False),
+    "6.3": EntryShape(2, True, True),
+    "6.4": EntryShape(3, False, True),
+}
 
 
 @pytest.mark.parametrize(("header", "layout"), HASHES.items(), ids=lambda value: getattr(value, "name", None))
@@ -129,11 +150,12 @@ def test_a_known_hash_decides(header: bytes, layout: OrcLayout) -> None:
     assert choose_layout(header, None, []).layout is layout
 
 
-@pytest.mark.parametrize("name", ["4.14", "6.3", "6.4"])
-def test_without_a_header_the_bit_fields_decide(name: str) -> None:
+@pytest.mark.parametrize(("release", "name"), [("4.14", "4.14"), ("4.18", "4.14"), ("6.3", "6.3"), ("6.4", "6.4")])
+def test_without_a_header_the_bit_fields_decide(release: str, name: str) -> None:
     """BTF tells the three layouts apart; RHEL 9.6 has the 6.4 one on a 5.14 kernel, and no header."""
-    choice = choose_layout(b"", SHAPES[name], ENTRIES[name])
+    choice = choose_layout(b"", SHAPES[release], ENTRIES[name])
     assert (choice.layout.name, choice.warning) == (name, None)
+    assert choice.decided_by.startswith("BTF")
 
 
 def test_an_unknown_hash_is_put_to_the_vote_with_a_warning() -> None:

@@ -95,6 +95,10 @@ class MiniFeatures:
         """Whether it is set."""
         return None if self._bits is None else number in self._bits
 
+    def retpoline(self, number: int) -> int:
+        """The numbers since 5.19."""
+        return number
+
     def name(self, number: int) -> str:
         """A name."""
         return f"feature {number}"

@@ -69,7 +69,7 @@ class AlternativesPass:
         if selected:
             text.write(entry.site, self._replacement(entry, text))
         data = text.read(entry.site, entry.size)
-        better = self._optimised(data)
+        better = self._optimised(entry, data, selected)
         if better != data:
             text.write(entry.site, better)
         return Applied(self._name(entry), why) if selected else None
@@ -85,12 +85,12 @@ class AlternativesPass:
             Undecidable: the replacement, or the pointer of a direct call, is not to be had.
         """
         entry = self.entries.entry(index)
-        return self._optimised(self._replacement(entry, text))
+        return self._optimised(entry, self._replacement(entry, text), True)
 
     def untouched(self, index: int, text: WorkingText) -> bytes:
         """The site of entry `index` as it is left where no entry applies: as built, its NOPs optimised."""
         entry = self.entries.entry(index)
-        return self._optimised(text.read(entry.site, entry.size))
+        return self._optimised(entry, text.read(entry.site, entry.size), False)
 
     def variant_name(self, index: int) -> str:
         """The condition under which entry `index` applies."""
@@ -177,10 +177,28 @@ class AlternativesPass:
             target += built - stand_in
         return b"\xe8" + (target - entry.site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
 
-    def _optimised(self, data: bytes) -> bytes:
+    def _optimised(self, entry: AltEntry, data: bytes, is_selected: bool) -> bytes:
+        """The site once the kernel has looked through it for NOPs."""
         if self._nops is None or (b"\x90" not in data and b"\x0f\x1f" not in data):
             return data
+        if self.entries.has_padding:
+            return _padded(entry, data, is_selected, self._nops)
         return optimise_new_nops(data, self._nops) if self.entries.has_flags else optimise_old_nops(data, self._nops)
+
+
+def _padded(entry: AltEntry, data: bytes, is_selected: bool, nops: NopTable) -> bytes:
+    """A site of 5.11 and earlier (before 23c1ad538f4f): only what fills it up is made of long NOPs.
+
+    Where nothing is replaced, as many bytes as the build added must be NOPs at the site's begin (612e8e9350fd, 4.15): so
+    nothing happens to a site that has an instruction there, and its padding stays as built.
+    """
+    if is_selected:
+        kept = entry.replacement_size
+    else:
+        kept = entry.size - entry.padding
+        if entry.padding <= 1 or data[: entry.padding] != b"\x90" * entry.padding:
+            return data
+    return data[:kept] + nops.fill(len(data) - kept)
 
 
 def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[AlternativesPass]:

@@ -24,6 +24,7 @@ from orcdbg.patches.variables import read_words
 
 TABLE = BoundedTable("__jump_table", "__start___jump_table", "__stop___jump_table")
 _ENTRY = 16
+_ABSOLUTE_ENTRY = 24  # three whole addresses, to 4.19: 4.20 made them relative (9ae033aca8d6, 50ff18ab497a)
 _BRANCH = 1  # bit 0 of the key's address; bit 1 is objtool's in the file (5.17), the kernel's in memory
 _SHORT_JUMP = 0xEB
 _SHORT_NOP = b"\x66\x90"
@@ -37,15 +38,27 @@ class JumpLabelsPass(Sweep):
         image: tells a site's length, by what the build put there.
         linux: the kernel.
         nops: its NOPs.
+        absolute: for a table of whole addresses, what they still lack to be run-time addresses; else None.
     """
 
     mechanism = "jump-label"
     table = TABLE.section
 
-    def __init__(self, table: bytes, address: int, image: Image, linux: Linux, nops: NopTable | None) -> None:
-        sites = self_relative(table, address, _ENTRY)
-        self._targets = self_relative(table, address, _ENTRY, 4)
-        keys = _keys(table, address)
+    def __init__(
+        self,
+        table: bytes,
+        address: int,
+        image: Image,
+        linux: Linux,
+        nops: NopTable | None,
+        absolute: int | None = None,
+    ) -> None:
+        if absolute is not None:
+            sites, self._targets, keys = _absolute(table, absolute)
+        else:
+            sites = self_relative(table, address, _ENTRY)
+            self._targets = self_relative(table, address, _ENTRY, 4)
+            keys = _keys(table, address)
         self._branch = (keys & np.uint64(_BRANCH)).astype(np.bool_)
         self._keys = keys & ~np.uint64(3)
         self.places = make_spans(sites, _lengths(built_bytes(image, sites - np.uint64(linux.slide), 2)))
@@ -115,6 +128,19 @@ class JumpLabelsPass(Sweep):
         return Applied(name, f"{name} {state}, branch {way}")
 
 
+def _is_absolute(linux: Linux) -> bool:
+    """Whether the entries of this kernel hold whole addresses."""
+    return linux.types.exists("jump_entry") and linux.types.size("jump_entry") == _ABSOLUTE_ENTRY
+
+
+def _absolute(table: bytes, unmoved: int) -> tuple[U64Array, U64Array, U64Array]:
+    """Sites, targets and keys of entries that hold whole addresses."""
+    count = len(table) // _ABSOLUTE_ENTRY
+    words = np.frombuffer(table[: count * _ABSOLUTE_ENTRY], dtype="<u8").reshape(-1, 3) + np.uint64(unmoved)
+    sites, targets, keys = (np.ascontiguousarray(column) for column in words.T)
+    return sites, targets, keys
+
+
 def _keys(table: bytes, address: int) -> U64Array:
     """The third field, an eight-byte word counted from itself."""
     count = len(table) // _ENTRY
@@ -139,7 +165,8 @@ def branches_between(passes: Iterable[PatchPass], start: int, end: int) -> dict[
 
 def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[JumpLabelsPass]:
     table, address = build.table(TABLE)
-    return [JumpLabelsPass(table, address, build.image, build.linux, build.nops)] if table else []
+    absolute = build.unmoved if _is_absolute(build.linux) else None
+    return [JumpLabelsPass(table, address, build.image, build.linux, build.nops, absolute)] if table else []
 
 
 JUMP_LABEL = Mechanism(JumpLabelsPass.mechanism, _passes, (TABLE.section,))

@@ -46,12 +46,12 @@ class Mitigations:
     @functools.cached_property
     def retpolines(self) -> bool:
         """Indirect branches go through retpolines, or through an LFENCE."""
-        return self._need(RETPOLINE)
+        return self._need(self._features.retpoline(RETPOLINE))
 
     @functools.cached_property
     def lfence(self) -> bool:
         """Indirect branches stand behind an LFENCE."""
-        return self._need(RETPOLINE_LFENCE)
+        return self._need(self._features.retpoline(RETPOLINE_LFENCE))
 
     @functools.cached_property
     def return_thunks(self) -> bool:
