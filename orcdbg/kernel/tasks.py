@@ -229,12 +229,24 @@ def panic_cpu(linux: Linux) -> int | None:
     return None
 
 
-def idle_tasks(linux: Linux) -> Iterator[int]:
-    """Addresses of the swapper tasks of the CPUs that the kernel runs on."""
-    for cpu in started_cpus(linux):
-        queue = linux.per_cpu("runqueues", cpu)
-        if queue is not None and linux.types.has("rq", "idle"):
-            yield linux.member("rq", "idle", queue)
+def idle_tasks(linux: Linux, budget: Budget) -> Iterator[int]:
+    """Addresses of the swapper tasks of the CPUs that the kernel runs on; what cannot be read is the budget's."""
+    if not linux.types.has("rq", "idle"):
+        return
+    try:
+        cpus = started_cpus(linux)
+    except OrcdbgError as error:
+        budget.note_error("the number of CPUs", linux.find_address("nr_cpu_ids") or 0, error)
+        return
+
+    for cpu in cpus:
+        queue = None
+        try:
+            queue = linux.per_cpu("runqueues", cpu)
+            if queue is not None:
+                yield linux.member("rq", "idle", queue)
+        except OrcdbgError as error:
+            budget.note_error(f"the run queue of CPU {cpu}", queue or 0, error)
 
 
 def _threads(linux: Linux, leader: int, budget: Budget) -> Iterator[int]:
@@ -262,7 +274,7 @@ def all_task_addresses(linux: Linux, budget: Budget) -> Iterator[int]:
     """
     init = linux.address("init_task")
     seen: set[int] = set()
-    for address in (init, *idle_tasks(linux)):
+    for address in (init, *idle_tasks(linux, budget)):
         if address not in seen:
             seen.add(address)
             yield address

@@ -65,6 +65,17 @@ def test_a_task_that_is_not_in_the_snapshot_is_named_and_the_others_stay(tmp_pat
     assert len(tasks) >= len(sample.tasks) - 3
 
 
+def test_a_run_queue_that_is_not_there_costs_no_other_task(tmp_path: Path, sample: Session) -> None:
+    """As in a dump that is cut off: per-CPU data lie at the end of memory, most tasks before."""
+    queue = sample.linux.per_cpu("runqueues", 0)
+    assert queue is not None
+    place = sample.memory.translate(queue + sample.types.offset("rq", "idle"))
+    session = orcdbg.open(sample_files()[0], changed_core(tmp_path / "core", without=[place]))
+    tasks, problems = list_tasks(session.linux)
+    assert {task.pid for task in tasks} == {task.pid for task in sample.tasks}
+    assert any("the run queue of CPU 0" in problem for problem in problems)
+
+
 def test_pieces_are_what_single_reads_give(sample: Session) -> None:
     """Across pages, mapped or not, canonical or not; in kernel text, per-CPU data, stacks and nowhere."""
     tasks = sample.tasks
