@@ -31,6 +31,6 @@ def leave_folder(path: list[str], safe_path: bool) -> None:
 if __name__ == "__main__":
     leave_folder(sys.path, sys.flags.safe_path)
 
-    from orcdbg.cli.main import main
+    from orcdbg.cli.entry import start
 
-    sys.exit(main())
+    sys.exit(start())

@@ -144,6 +144,18 @@ class Corrupt(OrcdbgError):
     kind = "corrupt"
 
 
+NO_MEMORY = "not enough memory"
+
+
+def failure_of(error: OSError) -> OrcdbgError:
+    """What the system refused, as an error of ours: of a file that it names, else of writing the answer."""
+    why = error.strerror or str(error)
+    if error.filename is None:
+        return OrcdbgError(f"the answer cannot be written: {why}")
+    name = error.filename if isinstance(error.filename, str) else repr(error.filename)
+    return UnsupportedFormat(name, f"cannot be opened: {why}")
+
+
 class RemoteError(OrcdbgError):
     """The peer of a debugging connection breaks the protocol, does not answer, refuses, or went away."""
 

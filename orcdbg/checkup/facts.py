@@ -13,7 +13,7 @@ from orcdbg.base.sizes import PAGE
 from orcdbg.checkup.given_files import OpenedFiles
 from orcdbg.image.debug_files import find_debug_file
 from orcdbg.image.vmlinux import Image
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.placement import PlacedBy, PlacementSource
 from orcdbg.symbols.btf import SECTION
@@ -83,7 +83,7 @@ class KernelFacts:
         slide: what KASLR added, in bytes.
         placement: what told that.
         journal: the file that its patches are taken from, if any.
-        cpus: how many are online.
+        cpus: how many it runs on, those that a panic stopped among them.
         tasks: how many there are.
         has_task_problems: whether some of them cannot be read.
         modules: how many are loaded.
@@ -230,7 +230,7 @@ def _of_session(session: Session) -> KernelFacts:
         slide=session.placement.slide,
         placement=session.placement.source,
         journal=None if session.patches.journal is None else session.patches.journal.path,
-        cpus=_told(lambda: len(online_cpus(session.linux))),
+        cpus=_told(lambda: len(started_cpus(session.linux))),
         tasks=_told(lambda: len(session.tasks)),
         has_task_problems=bool(_told(lambda: session.task_problems)),
         modules=_told(lambda: len(session.names.modules)),

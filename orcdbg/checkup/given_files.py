@@ -14,7 +14,7 @@ from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.target.kernel_types import TypeOptions
-from orcdbg.target.opening import RAW_HINT, image_in_memory, open_session
+from orcdbg.target.opening import image_in_memory, open_session, unknown_file
 from orcdbg.target.session import Session
 from orcdbg.target.vmlinux_alone import UnbootedKernel
 
@@ -125,7 +125,7 @@ def _look_at(path: str, opened: OpenedFiles, parts: list[SnapshotFile]) -> Given
         file = file_kind(FileSource(path))
         kind = file.value
         if file not in _IMAGES:
-            raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format", RAW_HINT)
+            raise unknown_file(path)
 
         image = open_image(path)
         if opened.image is None or file is not FileKind.BZIMAGE:

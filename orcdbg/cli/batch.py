@@ -104,7 +104,9 @@ class Batch:
         plain = Output(self._output.format, False, None)
         sys.stdout.flush()
         if operator == "|":
-            with subprocess.Popen(target, shell=True, stdin=subprocess.PIPE, text=True) as process:  # noqa: S602
+            with subprocess.Popen(
+                target, shell=True, stdin=subprocess.PIPE, text=True, errors="backslashreplace"
+            ) as process:  # noqa: S602
                 if process.stdin is not None:
                     _answer_into(plain, command, result, process.stdin)
         else:

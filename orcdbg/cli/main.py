@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from argparse import Namespace
 from collections.abc import Callable, Sequence
@@ -11,11 +10,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
+from orcdbg.base.errors import NO_MEMORY, OrcdbgError, UnsupportedFormat, UsageError, failure_of
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.inputs import remember, remembering
 from orcdbg.cli.options import Step, parser, type_options
 from orcdbg.cli.output import Output, complain, terminal_width, wants_color
+from orcdbg.cli.streams import drop_output, make_streams_sound
 from orcdbg.cli.subcommands import find_subcommand
 
 if TYPE_CHECKING:
@@ -163,17 +163,26 @@ def _way_of(options: Namespace) -> Callable[[Namespace], int]:
     return _serve if first == SERVE else _debug
 
 
+def _run(words: Sequence[str]) -> int:
+    """What the words ask for."""
+    subcommand = find_subcommand(words)
+    if subcommand is not None:
+        return subcommand([word for word in words[1:] if word != "--debug"])
+    options = parser().parse_args(words)
+    return _way_of(options)(options)
+
+
 @remembering()
 def main(arguments: list[str] | None = None) -> int:
     """The `orcdbg` program, from its words to the exit status that docs/contract.md promises."""
     words = sys.argv[1:] if arguments is None else arguments
     is_debug = "--debug" in words
+    make_streams_sound()
     try:
-        subcommand = find_subcommand(words)
-        if subcommand is not None:
-            return subcommand([word for word in words[1:] if word != "--debug"])
-        options = parser().parse_args(words)
-        return _way_of(options)(options)
+        status = _run(words)
+        # At exit an error would come too late for the status.
+        sys.stdout.flush()
+        return status
     except OrcdbgError as error:
         if is_debug:
             raise
@@ -183,6 +192,15 @@ def main(arguments: list[str] | None = None) -> int:
         print("orcdbg: interrupted", file=sys.stderr)
         return ExitStatus.INTERRUPTED
     except BrokenPipeError:
-        # Nobody reads on: what is still buffered must not raise again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        drop_output()  # nobody reads on
         return ExitStatus.BROKEN_PIPE
+    except OSError as error:
+        if is_debug:
+            raise
+        drop_output()
+        problem = failure_of(error)
+        complain(problem)
+        return problem.exit_status
+    except MemoryError:
+        complain(OrcdbgError(NO_MEMORY))
+        return ExitStatus.FAILED

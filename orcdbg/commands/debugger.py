@@ -111,7 +111,7 @@ class Debugger:
             if cpu in by_cpu:
                 return self.find_task(by_cpu[cpu])
         if not self.session.tasks:
-            raise NotFound("task", "no task can be read from this snapshot")
+            raise NotFound("task", "none can be read from this snapshot", "`regs -a` shows the registers of its CPUs")
         return self.session.tasks[0]
 
     def find_task(self, which: int) -> Task:

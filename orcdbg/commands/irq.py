@@ -12,7 +12,7 @@ from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import cpu_list, parse_number
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems.interrupts import MAX_INTERRUPTS, Gate, Interrupt, Softirq, gates, interrupts, softirqs
 
 
@@ -83,7 +83,7 @@ def irq(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         table = gates(program)
         return Gates(table, names_of(debugger, (gate.handler for gate in table)))
 
-    cpus = online_cpus(linux)
+    cpus = started_cpus(linux)
     if arguments.cpu is not None:
         wanted = set(cpu_list(arguments.cpu, linux.cpu_limit()))
         cpus = [cpu for cpu in cpus if cpu in wanted]

@@ -12,7 +12,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.kernel.stacks import Stack, cpu_stacks
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems import machine
 from orcdbg.subsystems.machine import Cpu, MemoryRange
 
@@ -86,7 +86,7 @@ def mach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     except OrcdbgError as error:
         problems.append(f"the length of a tick: {error}")
     stacks = []
-    for cpu in online_cpus(session.linux):
+    for cpu in started_cpus(session.linux):
         try:
             stacks += [(cpu, stack) for stack in cpu_stacks(session.linux, cpu)]
         except OrcdbgError as error:

@@ -14,7 +14,7 @@ from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import of_each, parse_number, pattern_of, with_threads
 from orcdbg.commands.user_memory import user_memory
-from orcdbg.kernel.tasks import MAX_TASKS, Task, online_cpus
+from orcdbg.kernel.tasks import MAX_TASKS, Task, started_cpus
 from orcdbg.subsystems import machine, task_details
 from orcdbg.subsystems.kernel_variables import per_cpu_variable
 from orcdbg.subsystems.task_details import Limit, MemorySizes, Times
@@ -284,7 +284,7 @@ def _by_last_run(debugger: Debugger, tasks: Sequence[Task]) -> LastRuns:
         raise UsageError("this kernel does not keep when a task last ran", "it was built without CONFIG_SCHED_INFO")
     arrivals = _numbers(debugger, tasks, budget, task_details.last_arrival)
     clocks = {}
-    for cpu in online_cpus(session.linux):
+    for cpu in started_cpus(session.linux):
         try:
             clocks[cpu] = int(per_cpu_variable(session.program, "runqueues", "struct rq", cpu).member_("clock"))
         except OrcdbgError as error:

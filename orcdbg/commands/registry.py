@@ -10,7 +10,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from orcdbg.base.errors import UsageError
+from orcdbg.base.errors import NO_MEMORY, OrcdbgError, UsageError, failure_of
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.usage import PlainParser, usage
@@ -259,6 +259,15 @@ class Registry:
         except _HelpRequested as asked:
             # Also of a command that another runs: `foreach ps -h`.
             return TextLines(command.help_lines() if asked.prog == command.name else asked.text.rstrip().splitlines())
+        except BrokenPipeError:
+            raise
+        except OSError as error:
+            # A name that no file can have, too many open files: no command can go on, and the next one may.
+            if error.filename is None:
+                raise OrcdbgError(f"the system refuses: {error.strerror or error}") from error
+            raise failure_of(error) from error
+        except MemoryError as error:
+            raise OrcdbgError(NO_MEMORY) from error
 
     def _of_structure(self, debugger: Debugger, word: str) -> Command:
         """`struct`, where a line begins with a structure and its members, as crash takes `*NAME` and `NAME.MEMBER` for one.

@@ -1,16 +1,18 @@
-"""regs: the registers that are known in a frame, and where each was saved."""
+"""regs: the registers that are known in a frame, and where each was saved; or those that CPUs were stopped with."""
 
 from __future__ import annotations
 
 import argparse
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import NotFound
+from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.base.reasons import UnknownRegister, WhyNoValue
 from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
+from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import Frame, Registers
 
 
@@ -23,12 +25,30 @@ class FrameRegisters(Result):
     unknown: Mapping[str, UnknownRegister]
 
 
+@dataclass(frozen=True, slots=True)
+class CpuRegisters(Result):
+    """With `-a`: the registers that the snapshot has of each CPU, whatever ran there.
+
+    Attributes:
+        cpus: as recorded; numbered in the order of the snapshot.
+        names: of their instruction pointers, where these are in code that has a name.
+        problems: why there are no names.
+    """
+
+    cpus: Sequence[CpuState]
+    names: Mapping[int, str]
+    problems: Sequence[str]
+
+
 def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "words",
         nargs="*",
         metavar="N|REGISTER",
         help="which frame (default: the selected one), and which registers (default: all)",
+    )
+    parser.add_argument(
+        "-a", "--all-cpus", action="store_true", help="what the snapshot recorded of each CPU; asks for no task"
     )
 
 
@@ -43,10 +63,15 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         ("regs", "of the selected frame"),
         ("regs 0", "of the innermost frame"),
         ("regs rip rsp", "two registers of the selected frame"),
+        ("regs -a", "of all CPUs, as they were stopped; also where no task can be read"),
     ),
 )
-def regs(debugger: Debugger, arguments: argparse.Namespace) -> FrameRegisters:
-    """Answers with the registers of a frame."""
+def regs(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Answers with the registers of a frame, or of all CPUs."""
+    if arguments.all_cpus:
+        if arguments.words:
+            raise UsageError("-a shows all registers of all CPUs", "for example: regs -a")
+        return _of_cpus(debugger)
     words = list(arguments.words)
     number = int(words.pop(0)) if words and words[0].isdecimal() else None
     frame = debugger.frame(number)
@@ -61,6 +86,21 @@ def regs(debugger: Debugger, arguments: argparse.Namespace) -> FrameRegisters:
         {name: known.values[name] for name in wanted if name in known.values},
         {name: unknown[name] for name in wanted if name in unknown},
     )
+
+
+def _of_cpus(debugger: Debugger) -> CpuRegisters:
+    """The recorded registers. A snapshot that was cut off has them too, in its first bytes."""
+    cpus = debugger.session.snapshot.cpus
+    if not cpus:
+        raise NotFound("registers", "of any CPU in this snapshot", "the stack of a sleeping task needs none: `bt PID`")
+
+    names: Mapping[int, str] = {}
+    problems = []
+    try:
+        names = names_of(debugger, [state.registers["rip"] for state in cpus if "rip" in state.registers])
+    except OrcdbgError as error:
+        problems.append(f"names of code: {error}")
+    return CpuRegisters(cpus, names, problems)
 
 
 ALIASES = {"pc": "rip", "ip": "rip", "sp": "rsp", "fp": "rbp", "eflags": "rflags"}

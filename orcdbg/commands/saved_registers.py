@@ -9,7 +9,7 @@ from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result
 from orcdbg.kernel.stacks import cpu_stacks, task_stack
-from orcdbg.kernel.tasks import Task, online_cpus
+from orcdbg.kernel.tasks import Task, started_cpus
 from orcdbg.unwind.frame import FrameKind, StackTrace
 from orcdbg.unwind.register_search import RegisterSearch, SavedSet
 from orcdbg.unwind.saved_registers import implausible, saved_registers
@@ -60,7 +60,7 @@ def _all_sets(debugger: Debugger, tasks: Sequence[Task], everywhere: bool) -> It
     session = debugger.session
     search = RegisterSearch(session.kernel.terrain)
     if everywhere:
-        for cpu in online_cpus(session.linux):
+        for cpu in started_cpus(session.linux):
             for stack in cpu_stacks(session.linux, cpu):
                 yield from search.on(stack)
     for task in tasks:

@@ -17,7 +17,7 @@ from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.task_choice import parse_number
 from orcdbg.kernel.log import LogRecord, read_log
 from orcdbg.kernel.syscalls import MAX_SYSCALLS, syscall_name
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems import machine
 
 
@@ -195,7 +195,7 @@ def facts_of(debugger: Debugger, keys: Container[str] | None = None) -> System:
         ("kernel", "KERNEL", lambda: session.image.path),
         ("dumpfile", "DUMPFILE", lambda: session.snapshot.path),
         ("format", "FORMAT", lambda: session.snapshot.format),
-        ("cpus", "CPUS", lambda: len(online_cpus(session.linux))),
+        ("cpus", "CPUS", lambda: len(started_cpus(session.linux))),
         ("cpus_present", "PRESENT", lambda: _cpu_numbers(debugger, "__cpu_present_mask")),
         ("cpus_online", "ONLINE", lambda: _cpu_numbers(debugger, "__cpu_online_mask")),
         ("date", "DATE", lambda: _date(debugger)),

@@ -97,7 +97,9 @@ def tasks_of_cpus(debugger: Debugger, wanted: Iterable[int] | None) -> list[Task
     by_cpu = {cpu: task for task, (cpu, _) in sorted(running.items(), key=lambda item: item[1][0])}
     chosen = by_cpu if wanted is None else {cpu: by_cpu[cpu] for cpu in wanted if cpu in by_cpu}
     if not chosen:
-        raise NotFound("task", "on the CPUs asked for", "`ps -A` lists the tasks that CPUs run")
+        raise NotFound(
+            "task", "on the CPUs asked for", "`ps -A` lists the tasks that CPUs run, `regs -a` their registers"
+        )
     return [read_task(debugger.session.linux, task) for task in chosen.values()]
 
 

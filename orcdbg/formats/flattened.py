@@ -65,6 +65,19 @@ def parse_block(data: bytes, name: str) -> tuple[int, int] | None:
     return offset, size
 
 
+def check_first(start: int, name: str) -> None:
+    """Raises UnsupportedFormat unless the first bytes of the file that is meant are in a block.
+
+    Blocks come in any order, but a file of any format has something at its start, without which nothing is known of it.
+
+    Args:
+        start: where the block belongs that comes first in the file that is meant.
+        name: the file's, for messages.
+    """
+    if start:
+        raise UnsupportedFormat(name, f"a flattened stream whose first {start} bytes are in none of its blocks")
+
+
 class FlattenedSource:
     """The file that a flattened one stands for: a ByteSource. What no block holds reads as zeros, as in a sparse file.
 
@@ -93,6 +106,7 @@ class FlattenedSource:
         blocks = self._scan()
         self._pieces = Pieces(blocks)
         self.size = max((end for _, end in blocks), default=0)
+        check_first(min((start for start, _ in blocks), default=0), self.name)
 
     def _scan(self) -> list[tuple[int, int]]:
         """[start, end) in the file that is meant, of each block in the order of the stream; only headers are read."""

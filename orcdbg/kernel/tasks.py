@@ -82,6 +82,8 @@ class _Members(NamedTuple):
     names: tuple[str, ...]
 
 
+# enum cpuhp_state (include/linux/cpuhotplug.h): of a CPU that is down, of whatever kernel.
+_CPUHP_OFFLINE = 0
 _CODES = {1: "B", 2: "H", 4: "I", 8: "Q"}
 _MORE_THREADS = 64  # than signal_struct.nr_threads has, while threads come and go
 _MAX_GAP = 1024  # bytes between two members that are still read together
@@ -211,6 +213,28 @@ def online_cpus(linux: Linux) -> list[int]:
     return [cpu for cpu in range(limit) if bits >> cpu & 1]
 
 
+def started_cpus(linux: Linux) -> list[int]:
+    """Numbers of the CPUs that the kernel runs on: those that are online, and those that a panic stopped.
+
+    The panic takes each CPU that it stops from the mask (stop_this_cpu() of arch/x86/kernel/process.c), without any of what
+    hotplug does: its tasks, queues and caches stay where they are. Hotplug's own state tells the two apart, of a CPU that was
+    taken down, or never came up, it is CPUHP_OFFLINE (since 4.6, cff7d378d3fd).
+    """
+    online = online_cpus(linux)
+    if not linux.types.has("cpuhp_cpu_state", "state"):
+        return online
+
+    def was_left_on(cpu: int) -> bool:
+        try:
+            place = linux.per_cpu("cpuhp_state", cpu)
+            return place is not None and linux.member("cpuhp_cpu_state", "state", place) != _CPUHP_OFFLINE
+        except MemoryFault:
+            return False
+
+    known = set(online)
+    return [cpu for cpu in range(linux.cpu_limit()) if cpu in known or was_left_on(cpu)]
+
+
 def panic_cpu(linux: Linux) -> int | None:
     """The CPU that panicked, or None. See panic() of kernel/panic.c, and __crash_kexec() for the second name."""
     for name in ("panic_cpu", "crashing_cpu"):
@@ -224,12 +248,24 @@ def panic_cpu(linux: Linux) -> int | None:
     return None
 
 
-def idle_tasks(linux: Linux) -> Iterator[int]:
-    """Addresses of the swapper tasks of the CPUs that are online."""
-    for cpu in online_cpus(linux):
-        queue = linux.per_cpu("runqueues", cpu)
-        if queue is not None and linux.types.has("rq", "idle"):
-            yield linux.member("rq", "idle", queue)
+def idle_tasks(linux: Linux, budget: Budget) -> Iterator[int]:
+    """Addresses of the swapper tasks of the CPUs that the kernel runs on; what cannot be read is the budget's."""
+    if not linux.types.has("rq", "idle"):
+        return
+    try:
+        cpus = started_cpus(linux)
+    except OrcdbgError as error:
+        budget.note_error("the number of CPUs", linux.find_address("nr_cpu_ids") or 0, error)
+        return
+
+    for cpu in cpus:
+        queue = None
+        try:
+            queue = linux.per_cpu("runqueues", cpu)
+            if queue is not None:
+                yield linux.member("rq", "idle", queue)
+        except OrcdbgError as error:
+            budget.note_error(f"the run queue of CPU {cpu}", queue or 0, error)
 
 
 def _threads(linux: Linux, leader: int, budget: Budget) -> Iterator[int]:
@@ -257,7 +293,7 @@ def all_task_addresses(linux: Linux, budget: Budget) -> Iterator[int]:
     """
     init = linux.address("init_task")
     seen: set[int] = set()
-    for address in (init, *idle_tasks(linux)):
+    for address in (init, *idle_tasks(linux, budget)):
         if address not in seen:
             seen.add(address)
             yield address

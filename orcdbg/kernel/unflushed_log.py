@@ -16,7 +16,7 @@ from orcdbg.base.errors import Corrupt, MemoryFault
 from orcdbg.base.reading import read_s32
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 
 _BUFFERS = ("nmi_print_seq", "safe_print_seq")
 _STRUCT = "printk_safe_seq_buf"
@@ -47,7 +47,7 @@ def read_unflushed(linux: Linux) -> tuple[list[UnflushedLine], list[str]]:
         return found, problems
 
     budget = Budget(0, MAX_TEXT)
-    for buffer, cpu in itertools.product(_BUFFERS, online_cpus(linux)):
+    for buffer, cpu in itertools.product(_BUFFERS, started_cpus(linux)):
         try:
             data = _contents(linux, buffer, cpu, budget)
         except (Corrupt, MemoryFault) as error:
@@ -63,7 +63,7 @@ def read_unflushed(linux: Linux) -> tuple[list[UnflushedLine], list[str]]:
 def areas(linux: Linux) -> Iterator[tuple[int, int]]:
     """Address and size of what `read_unflushed` reads."""
     if linux.types.has(_STRUCT, "buffer"):
-        for buffer, cpu in itertools.product(_BUFFERS, online_cpus(linux)):
+        for buffer, cpu in itertools.product(_BUFFERS, started_cpus(linux)):
             address = linux.per_cpu(buffer, cpu)
             if address is not None:
                 yield address, linux.types.size(_STRUCT)

@@ -14,7 +14,7 @@ from typing import IO
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import FileSource
-from orcdbg.formats.flattened import BLOCK_HEADER_SIZE, HEADER_SIZE, MAGIC, check_header, parse_block
+from orcdbg.formats.flattened import BLOCK_HEADER_SIZE, HEADER_SIZE, MAGIC, check_first, check_header, parse_block
 
 STANDARD_INPUT = "-"
 
@@ -106,6 +106,7 @@ def _copy(stream: IO[bytes], target: _Target, offset: int) -> None:
 
 def _rearrange(stream: IO[bytes], target: _Target) -> None:
     """Writes the blocks of a flattened stream where they belong."""
+    first: int | None = None
     while True:
         header = _read(stream, BLOCK_HEADER_SIZE)
         if len(header) < BLOCK_HEADER_SIZE:
@@ -113,10 +114,13 @@ def _rearrange(stream: IO[bytes], target: _Target) -> None:
 
         block = parse_block(header, target.name)
         if block is None:
+            check_first(first or 0, target.name)
             return
 
         # A block may say that it is larger than memory: it goes through in pieces.
         offset, left = block
+        if left:
+            first = offset if first is None else min(first, offset)
         while left:
             piece = _read(stream, min(left, _PIECE))
             if not piece:

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound, OrcdbgError
 from orcdbg.base.walks import Budget
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems.containers import lists, maple_tree, xarray
 from orcdbg.subsystems.kernel_variables import cpu_mask, find_variable, of_cpu, per_cpu_variable, variable
 from orcdbg.typed.objects import Object
@@ -103,7 +103,7 @@ def _descriptors(program: Program, budget: Budget) -> Iterator[tuple[int, Object
 
 def interrupts(program: Program, budget: Budget) -> list[Interrupt]:
     """All interrupts that have a descriptor; what cannot be read of them is the budget's."""
-    cpus = online_cpus(program.linux)
+    cpus = started_cpus(program.linux)
     found = []
     for number, descriptor in _descriptors(program, budget):
         try:
@@ -152,7 +152,7 @@ def _actions(first: int, program: Program, budget: Budget) -> Iterator[Action]:
 def softirqs(program: Program) -> list[Softirq]:
     """The kinds of softirqs, with the function and the counts of each."""
     vectors = program.object("struct softirq_action", program.linux.address("softirq_vec"))
-    cpus = online_cpus(program.linux)
+    cpus = started_cpus(program.linux)
     counts = {cpu: per_cpu_variable(program, "kstat", "struct kernel_stat", cpu).member_("softirqs") for cpu in cpus}
     waiting = {cpu: _pending_softirqs(program, cpu) for cpu in cpus}
     size = program.type("softirq_action").size

@@ -13,7 +13,7 @@ from orcdbg.base.reading import read_u64, signed
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems import zones
 from orcdbg.typed.program import Program
 
@@ -140,7 +140,7 @@ def _per_cpu_counter(program: Program, name: str) -> int:
     counter = program.object("struct percpu_counter", linux.address(name))
     total = int(counter.member_("count"))
     pointer = int(counter.member_("counters"))
-    for cpu in online_cpus(linux):
+    for cpu in started_cpus(linux):
         data = linux.memory.read(pointer + linux.per_cpu_offset(cpu) & U64, 4)
         total += int.from_bytes(data, "little", signed=True)
     return max(total, 0)

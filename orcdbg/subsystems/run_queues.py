@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.walks import Budget, Tree
-from orcdbg.kernel.tasks import current_task, online_cpus
+from orcdbg.kernel.tasks import current_task, started_cpus
 from orcdbg.subsystems.containers import lists, rbtree
 from orcdbg.subsystems.kernel_variables import bits_of, per_cpu_variable
 from orcdbg.subsystems.task_details import last_arrival
@@ -85,9 +85,9 @@ class RunQueue:
 
 
 def run_queues(program: Program, budget: Budget) -> list[RunQueue]:
-    """The run queues of all CPUs that are online; what cannot be read is the budget's."""
+    """The run queues of all CPUs that the kernel runs on; what cannot be read is the budget's."""
     found = []
-    for cpu in online_cpus(program.linux):
+    for cpu in started_cpus(program.linux):
         try:
             found.append(_run_queue(program, cpu, budget))
         except OrcdbgError as error:

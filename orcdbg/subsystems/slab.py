@@ -17,7 +17,7 @@ from orcdbg.base.reading import read_cstring, read_u64
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems.pages import PageFrame, Pages, PageUse
 
 # A slab is at most 32 KiB unless its object is larger (slub_max_order 3), MAX_ORDER in any case.
@@ -526,7 +526,7 @@ class SlabAllocator:
     def _read_lists(self, cache: SlabCache) -> _Lists:
         lists = _Lists()
         budget = self._budget.share(MAX_SLABS)
-        for cpu in online_cpus(self._linux):
+        for cpu in started_cpus(self._linux):
             if not budget.take("CPUs of slab caches", cache.address):
                 break
             for read in (self._read_cpu, self._read_sheaves):

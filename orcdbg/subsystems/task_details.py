@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orcdbg.base.reading import AddressSpace, read_memory_pieces, signed
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
-from orcdbg.kernel.tasks import Task, online_cpus
+from orcdbg.kernel.tasks import Task, started_cpus
 from orcdbg.subsystems.containers import lists
 from orcdbg.subsystems.memory_maps import RESIDENT_KINDS
 from orcdbg.typed.objects import Object
@@ -110,7 +110,7 @@ def _resident(program: Program, layout: Object, spaces: Sequence[int]) -> list[i
         if not kind.has_member_("counters"):
             continue
         parts = _words_at(program, [space + (kind.member_("counters").address_ or 0) for space in spaces])
-        for cpu in online_cpus(program.linux):
+        for cpu in started_cpus(program.linux):
             per_cpu = program.linux.per_cpu_offset(cpu)
             add(_words_at(program, [(part or 0) + per_cpu for part in parts]), 32)
     return [None if total is None else max(total, 0) for total in totals]

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems.containers import lists, rbtree
 from orcdbg.subsystems.kernel_variables import bits_of, per_cpu_variable, variable
 from orcdbg.typed.objects import Object
@@ -57,7 +57,7 @@ def jiffies(program: Program) -> int:
 def wheel_timers(program: Program, budget: Budget) -> list[WheelTimer]:
     """The timers of all CPUs' timer wheels, by when they are due."""
     found: list[WheelTimer] = []
-    for cpu in online_cpus(program.linux):
+    for cpu in started_cpus(program.linux):
         try:
             found += _of_cpu(program, cpu, budget)
         except OrcdbgError as error:
@@ -102,7 +102,7 @@ def _wheel_count(program: Program) -> int:
 def high_resolution_timers(program: Program, budget: Budget) -> list[HighResolutionTimer]:
     """The hrtimers of all CPUs, by clock and when they are due."""
     found: list[HighResolutionTimer] = []
-    for cpu in online_cpus(program.linux):
+    for cpu in started_cpus(program.linux):
         try:
             bases = per_cpu_variable(program, "hrtimer_bases", "struct hrtimer_cpu_base", cpu).member_("clock_base")
             count = min(len(bases), _MOST_BASES)

@@ -13,7 +13,7 @@ from orcdbg.base.reading import read_cstring, read_u64, signed
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
-from orcdbg.kernel.tasks import online_cpus
+from orcdbg.kernel.tasks import started_cpus
 from orcdbg.typed.program import Program
 
 MAX_NODES = 1024
@@ -171,7 +171,7 @@ def _per_cpu_pages(linux: Linux, zone: int, budget: Budget) -> dict[int, int]:
         ("per_cpu_pageset", "per_cpu_pages", "count") if is_new else ("pageset", "per_cpu_pageset", "pcp.count")
     )
     pointer = linux.member("zone", path, zone)
-    for cpu in online_cpus(linux):
+    for cpu in started_cpus(linux):
         if not budget.take("pages that CPUs keep", zone):
             break
         try:
@@ -274,7 +274,7 @@ def _of_cpus(
     """
     offset = linux.types.offset(*path)
     length = min(linux.types.size_of_member(*path), _MAX_ITEMS)
-    cpus = online_cpus(linux)
+    cpus = started_cpus(linux)
     budget.entries(len(cpus), pointer, "counters that CPUs keep")
     for cpu in cpus:
         try:

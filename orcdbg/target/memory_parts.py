@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from orcdbg.base.errors import NotFound, OrcdbgError
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import Stack, StackKind, cpu_stacks, task_stack_size
-from orcdbg.kernel.tasks import Task, online_cpus
+from orcdbg.kernel.tasks import Task, started_cpus
 from orcdbg.subsystems.address_map import MAX_PHYSICAL, AddressMap
 from orcdbg.subsystems.pages import Pages
 from orcdbg.subsystems.per_cpu_areas import PerCpuAreas
@@ -80,7 +80,7 @@ class MemoryParts:
         for task in self._session.tasks:
             if task.stack >> 63:
                 yield Stack(StackKind.TASK, task.stack, task.stack + size, task=task.address), task
-        for cpu in online_cpus(self._linux):
+        for cpu in started_cpus(self._linux):
             try:
                 for stack in cpu_stacks(self._linux, cpu):
                     yield stack, None

@@ -11,6 +11,7 @@ from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import AddressSpace, FileSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.formats.foreign import foreign_kind
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.patches.kernel_patches import MakePasses
@@ -18,7 +19,7 @@ from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_kernel
-from orcdbg.snapshot.readers.reader import SnapshotReader
+from orcdbg.snapshot.readers.reader import HEAD_SIZE, SnapshotReader
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.snapshot.vmcoreinfo import number
 from orcdbg.target.session import Session
@@ -31,6 +32,18 @@ RAW_HINT = "a plain image of memory is given with its physical address: ram.img@
 _NOT_YET = {
     FileKind.DISKDUMP: "its kernel has no ORC tables; crash reads such files",
 }
+
+
+def unknown_file(path: str) -> UnsupportedFormat:
+    """What is wrong with a file that is neither an image nor a snapshot; by its name where its kind is known all the same."""
+    what = "neither a vmlinux nor a snapshot of any known format"
+    if is_stream(path):
+        return UnsupportedFormat(path, what, RAW_HINT)
+    source = FileSource(path)
+    foreign = foreign_kind(source.read_at(0, min(source.size, HEAD_SIZE)), source.size)
+    if foreign is None:
+        return UnsupportedFormat(path, what, RAW_HINT)
+    return UnsupportedFormat(path, f"{foreign.what}: not read here", foreign.way_out)
 
 
 def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> tuple[list[str], list[SnapshotFile]]:
@@ -63,7 +76,7 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
         elif kind in _NOT_YET:
             raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
         else:
-            raise UnsupportedFormat(path, "neither a vmlinux nor a snapshot of any known format", RAW_HINT)
+            raise unknown_file(path)
 
     if snapshots and max(len(images), len(boot_images)) <= 1:
         return [*images, *boot_images], snapshots

@@ -18,7 +18,7 @@ from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.log import find_log_buffer
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.stacks import cpu_stacks, task_stack
-from orcdbg.kernel.tasks import Task, online_cpus
+from orcdbg.kernel.tasks import Task, started_cpus
 
 # (address, size in bytes) of kernel virtual memory.
 Range = tuple[int, int]
@@ -76,12 +76,12 @@ def stack_range(linux: Linux, task: Task, is_whole: bool) -> Range | None:
 
 
 def cpu_ranges(linux: Linux) -> Iterator[Range]:
-    """The static part of each online CPU's per-CPU area, without the random number generator's state."""
+    """The static part of each started CPU's per-CPU area, without the random number generator's state."""
     start, end = linux.find_address("__per_cpu_start"), linux.find_address("__per_cpu_end")
     if start is None or end is None or not 0 < end - start <= MAX_AREA:
         return
     holes = sorted(_secrets(linux, start, end))
-    for cpu in online_cpus(linux):
+    for cpu in started_cpus(linux):
         base, at = linux.per_cpu_offset(cpu), start
         for low, high in [*holes, (end, end)]:
             if low > at:
@@ -99,8 +99,8 @@ def _secrets(linux: Linux, start: int, end: int) -> Iterator[Range]:
 
 
 def cpu_stack_ranges(linux: Linux) -> Iterator[Range]:
-    """The interrupt, exception and entry stacks of all online CPUs."""
-    for cpu in online_cpus(linux):
+    """The interrupt, exception and entry stacks of all started CPUs."""
+    for cpu in started_cpus(linux):
         for stack in cpu_stacks(linux, cpu):
             yield stack.begin, stack.end - stack.begin
 

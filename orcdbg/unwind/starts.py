@@ -10,7 +10,7 @@ from orcdbg.base.reading import read_u64
 from orcdbg.base.reasons import Reason
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.stacks import GUARD, Stack, StackKind, cpu_stacks, task_stack
-from orcdbg.kernel.tasks import current_task, online_cpus
+from orcdbg.kernel.tasks import current_task, started_cpus
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.unwind.frame import NEW_TASK, FrameKind, RegisterValue
 from orcdbg.unwind.reasons import CurrentDisagrees, MaybeSwitchingTo, SwitchingFrom, SwitchingTo
@@ -88,7 +88,7 @@ def tasks_on_cpus(linux: Linux, cpus: Sequence[CpuState]) -> dict[int, tuple[int
 
     first_task = linux.find_address("init_task")
     is_in_doubt = first_task in on_cpus or any(len(numbers) > 1 for numbers in on_cpus.values())
-    online = set(online_cpus(linux)) if is_in_doubt else set[int]()
+    online = set(started_cpus(linux)) if is_in_doubt else set[int]()
     if first_task is not None and first_task in on_cpus:
         started = [cpu for cpu in on_cpus[first_task] if cpu in online or _is_own_cpu(linux, first_task, cpu)]
         on_cpus[first_task] = started

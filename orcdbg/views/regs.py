@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from orcdbg.base.reasons import UnknownRegister
-from orcdbg.commands.regs import FrameRegisters
+from orcdbg.commands.regs import CpuRegisters, FrameRegisters
 from orcdbg.unwind.frame import Registers
-from orcdbg.views.page import Line, line
+from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.stacks import name_of
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
@@ -46,4 +46,42 @@ def _json(result: FrameRegisters) -> Json:
     }
 
 
+_CONTROL = (
+    ("cr3", "cr3"),
+    ("cr4", "cr4"),
+    ("idt", "idt"),
+    ("gs_base", "gs base"),
+    ("kernel_gs_base", "kernel gs base"),
+)
+
+
+def _cpu_lines(result: CpuRegisters, width: Width) -> Iterator[Line]:
+    for state in result.cpus:
+        name = result.names.get(state.registers.get("rip", 0))
+        yield line((f"CPU {state.cpu}", "header"), f"  {state.source}", f"  {name}" if name else "")
+        known = state.registers
+        for register in [one for one in _ORDER if one in known] + sorted(known.keys() - set(_ORDER)):
+            yield line((f"{register:>15}  ", "label"), f"{known[register]:016x}")
+        for member, label in _CONTROL:
+            value = getattr(state, member)
+            if value is not None:
+                yield line((f"{label:>15}  ", "label"), f"{value:016x}")
+    yield from problem_lines(result.problems)
+
+
+def _cpu_json(result: CpuRegisters) -> Json:
+    cpus = [
+        {
+            "cpu": state.cpu,
+            "source": state.source,
+            "location": result.names.get(state.registers.get("rip", 0)),
+            "registers": {name: hexadecimal(value) for name, value in state.registers.items()},
+            **{member: hexadecimal(getattr(state, member)) for member, _ in _CONTROL},
+        }
+        for state in result.cpus
+    ]
+    return {"cpus": cpus, "problems": list(result.problems)}
+
+
 view(FrameRegisters, text=_lines, json=_json)
+view(CpuRegisters, text=_cpu_lines, json=_cpu_json)

@@ -1,14 +1,20 @@
-"""bt --regs, -e, -E, -t, -T on the sample."""
+"""bt --regs, -e, -E, -t, -T and regs -a on the sample."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
+from orcdbg.base.errors import OrcdbgError
+from orcdbg.commands.debugger import Debugger
+from orcdbg.commands.registry import Registry
+from orcdbg.commands.regs import CpuRegisters
 from orcdbg.kernel.names import Location
 from orcdbg.kernel.stacks import Stack, StackKind
+from orcdbg.target.session import Session
 from orcdbg.unwind.register_search import RegisterSearch
 from orcdbg.x86.registers import PT_REGS, PT_REGS_SIZE
 from tests.build.code import MadeKernelCode, MadeRows, made_terrain
@@ -135,3 +141,19 @@ def test_text_addresses_are_listed_and_are_guesses(orcdbg_run: RunProgram, optio
     text = orcdbg_run("demo", "-e", f"bt {option} 1")[1]
     assert "scan: text, behind a call" in text
     assert all(line.startswith("?#") for line in text.splitlines() if "scan: " in line)
+
+
+def test_the_registers_of_cpus_need_no_task(sample: Session, registry: Registry) -> None:
+    """A snapshot whose memory is cut off has them all the same."""
+    memory = SparseMemory("physical")
+    session = Session(sample.image, replace(sample.snapshot, physical=memory))
+    debugger = Debugger(session)
+    with pytest.raises(OrcdbgError):
+        registry.run(debugger, "bt")
+
+    found = registry.run(debugger, "regs -a")
+    assert isinstance(found, CpuRegisters)
+    assert list(found.cpus) == list(sample.snapshot.cpus)
+    whole = registry.run(Debugger(sample), "regs -a")
+    assert isinstance(whole, CpuRegisters)
+    assert whole.names[sample.snapshot.cpus[0].registers["rip"]].startswith("delay_tsc+0x")

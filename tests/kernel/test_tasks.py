@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import pytest
 
 import orcdbg
 from orcdbg.base.errors import MemoryFault
@@ -13,8 +15,20 @@ from orcdbg.base.reading import read_memory_pieces
 from orcdbg.base.sizes import U64
 from orcdbg.base.walks import Budget
 from orcdbg.cli.main import sample_files
-from orcdbg.kernel.tasks import MAX_TASKS, Task, TaskReader, all_task_addresses, list_tasks, read_task
+from orcdbg.kernel.linux import Linux
+from orcdbg.kernel.tasks import (
+    MAX_TASKS,
+    Task,
+    TaskReader,
+    all_task_addresses,
+    list_tasks,
+    online_cpus,
+    read_task,
+    started_cpus,
+)
 from orcdbg.target.session import Session
+from tests.build.kernel import U32, Structure, made_linux
+from tests.build.memory import SparseMemory
 from tests.build.sample import changed_core
 
 
@@ -49,6 +63,17 @@ def test_a_task_that_is_not_in_the_snapshot_is_named_and_the_others_stay(tmp_pat
     assert {problem for problem in problems if f"{task.address:#x}" in problem}
     assert set(tasks) <= set(sample.tasks)
     assert len(tasks) >= len(sample.tasks) - 3
+
+
+def test_a_run_queue_that_is_not_there_costs_no_other_task(tmp_path: Path, sample: Session) -> None:
+    """As in a dump that is cut off: per-CPU data lie at the end of memory, most tasks before."""
+    queue = sample.linux.per_cpu("runqueues", 0)
+    assert queue is not None
+    place = sample.memory.translate(queue + sample.types.offset("rq", "idle"))
+    session = orcdbg.open(sample_files()[0], changed_core(tmp_path / "core", without=[place]))
+    tasks, problems = list_tasks(session.linux)
+    assert {task.pid for task in tasks} == {task.pid for task in sample.tasks}
+    assert any("the run queue of CPU 0" in problem for problem in problems)
 
 
 def test_pieces_are_what_single_reads_give(sample: Session) -> None:
@@ -90,3 +115,45 @@ def test_a_task_with_noise_in_it_is_read_as_it_is(sample: Session) -> None:
     assert isinstance(task, Task)
     assert task.pid == struct.unpack("<I", b"\xc8" * 4)[0]
     assert task.comm.startswith("\\xc8")
+
+
+ONLINE, NUMBER, AREAS, HOTPLUG = 0x1000, 0x2000, 0x3000, 0x100
+CPUHP_ONLINE, CPUHP_OFFLINE = 235, 0
+
+
+def kernel_of_cpus(online: int, states: Sequence[int | None], with_hotplug: bool = True) -> Linux:
+    """A kernel whose mask of online CPUs, and hotplug's state of each possible CPU, are these."""
+    memory = SparseMemory()
+    memory.put_words(ONLINE, online)
+    memory.put(NUMBER, len(states).to_bytes(4, "little"))
+    memory.put_words(AREAS, *(0x10000 * (cpu + 1) for cpu in range(len(states))))
+    for cpu, state in enumerate(states):
+        if state is not None:
+            memory.put(HOTPLUG + 0x10000 * (cpu + 1), state.to_bytes(4, "little"))
+    types: dict[str, Structure] = {"cpuhp_cpu_state": (4, {"state": (0, U32)})} if with_hotplug else {}
+    places = {"__cpu_online_mask": ONLINE, "nr_cpu_ids": NUMBER, "__per_cpu_offset": AREAS, "cpuhp_state": HOTPLUG}
+    return made_linux(memory, types or {"other": (8, {})}, {name: (place, 8) for name, place in places.items()})
+
+
+@pytest.mark.parametrize(
+    ("online", "states", "started"),
+    [
+        (0b0011, [CPUHP_ONLINE, CPUHP_ONLINE, CPUHP_OFFLINE, CPUHP_OFFLINE], [0, 1]),
+        (0b0001, [CPUHP_ONLINE] * 4, [0, 1, 2, 3]),
+        (0b0101, [CPUHP_ONLINE, CPUHP_OFFLINE, CPUHP_ONLINE], [0, 2]),
+        (0b0001, [CPUHP_OFFLINE] * 2, [0]),
+    ],
+    ids=["two never came up", "a panic stopped three", "one was unplugged", "early in the boot"],
+)
+def test_a_cpu_that_a_panic_stopped_counts_and_one_that_is_down_does_not(
+    online: int, states: list[int], started: list[int]
+) -> None:
+    """Neither kind is in the mask of online CPUs: hotplug's state tells them apart."""
+    assert started_cpus(kernel_of_cpus(online, states)) == started
+
+
+def test_where_hotplug_says_nothing_the_mask_of_online_cpus_counts() -> None:
+    """Kernels without the type, and CPUs whose state is not in the snapshot."""
+    stopped = [CPUHP_ONLINE, None, CPUHP_ONLINE]
+    assert started_cpus(kernel_of_cpus(0b101, [CPUHP_ONLINE] * 3, with_hotplug=False)) == [0, 2]
+    assert started_cpus(kernel_of_cpus(0b101, stopped)) == online_cpus(kernel_of_cpus(0b101, stopped)) == [0, 2]

@@ -53,6 +53,23 @@ def test_a_flattened_stream_that_breaks_off_in_a_pipe_is_refused(tmp_path: Path)
     writer.join()
 
 
+def test_a_flattened_stream_without_its_first_block_says_so(tmp_path: Path) -> None:
+    """As a file and through a pipe: nothing is known of what the other blocks hold."""
+    data = flattened(Kdump({3: HIGH[:PAGE]}).encode(), block=5000)
+    cut = data[:PAGE] + data[PAGE + 16 + 5000 :]
+    (tmp_path / "file").write_bytes(cut)
+    with pytest.raises(UnsupportedFormat, match="whose first 5000 bytes are in none of its blocks"):
+        recognise(str(tmp_path / "file"))
+
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    writer = threading.Thread(target=pipe.write_bytes, args=(cut,))
+    writer.start()
+    with pytest.raises(UnsupportedFormat, match="whose first 5000 bytes are in none of its blocks"):
+        recognise(str(pipe))
+    writer.join()
+
+
 def test_the_running_kernels_memory_is_not_followed_to(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A link to it is refused; the file itself is taken when it is named."""
     live = tmp_path / "kcore"

@@ -29,6 +29,11 @@ _NOWHERE = U64
 LIVE_WARNING = "this is the memory of the running kernel: it changes while it is read, and no CPU's registers are known"
 
 
+# Owners of notes, and whose they are (VirtualBox's DBGFCoreWrite.cpp; Xen's xen/include/public/elfnote.h).
+XEN_OWNER = "Xen"
+_WRITERS = (("VBCORE", "VirtualBox"), ("VBCPU", "VirtualBox"), (XEN_OWNER, "Xen"))
+
+
 def refuse_link_to_live_memory(name: str) -> None:
     """Raises UnsupportedFormat for a name that leads to the running kernel's memory and does not say so.
 
@@ -51,10 +56,9 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
     elf = ElfFile(source)
     loads = [segment for segment in elf.segments if segment.type == PT_LOAD and segment.physical != _NOWHERE]
     extents = [Extent(load.physical, source, load.offset, load.file_size, load.memory_size) for load in loads]
-    if not any(extent.size for extent in extents):
-        raise UnsupportedFormat(source.name, "an ELF core without memory (no PT_LOAD)")
-
     notes = list(elf.notes())
+    if not any(extent.size for extent in extents):
+        raise _without_memory(elf, notes)
     _refuse_headers_as_memory(elf, loads)
     trim_note = next(filter(is_trim_note, notes), None)
 
@@ -75,6 +79,18 @@ def open_elf_core(source: ByteSource, is_live: bool = False) -> Snapshot:
         is_trimmed=trim_note is not None,
         is_live=is_live,
     )
+
+
+def _without_memory(elf: ElfFile, notes: Sequence[Note]) -> UnsupportedFormat:
+    """Why no segment of a core holds physical memory."""
+    name = elf.source.name
+    if any(note.name == XEN_OWNER for note in notes):
+        hint = "a dump of the kernel itself is read here: kdump in the guest, or `crash` for this file"
+        return UnsupportedFormat(name, "a core of a Xen guest (xl dump-core), whose memory is in sections", hint)
+    if any(segment.type == PT_LOAD and segment.physical == _NOWHERE for segment in elf.segments):
+        what = "an ELF core of virtual memory alone: no segment says a physical address (p_paddr is -1)"
+        return UnsupportedFormat(name, what, "page tables lead to physical memory, of which there is none in this file")
+    return UnsupportedFormat(name, "an ELF core without memory (no PT_LOAD)")
 
 
 def _refuse_headers_as_memory(elf: ElfFile, loads: Sequence[Segment]) -> None:
@@ -100,7 +116,9 @@ def _refuse_headers_as_memory(elf: ElfFile, loads: Sequence[Segment]) -> None:
 
 def _who_wrote(notes: Sequence[Note]) -> str:
     """Whose dump it is, and whether it was cut down since."""
-    writer = "QEMU" if any(map(is_qemu, notes)) else "kdump"
+    owners = {note.name for note in notes}
+    known = (writer for owner, writer in _WRITERS if owner in owners)
+    writer = "QEMU" if any(map(is_qemu, notes)) else next(known, "kdump")
     return f"{writer}, trimmed" if any(map(is_trim_note, notes)) else writer
 
 
