@@ -104,9 +104,9 @@ class Batch:
         plain = Output(self._output.format, False, None)
         sys.stdout.flush()
         if operator == "|":
-            with subprocess.Popen(
+            with subprocess.Popen(  # noqa: S602
                 target, shell=True, stdin=subprocess.PIPE, text=True, errors="backslashreplace"
-            ) as process:  # noqa: S602
+            ) as process:
                 if process.stdin is not None:
                     _answer_into(plain, command, result, process.stdin)
         else:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from orcdbg.analysis.analysis import Analysis, analyze
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 
 
@@ -27,6 +27,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "analyze",
     summary="tell what the kernel died of, how sure that is, and what shows it",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     examples=(
         ("analyze", "what it died of, and the ten points of every dump"),

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import is_in_symbol, names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.waits import named_tasks
 from orcdbg.kernel.tasks import Task
@@ -77,6 +77,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     "locks",
     summary="show who has a lock and who waits for it",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("symbol",),
     examples=(

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
-from orcdbg.commands.registry import command
+from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.commands.task_choice import find_task
 from orcdbg.kernel.tasks import Task
@@ -63,6 +63,7 @@ def named_tasks(debugger: Debugger, graph: Graph) -> Mapping[int, Task]:
     "waits",
     summary="show which tasks wait for which, and name deadlocks",
     group="machine",
+    effect=Effect.NONE,
     arguments=_arguments,
     operands=("task",),
     examples=(
