@@ -102,8 +102,9 @@ def irq_stack(linux: Linux, cpu: int) -> Stack | None:
     if top is None:
         return None
     end = top + 15 & ~15  # 5.12 and later point at the last word (end - 8), before at the end
-    size = next((linux.types.size(name) for name, member in _IRQ_STACKS if linux.types.has(name, member)), None)
-    return Stack(StackKind.IRQ, end - (size or DEFAULT_IRQ_STACK), end, cpu)
+    types = linux.types
+    size = next((types.size_of_member(*member) for member in _IRQ_STACKS if types.has(*member)), DEFAULT_IRQ_STACK)
+    return Stack(StackKind.IRQ, end - size, end, cpu)
 
 
 def exception_stacks(linux: Linux, cpu: int) -> list[Stack]:

@@ -15,7 +15,8 @@ ORIG_IST, IRQ_POINTER, ESTACKS_POINTER = 0x100, 0x200, 0x300
 PAGE = 0x1000
 # struct cpu_entry_area of 4.15 to 5.1: GDT, entry stack, TSS (three pages), trampoline, exception stacks.
 OLD_AREA: Structure = (12 * PAGE, {"entry_stack_page": (PAGE, U64), "exception_stacks": (6 * PAGE, U64)})
-IRQ_UNION: Structure = (4 * PAGE, {"irq_stack": (0, U64), "stack_canary": (40, U64)})
+IRQ_STACK: Structure = (4 * PAGE, {"first_word": (0, U64)})
+IRQ_UNION: Structure = (4 * PAGE, {"irq_stack": (0, "stack"), "stack_canary": (40, U64)})
 
 
 def linux_of(structures: dict[str, Structure], words: dict[int, int], per_cpu: dict[str, int]) -> Linux:
@@ -92,7 +93,9 @@ def test_from_5_2_to_5_7_a_debug_exception_in_another_has_its_own_stack() -> Non
 def test_before_5_2_the_interrupt_stack_is_a_union_in_per_cpu_data() -> None:
     """Its end is in `irq_stack_ptr`."""
     end = PER_CPU + 4 * PAGE
-    linux = linux_of({"irq_stack_union": IRQ_UNION}, {IRQ_POINTER: end}, {"irq_stack_ptr": IRQ_POINTER})
+    linux = linux_of(
+        {"stack": IRQ_STACK, "irq_stack_union": IRQ_UNION}, {IRQ_POINTER: end}, {"irq_stack_ptr": IRQ_POINTER}
+    )
     found = irq_stack(linux, 0)
     assert found is not None
     assert (found.begin, found.end) == (PER_CPU, end)

@@ -10,7 +10,7 @@ paravirt_patch() of 6.1. Later kernels have no such table: their paravirt calls 
 from __future__ import annotations
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -125,11 +125,11 @@ class ParavirtPass:
         for group, at in linux.types.members("paravirt_patch_template").items():
             is_variable = group.startswith("pv_")
             start = linux.find_address(group) if is_variable else None if whole is None else whole + at.offset
-            for member, inner in linux.types.members(group if is_variable else f"pv_{group}_ops").items():
-                place = None if start is None else start + inner.offset
+            for offset, member in _words(linux, group if is_variable else f"pv_{group}_ops"):
+                place = None if start is None else start + offset
                 names = f"{group.removeprefix('pv_').removesuffix('_ops')}.{member}", f"{group}_{member}"
                 variable = f"{group if is_variable else f'pv_ops.{group}'}.{member}"
-                found[(at.offset + inner.offset) // 8] = _Operation(*names, variable, place)
+                found[(at.offset + offset) // 8] = _Operation(*names, variable, place)
         return found
 
     def _operation(self, number: int) -> _Operation:
@@ -227,6 +227,15 @@ class ParavirtPass:
         target = pointer or self._linux.address("paravirt_BUG")
         opcode = b"\xe9" if name in _JUMPS else b"\xe8"
         return opcode + (target - site - 5 & 0xFFFF_FFFF).to_bytes(4, "little")
+
+
+def _words(linux: Linux, struct: str) -> Iterator[tuple[int, str]]:
+    """Offset and name of each pointer in a structure; `lazy_mode` holds three, and the later ones have no name here."""
+    members = linux.types.members(struct)
+    for name, member in members.items():
+        yield member.offset, name
+        for more in range(8, linux.types.size_of_member(struct, name), 8):
+            yield member.offset + more, f"{name}+{more}"
 
 
 def _uses_absolute_calls(built: AddressSpace, sites: list[int]) -> bool:
