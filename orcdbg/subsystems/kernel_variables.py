@@ -6,9 +6,20 @@ BTF describes per-CPU variables alone, and 5.10's not even those, so whoever rea
 from __future__ import annotations
 
 from orcdbg.base.errors import NotFound
+from orcdbg.base.reading import read_u64
 from orcdbg.base.sizes import U64
+from orcdbg.kernel.linux import Linux
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
+
+# Pages that the kernel manages; 5.0 made an atomic number of it, with another name (ca79b0c211af).
+_TOTAL_PAGES = ("_totalram_pages", "totalram_pages")
+
+
+def total_pages(linux: Linux) -> int:
+    """How many pages the kernel manages."""
+    name = next((name for name in _TOTAL_PAGES if linux.find_address(name) is not None), _TOTAL_PAGES[0])
+    return read_u64(linux.memory, linux.address(name))
 
 
 def variable(program: Program, name: str, type_: str) -> Object:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from orcdbg.base.errors import Corrupt, NotFound, OrcdbgError
 from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.tasks import online_cpus
-from orcdbg.subsystems.kernel_variables import bits_of, per_cpu_variable, variable
+from orcdbg.subsystems.kernel_variables import bits_of, per_cpu_variable, total_pages, variable
 from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import EnumType
@@ -165,7 +165,7 @@ def command_line(program: Program) -> str:
 
 def total_memory(program: Program) -> int:
     """Bytes of memory that the kernel manages."""
-    return int(variable(program, "_totalram_pages", "unsigned long")) * PAGE
+    return total_pages(program.linux) * PAGE
 
 
 def cpu_set(program: Program, name: str) -> list[int]:

@@ -15,6 +15,7 @@ from orcdbg.base.walks import Budget
 from orcdbg.kernel.linux import Linux
 from orcdbg.kernel.tasks import started_cpus
 from orcdbg.subsystems import zones
+from orcdbg.subsystems.kernel_variables import total_pages
 from orcdbg.typed.program import Program
 
 _MAX_SWAP_FILES = 64
@@ -97,7 +98,7 @@ def memory_totals(program: Program, problems: list[str]) -> MemoryTotals:
     cached = None
     if buffers is not None and swap_cached is not None:
         cached = max(count["NR_FILE_PAGES"] - buffers - swap_cached, 0)
-    total = _word(linux, "_totalram_pages")
+    total = total_pages(linux)
     swap_total, swap_free = _word(linux, "total_swap_pages"), _word(linux, "nr_swap_pages")
     return MemoryTotals(
         total,

@@ -12,6 +12,7 @@ from orcdbg.kernel.stacks import StackKind
 from orcdbg.orc.effective import Source, TextFrom
 from orcdbg.orc.rows import RowType
 from orcdbg.patches.mechanisms.paravirt import ParavirtPass
+from orcdbg.patches.site import PatchSite
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
 from orcdbg.unwind.reasons import Overflowed, SwitchingFrom, SwitchingTo, TailCalled
 from orcdbg.views.lines import position_json, position_lines
@@ -86,6 +87,13 @@ def _remark(frame: Frame) -> str:
     return ""
 
 
+def _replaced(site: PatchSite) -> str:
+    """What a site stands for: of a paravirt call the pointer, which names its variable where that is not `pv_ops`."""
+    if site.mechanism != ParavirtPass.mechanism:
+        return site.name
+    return f"stands for call *{'' if site.name.startswith('pv_') else 'pv_ops '}{site.name}"
+
+
 def reasons(frame: Frame) -> list[str]:
     """Why a frame is not plain ORC, in sentences."""
     found = list[str]()
@@ -94,8 +102,7 @@ def reasons(frame: Frame) -> list[str]:
     if patch is not None:
         moved = " ".join(patch.instructions)
         place = f"+{patch.site.address - frame.location.start:#x}" if frame.location else f"{patch.site.address:x}"
-        stands_for = "" if patch.site.mechanism != ParavirtPass.mechanism else " stands for call *pv_ops"
-        why = f"{moved} at {place}{stands_for} {patch.site.name} ({patch.site.mechanism}: {patch.site.decided_by})"
+        why = f"{moved} at {place} {_replaced(patch.site)} ({patch.site.mechanism}: {patch.site.decided_by})"
         found.append("; ".join((why, *notes)))
         if patch.text_from is not TextFrom.MEMORY:
             found.append(f"instructions from {patch.text_from.value}")

@@ -84,6 +84,11 @@ class _Operation(NamedTuple):
     variable: str
     place: int | None
 
+    @property
+    def shown(self) -> str:
+        """The name that a site has: without its variable only where that is `pv_ops`."""
+        return self.name if self.variable.startswith("pv_ops") else self.variable
+
 
 class ParavirtPass:
     """`apply_paravirt()` as a replay pass.
@@ -168,7 +173,7 @@ class ParavirtPass:
         if not code and not self.inlines:
             padding = self._nops.fill(size)
         text.write(site, code + padding)
-        return Applied(operation.name, why)
+        return Applied(operation.shown, why)
 
     def _code(self, operation: _Operation, pointer: int, site: int) -> tuple[bytes, str]:
         """The instruction for one pointer, and why in words."""
