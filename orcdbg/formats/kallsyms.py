@@ -24,6 +24,7 @@ MAX_DIGITS, MAX_TABLES, MAX_WALKS = 4096, 16, 256
 _MIN_SYMBOLS = 512
 _BLOCK = 256  # names to a marker
 _TOKENS = 256
+_MAX_LISTS = 8  # that look like markers, the longest
 _DIGITS = b"".join(bytes((digit, 0)) for digit in b"0123456789")
 _MAX_TOKEN = 512
 _MAX_MARKERS = 4 * MAX_SYMBOLS  # bytes, with the three for each symbol that may follow them
@@ -115,8 +116,10 @@ def _find_markers(data: bytes, before: int) -> Iterator[IntArray]:
     Since 6.2 a list of three bytes for each symbol may stand between them and the tokens. To 4.19 an offset takes eight bytes,
     since then four (80ffbaa5b1bd).
     """
-    for width in (4, 8):
-        yield from _markers_of(data, before, width)
+    # Of both widths the longest first: what follows costs walks, and other data have short lists that look like markers.
+    yield from sorted((*_markers_of(data, before, 4), *_markers_of(data, before, 8)), key=len, reverse=True)[
+        :_MAX_LISTS
+    ]
 
 
 def _markers_of(data: bytes, before: int, width: int) -> Iterator[IntArray]:
@@ -131,7 +134,7 @@ def _markers_of(data: bytes, before: int, width: int) -> Iterator[IntArray]:
     at = np.searchsorted(stops, zeros)
     ends = np.append(stops, len(steps))[at]
     runs = ends - zeros
-    order = np.argsort(-runs, kind="stable")[:8]
+    order = np.argsort(-runs, kind="stable")[:_MAX_LISTS]
     for i in order.tolist():
         if runs[i] + 1 >= _MIN_SYMBOLS // _BLOCK:
             first, count = int(zeros[i]), int(runs[i]) + 1

@@ -111,7 +111,9 @@ class GeneratedCodes:
                 yield GeneratedCode(CodeKind.FTRACE, start, start + size, name, "__builtin__ftrace", origin, copied)
 
     def _template(self, name: str) -> tuple[int, int]:
-        start, end = self._linux.address(name), self._linux.address(f"{name}_end")
+        start, end = self._linux.address(name), self._linux.find_address(f"{name}_end")
+        # What was copied of ftrace_caller ended at a label of another name up to 5.7.
+        end = self._linux.address("ftrace_epilogue") if end is None else end
         return start, min(max(end - start, 0), PAGE)
 
     def _slots(self, budget: Budget) -> Iterator[GeneratedCode]:
