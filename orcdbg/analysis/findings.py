@@ -6,13 +6,7 @@ import enum
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-
-class Certainty(enum.Enum):
-    """How sure a statement is; the values are the JSON contract's words."""
-
-    FACT = "fact"  # read from memory, or from the registers that an exception saved
-    DERIVED = "derived"  # follows by a rule, which the statement names
-    HYPOTHESIS = "hypothesis"  # may be; the statement names what would confirm it
+from orcdbg.base.certainty import Certainty
 
 
 class FindingKind(enum.Enum):

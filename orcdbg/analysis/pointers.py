@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orcdbg.analysis.case import Case
-from orcdbg.analysis.findings import Certainty, Exhibit, Finding, FindingKind, derived, fact
+from orcdbg.analysis.findings import Exhibit, Finding, FindingKind, derived, fact
+from orcdbg.base.certainty import Certainty
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.sizes import PAGE, U64
 from orcdbg.subsystems.slab import ObjectState

@@ -11,7 +11,6 @@ from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import AddressSpace, FileSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.detect import FileKind, file_kind
-from orcdbg.formats.foreign import foreign_kind
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.patches.kernel_patches import MakePasses
@@ -36,6 +35,8 @@ _NOT_YET = {
 
 def unknown_file(path: str) -> UnsupportedFormat:
     """What is wrong with a file that is neither an image nor a snapshot; by its name where its kind is known all the same."""
+    from orcdbg.formats.foreign import foreign_kind  # only where a file cannot be used
+
     what = "neither a vmlinux nor a snapshot of any known format"
     if is_stream(path):
         return UnsupportedFormat(path, what, RAW_HINT)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
-from orcdbg.analysis.findings import Certainty, Finding, FindingKind
+from orcdbg.analysis.findings import Finding, FindingKind
+from orcdbg.base.certainty import Certainty
 from orcdbg.views.columns import duration
 
 _K = FindingKind

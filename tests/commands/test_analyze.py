@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import pytest
 
-from orcdbg.analysis.findings import Certainty, FindingKind
+from orcdbg.analysis.findings import FindingKind
 from orcdbg.analysis.head import HeadPoint
+from orcdbg.base.certainty import Certainty
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.commands.analyze import Analyzed
 from orcdbg.commands.debugger import Debugger

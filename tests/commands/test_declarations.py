@@ -103,8 +103,8 @@ print(json.dumps([name for name in sys.modules if name.startswith("orcdbg.")]))
 # What one stack of the sample needs and no more. Whoever adds a module to it finds that half the time of `bt` is loading them:
 # a command, a reader of files or a mechanism that is not asked is imported where it is asked.
 # A stack with an indirect call asks four of them: does anything point to a function, and how deep is its stack pointer?
-# Two tell whether the kernel runs under Xen, and which rules hold then.
-MODULES = 180
+# Two tell whether the kernel runs under Xen, and which rules hold then; one ends a program whose standard output is closed.
+MODULES = 181
 NOT_LOADED = (
     *(
         "orcdbg.patches.replay",
