@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING
 
 from orcdbg.analysis.case import Case
 from orcdbg.analysis.detector import Detector, run
+from orcdbg.analysis.detectors.deadlocks import cycle_behind
 from orcdbg.analysis.detectors.registry import DETECTORS
 from orcdbg.analysis.findings import CAUSES, Finding, FindingKind, Untold
 from orcdbg.analysis.head import HeadPoint, head
-from orcdbg.analysis.signature import signature_of, waiting
+from orcdbg.analysis.signature import deadlock_signature, signature_of, waiting
 from orcdbg.base.errors import OrcdbgError
 
 if TYPE_CHECKING:
@@ -59,6 +60,10 @@ def _signature(case: Case, cause: Finding | None) -> str | None:
         way = case.site.way
     except OrcdbgError:
         return signature_of(cause.kind, ())
+    if cause.kind is FindingKind.DEADLOCK:
+        cycle = cycle_behind(case)
+        assert cycle is not None
+        return deadlock_signature(cycle)
     if cause.kind is FindingKind.HUNG_TASK:
         # Who waits tells one hang from another; the detector's own stack is always the same.
         way = () if case.hung_task is None else waiting(case.trace(case.hung_task).frames)

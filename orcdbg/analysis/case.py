@@ -16,6 +16,8 @@ from orcdbg.kernel.headlines import Announced, Headline, headlines
 from orcdbg.kernel.log import LogRecord, read_log
 from orcdbg.kernel.tasks import Task, panic_cpu, read_task
 from orcdbg.subsystems.slab import SlabObject
+from orcdbg.subsystems.waits.model import Graph
+from orcdbg.target.wait_graph import wait_graph
 from orcdbg.unwind.frame import Frame, FrameKind
 
 if TYPE_CHECKING:
@@ -23,6 +25,8 @@ if TYPE_CHECKING:
     from orcdbg.unwind.frame import StackTrace
 
 
+# An analysis takes no more than seconds, and a wait graph some 0.4 ms a task.
+MAX_ASLEEP = 4096
 # What stops the other CPUs: arch/x86/kernel/smp.c and crash.c.
 _STOPPING = ("stop_this_cpu", "crash_nmi_callback", "smp_stop_nmi_callback", "sysvec_reboot")
 # print_cpu_stall_info(), kernel/rcu/tree_stall.h; it stands right behind the announcement.
@@ -38,6 +42,7 @@ class Input(enum.Enum):
     REGISTERS = "the registers that an exception saved"
     TEXT = "the text of the faulting instruction"
     SLABS = "the slab allocator"
+    WAITS = "who waits for whom"
 
 
 class Case:
@@ -66,6 +71,7 @@ class Case:
             Input.REGISTERS: lambda: self.fault,
             Input.TEXT: lambda: self.instruction,
             Input.SLABS: lambda: self.session.kernel_memory.slabs,
+            Input.WAITS: lambda: self.waits,
         }
         getters[what]()
 
@@ -169,6 +175,14 @@ class Case:
         return frames[way:]
 
     @functools.cached_property
+    def waits(self) -> Graph:
+        """Who waits for whom."""
+        asleep = sum(task.sleep is not None for task in self.session.tasks)
+        if asleep > MAX_ASLEEP:
+            raise NotFound("wait graph", f"of {asleep} tasks that sleep it takes long: ask waits")
+        return wait_graph(self.session)
+
+    @functools.cached_property
     def stalled_cpu(self) -> int | None:
         """The CPU that an RCU stall is about, where the detector ran on another one and named one alone."""
         said = self.last(Announced.RCU_STALL)
@@ -195,6 +209,15 @@ class Case:
     def name(self, address: int, exact: bool = True) -> str:
         """`symbol+0xoffset/0xsize [module]`, or the number."""
         return self.session.names.describe(address, exact) or f"{address:#x}"
+
+    def label(self, address: int) -> str:
+        """The name of what begins at an address, `symbol [module]`; as `name` of what is inside, and of what has none."""
+        found = self.session.names.at(address) if self.session.names.holds(address) else None
+        if found is None:
+            return f"{address:#x}"
+        if found.start != address:
+            return self.name(address)
+        return found.symbol + (f" [{found.module}]" if found.module else "")
 
     def word(self, address: int) -> int | None:
         """The word at an address; None where memory is missing."""

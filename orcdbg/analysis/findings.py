@@ -32,6 +32,7 @@ class FindingKind(enum.Enum):
     SOFT_LOCKUP = "soft-lockup"
     HARD_LOCKUP = "hard-lockup"
     HUNG_TASK = "hung-task"
+    DEADLOCK = "deadlock"
     RCU_STALL = "rcu-stall"
     OUT_OF_MEMORY = "out-of-memory"
     DIVIDE_ERROR = "divide-error"
@@ -80,6 +81,8 @@ class FindingKind(enum.Enum):
     MODULE_TAINT = "module-taint"
     CPU = "cpu"
     BLOCKED = "blocked"
+    WAITS_FOR = "waits-for"
+    WAIT_CYCLE = "wait-cycle"
     MEMORY = "memory"
     PLANTED = "planted"
     LOG_PROBLEM = "log-problem"
@@ -118,6 +121,7 @@ CAUSES: Sequence[FindingKind] = (
     FindingKind.SOFT_LOCKUP,
     FindingKind.HARD_LOCKUP,
     FindingKind.RCU_STALL,
+    FindingKind.DEADLOCK,
     FindingKind.HUNG_TASK,
     FindingKind.OUT_OF_MEMORY,
     FindingKind.MACHINE_CHECK,

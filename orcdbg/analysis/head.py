@@ -347,6 +347,29 @@ def _blocked(case: Case) -> Iterator[Finding]:
         )
 
 
+def _waits(case: Case) -> Iterator[Finding]:
+    """Who of them waits for whom, as far as the kernel keeps it; who waits longest comes first."""
+    blocked = {task.address for task in case.session.tasks if task.state == "UN"}
+    known = [edge for edge in case.waits.edges if edge.waiter in blocked and edge.object is not None]
+    held = [edge for edge in known if edge.holder is not None]
+    for edge in sorted(held, key=lambda edge: -(edge.age or 0))[:_MAX_GROUPS]:
+        waiter, holder = case.find_task(edge.waiter), case.find_task(edge.holder or 0)
+        yield Finding(
+            FindingKind.WAITS_FOR,
+            edge.certainty,
+            {
+                "pid": waiter.pid,
+                "comm": waiter.comm,
+                "what": f"{edge.kind.value} {case.label(edge.object or 0)}",
+                "holder": holder.pid,
+                "holder_comm": holder.comm,
+                "seconds": "?" if edge.age is None else f"{edge.age / 1e9:.1f}",
+            },
+            [Exhibit(f"{edge.object or 0:#x}", f"waits -v {waiter.pid}")],
+            [waiter.address, holder.address],
+        )
+
+
 # 9
 
 
@@ -395,7 +418,7 @@ _PARTS: Mapping[HeadPoint, Sequence[_Part]] = {
     HeadPoint.TEXT: (_text,),
     HeadPoint.FRAME: (_frame,),
     HeadPoint.CPUS: (_cpus,),
-    HeadPoint.BLOCKED: (_blocked,),
+    HeadPoint.BLOCKED: (_blocked, _waits),
     HeadPoint.MEMORY: (_memory,),
     HeadPoint.LOG: (_log,),
 }

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from orcdbg.analysis.crash_site import HANDLING, CrashSite, plain_name
 from orcdbg.analysis.findings import FindingKind
+from orcdbg.subsystems.waits.model import Cycle
 from orcdbg.unwind.frame import Frame, FrameKind
 
 MOST_FRAMES = 5
@@ -124,3 +125,10 @@ def _names(frames: Sequence[Frame]) -> list[str]:
         if shown not in names[-1:]:
             names.append(shown)
     return names[:MOST_FRAMES]
+
+
+def deadlock_signature(cycle: Cycle) -> str:
+    """The signature of a deadlock: what each of its tasks waits for and in which function, from the one that sorts first on."""
+    steps = [f"{plain_name(edge.function or '?')} ({edge.kind.value})" for edge in cycle.edges]
+    turned = min(steps[first:] + steps[:first] for first in range(len(steps)))
+    return f"{FindingKind.DEADLOCK.value} {' < '.join(turned[:MOST_FRAMES])}"

@@ -47,7 +47,7 @@ def _lines(result: Analyzed, width: Width) -> Iterator[Line]:
         yield from fold(line(("signature: ", "label"), analysis.signature), width, 11)
     if analysis.findings:
         yield []
-        yield line(("What it died of", "header"))
+        yield line(("What it died of" if analysis.cause is not None else "What was found", "header"))
         yield from _findings(analysis.findings, result.verbose, width)
     for point, findings in analysis.head.items():
         if findings:

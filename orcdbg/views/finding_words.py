@@ -92,6 +92,11 @@ def _canary(values: _Values) -> str:
     return f"the canary at {values['place']} is {values['found']} in place of {values['expected']}{text}"
 
 
+def _ring(values: _Values) -> str:
+    who = "a task waits for itself" if values["count"] == 1 else f"{values['count']} tasks wait for each other"
+    return f"{who}: {values['ring']}"
+
+
 _WORDS: Mapping[FindingKind, str | Callable[[_Values], str]] = {
     _K.NO_DEATH: "no panic or oops is recorded",
     _K.NULL_POINTER: "NULL pointer dereference in {place}: {access} of {size} bytes at {address}",
@@ -107,6 +112,9 @@ _WORDS: Mapping[FindingKind, str | Callable[[_Values], str]] = {
     _K.SOFT_LOCKUP: _with_said("soft lockup in {place}"),
     _K.HARD_LOCKUP: _with_said("hard lockup in {place}"),
     _K.HUNG_TASK: _with_said("hung task"),
+    _K.DEADLOCK: lambda values: f"deadlock: {_ring(values)}",
+    _K.WAIT_CYCLE: _ring,
+    _K.WAITS_FOR: "PID {pid} {comm} waits for {what} of PID {holder} {holder_comm}, for {seconds} s",
     _K.RCU_STALL: _with_said("RCU stall in {place}"),
     _K.OUT_OF_MEMORY: _with_said("out of memory"),
     _K.MACHINE_CHECK: _with_said("a machine check"),

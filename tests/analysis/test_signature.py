@@ -6,6 +6,9 @@ import pytest
 
 from orcdbg.analysis.crash_site import plain_name
 from orcdbg.analysis.pointers import as_characters, is_canonical, poison_name
+from orcdbg.analysis.signature import deadlock_signature
+from orcdbg.base.certainty import Certainty
+from orcdbg.subsystems.waits.model import Cycle, Edge, WaitKind
 
 
 @pytest.mark.parametrize(
@@ -44,3 +47,19 @@ def test_text_is_told_from_addresses() -> None:
 def test_an_address_is_canonical_by_the_levels_of_tables(address: int, levels: int, expected: bool) -> None:
     """Bits above the topmost that is translated are all equal to it."""
     assert is_canonical(address, levels) is expected
+
+
+def _waits(waiter: int, holder: int, function: str, kind: WaitKind) -> Edge:
+    return Edge(waiter, 8, kind, holder, Certainty.FACT, Certainty.FACT, None, None, None, None, function, ())
+
+
+def test_a_deadlock_has_one_signature_wherever_its_ring_is_begun() -> None:
+    """Which task is met first hangs on the task list; another kind of lock is another deadlock."""
+    edges = [
+        _waits(1, 2, "ab.isra.0", WaitKind.MUTEX),
+        _waits(2, 3, "bc", WaitKind.RWSEM),
+        _waits(3, 1, "ca", WaitKind.MUTEX),
+    ]
+    turned = {deadlock_signature(Cycle(tuple(edges[first:] + edges[:first]))) for first in range(3)}
+    assert turned == {"deadlock ab (mutex) < bc (rwsem) < ca (mutex)"}
+    assert deadlock_signature(Cycle((edges[0], _waits(2, 1, "bc", WaitKind.MUTEX)))) not in turned

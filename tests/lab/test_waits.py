@@ -7,6 +7,8 @@ import statistics
 import pytest
 
 import orcdbg
+from orcdbg.analysis.analysis import analyze
+from orcdbg.analysis.findings import FindingKind
 from orcdbg.base.certainty import Certainty
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.locks import LockStates
@@ -82,6 +84,16 @@ def test_deadlocks_are_named_and_no_other(graph: Graph, told: list[Said]) -> Non
     assert found == expected
     doubtful = {frozenset(cycle.tasks) for cycle in graph.cycles if cycle.certainty is Certainty.HYPOTHESIS}
     assert doubtful <= {frozenset([waiters["w-semaphore"]])}
+
+
+def test_an_analysis_has_the_same_deadlocks(session: Session, graph: Graph) -> None:
+    """As something that was found: nothing died, so that they are no cause."""
+    answer = analyze(session)
+    found = [finding for finding in answer.findings if finding.kind is FindingKind.WAIT_CYCLE]
+    assert [finding.addresses for finding in found] == [cycle.tasks for cycle in graph.cycles]
+    assert [finding.certainty for finding in found] == [cycle.certainty for cycle in graph.cycles]
+    assert answer.cause is None
+    assert "deadlocks" not in {untold.what for untold in answer.unknown}
 
 
 def test_ages_count_from_when_each_said_it(graph: Graph, told: list[Said]) -> None:

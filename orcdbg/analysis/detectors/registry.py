@@ -10,6 +10,7 @@ from orcdbg.analysis.detectors import (
     bad_pointers,
     bugs,
     changed_text,
+    deadlocks,
     hung_tasks,
     lists,
     panics,
@@ -33,6 +34,7 @@ DETECTORS: Sequence[Detector] = (
     stacks.OVERFLOW,
     stacks.CANARY,
     hung_tasks.DETECTOR,
+    deadlocks.DETECTOR,
     changed_text.DETECTOR,
     survived.DETECTOR,
 )
