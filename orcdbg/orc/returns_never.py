@@ -1,6 +1,7 @@
 """Which functions of the kernel never return, as far as is known?
 
-A list like that of tools/objtool/noreturns.h, but written without it at hand: names may be missing, or be of some kernels only.
+It has all names of objtool's lists of 4.14, 4.19, 5.4, 5.15 and 6.6 (tools/objtool/check.c, since 6.4 noreturns.h), and some
+that later kernels declare so. mwait_play_dead() is left out: for long it returned where a CPU has no MWAIT.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ NEVER_RETURN = frozenset(
         "cpu_startup_entry", "do_exit", "do_group_exit", "do_task_dead", "ex_handler_msr_mce",
         "fortify_panic", "fortify_panic_overflow", "halt_and_catch_fire", "hlt_play_dead",
         "hv_ghcb_terminate", "kthread_complete_and_exit", "kthread_exit", "kunit_try_catch_throw",
-        "lbug_with_loc", "machine_real_restart", "make_task_dead", "mpt_halt_firmware", "mwait_play_dead",
+        "kvm_spurious_fault", "lbug_with_loc", "machine_real_restart", "make_task_dead", "mpt_halt_firmware",
         "nmi_panic_self_stop", "panic", "panic_smp_self_stop", "play_dead", "rest_init", "resume_play_dead",
         "rewind_stack_and_make_dead", "rewind_stack_do_exit", "rust_begin_unwind", "rust_helper_BUG",
         "sev_es_terminate", "snp_abort", "start_kernel", "start_secondary", "stop_this_cpu", "usercopy_abort",
