@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import Corrupt, Mismatch, NotFound, OrcdbgError, UsageError
+from orcdbg.base.folders import is_folder
 from orcdbg.formats.elf import parse_notes
 from orcdbg.image.module_file import ModuleFile
 from orcdbg.image.vmlinux import open_source
@@ -29,7 +30,7 @@ def files_below(folder: str) -> dict[str, list[Path]]:
     Raises:
         UsageError: no such folder.
     """
-    if not Path(folder).is_dir():
+    if not is_folder(folder):
         raise UsageError(f"{folder}: not a folder")
     found: dict[str, list[Path]] = {}
     for path in sorted(Path(folder).rglob("*.ko*")):

@@ -12,6 +12,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path, PurePosixPath
 
 from orcdbg.base.errors import NotFound, UnsupportedFormat, UsageError
+from orcdbg.base.folders import is_folder
 from orcdbg.base.inputs import remember
 
 # The largest of Linux are the register headers of amdgpu, of up to 20 MB.
@@ -34,7 +35,7 @@ class SourceFolders:
     def __init__(self, folders: Iterable[str]) -> None:
         self._roots: list[Path] = []
         for folder in folders:
-            if not Path(folder).is_dir():
+            if not is_folder(folder):
                 raise UsageError(f"{folder}: not a folder")
             self._roots.append(Path(folder).resolve())
         self._last: tuple[Path, Sequence[str]] | None = None

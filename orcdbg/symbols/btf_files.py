@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from pathlib import Path
 
 from orcdbg.base.errors import NotFound, UnsupportedFormat, UsageError
+from orcdbg.base.folders import is_folder
 from orcdbg.base.reading import ByteSource, FileSource
 from orcdbg.formats import codecs, elf
 from orcdbg.formats.tar import is_tar, tar_entries
@@ -40,7 +40,7 @@ def read_btf_file(path: str, release: str | None) -> Btf:
         NotFound: a folder or an archive in which no file is of that release.
         UnsupportedFormat: it cannot be read, or holds no BTF.
     """
-    if Path(path).is_dir():
+    if is_folder(path):
         path = _in_folder(path, release)
     file = FileSource(path)
     if not file.is_regular:

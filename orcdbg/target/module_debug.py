@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from orcdbg.base.errors import Mismatch, NotFound, OrcdbgError, UnsupportedFormat, UsageError
+from orcdbg.base.folders import is_folder
 from orcdbg.formats.elf import parse_notes
 from orcdbg.image.compile_units import CompileUnits
 from orcdbg.image.debug_files import has_debug
@@ -45,7 +46,7 @@ class ModuleFolders:
         Raises:
             UsageError: no such folder, or one with more files than any kernel has modules.
         """
-        if not Path(folder).is_dir():
+        if not is_folder(folder):
             raise UsageError(f"{folder}: not a folder")
         self.are_named = True
         for count, path in enumerate(sorted(Path(folder).rglob("*.ko*"))):
