@@ -14,7 +14,7 @@ from orcdbg.base.sizes import PAGE, U64
 from orcdbg.base.walks import Budget
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, Section
 from orcdbg.kernel.linux import Linux
-from orcdbg.symbols.table import ENTRY, Symbol, SymbolTable
+from orcdbg.symbols.table import ENTRY, STB_WEAK, Symbol, SymbolTable
 
 # A distribution's kernel loads some hundred of the 5,000 modules it has. Each false one costs 300 us.
 MAX_MODULES = 1 << 13
@@ -25,6 +25,8 @@ MAX_STRINGS = 8 << 20
 MAX_STRINGS_IN_ALL = 64 << 20
 MAX_ORC_ROWS = 1 << 22
 # Order of `enum mod_mem_type`; only these two hold code.
+_STT_OBJECT, _STT_FUNC = 1, 2
+_WEAK_LETTERS = list(b"vVwW")
 _TEXT, _INIT_TEXT = 0, 4
 
 
@@ -148,6 +150,7 @@ class ModuleSymbols:
         self._linux = linux
         self.module = module
         self._budget = budget
+        self._kept_letters = b""
 
     @property
     def table(self) -> SymbolTable:
@@ -176,6 +179,8 @@ class ModuleSymbols:
         symtab = linux.member("mod_kallsyms", "symtab", kallsyms)
         strtab = linux.member("mod_kallsyms", "strtab", kallsyms)
         entries = linux.memory.read(symtab, len(self._budget.entries(count, symtab, what)) * ENTRY.itemsize)
+        if not types.has("mod_kallsyms", "typetab"):
+            entries, self._kept_letters = _without_letters(entries)
         strings = self._strings(entries, strtab)
         # The sections' headers are gone; the symbols' own section numbers tell text from nothing.
         sections = [Section("", 1, SHF_ALLOC | SHF_EXECINSTR, 0, 0, 0, 0, 0, 0)] * 256
@@ -190,15 +195,14 @@ class ModuleSymbols:
 
     @functools.cached_property
     def _letters(self) -> dict[tuple[str, int], str]:
-        """By name and address: the kernel keeps the letters beside the table (1c7651f43777, 5.2)."""
-        linux, table = self._linux, self.table
-        if not linux.types.has("mod_kallsyms", "typetab"):
-            return {}
-        try:
-            place = linux.member("mod_kallsyms", "typetab", linux.member("module", "kallsyms", self.module.address))
-            letters = linux.memory.read(place, len(table.entries))
-        except MemoryFault:
-            return {}
+        """By name and address: the kernel keeps the letters beside the table since 5.2 (1c7651f43777), before that in it."""
+        linux, table, letters = self._linux, self.table, self._kept_letters
+        if linux.types.has("mod_kallsyms", "typetab"):
+            try:
+                place = linux.member("mod_kallsyms", "typetab", linux.member("module", "kallsyms", self.module.address))
+                letters = linux.memory.read(place, len(table.entries))
+            except MemoryFault:
+                return {}
         values = table.entries["value"].tolist()
         return {
             (table.name_of(index), values[index]): chr(letter)
@@ -253,6 +257,20 @@ class ModuleSymbols:
         distance = self.table.size_at(found.symbol.address)
         following = end if distance is None else found.symbol.address + distance
         return found.symbol, min(following, end) - found.symbol.address
+
+
+def _without_letters(entries: bytes) -> tuple[bytes, bytes]:
+    """A symbol table with bindings and types in `st_info`, and the letters that the kernel had put there instead (to 4.20).
+
+    No binding and type give a number as large as a letter's. Of a type only that it is no section's and no file's counts here.
+    """
+    table = np.frombuffer(entries, dtype=ENTRY).copy()
+    info = table["info"].copy()
+    is_letter = info >= ord("?")
+    binding = np.where(np.isin(info, _WEAK_LETTERS), STB_WEAK, 0) << 4
+    kind = np.where(info == ord("t"), _STT_FUNC, _STT_OBJECT)
+    table["info"] = np.where(is_letter, binding | kind, info)
+    return table.tobytes(), np.where(is_letter, info, 0).astype(np.uint8).tobytes()
 
 
 def orc_budget() -> Budget:

@@ -12,9 +12,12 @@ from orcdbg.kernel.modules import Module, ModuleState, ModuleSymbols, symbols_bu
 from orcdbg.kernel.names import Location, Names
 from orcdbg.symbols.table import SymbolTable
 from orcdbg.target.session import Session
+from tests.build.kernel import U32, U64, Structure, made_linux
+from tests.build.memory import SparseMemory
 
 TEXT, DATA_BELOW, DATA_ABOVE = 0xFFFF_FFFF_C010_0000, 0xFFFF_FFFF_C000_0000, 0xFFFF_FFFF_C020_0000
 TEXT_SIZE = 0x400
+MODULE, KALLSYMS, TABLE = (DATA_BELOW + 0x1000 * number for number in range(1, 4))
 
 
 def symbols_of(data: int) -> ModuleSymbols:
@@ -61,3 +64,30 @@ def test_a_modules_per_cpu_variable_is_named_by_its_pointer(
     names.__dict__["_module_list"] = [module], []
     names.__dict__["module_symbols"] = {1: symbols_of(DATA_ABOVE)}
     assert names.per_cpu_at(pointer) == expected
+
+
+@pytest.mark.parametrize("is_in_table", [True, False])
+def test_letters_that_the_kernel_wrote_over_types_are_no_types(is_in_table: bool) -> None:
+    """To 4.20 a symbol's letter stands where its binding and type were; `t` and `d` look like the type of a file's name."""
+    letters = b"\0tdw"
+    infos = letters if is_in_table else b"\0\x02\x01\x22"
+    places = 0, TEXT, TEXT + 0x80, TEXT + 0x100
+    entries = b"".join(
+        struct.pack("<IBBHQQ", 2 * number, info, 0, 1 if number else 0, place, 16)
+        for number, (info, place) in enumerate(zip(infos, places, strict=True))
+    )
+    memory = SparseMemory()
+    memory.put_words(MODULE, KALLSYMS)
+    memory.put_words(KALLSYMS, TABLE, len(places), TABLE + 0x100)
+    memory.put(TABLE, entries)
+    memory.put(TABLE + 0x100, b"\0\0a\0b\0c\0" + bytes(256))
+    kallsyms = {"symtab": (0, U64), "num_symtab": (8, U32), "strtab": (16, U64)}
+    structures: dict[str, Structure] = {"module": (8, {"kallsyms": (0, U64)}), "mod_kallsyms": (24, kallsyms)}
+    module = Module(MODULE, "m", ((TEXT, TEXT_SIZE),), (TEXT, TEXT_SIZE), ModuleState.LIVE)
+
+    symbols = ModuleSymbols(made_linux(memory, structures), module, symbols_budget())
+
+    found = [symbols.at(place) for place in places[1:]]
+    assert [each and each[0].name for each in found] == ["a", "b", "c"]
+    known = [None if each is None else symbols.letter(each[0]) for each in found]
+    assert known == (["t", "d", "w"] if is_in_table else [None] * 3)

@@ -99,14 +99,23 @@ class ParavirtPass:
         table: `.parainstructions`, addresses already at run time when `slide` is 0.
         slide: what the boot adds to the site addresses.
         nops: the kernel's NOPs.
+        kernel: the kernel's own text as built, at link addresses, which the sites may be a module's beside.
     """
 
     mechanism = "paravirt"
     table = _SECTION
 
-    def __init__(self, linux: Linux, built: AddressSpace, table: bytes, slide: int, nops: NopTable | None) -> None:
+    def __init__(
+        self,
+        linux: Linux,
+        built: AddressSpace,
+        table: bytes,
+        slide: int,
+        nops: NopTable | None,
+        kernel: AddressSpace,
+    ) -> None:
         self._linux = linux
-        self._built = built
+        self._kernel = kernel
         self._nops = nops
         check_entries(_SECTION, len(table) // STRIDE)
         # The last entry may lack its padding: ten bytes of it count.
@@ -202,7 +211,7 @@ class ParavirtPass:
         end = self._linux.find_address(_END + operation.label) if operation.label else None
         if start is None or end is None or not 0 < end - start <= _MAX_INLINE:
             return None
-        return self._built.read(start, end - start)
+        return self._kernel.read(start - self._linux.slide, end - start)
 
     def _is_spared(self, index: int) -> bool:
         """Whether a site keeps its indirect call, since it says that some of the registers must live through that."""
@@ -217,8 +226,8 @@ class ParavirtPass:
         function = self._linux.symbols.find("paravirt_patch_call")
         if function is None or not 0 < function.size <= _MAX_PATCH_CALL:
             return False
-        start = self._linux.run_time(function)
-        return any(insn.mnemonic.startswith("not") for insn in decode(self._built.read(start, function.size), start))
+        code = self._kernel.read(function.address, function.size)
+        return any(insn.mnemonic.startswith("not") for insn in decode(code, function.address))
 
     def _call(self, name: str, pointer: int, site: int) -> bytes:
         if pointer == self._linux.find_address("_paravirt_nop"):
@@ -244,18 +253,25 @@ def _words(linux: Linux, struct: str) -> Iterator[tuple[int, str]]:
 
 
 def _uses_absolute_calls(built: AddressSpace, sites: list[int]) -> bool:
-    """True for the generation that patches instructions in itself: its sites are `call *abs32`, later `call *rip-relative`."""
-    for site in sites:
-        try:
-            return built.read(site, 3) in (_CALL_ABSOLUTE, _JUMP_ABSOLUTE)
-        except MemoryFault:
-            continue
-    return False
+    """True for the generation that patches instructions in itself: its sites are `call *abs32`, later `call *rip-relative`.
+
+    In it too the few sites of entry code, which may be the first ones, are relative to rip, as 5.4 shows.
+    """
+    return any(_read(built, site) in (_CALL_ABSOLUTE, _JUMP_ABSOLUTE) for site in sites)
+
+
+def _read(built: AddressSpace, site: int) -> bytes:
+    try:
+        return built.read(site, 3)
+    except MemoryFault:
+        return b""
 
 
 def _passes(build: Build, earlier: Sequence[PatchPass] = ()) -> list[ParavirtPass]:
     table = build.image.section_data(_SECTION)
-    return [ParavirtPass(build.linux, build.built, table, build.unmoved, build.nops)] if table else []
+    if not table:
+        return []
+    return [ParavirtPass(build.linux, build.built, table, build.unmoved, build.nops, build.kernel_image)]
 
 
 def writes_instructions(build: Build) -> bool:

@@ -62,7 +62,8 @@ def site_after(
     symbols = {name: (at, 8) for name, at in SYMBOLS.items() if name not in leaving}
     symbols["paravirt_patch_call"] = PATCH_CALL, len(patch_call)
     linux: Any = made_linux(memory, STRUCTURES, symbols)
-    ParavirtPass(linux, image_of(text), table, 0, nops.P6).apply(0, text)
+    image = image_of(text)
+    ParavirtPass(linux, image, table, 0, nops.P6, image).apply(0, text)
     return bytes(text.data[:7])
 
 
@@ -111,6 +112,14 @@ def test_before_4_19_a_call_stays_indirect_where_registers_must_live_through_it(
     assert site_after(SAFE_HALT, XEN, clobbers=clobbers, patch_call=patch_call) == (call if is_called else CALL)
     inline = site_after(SAVE_FL, NATIVE, clobbers=clobbers, patch_call=patch_call)
     assert inline == b"\x9c\x58" + nops.P6.fill(5)
+
+
+def test_a_first_site_of_entry_code_does_not_tell_the_generation() -> None:
+    """Assembly calls by a distance from rip where C code calls by an address."""
+    text = text_of({0: b"\xff\x15\x00\x00\x00\x00\x90", 0x10: CALL})
+    table = b"".join(struct.pack("<QBBHI", TEXT + at, SAVE_FL, 7, 0, 0) for at in (0, 0x10))
+    linux: Any = made_linux(SparseMemory(), STRUCTURES, {})
+    assert ParavirtPass(linux, image_of(text), table, 0, nops.P6, image_of(text)).inlines
 
 
 def test_a_group_whose_variable_the_kernel_lacks_is_undecided() -> None:
