@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -103,10 +104,14 @@ def test_counts_are_the_guests_own(scene: Scene, session: Session) -> None:
 def test_records_are_chosen_by_cpu_event_and_task(session: Session) -> None:
     """And those that are left are among all."""
     debugger, registry = Debugger(session), standard_commands()
-    everything, some = registry.run(debugger, "trace"), registry.run(debugger, "trace -c 0 -e sched_* -p 1")
+    everything = registry.run(debugger, "trace")
     assert isinstance(everything, TraceListing)
+    # Whoever was switched to most: which task that is, and where it ran, is the guest's own affair.
+    switched = Counter((one.cpu, one.pid) for one in everything.records if one.system == "sched")
+    ((cpu, pid), _) = switched.most_common(1)[0]
+    some = registry.run(debugger, f"trace -c {cpu} -e sched_* -p {pid}")
     assert isinstance(some, TraceListing)
-    expected = [one for one in everything.records if one.cpu == 0 and one.system == "sched" and one.pid == 1]
+    expected = [one for one in everything.records if one.cpu == cpu and one.system == "sched" and one.pid == pid]
     assert [record for record in some.records if record.event.startswith("sched_")] == some.records
     assert some.records == expected
     assert len(expected) > 1
