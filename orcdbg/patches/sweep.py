@@ -7,7 +7,7 @@ text under audit: besides the bytes it keeps which pass changed each of them las
 from __future__ import annotations
 
 import abc
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
@@ -77,6 +77,24 @@ class Sweep(abc.ABC):
                 text.scatter(self.spans().starts[written.rows], written.data)
                 wrote = True
         return wrote
+
+
+class KeyedSweep(Sweep):
+    """A mechanism whose places follow variables, many of them one and the same.
+
+    Subclasses set `keys`: the variable's address for each place.
+    """
+
+    keys: U64Array
+
+    def keys_at(self, addresses: Sequence[int]) -> set[int]:
+        """The keys of those of some addresses that are places."""
+        return set(self.keys[np.isin(self.places.starts, np.array(addresses, dtype=np.uint64))].tolist())
+
+    def places_of(self, keys: Collection[int]) -> Iterator[tuple[int, int]]:
+        """Address and size of each place of some keys."""
+        rows = np.isin(self.keys, np.array(list(keys), dtype=np.uint64))
+        yield from zip(self.places.starts[rows].tolist(), self.places.sizes[rows].tolist(), strict=True)
 
 
 class WholeText(WorkingText):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
@@ -12,7 +11,7 @@ from orcdbg.base.errors import MemoryFault, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, self_relative
 from orcdbg.base.sizes import U64
 from orcdbg.image.vmlinux import Image
-from orcdbg.patches.site import Spans, U8Array, U64Array, windows
+from orcdbg.patches.site import U8Array, U64Array, windows
 
 _CHUNK = 1 << 20
 MAX_ENTRIES = 1 << 19  # of a table that is gone through one by one; a kernel of 2026 has some ten thousand
@@ -116,14 +115,3 @@ def _one_by_one(space: AddressSpace, starts: U64Array, rows: npt.NDArray[np.intp
             out[row] = np.frombuffer(space.read(int(starts[row]), size), dtype=np.uint8)
         except MemoryFault:
             continue
-
-
-def keys_at(places: Spans, keys: U64Array, addresses: Sequence[int]) -> set[int]:
-    """The keys of those of some addresses that are places of a table; `keys` has a row for each place."""
-    return set(keys[np.isin(places.starts, np.array(addresses, dtype=np.uint64))].tolist())
-
-
-def places_of(places: Spans, keys: U64Array, wanted: Collection[int]) -> Iterator[tuple[int, int]]:
-    """Address and size of each place of a table whose key is wanted; `keys` has a row for each place."""
-    rows = np.isin(keys, np.array(list(wanted), dtype=np.uint64))
-    yield from zip(places.starts[rows].tolist(), places.sizes[rows].tolist(), strict=True)

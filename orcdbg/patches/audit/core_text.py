@@ -20,7 +20,7 @@ from orcdbg.patches.mechanisms.kprobe import ProbePass
 from orcdbg.patches.mechanisms.relocation import RelocationsPass
 from orcdbg.patches.mechanisms.text_change import TextChangePass
 from orcdbg.patches.replay import table_problems
-from orcdbg.patches.site import CANNOT_TELL, PatchPass, U8Array, U64Array, WorkingText, known_spans
+from orcdbg.patches.site import PatchPass, U8Array, U64Array, WorkingText, known_spans
 from orcdbg.patches.sweep import WholeText
 
 _MAX_TEXT = 256 << 20
@@ -47,7 +47,7 @@ def _image_range(image: Image) -> tuple[int, int]:
 def _without_probes(memory: MemoryText, passes: Sequence[PatchPass]) -> U8Array:
     """Memory with the bytes that kprobes overwrote put back: a breakpoint may cover half a relocated operand."""
     probes = [the_pass for the_pass in passes if isinstance(the_pass, ProbePass | TextChangePass)]
-    originals = [original for the_pass in probes for original in _originals(the_pass)]
+    originals = [original for the_pass in probes for original in the_pass.originals()]
     if not originals:
         return memory.array
     text = WorkingText(memory.start, bytearray(memory.array))
@@ -55,13 +55,6 @@ def _without_probes(memory: MemoryText, passes: Sequence[PatchPass]) -> U8Array:
         if text.address <= address < text.end:
             text.write(address, data)
     return text.array
-
-
-def _originals(probes: ProbePass | TextChangePass) -> list[tuple[int, bytes]]:
-    try:
-        return probes.originals()
-    except CANNOT_TELL:
-        return []
 
 
 def relocations_by_difference(

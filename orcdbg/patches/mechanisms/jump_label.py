@@ -6,7 +6,7 @@ therefore in memory too; the count in each `struct static_key` decides. The imag
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,8 +18,8 @@ from orcdbg.patches.build import Build
 from orcdbg.patches.mechanism import Mechanism
 from orcdbg.patches.site import Applied, PatchPass, U8Array, U64Array, Undecidable, WorkingText, make_spans
 from orcdbg.patches.state.nops import NopTable
-from orcdbg.patches.sweep import IntArray, Sweep, Written
-from orcdbg.patches.tables import BoundedTable, built_bytes, displacement, keys_at, places_of, repeated
+from orcdbg.patches.sweep import IntArray, KeyedSweep, Written
+from orcdbg.patches.tables import BoundedTable, built_bytes, displacement, repeated
 from orcdbg.patches.variables import read_words
 
 TABLE = BoundedTable("__jump_table", "__start___jump_table", "__stop___jump_table")
@@ -30,7 +30,7 @@ _SHORT_JUMP = 0xEB
 _SHORT_NOP = b"\x66\x90"
 
 
-class JumpLabelsPass(Sweep):
+class JumpLabelsPass(KeyedSweep):
     """`jump_label_transform()` as a replay pass.
 
     Args:
@@ -60,7 +60,7 @@ class JumpLabelsPass(Sweep):
             self._targets = self_relative(table, address, _ENTRY, 4)
             keys = _keys(table, address)
         self._branch = (keys & np.uint64(_BRANCH)).astype(np.bool_)
-        self._keys = keys & ~np.uint64(3)
+        self.keys = keys & ~np.uint64(3)
         self.places = make_spans(sites, _lengths(built_bytes(image, sites - np.uint64(linux.slide), 2)))
         self._linux = linux
         self._nops = nops
@@ -69,14 +69,6 @@ class JumpLabelsPass(Sweep):
         """Where the branches at sites in [start, end) go when they are taken."""
         is_inside = (self.places.starts >= np.uint64(start)) & (self.places.starts < np.uint64(end))
         return dict(zip(self.places.starts[is_inside].tolist(), self._targets[is_inside].tolist(), strict=True))
-
-    def keys_at(self, addresses: Sequence[int]) -> set[int]:
-        """The keys of those of some addresses that are sites."""
-        return keys_at(self.places, self._keys, addresses)
-
-    def places_of(self, keys: Collection[int]) -> Iterator[tuple[int, int]]:
-        """Address and size of each site of some keys."""
-        return places_of(self.places, self._keys, keys)
 
     def versions(self, address: int) -> list[bytes]:
         """The instructions that may stand at a site, whatever its key says; none where there is no site."""
@@ -91,7 +83,7 @@ class JumpLabelsPass(Sweep):
 
     def _taken(self, rows: IntArray) -> npt.NDArray[np.bool_]:
         """Whether each branch is taken now; -1 is a key that is being switched on."""
-        counts = read_words(self._linux.memory, self._keys[rows], 4).view("<i4").ravel()
+        counts = read_words(self._linux.memory, self.keys[rows], 4).view("<i4").ravel()
         taken: npt.NDArray[np.bool_] = (counts != 0) ^ self._branch[rows]
         return taken
 
@@ -115,7 +107,7 @@ class JumpLabelsPass(Sweep):
 
     def describe(self, row: int) -> Applied:
         """The key and its state."""
-        key = int(self._keys[row])
+        key = int(self.keys[row])
         variable = self._linux.symbols.at(key - self._linux.slide)
         name = variable.symbol.name if variable else hex(key)
         if variable and variable.symbol.address + self._linux.slide != key:

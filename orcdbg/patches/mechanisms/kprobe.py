@@ -10,7 +10,7 @@ from collections.abc import Sequence
 
 from orcdbg.patches.build import Build
 from orcdbg.patches.mechanism import Mechanism
-from orcdbg.patches.site import Applied, PatchPass, Spans, WorkingText, make_spans
+from orcdbg.patches.site import CANNOT_TELL, Applied, PatchPass, Spans, WorkingText, make_spans
 from orcdbg.patches.state.probes import Probe, Probes
 
 
@@ -33,8 +33,11 @@ class ProbePass:
         return self._source.problems
 
     def originals(self) -> list[tuple[int, bytes]]:
-        """Address and overwritten bytes of each probe."""
-        return [(probe.address, probe.original) for probe in self._probes]
+        """Address and overwritten bytes of each probe; none where they cannot be told."""
+        try:
+            return [(probe.address, probe.original) for probe in self._probes]
+        except CANNOT_TELL:
+            return []
 
     def spans(self) -> Spans:
         """The probed addresses."""

@@ -6,7 +6,7 @@ the function pointer in each `struct static_call_key` decides.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 
@@ -20,15 +20,13 @@ from orcdbg.patches.state.mitigations import PLAIN_RETURN, Mitigations
 from orcdbg.patches.state.nops import NopTable
 from orcdbg.patches.state.padding import Pads
 from orcdbg.patches.state.static_call_keys import KEY_PREFIX
-from orcdbg.patches.sweep import IntArray, Sweep, Written
+from orcdbg.patches.sweep import IntArray, KeyedSweep, Written
 from orcdbg.patches.tables import (
     BoundedTable,
     branch_targets,
     branches,
     built_bytes,
     displacement,
-    keys_at,
-    places_of,
     repeated,
 )
 from orcdbg.patches.variables import read_words
@@ -119,7 +117,7 @@ def _plain_returns(sites: U64Array) -> Iterator[Written]:
     yield Written(np.arange(len(sites)), repeated(PLAIN_RETURN, len(sites)))
 
 
-class StaticCallSites(Sweep):
+class StaticCallSites(KeyedSweep):
     """`__static_call_update()` over the inline sites, as a replay pass.
 
     Args:
@@ -136,7 +134,7 @@ class StaticCallSites(Sweep):
         sites = self_relative(table, address, _ENTRY)
         keys = self_relative(table, address, _ENTRY, 4)
         self._is_tail = (keys & np.uint64(_TAIL)).astype(np.bool_)
-        self._keys = keys & ~np.uint64(3)
+        self.keys = keys & ~np.uint64(3)
         self._first = built_bytes(image, sites - np.uint64(calls.linux.slide), 2)
         self._is_conditional = self._first[:, 0] == _TWO_BYTE
         self.places = make_spans(sites, np.where(self._is_conditional, 6, 5))
@@ -145,7 +143,7 @@ class StaticCallSites(Sweep):
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
         """Calls, jumps and conditional jumps to the keys' functions, or what stands for them."""
-        functions = self._calls.functions(self._keys[rows])
+        functions = self._calls.functions(self.keys[rows])
         conditional, tail = self._is_conditional[rows], self._is_tail[rows]
         yield from self._conditions(rows[conditional], functions[conditional])
         tails = tail & ~conditional
@@ -186,7 +184,7 @@ class StaticCallSites(Sweep):
         Both those that the keys name now and those that they were built with, which the boot saw first; but a key that names
         none was emptied before calls were counted.
         """
-        keys = np.unique(self._keys[~self._is_tail & ~self._is_conditional])
+        keys = np.unique(self.keys[~self._is_tail & ~self._is_conditional])
         first, now = self._built_functions(keys), self._calls.functions(keys)
         return np.unique(np.concatenate([now, first[(first != 0) & (now != 0)]]))
 
@@ -195,20 +193,12 @@ class StaticCallSites(Sweep):
         found: U64Array = built_bytes(self._image, keys - slide, 8).view("<u8").ravel()
         return np.where(found == 0, found, found + slide)
 
-    def keys_at(self, addresses: Sequence[int]) -> set[int]:
-        """The keys of those of some addresses that are sites."""
-        return keys_at(self.places, self._keys, addresses)
-
-    def places_of(self, keys: Collection[int]) -> Iterator[tuple[int, int]]:
-        """Address and size of each site of some keys."""
-        return places_of(self.places, self._keys, keys)
-
     def describe(self, row: int) -> Applied:
         """The static call and its function."""
-        return self._calls.describe(int(self._keys[row]))
+        return self._calls.describe(int(self.keys[row]))
 
 
-class StaticCallTrampolines(Sweep):
+class StaticCallTrampolines(KeyedSweep):
     """The trampolines that calls go through which were not patched, as a replay pass.
 
     Args:
@@ -222,7 +212,7 @@ class StaticCallTrampolines(Sweep):
 
     def __init__(self, image: Image, calls: StaticCalls, pairs: Sequence[tuple[int, int]]) -> None:
         slide = calls.linux.slide
-        self._keys = np.array([key for _, key in pairs], dtype=np.uint64)
+        self.keys = np.array([key for _, key in pairs], dtype=np.uint64)
         self.places = make_spans([address for address, _ in pairs], np.full(len(pairs), 5))
         first = built_bytes(image, self.places.starts - np.uint64(slide), 5)
         default = np.uint64(calls.linux.find_address("__x86_return_thunk") or 0)  # a kernel need not have any
@@ -231,24 +221,16 @@ class StaticCallTrampolines(Sweep):
 
     def rule(self, rows: IntArray, text: WorkingText) -> Iterator[Written]:
         """A jump to the key's function, or a return; one that was built empty is a return site and was dealt with there."""
-        functions = self._calls.functions(self._keys[rows])
+        functions = self._calls.functions(self.keys[rows])
         live = functions != 0
         yield Written(rows[live], branches(_JUMP, self.places.starts[rows[live]], functions[live]))
         emptied = rows[~live & ~self._built_empty[rows]]
         for written in self._calls.emptied(self.places.starts[emptied]) if len(emptied) else ():
             yield Written(emptied[written.rows], written.data)
 
-    def keys_at(self, addresses: Sequence[int]) -> set[int]:
-        """The keys of those of some addresses that are sites."""
-        return keys_at(self.places, self._keys, addresses)
-
-    def places_of(self, keys: Collection[int]) -> Iterator[tuple[int, int]]:
-        """Address and size of each site of some keys."""
-        return places_of(self.places, self._keys, keys)
-
     def describe(self, row: int) -> Applied:
         """The static call and its function."""
-        return self._calls.describe(int(self._keys[row]))
+        return self._calls.describe(int(self.keys[row]))
 
 
 def _calls_of(build: Build) -> StaticCalls:

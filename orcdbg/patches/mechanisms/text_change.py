@@ -28,13 +28,8 @@ from orcdbg.patches.mechanisms.ftrace import FtraceTrampolineCalls
 from orcdbg.patches.mechanisms.jump_label import JumpLabelsPass
 from orcdbg.patches.mechanisms.kprobe import ProbePass
 from orcdbg.patches.mechanisms.optprobe import detour
-from orcdbg.patches.mechanisms.static_call import (
-    STANDING_FOR_CALLS,
-    StaticCallSites,
-    StaticCallTrampolines,
-)
+from orcdbg.patches.mechanisms.static_call import STANDING_FOR_CALLS
 from orcdbg.patches.site import (
-    CANNOT_TELL,
     Applied,
     PatchPass,
     Spans,
@@ -46,11 +41,11 @@ from orcdbg.patches.site import (
 from orcdbg.patches.state.mitigations import PLAIN_RETURN
 from orcdbg.patches.state.probes import Detour
 from orcdbg.patches.state.text_changes import Change, TextChanges
+from orcdbg.patches.sweep import KeyedSweep
 
 _BREAKPOINT = 0xCC
 _CALL, _JUMP, _TWO_BYTE = 0xE8, 0xE9, 0x0F
 _CONDITIONS = range(0x80, 0x90)
-_KEYED = (JumpLabelsPass, StaticCallSites, StaticCallTrampolines)
 
 IsTarget = Callable[[int], bool]
 
@@ -105,8 +100,8 @@ class TextChangePass:
         self._jumps = [one for one in earlier if isinstance(one, JumpLabelsPass)]
 
         sizes = {change.address: len(change.new) for change in changes.under_way.values()}
-        keyed = [one for one in earlier if isinstance(one, _KEYED)]
-        keys = {key for one in (*keyed, *others) if isinstance(one, _KEYED) for key in one.keys_at(list(sizes))}
+        keyed = [one for one in earlier if isinstance(one, KeyedSweep)]
+        keys = {key for one in (*keyed, *others) if isinstance(one, KeyedSweep) for key in one.keys_at(list(sizes))}
         for one in keyed:
             sizes |= {address: sizes.get(address, size) for address, size in one.places_of(keys)}
 
@@ -114,7 +109,7 @@ class TextChangePass:
         if changes.is_locked:
             for each in earlier:
                 if isinstance(each, ProbePass):
-                    self._probed |= {address: _Probed(code, code) for address, code in _originals(each).items()}
+                    self._probed |= {address: _Probed(code, code) for address, code in each.originals()}
                 elif isinstance(each, FtraceTrampolineCalls):
                     starts, lengths = known_spans(each)
                     sizes |= dict(zip(starts.tolist(), lengths.tolist(), strict=True))
@@ -194,14 +189,6 @@ class TextChangePass:
         return self._is_target(address + len(code) + distance & U64)
 
 
-def _originals(probes: ProbePass) -> dict[int, bytes]:
-    """What each probe overwrote, by its address; nothing where that cannot be told."""
-    try:
-        return dict(probes.originals())
-    except CANNOT_TELL:
-        return {}
-
-
 def _targets(build: Build) -> IsTarget:
     """Whether a function, code that the kernel made, or a module's text is at an address."""
     linux = build.linux
@@ -236,9 +223,8 @@ def _passes(build: Build, earlier: Sequence[PatchPass]) -> list[TextChangePass]:
     nops = [PLAIN_RETURN, *STANDING_FOR_CALLS.values()]
     if build.nops is not None:
         nops += [build.nops.atomic, *build.nops.by_length]
-    return [
-        TextChangePass(build.linux, changes, build.text, earlier, others, build.probes.detours, nops, _targets(build))
-    ]
+    detours = build.probes.detours if changes.is_locked else ()
+    return [TextChangePass(build.linux, changes, build.text, earlier, others, detours, nops, _targets(build))]
 
 
 def _is_readable(memory: AddressSpace, address: int) -> bool:

@@ -62,7 +62,7 @@ class TextChanges:
         if mutex is None or not self._linux.types.has("mutex", "owner"):
             return False
         try:
-            return read_u64(self._linux.memory, mutex + self._linux.types.offset("mutex", "owner")) != 0
+            return self._linux.member("mutex", "owner", mutex) != 0
         except OrcdbgError:
             return False
 
