@@ -23,13 +23,14 @@ from typing import Any
 import numpy as np
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.base.reading import AddressSpace, I64Array, U64Array, read_u64
+from orcdbg.base.reading import AddressSpace, U64Array, read_u64
 from orcdbg.cli.main import sample_files
 from orcdbg.cli.output import Output
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
+from tests.build.memory import ChangedMemory
 
 # A slot of the page tables that no kernel uses, with four levels of the top one, and physical memory that no machine has.
 FALSE, TABLE, STORE = 0xFFFF_C100_0000_0000, 1 << 46, 1 << 47
@@ -40,7 +41,7 @@ _LARGE = 0x80 | 3
 Words = dict[int, int]
 
 
-class Hostile:
+class Hostile(ChangedMemory):
     """Physical memory with words that are others, and false memory behind it.
 
     Args:
@@ -72,17 +73,6 @@ class Hostile:
                 if 0 <= at < size:
                     changed[at] = byte
         return bytes(changed)
-
-    def read_pieces(self, addresses: U64Array, sizes: I64Array) -> list[bytes | None]:
-        """Each alone."""
-        pairs = zip(addresses.tolist(), sizes.tolist(), strict=True)
-        found: list[bytes | None] = []
-        for address, size in pairs:
-            try:
-                found.append(self.read(address, size))
-            except OrcdbgError:
-                found.append(None)
-        return found
 
 
 def false_words() -> U64Array:

@@ -33,7 +33,7 @@ from types import FrameType
 
 import orcdbg
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.base.reading import AddressSpace, I64Array, U64Array
+from orcdbg.base.reading import AddressSpace
 from orcdbg.base.sizes import PAGE
 from orcdbg.cli.main import sample_files
 from orcdbg.cli.output import Output
@@ -42,6 +42,7 @@ from orcdbg.commands.standard import standard_commands
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.x86.paging import PHYSICAL, PRESENT
+from tests.build.memory import ChangedMemory
 
 SECONDS = 5.0
 MEMORY = 1 << 30
@@ -56,7 +57,7 @@ MOST_READS = 200_000
 Words = Mapping[int, int]
 
 
-class HostileWords:
+class HostileWords(ChangedMemory):
     """Physical memory in which some words are others, and which can note what is read of it.
 
     Attributes:
@@ -99,16 +100,6 @@ class HostileWords:
                     word = words[place].to_bytes(WORD, "little")
                     changed[first - address : last - address] = word[first - place : last - place]
         return bytes(changed)
-
-    def read_pieces(self, addresses: U64Array, sizes: I64Array) -> list[bytes | None]:
-        """Each alone."""
-        found: list[bytes | None] = []
-        for address, size in zip(addresses.tolist(), sizes.tolist(), strict=True):
-            try:
-                found.append(self.read(address, size))
-            except OrcdbgError:
-                found.append(None)
-        return found
 
 
 # What stands in the place of a word

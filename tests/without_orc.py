@@ -8,12 +8,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from orcdbg.base.errors import OrcdbgError
-from orcdbg.base.reading import AddressSpace, ByteSource, I64Array, U64Array
+from orcdbg.base.reading import AddressSpace, ByteSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.elf import SHT_NOBITS
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.modules import module_orc, orc_budget
 from orcdbg.target.session import Session
+from tests.build.memory import ChangedMemory
 
 _SECTIONS = (".orc_header", ".orc_unwind", ".orc_unwind_ip", ".orc_lookup")
 _NAMES = (b"__start_orc_", b"__stop_orc_", b"orc_lookup", b"lookup_num_blocks", b"cur_orc_", b".orc_")
@@ -56,7 +57,7 @@ def _lay(data: bytearray, offset: int, start: int, over: bytes) -> None:
         data[first - offset : last - offset] = over[first - start : last - start]
 
 
-class _ZeroedMemory:
+class _ZeroedMemory(ChangedMemory):
     """Physical memory with pieces of pages that are zeros.
 
     Args:
@@ -81,16 +82,6 @@ class _ZeroedMemory:
             _lay(changed, address, start, bytes(end - start))
             index += 1
         return bytes(changed)
-
-    def read_pieces(self, addresses: U64Array, sizes: I64Array) -> list[bytes | None]:
-        """Each alone."""
-        found: list[bytes | None] = []
-        for address, size in zip(addresses.tolist(), sizes.tolist(), strict=True):
-            try:
-                found.append(self.read(address, size))
-            except OrcdbgError:
-                found.append(None)
-        return found
 
 
 def _tables_in_memory(session: Session) -> Iterator[tuple[int, int]]:

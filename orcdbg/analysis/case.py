@@ -114,8 +114,10 @@ class Case:
 
     def find_task(self, address: int) -> Task:
         """The task at an address: also the idle task of a CPU that went offline when it was stopped, which no list has."""
-        known = next((task for task in self.session.tasks if task.address == address), None)
-        return read_task(self.session.linux, address) if known is None else known
+        try:
+            return self.session.task(address)
+        except NotFound:
+            return read_task(self.session.linux, address)
 
     def trace(self, task: Task) -> StackTrace:
         """A task's stack, walked once."""

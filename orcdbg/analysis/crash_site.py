@@ -206,13 +206,9 @@ def take_apart(trace: StackTrace) -> CrashSite | None:
     """The crashing stack's parts; None where panic() is not on it."""
     frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
     names = [name_of(frame) for frame in frames]
-    panics = [number for number, name in enumerate(names) if name in PANIC]
-    if not panics:
+    begin = _outermost_of_panic(names)
+    if begin is None:
         return None
-    # An interrupt may have come while panic() waited: that lies inside.
-    begin = panics[0]
-    while begin + 1 < len(frames) and names[begin + 1] in PANIC:
-        begin += 1
 
     place = begin + 1
     while place < len(frames) and frames[place].kind is FrameKind.CALL and names[place] in HANDLING:
@@ -220,19 +216,44 @@ def take_apart(trace: StackTrace) -> CrashSite | None:
     interrupted = next(
         (number for number in range(begin + 1, len(frames)) if frames[number].kind is FrameKind.INTERRUPT), None
     )
-    inner = [name for name in names[begin + 1 : interrupted or place] if name]
-    route = _route_of(inner) or Route.CALL
-    if interrupted is None or (place < interrupted and not _is_entry_near(names[place:interrupted])):
-        fault, first = None, place
-    elif route in (Route.CALL, Route.SYSRQ, Route.OUT_OF_MEMORY, Route.INIT_KILLED, Route.STACK_PROTECTOR):
-        # Whoever called panic() in a softirq or an interrupt: what that interrupted has nothing to do with it.
-        fault, first = None, place
-    else:
+
+    if interrupted is not None and _led_to_panic(names, begin, place, interrupted):
         fault, first = _fault(frames, names, interrupted), interrupted
-    if fault is None:
-        inner = [name for name in names[begin + 1 : place] if name]
-        route = _route_of(inner) or Route.CALL
-    return CrashSite(trace, route, inner, fault, frames[first:], first)
+    else:
+        fault, first = None, place
+    inner = _known(names[begin + 1 : first])
+    return CrashSite(trace, _route_of(inner), inner, fault, frames[first:], first)
+
+
+def _outermost_of_panic(names: Sequence[str | None]) -> int | None:
+    """The number of the outermost of panic()'s own frames that stand together; None without any."""
+    begin = next((number for number, name in enumerate(names) if name in PANIC), None)
+    # An interrupt may have come while panic() waited: that lies inside.
+    while begin is not None and begin + 1 < len(names) and names[begin + 1] in PANIC:
+        begin += 1
+    return begin
+
+
+# Whoever called panic() so in a softirq or an interrupt: what that interrupted has nothing to do with it.
+_CALLED_ANYWHERE = (Route.CALL, Route.SYSRQ, Route.OUT_OF_MEMORY, Route.INIT_KILLED, Route.STACK_PROTECTOR)
+
+
+def _led_to_panic(names: Sequence[str | None], begin: int, place: int, interrupted: int) -> bool:
+    """Whether it is the handling of an exception or interrupt that called panic().
+
+    Args:
+        names: of all frames.
+        begin: the number of panic()'s outermost frame.
+        place: of the first frame behind it that is none of the kernel's handling.
+        interrupted: of the first interrupted frame behind it.
+    """
+    if place < interrupted and not _is_entry_near(names[place:interrupted]):
+        return False
+    return _route_of(_known(names[begin + 1 : interrupted])) not in _CALLED_ANYWHERE
+
+
+def _known(names: Sequence[str | None]) -> list[str]:
+    return [name for name in names if name]
 
 
 def _is_entry_near(names: Sequence[str | None]) -> bool:
@@ -240,9 +261,9 @@ def _is_entry_near(names: Sequence[str | None]) -> bool:
     return bool(names) and names[-1] is not None
 
 
-def _route_of(names: Sequence[str]) -> Route | None:
+def _route_of(names: Sequence[str]) -> Route:
     known = set(names)
-    return next((route for route, wanted in _ROUTES if known & wanted), None)
+    return next((route for route, wanted in _ROUTES if known & wanted), Route.CALL)
 
 
 def _fault(frames: Sequence[Frame], names: Sequence[str | None], place: int) -> CrashException:

@@ -19,9 +19,8 @@ from orcdbg.base.sizes import U64
 from orcdbg.kernel.names import Location
 from orcdbg.x86.branches import target_of
 from orcdbg.x86.follow import DecodedText, follow
-from orcdbg.x86.instructions import Instruction, Outlined, decode_one, outline
+from orcdbg.x86.instructions import Instruction, MemoryOperand, Outlined, decode_one, memory_operands, outline
 from orcdbg.x86.loads import load_before
-from orcdbg.x86.memory_operands import MemoryOperand, memory_operands
 
 if TYPE_CHECKING:
     from orcdbg.target.session import Session

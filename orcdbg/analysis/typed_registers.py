@@ -18,10 +18,9 @@ from orcdbg.kernel.names import Location
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import ArrayType, CompoundType, FunctionType, PointerType, Type, resolved
 from orcdbg.x86.follow import DecodedText
-from orcdbg.x86.instructions import Instruction, written_registers
-from orcdbg.x86.memory_operands import ARGUMENTS, MemoryOperand, memory_operands
+from orcdbg.x86.instructions import Instruction, MemoryOperand, memory_operands, written_registers
 from orcdbg.x86.operands import register_in, split_operands
-from orcdbg.x86.registers import CALLEE_SAVED
+from orcdbg.x86.registers import ARGUMENTS, CALLEE_SAVED
 
 _MAX_NESTING = 8
 
@@ -185,31 +184,39 @@ class PathFlow:
     def _made(self, insn: Instruction, state: State) -> tuple[str, TypedValue] | None:
         """The register that an instruction fills, and with what."""
         operands = split_operands(insn.operands)
-        if len(operands) != 2:
-            return None
-        target = register_in(operands[1])
+        target = register_in(operands[1]) if len(operands) == 2 else None
         if target is None:
             return None
-        source = register_in(operands[0])
-        if insn.mnemonic in ("mov", "movq") and source is not None:
-            value = state.get(source)
-            return None if value is None else (target, value)
-        if insn.mnemonic in ("add", "addq", "sub", "subq") and operands[0].startswith("$"):
-            value = state.get(target)
-            amount = int(operands[0][1:], 0) * (-1 if insn.mnemonic.startswith("sub") else 1)
-            return None if value is None else (target, value._replace(offset=value.offset + amount))
+        value = self._value(insn, operands[0], target, state)
+        return None if value is None else (target, value)
+
+    def _value(self, insn: Instruction, first: str, target: str, state: State) -> TypedValue | None:
+        """What an instruction makes of its first operand: a copy, a sum, an address, or what memory has there."""
+        register = register_in(first)
+        if insn.mnemonic in _MOVES and register is not None:
+            return state.get(register)
+        if insn.mnemonic in _SUMS and first.startswith("$"):
+            return _moved(state.get(target), int(first[1:], 0) * _SUMS[insn.mnemonic])
+
         memory = next(iter(memory_operands(insn.raw, insn.address)), None)
         if memory is None or memory.base is None or memory.times is not None or memory.segment is not None:
             return None
         base = state.get(memory.base)
-        if base is None:
-            return None
-        if insn.mnemonic in ("lea", "leaq"):
-            return target, base._replace(offset=base.offset + memory.displacement)
-        if insn.mnemonic in ("mov", "movq") and memory.size == 8 and memory.is_read:
-            return self._read(target, base, memory)
+        if insn.mnemonic in _ADDRESSES:
+            return _moved(base, memory.displacement)
+        if base is not None and insn.mnemonic in _MOVES and memory.size == 8 and memory.is_read:
+            return self._read(base, memory)
         return None
 
-    def _read(self, target: str, base: TypedValue, memory: MemoryOperand) -> tuple[str, TypedValue] | None:
+    def _read(self, base: TypedValue, memory: MemoryOperand) -> TypedValue | None:
         found = read_path(self._program, base, memory.displacement, memory.size)
-        return None if found is None else (target, TypedValue(found.path, found.type))
+        return None if found is None else TypedValue(found.path, found.type)
+
+
+_MOVES, _ADDRESSES = ("mov", "movq"), ("lea", "leaq")
+_SUMS = {"add": 1, "addq": 1, "sub": -1, "subq": -1}
+
+
+def _moved(value: TypedValue | None, amount: int) -> TypedValue | None:
+    """A pointer, so many bytes further."""
+    return None if value is None else value._replace(offset=value.offset + amount)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from orcdbg.base.sizes import U64
@@ -64,8 +64,12 @@ class NamedAddress(NamedTuple):
     is_per_cpu: bool
 
 
-class MemoryDetail(NamedTuple):
-    """Parts of an operand in memory, registers by name; see `memory_operands.MemoryOperand`, which has the same."""
+class MemoryOperand(NamedTuple):
+    """Memory at `segment: base + times * scale + displacement`; a part that is missing is None.
+
+    `base` is `rip` where the operand counts from the next instruction. An operand that is neither read nor written, as that of
+    `lea`, has neither flag.
+    """
 
     base: str | None
     times: str | None
@@ -75,6 +79,26 @@ class MemoryDetail(NamedTuple):
     size: int
     is_read: bool
     is_written: bool
+
+    def address(self, registers: Mapping[str, int], end: int) -> int | None:
+        """Where it is.
+
+        Args:
+            registers: values before the instruction, `gs` and `fs` their bases.
+            end: of the instruction.
+
+        Returns:
+            None where a register of it is not known.
+        """
+        total = self.displacement
+        for name, factor in ((self.base, 1), (self.times, self.scale), (self.segment, 1)):
+            if name is None:
+                continue
+            value = end if name == "rip" else registers.get(name)
+            if value is None:
+                return None
+            total += value * factor
+        return total & U64
 
 
 class Outlined(NamedTuple):
@@ -320,22 +344,26 @@ def written_registers(raw: bytes) -> frozenset[str] | None:
 _BASED_SEGMENTS = ("fs", "gs")
 
 
-def operand_details(raw: bytes, address: int) -> list[MemoryDetail]:
-    """The memory operands of the instruction at the start of `raw`; none where it is not known."""
+def memory_operands(raw: bytes, address: int) -> list[MemoryOperand]:
+    """The memory operands of the instruction at the start of `raw`: those that are written down, and the stack is not.
+
+    `operands.py` reads what is written; this asks the decoder, which also knows sizes, and which side an operand is on. None
+    where the instruction is not known.
+    """
     decoder = _decoder()
     found = decoder.first(raw, address)
     if found is None:
         return []
     x86: Any = decoder.x86
-    details = []
+    found_operands = []
     for operand in found.operands:
         if operand.type != x86.X86_OP_MEM:
             continue
         names = [found.reg_name(number) if number else None for number in (operand.mem.base, operand.mem.index)]
         segment = found.reg_name(operand.mem.segment) if operand.mem.segment else None
         is_address = found.id in (x86.X86_INS_LEA, x86.X86_INS_NOP)
-        details.append(
-            MemoryDetail(
+        found_operands.append(
+            MemoryOperand(
                 names[0],
                 names[1],
                 int(operand.mem.scale),
@@ -346,7 +374,7 @@ def operand_details(raw: bytes, address: int) -> list[MemoryDetail]:
                 bool(operand.access & _WRITE) and not is_address,
             )
         )
-    return details
+    return found_operands
 
 
 _READ, _WRITE = 1, 2  # CS_AC_READ, CS_AC_WRITE

@@ -5,6 +5,9 @@ from __future__ import annotations
 # System V ABI, x86-64: rsp apart, what a function must give back as it was.
 CALLEE_SAVED = ("rbx", "rbp", "r12", "r13", "r14", "r15")
 
+# Likewise: what a function's integer arguments come in, in order.
+ARGUMENTS = ("rdi", "rsi", "rdx", "rcx", "r8", "r9")
+
 # struct pt_regs, arch/x86/include/asm/ptrace.h: byte offsets. The order is that of PUSH_AND_CLEAR_REGS
 # (arch/x86/entry/calling.h), the last pushed first.
 PT_REGS = {

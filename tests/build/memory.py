@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from orcdbg.base.errors import NotInSnapshot
+import abc
+
+from orcdbg.base.errors import NotInSnapshot, OrcdbgError
+from orcdbg.base.reading import I64Array, U64Array
 from orcdbg.base.sizes import PAGE
 
 
@@ -27,6 +30,24 @@ class SparseMemory:
             if start <= address and address + size <= start + len(data):
                 return bytes(data[address - start : address - start + size])
         raise NotInSnapshot(self.name, address, size)
+
+
+class ChangedMemory(abc.ABC):
+    """Memory that answers otherwise than what is behind it: many pieces are read one by one, each as `read` has it."""
+
+    @abc.abstractmethod
+    def read(self, address: int, size: int, /) -> bytes:
+        """The bytes, as they are now."""
+
+    def read_pieces(self, addresses: U64Array, sizes: I64Array) -> list[bytes | None]:
+        """Each alone."""
+        found: list[bytes | None] = []
+        for address, size in zip(addresses.tolist(), sizes.tolist(), strict=True):
+            try:
+                found.append(self.read(address, size))
+            except OrcdbgError:
+                found.append(None)
+        return found
 
 
 class PageTableBuilder:

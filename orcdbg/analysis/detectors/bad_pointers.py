@@ -14,7 +14,7 @@ from orcdbg.analysis.typed_registers import read_path
 from orcdbg.base.errors import OrcdbgError
 from orcdbg.base.sizes import PAGE
 from orcdbg.kernel.headlines import Announced
-from orcdbg.x86.memory_operands import MemoryOperand
+from orcdbg.x86.instructions import MemoryOperand
 
 _FAULTS = (Vector.PAGE_FAULT, Vector.GENERAL_PROTECTION, Vector.STACK_SEGMENT)
 _ANNOUNCED = (Announced.NULL_POINTER, Announced.PAGE_FAULT, Announced.GENERAL_PROTECTION)

@@ -9,6 +9,7 @@ from orcdbg.analysis.crash_site import Route, Vector
 from orcdbg.analysis.detector import Detector
 from orcdbg.analysis.findings import Exhibit, Finding, FindingKind, fact
 from orcdbg.kernel.headlines import Announced
+from orcdbg.unwind.frame import Frame
 
 _KINDS: Mapping[Route, tuple[FindingKind, Announced | None]] = {
     Route.SYSRQ: (FindingKind.SYSRQ, None),
@@ -44,24 +45,27 @@ def _detect(case: Case) -> Iterator[Finding]:
     line = case.last(announced) if announced is not None else None
     evidence = [Exhibit(" < ".join(site.route_names[:8]) or "panic", "bt -p")]
     evidence += [Exhibit(said.text, "log") for said in (line, panics) if said is not None]
-    # The detector of stalls may run on another CPU than the one that stalls.
-    frames = site.way
-    if kind is FindingKind.RCU_STALL:
-        frames = () if case.stalled_cpu is None else case.before_the_stop(case.stalled_cpu)
-    way = next((frame for frame in frames if frame.location is not None), None)
-    place = "?" if way is None else case.name(way.ip, way.exact)
-    is_doubtful = way is None or not way.reliable
+    way = _where(case, kind)
     yield fact(
         kind,
         *evidence,
         addresses=[] if way is None else [way.ip],
-        place="a place that is not known" if is_doubtful else place,
+        place=case.name(way.ip, way.exact) if way is not None and way.reliable else "a place that is not known",
         message="" if panics is None else panics.fields.get("message", ""),
         said="" if line is None else line.text,
         pid=case.task.pid,
         comm=case.task.comm,
         is_written=int("write_sysrq_trigger" in site.route_names),
     )
+
+
+def _where(case: Case, kind: FindingKind) -> Frame | None:
+    """The first frame with a name of what the machine was about; None without."""
+    frames = case.site.way
+    # The detector of stalls may run on another CPU than the one that stalls.
+    if kind is FindingKind.RCU_STALL:
+        frames = () if case.stalled_cpu is None else case.before_the_stop(case.stalled_cpu)
+    return next((frame for frame in frames if frame.location is not None), None)
 
 
 DETECTOR = Detector("who called panic()", (Input.STACK,), _applies, _detect)
