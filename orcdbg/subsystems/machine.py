@@ -17,7 +17,9 @@ from orcdbg.typed.objects import Object
 from orcdbg.typed.program import Program
 from orcdbg.typed.types import EnumType
 
-_LOAD_SHIFT = 11  # FSHIFT (include/linux/sched/loadavg.h)
+# FSHIFT (include/linux/sched/loadavg.h), and what get_avenrun() adds to show hundredths: nearly half a one.
+_LOAD_SHIFT = 11
+_HALF_A_HUNDREDTH = (1 << _LOAD_SHIFT) // 200
 _LONGEST_COMMAND_LINE = 4096
 _SECOND = 1_000_000_000
 _JIFFIES_SHIFT = 8  # JIFFIES_SHIFT of kernel/time/jiffies.c, 100 Hz and more
@@ -140,11 +142,15 @@ def tick_length(program: Program) -> int:
 
 
 def load_averages(program: Program) -> tuple[float, float, float]:
-    """Tasks that ran or waited for disks, on average of 1, 5 and 15 minutes."""
+    """Tasks that ran or waited for disks, on average of 1, 5 and 15 minutes, in the hundredths of /proc/loadavg."""
     address = program.linux.address("avenrun")
-    values = [int(program.object("unsigned long", address + 8 * index)) for index in range(3)]
-    one, five, fifteen = (value / (1 << _LOAD_SHIFT) for value in values)
+    one, five, fifteen = (_hundredths(int(program.object("unsigned long", address + 8 * n))) / 100 for n in range(3))
     return one, five, fifteen
+
+
+def _hundredths(load: int) -> int:
+    """A load as loadavg_proc_show() prints it: rounded by a little less than a half, so 0.3750 is 37 of them."""
+    return (load + _HALF_A_HUNDREDTH) * 100 >> _LOAD_SHIFT
 
 
 def taint_mask(program: Program) -> int:
