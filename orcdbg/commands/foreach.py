@@ -66,6 +66,7 @@ def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
         "DE",
         "NE",
         "PA",
+        "WA",
     }
     tests: dict[str, Callable[[Task], bool]] = {
         "user": lambda task: not task.is_kernel_thread,

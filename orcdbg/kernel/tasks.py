@@ -20,7 +20,16 @@ PF_KTHREAD = 0x0020_0000
 # `ps` alone: each costs it some 15 us and 2 kB.
 MAX_TASKS = 1 << 17
 # Bits of task_struct.__state and exit_state with the two letters that crash shows (include/linux/sched.h).
-_STATES = ((0x20, "ZO"), (0x10, "DE"), (0x01, "IN"), (0x04, "ST"), (0x08, "TR"), (0x40, "PA"))
+_STATES = (
+    (0x20, "ZO"),
+    (0x10, "DE"),
+    (0x01, "IN"),
+    (0x04, "ST"),
+    (0x08, "TR"),
+    (0x40, "PA"),
+    (0x80, "DE"),
+    (0x200, "WA"),
+)
 _UNINTERRUPTIBLE, _NOLOAD, _NEW = 0x02, 0x400, 0x800
 
 

@@ -117,6 +117,40 @@ def test_a_task_with_noise_in_it_is_read_as_it_is(sample: Session) -> None:
     assert task.comm.startswith("\\xc8")
 
 
+@pytest.mark.parametrize(
+    ("state", "exit_state", "letters"),
+    [
+        (0x000, 0, "RU"),
+        (0x001, 0, "IN"),
+        (0x002, 0, "UN"),
+        (0x402, 0, "ID"),
+        (0x102, 0, "UN"),
+        (0x104, 0, "ST"),
+        (0x008, 0, "TR"),
+        (0x040, 0, "PA"),
+        (0x200, 0, "WA"),
+        (0x800, 0, "NE"),
+        (0x080, 0, "DE"),
+        (0x080, 0x10, "DE"),
+        (0x080, 0x20, "ZO"),
+        (0x4000_0000, 0, "??"),
+    ],
+)
+def test_a_state_has_the_letters_that_crash_shows(sample: Session, state: int, exit_state: int, letters: str) -> None:
+    """One that is being woken, and one that has died and whose parent was told, too."""
+    reader = TaskReader(sample.linux)
+    groups = [bytearray(group.layout.size) for group in reader._groups]
+    for name, value in (("state", state), ("exit_state", exit_state)):
+        for group, data in zip(reader._groups, groups, strict=True):
+            if name in group.names:
+                members = list(group.layout.unpack(data))
+                members[group.names.index(name)] = value
+                data[:] = group.layout.pack(*members)
+    task = reader._task(0, [bytes(data) for data in groups])
+    assert isinstance(task, Task)
+    assert task.state == letters
+
+
 ONLINE, NUMBER, AREAS, HOTPLUG = 0x1000, 0x2000, 0x3000, 0x100
 CPUHP_ONLINE, CPUHP_OFFLINE = 235, 0
 
