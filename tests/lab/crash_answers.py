@@ -149,13 +149,15 @@ def our_sig(answer: Json) -> Fields:
 
 
 def sockets(text: str) -> Fields:
-    return {
-        (task, int(number)): (_hex(socket), _hex(sock), family, kind, _end(source), _end(destination))
-        for task, body in _of_tasks(text)
-        for number, socket, sock, family, kind, source, destination in _rows(
-            body, r" *(\d+) (\w{16}) (\w{16}) (\w+)[\w/]*:(\w+) *(\S*) *(\S*)"
-        )
-    }
+    """Each task's number of them, which may be none, and each of them."""
+    found: Fields = {}
+    for task, body in _of_tasks(text):
+        rows = _rows(body, r" *(\d+) (\w{16}) (\w{16}) (\w+)[\w/]*:(\w+) *(\S*) *(\S*)")
+        assert rows or "No open sockets" in body, body
+        found[task] = len(rows)
+        for number, socket, sock, family, kind, source, destination in rows:
+            found[task, int(number)] = _hex(socket), _hex(sock), family, kind, _end(source), _end(destination)
+    return found
 
 
 def _end(text: str) -> tuple[tuple[int, ...], int] | None:
@@ -181,18 +183,20 @@ def _our_end(text: str | None) -> tuple[tuple[int, ...], int] | None:
 
 
 def our_sockets(answer: Json) -> Fields:
-    return {
-        (_hex(task["task"]), one["descriptor"]): (
-            _hex(one["socket"]),
-            _hex(one["sock"]),
-            one["family"],
-            one["type"],
-            _our_end(one["source"]),
-            _our_end(one["destination"]),
-        )
-        for task in answer["tasks"]
-        for one in task["sockets"]
-    }
+    found: Fields = {}
+    for task in answer["tasks"]:
+        address = _hex(task["task"])
+        found[address] = len(task["sockets"])
+        for one in task["sockets"]:
+            ends = (_our_end(one[name]) for name in ("source", "destination"))
+            found[address, one["descriptor"]] = (
+                _hex(one["socket"]),
+                _hex(one["sock"]),
+                one["family"],
+                one["type"],
+                *ends,
+            )
+    return found
 
 
 # The machine

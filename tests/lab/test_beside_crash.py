@@ -16,9 +16,12 @@ from typing import Any
 import pytest
 
 from orcdbg.base.errors import OrcdbgError
+from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
 from orcdbg.subsystems.machine import tick_length
+from orcdbg.subsystems.memory_totals import memory_totals
+from orcdbg.subsystems.zones import counters, nodes
 from orcdbg.target.session import Session
 from orcdbg.typed.objects import Object
 from orcdbg.views.as_json import encode
@@ -50,6 +53,7 @@ CANNOT: dict[str, dict[str, str]] = {
 }
 
 OBJECTS, TASKS, HZ_OF_CRASH = 24, 4, 1000
+MOST_ZONES = 64
 IMAGE = 0xFFFFFFFF80000000  # __START_KERNEL_map
 
 
@@ -243,6 +247,24 @@ def _without_cpus(one: Differs) -> bool:
     return one.key == "COMMITTED" and bool(max(int(one.session.variable("vm_committed_as").count), 0) == one.theirs)
 
 
+def _not_handed_in(one: Differs) -> bool:
+    """Whether crash's pages are what the zones and nodes have counted, without what their CPUs will still tell them."""
+    program = one.session.program
+    zones = [zone for node in nodes(program, Budget(MOST_ZONES)) for zone in node.zones]
+    free = sum(zone.counters["NR_FREE_PAGES"] for zone in zones)
+    of_nodes = counters(program, "node_stat_item", one.session.linux.address("vm_node_stat"))
+    slabs = [count for name, count in of_nodes.items() if name.startswith("NR_SLAB_")]
+    totals = memory_totals(program, [])
+    others = (totals.buffers or 0) + of_nodes.get("NR_SWAPCACHE", totals.swap_cached or 0)
+    counted = {
+        "FREE": free,
+        "USED": totals.total - free,
+        "SLAB": sum(slabs),
+        "CACHED": of_nodes["NR_FILE_PAGES"] - others,
+    }
+    return bool(counted.get(one.key) == one.theirs)
+
+
 def _no_date(one: Differs) -> bool:
     return one.key == "DATE" and bool(one.theirs == "Thu Jan  1 00:00:00 UTC 1970")
 
@@ -302,6 +324,11 @@ WRONG = [
         _no_date,
     ),
     Wrong(("kmem -i",), "crash 9.0.2 does not find 7.2's swap devices and has no lines for them", _no_swap),
+    Wrong(
+        ("kmem -i",),
+        "crash leaves out what CPUs have counted and not handed in yet (vm_stat_diff, vm_node_stat_diff)",
+        _not_handed_in,
+    ),
     Wrong(
         ("kmem -i",),
         "crash reads vm_committed_as.count without the per-CPU parts, which vm_memory_committed() adds since 5.9",
