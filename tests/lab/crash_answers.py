@@ -149,12 +149,14 @@ def our_sig(answer: Json) -> Fields:
 
 
 def sockets(text: str) -> Fields:
-    """Each task's number of them, which may be none, and each of them."""
+    """Each socket, and which tasks have some: perhaps none."""
     found: Fields = {}
     for task, body in _of_tasks(text):
+        having = found.setdefault("tasks", set())
         rows = _rows(body, r" *(\d+) (\w{16}) (\w{16}) (\w+)[\w/]*:(\w+) *(\S*) *(\S*)")
         assert rows or "No open sockets" in body, body
-        found[task] = len(rows)
+        if rows:
+            having.add(task)
         for number, socket, sock, family, kind, source, destination in rows:
             found[task, int(number)] = _hex(socket), _hex(sock), family, kind, _end(source), _end(destination)
     return found
@@ -183,13 +185,11 @@ def _our_end(text: str | None) -> tuple[tuple[int, ...], int] | None:
 
 
 def our_sockets(answer: Json) -> Fields:
-    found: Fields = {}
+    found: Fields = {"tasks": {_hex(task["task"]) for task in answer["tasks"]}}
     for task in answer["tasks"]:
-        address = _hex(task["task"])
-        found[address] = len(task["sockets"])
         for one in task["sockets"]:
             ends = (_our_end(one[name]) for name in ("source", "destination"))
-            found[address, one["descriptor"]] = (
+            found[_hex(task["task"]), one["descriptor"]] = (
                 _hex(one["socket"]),
                 _hex(one["sock"]),
                 one["family"],
