@@ -26,7 +26,7 @@ from tests.lab.stepping import callers, stops_at_entries
 
 pytestmark = pytest.mark.lab
 
-ADDRESSES, PER_FUNCTION = 8000, 10
+ADDRESSES, PER_FUNCTION = 2000, 10
 FUNCTIONS, STEPS = 4, 120
 FAR_BIT_STORE = re.compile(r"(lock )?bt[src]q? %r\w+, .*\(%r[sb]p\)")
 
