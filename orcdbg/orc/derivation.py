@@ -33,6 +33,7 @@ MAX_VISITS = (
 )  # of boundaries; a state only ever loses words, but a hostile text may have it lose them one by one
 MAX_TABLE = 1 << 11  # entries of a jump table
 MAX_PARTS = 8
+MAX_LABELS = 8  # one behind the other that code runs into, from a function on
 
 CFA = "cfa"
 RETURN_SLOT, RETURN = Distance(CFA, -WORD), Distance("return address", 0)
@@ -484,11 +485,36 @@ def _runs_into(code: Code, start: int) -> bool:
     return understand(last[2], last[3]).goes in (Goes.ON, Goes.BRANCH)
 
 
+def _arrives_as_called(code: Code, label: Location, never_returns: NeverReturning) -> bool:
+    """Whether the code that runs into a label arrives with the stack and rbp that a call of the label would give it."""
+    first = label
+    for _ in range(MAX_LABELS):
+        before = code.locate(first.start - 1)
+        if before is None or before.symbol in _LABELS:
+            return False
+        first = before
+        if not _runs_into(code, first.start):
+            break
+    else:
+        return False
+
+    text = FunctionText(code, first._replace(size=label.start + label.size - first.start))
+    if not text.ranges:
+        return False
+    tracing = Tracing(text, never_returns)
+    tracing.follow({first.start: at_entry()})
+    path = tracing.known.get(label.start)
+    if path is None or path.words.is_disputed or not tracing.is_whole:
+        return False
+    return row_of_function(path.words) == row_of_function(at_entry())
+
+
 def derive_function(code: Code, place: Location, never_returns: NeverReturning) -> FunctionRows | None:
     """The rows of the function at `place`; None where its text is not to be had."""
     text = FunctionText(code, place)
     if not text.ranges:
         return None
     tracing = Tracing(text, never_returns)
-    tracing.follow({place.start: at_entry()}, is_guessed=place.symbol in _LABELS or _runs_into(code, place.start))
+    is_label = _runs_into(code, place.start) and not _arrives_as_called(code, place, never_returns)
+    tracing.follow({place.start: at_entry()}, is_guessed=place.symbol in _LABELS or is_label)
     return FunctionRows(tracing, text, row_of_function)

@@ -114,8 +114,15 @@ def test_what_never_returns_brings_nothing_behind_its_call() -> None:
 
 
 def test_a_label_that_code_runs_into_is_no_functions_start() -> None:
-    """Where it is not aligned as functions are; behind a return or padding stands one."""
-    for before, is_doubted in (("4889ff", True), ("c3", False), ("90", False)):
+    """Unless the code arrives as a call would, as __put_user_8's does at __put_user_nocheck_8; behind a return stands one."""
+    for before, is_doubted in (
+        ("53", True),
+        ("4889e5", True),
+        ("4889ff", False),
+        ("535b", False),
+        ("c3", False),
+        ("90", False),
+    ):
         memory = SparseMemory()
         first = bytes.fromhex(before)
         start = START + len(first)
