@@ -64,6 +64,9 @@ while :; do sleep 100000; done
 """
 
 
+_FRAME = "[<0>] "  # how a line of /proc/PID/stack begins
+
+
 @dataclass(frozen=True, slots=True)
 class Trace:
     """One task's stack as the guest's kernel printed it, innermost frame first, or its history of several."""
@@ -127,7 +130,8 @@ def _parse_round(body: str) -> dict[int, Trace]:
 
 
 def _parse_frames(text: str) -> tuple[str, ...]:
-    return tuple(line.removeprefix("[<0>] ") for line in text.splitlines() if line)
+    """The lines that /proc has; among them on the console may be some of the guest's own log."""
+    return tuple(line.removeprefix(_FRAME) for line in text.splitlines() if line.startswith(_FRAME))
 
 
 def stays_while_idle(comm: str) -> bool:
