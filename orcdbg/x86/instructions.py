@@ -197,7 +197,8 @@ class _Decoder:
     def wide_operands(self, insn: capstone.CsInsn) -> list[Operand]:
         """The four-byte displacements of an instruction, and its four-byte immediate if that stands for 64 bits."""
         encoding, found = insn.encoding, []
-        if encoding.disp_offset and encoding.disp_size == 4:
+        # In 64-bit mode a displacement has one byte or four. capstone says two where a prefix makes the operand that wide.
+        if encoding.disp_offset and encoding.disp_size in (2, 4):
             kinds = self.x86.X86_OP_MEM, self.x86.X86_REG_RIP
             relative = any(o.type == kinds[0] and o.mem.base == kinds[1] for o in insn.operands)
             found.append(Operand(encoding.disp_offset, relative))

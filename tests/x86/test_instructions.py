@@ -19,6 +19,7 @@ from orcdbg.x86.instructions import Operand, wide_operands
         ("48814e107ffffd81", []),  # orq to memory
         ("4881a00000808100000081", [Operand(3, False)]),  # andq $..., 0xffffffff81800000(%rax): the displacement alone
         ("488b0500008081", [Operand(3, True)]),  # movq 0x...(%rip), %rax
+        ("6566f7052088637401ff", [Operand(4, True)]),  # testw $0xff01, %gs:0x...(%rip): four bytes, whatever the prefix
         ("e800008081", [Operand(1, True)]),  # callq
     ],
 )
