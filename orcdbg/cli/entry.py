@@ -6,7 +6,9 @@ An interruption, or too little memory, ends it in one line also while it is bein
 from __future__ import annotations
 
 import os
+import signal
 import sys
+from typing import NoReturn
 
 _FAILED, _INTERRUPTED = 1, 130  # as `base.exit_status` has them, which may be what could not be loaded
 
@@ -15,6 +17,9 @@ def start() -> int:
     """Loads the program and runs it; returns its exit status."""
     # numpy's library of linear algebra takes 30 MB of address space for each CPU as it is loaded, and nothing here uses it.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) == signal.SIG_DFL:  # else somebody has it ignored, as nohup does
+            signal.signal(number, _end)
     try:
         from orcdbg.cli.main import main
 
@@ -27,6 +32,11 @@ def start() -> int:
         if "--debug" in sys.argv:
             raise
         return _last_words(f"cannot be loaded: {error}", _FAILED)
+
+
+def _end(number: int, _: object) -> NoReturn:
+    """Unwinds, so that no half-written file and no folder for the meantime is left."""
+    sys.exit(128 + number)
 
 
 def _last_words(text: str, status: int) -> int:

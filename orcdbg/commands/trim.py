@@ -11,7 +11,7 @@ from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.commands.result import Result
-from orcdbg.commands.writing import refuse_inputs, replacing
+from orcdbg.commands.writing import refuse_outputs, replacing
 from orcdbg.image.vmlinux import open_image
 from orcdbg.kernel.tasks import Task
 from orcdbg.target.opening import open_session
@@ -112,7 +112,7 @@ def trim_snapshot(
     ((recorder, memory),) = recorders
 
     # What can be refused is refused before the work, which takes its time.
-    refuse_inputs(request.output, (*files, *session.files))
+    refuse_outputs(request.output, (*files, *session.files))
     tasks = [session.task(number) for number in request.tasks] or None
 
     kept_notes(session.snapshot)

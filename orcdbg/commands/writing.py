@@ -6,8 +6,10 @@ Every file that orcdbg writes goes through `replacing` or `open_output`.
 from __future__ import annotations
 
 import contextlib
+import errno
 import fcntl
 import os
+import secrets
 import stat
 import tempfile
 from collections.abc import Iterable, Iterator
@@ -18,6 +20,9 @@ from orcdbg.base.errors import UsageError
 from orcdbg.base.inputs import remembered
 
 _DESCRIPTORS = "/proc/self/fd"
+_MEANWHILE = ".orcdbg-"  # how the name of a file begins until it is whole; short, since a name's length has a limit
+# What a file system answers that has no O_TMPFILE; a kernel without it takes the folder for what is to be written.
+_NO_NAMELESS_FILES = (errno.EOPNOTSUPP, errno.EISDIR, errno.EINVAL)
 
 Identity = tuple[int, int]  # device and inode
 
@@ -36,25 +41,115 @@ def replacing(path: str, inputs: Iterable[str] = ()) -> Iterator[IO[bytes]]:
         UsageError: it cannot be written, or is one of those that are read.
     """
     inputs = list(inputs)
-    target = Path(os.path.realpath(path))
     try:
-        if Path(path).exists() and not Path(path).is_file():
+        if not _can_be_replaced(path, inputs):
             with open_output(path, inputs) as file:
                 yield file
             return
-        refuse_inputs(path, inputs)
-        with tempfile.NamedTemporaryFile(dir=target.parent, prefix=f".{target.name}-", delete=False) as file:
-            try:
-                yield file
-                file.flush()
-                # Meanwhile the path may have come to lead to another file, and another file may have been read.
-                refuse_inputs(str(target), inputs)
-                Path(file.name).replace(target)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
+        target = Path(os.path.realpath(path))
+        with _new_file(target.parent) as new:
+            yield new.file
+            new.file.flush()
+            # Meanwhile the path may have come to lead to another file, and another file may have been read.
+            refuse_inputs(str(target), inputs)
+            new.move_to(target)
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def refuse_outputs(path: str, inputs: Iterable[str] = ()) -> None:
+    """Tries, before long work, whether its result can be written; `inputs` as for `replacing`.
+
+    Raises:
+        UsageError: it cannot be written, or is one of the files that are read.
+    """
+    try:
+        if _can_be_replaced(path, inputs):
+            with _new_file(Path(os.path.realpath(path)).parent):
+                pass
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
+
+
+def _can_be_replaced(path: str, inputs: Iterable[str] = ()) -> bool:
+    """Whether a new file would take the place of `path`; False of a device or a pipe, which are written themselves.
+
+    Raises:
+        UsageError: it names no file, or one of those that are read.
+        OSError: there can be no such file.
+    """
+    if not path:
+        raise UsageError("an empty name is no file's", "name a file to write")
+    try:
+        mode = os.stat(path).st_mode  # noqa: PTH116  pathlib takes a folder's slash off
+    except FileNotFoundError:
+        mode = None
+    if path.endswith("/") or (mode is not None and stat.S_ISDIR(mode)):
+        raise UsageError(f"{path}: is a folder's name", "name a file in it")
+    if mode is not None and not stat.S_ISREG(mode):
+        return False
+    refuse_inputs(path, inputs)
+    return True
+
+
+class _NewFile:
+    """A file in a folder that nobody sees under its own name yet.
+
+    Args:
+        file: open to be written.
+        name: its name meanwhile; None while it has none at all.
+        folder: where it is.
+    """
+
+    def __init__(self, file: IO[bytes], name: Path | None, folder: Path) -> None:
+        self.file = file
+        self.name = name
+        self._folder = folder
+
+    def move_to(self, target: Path) -> None:
+        """Gives it the name `target`, in the same folder, whatever has that name."""
+        if self.name is None:
+            name = self._folder / f"{_MEANWHILE}{secrets.token_hex(8)}"
+            # Only with a folder's descriptor does Python follow the link, which leads to the file without a name.
+            os.link(f"{_DESCRIPTORS}/{self.file.fileno()}", name, src_dir_fd=self.file.fileno(), follow_symlinks=True)
+            self.name = name
+        self.name.replace(target)
+        self.name = None
+
+
+@contextlib.contextmanager
+def _new_file(folder: Path) -> Iterator[_NewFile]:
+    """A new file, of which nothing is left unless it is given a name.
+
+    It has none where the file system knows such files: then nothing is left of it whatever ends this process.
+
+    Raises:
+        OSError: the folder cannot be written.
+    """
+    nameless = _open_nameless(folder)
+    if nameless is not None:
+        new = _NewFile(nameless, None, folder)
+    else:
+        descriptor, name = tempfile.mkstemp(dir=folder, prefix=_MEANWHILE)
+        new = _NewFile(os.fdopen(descriptor, "w+b"), Path(name), folder)
+    try:
+        with new.file:
+            yield new
+    finally:
+        if new.name is not None:
+            new.name.unlink(missing_ok=True)
+
+
+def _open_nameless(folder: Path) -> IO[bytes] | None:
+    """A file without a name; None where there is none to be had."""
+    if not os.path.isdir(_DESCRIPTORS):  # noqa: PTH112  no /proc: it could not be given a name
+        return None
+    try:
+        return os.fdopen(os.open(folder, os.O_TMPFILE | os.O_RDWR | os.O_CLOEXEC, 0o600), "w+b")
+    except OSError as error:
+        if error.errno in _NO_NAMELESS_FILES:
+            return None
+        raise
 
 
 def open_output(path: str, inputs: Iterable[str] = (), *, append: bool = False) -> IO[bytes]:
