@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import enum
+import re
 import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
@@ -61,6 +62,22 @@ class OptionParser(PlainParser):
     def error(self, message: str) -> NoReturn:
         """Raises what argparse would print."""
         raise UsageError(message, "orcdbg --help shows the options")
+
+    def parse_known_args(  # type: ignore[override]
+        self, args: Sequence[str] | None = None, namespace: argparse.Namespace | None = None
+    ) -> tuple[argparse.Namespace, list[str]]:
+        """As argparse's, which takes a negative number in hexadecimal for an option: here it is the option's before it."""
+        numbers = {name for action in self._actions if action.type is _number for name in action.option_strings}
+        words: list[str] = []
+        for word in sys.argv[1:] if args is None else args:
+            if words and words[-1] in numbers and _NEGATIVE.fullmatch(word):
+                words[-1] += f"={word}"
+            else:
+                words.append(word)
+        return super().parse_known_args(words, namespace)
+
+
+_NEGATIVE = re.compile(r"-(0[xX])?[0-9a-fA-F]+")
 
 
 def _number(text: str) -> int:
