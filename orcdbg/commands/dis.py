@@ -7,15 +7,17 @@ import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.errors import MemoryFault, NotFound, UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.instructions import ListedInstruction, disassemble
+from orcdbg.commands.instructions import MAX_LENGTH, ListedInstruction, disassemble
 from orcdbg.commands.lines import lookup, positions_of
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
 from orcdbg.image.source_position import Position
 from orcdbg.kernel.names import Location
 from orcdbg.patches.text import TextSource
+from orcdbg.target.session import Session
+from orcdbg.x86.instructions import decode
 
 _LONGEST = 15  # bytes of an instruction
 
@@ -79,13 +81,32 @@ def _lines(debugger: Debugger, arguments: argparse.Namespace, address: int) -> l
     if arguments.reverse:
         if location is None:
             raise NotFound("function", f"{address:#x}", "-r needs an address inside a function")
-        lines = disassemble(session, location.start, _end(address + 1, location.start, count), None)
+        lines = disassemble(session, location.start, address + 1, None)
         return lines[-count:] if count else lines
 
     end = location.start + location.size if location else address + 16
     if count is None:
         return disassemble(session, address, end, _default_count(arguments, address, location))
     return disassemble(session, address, _end(end, address, count), count)
+
+
+def _holder(session: Session, address: int) -> int | None:
+    """The instruction that holds an address which is not its own, counted from the function's start; None where none does."""
+    location = session.names.at(address)
+    if location is None or address - location.start > MAX_LENGTH:
+        return None
+    try:
+        code, _ = session.text.read_from(location.start, address - location.start + _LONGEST)
+    except MemoryFault:
+        return None
+    last = None
+    for insn in decode(code, location.start):
+        if insn.address > address:
+            break
+        last = insn
+    if last is None or last.address == address or last.address + last.size <= address:
+        return None
+    return last.address
 
 
 def _end(end: int, start: int, count: int | None) -> int:
@@ -152,6 +173,11 @@ def dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return _source(debugger, arguments, lookup(debugger.frame()) if place is None else place)
     lines = _lines(debugger, arguments, address)
     positions, problems = positions_of(session, [line.address for line in lines]) if arguments.lines else ({}, [])
+    holder = _holder(session, address)
+    if holder is not None:
+        where = f"{address:#x} is in the middle of the instruction at {session.names.describe(holder)}"
+        # Up to an address the listing is right; from it on, these are no instructions that the function has.
+        problems = [*problems, where if arguments.reverse else f"{where}: the function has no such instructions"]
 
     location = session.names.at(address) if arguments.reverse else None
     start = location.start if location else address

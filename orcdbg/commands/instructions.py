@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import enum
 from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault
@@ -17,6 +18,16 @@ from orcdbg.x86.instructions import decode, decode_one, in_hexadecimal, referenc
 MAX_LENGTH = 1 << 20
 
 
+class Account(enum.Enum):
+    """How an instruction's bytes are accounted for; the values are the contract's."""
+
+    AS_BUILT = "as-built"
+    PATCHED = "patched"
+    UNDECIDED = "undecided"  # a patch is there, and what it left cannot be told
+    UNEXPLAINED = "unexplained"  # no patch is known that would have changed these bytes
+    MISMATCHED = "mismatched"  # the patches there would have left other bytes
+
+
 @dataclass(frozen=True, slots=True)
 class NamedOperand:
     """An address in an instruction's operands that has a name, `symbol+0xoffset/0xsize`."""
@@ -28,7 +39,14 @@ class NamedOperand:
 
 @dataclass(frozen=True, slots=True)
 class ListedInstruction:
-    """One line of a disassembly. `image` is what the build had there, None where it is the same."""
+    """One line of a disassembly.
+
+    Attributes:
+        image: what the build had there; None where it is the same, or not known.
+        account: how the bytes are accounted for; None where the build's are not known, in what the boot gives back,
+            and where there is no text.
+        site: the last patch that wrote its first byte, else the first byte that differs.
+    """
 
     address: int
     raw: bytes
@@ -43,6 +61,7 @@ class ListedInstruction:
     site: PatchSite | None
     adjust: int
     site_image: str | None
+    account: Account | None
     named: tuple[NamedOperand, ...] = ()
 
 
@@ -80,13 +99,46 @@ def _site(cluster: Cluster | None, address: int) -> PatchSite | None:
     return covering[-1] if covering else None
 
 
+def _site_of(session: Session, insn: Decoded, built: bytes | None) -> PatchSite | None:
+    """The patch that an instruction is of: also one that wrote its operand alone."""
+    first = _site(session.ledger.find(insn.address), insn.address)
+    if first is not None or built is None or built == insn.raw:
+        return first
+    changed = next(at for at, (was, now) in enumerate(zip(built, insn.raw, strict=True)) if was != now)
+    return _site(session.ledger.find(insn.address + changed), insn.address + changed)
+
+
+def _account(session: Session, insn: Decoded, built: bytes | None) -> Account | None:
+    """Compares an instruction's bytes with the build's and with what the patches there left."""
+    at = insn.address
+    is_given_back = session.is_image_text(at) and not session.code.is_lasting(at)
+    if built is None or is_given_back or not session.is_text(at):
+        return None
+    expected: list[int | None] = list(built)
+    covered = set[int]()
+    for cluster in session.ledger.between(insn.address, insn.address + insn.size):
+        if not cluster.image_known:
+            return None
+        for at in range(max(cluster.address, insn.address), min(cluster.end, insn.address + insn.size)):
+            covered.add(at - insn.address)
+            after = cluster.expected
+            expected[at - insn.address] = after[at - cluster.address] if after is not None else None
+
+    wrong = [at for at, (want, byte) in enumerate(zip(expected, insn.raw, strict=True)) if want not in (None, byte)]
+    if wrong:
+        return Account.MISMATCHED if covered.issuperset(wrong) else Account.UNEXPLAINED
+    if None in expected:
+        return Account.UNDECIDED
+    return Account.AS_BUILT if insn.raw == built else Account.PATCHED
+
+
 def _line(session: Session, insn: Decoded, overlay: OrcOverlay) -> ListedInstruction:
     location = session.names.at(insn.address)
     try:
         built: bytes | None = session.built.read(insn.address, insn.size)
     except MemoryFault:
         built = None
-    site = _site(session.ledger.find(insn.address), insn.address)
+    site = _site_of(session, insn, built)
     changed = built is not None and built != insn.raw
     effective = overlay.at(insn.address, True)
     patch = effective.patch
@@ -104,6 +156,7 @@ def _line(session: Session, insn: Decoded, overlay: OrcOverlay) -> ListedInstruc
         site=site,
         adjust=patch.adjust if patch else 0,
         site_image=_image_text(site) if site and site.address == insn.address and changed else None,
+        account=_account(session, insn, built),
         named=_named(session, insn),
     )
 

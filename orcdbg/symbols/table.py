@@ -256,13 +256,17 @@ def image_symbols(image: Image) -> SymbolTable:
     return SymbolTable(image.path, entries, strings, image.elf.sections, KERNEL_BASE)
 
 
-def kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, int, str]:
+def kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, bool, int, str]:
     """Sort key for symbols at one address, after scripts/kallsyms.c.
 
     Names that its tables leave out come last (`__pi_` aliases); then strong ones come first, those not made by the linker
     script, those with the fewest underscores, and last the order of names, in which `nm -n` hands equals on.
+
+    Other than there, the thunks' table does not lend its name to the first of its thunks, that of rax.
     """
     name = symbol.name
     linker_made = name.startswith(("__start_", "__stop_", "__end_")) or name.endswith(("_start", "_end"))
     underscores = len(name) - len(name.lstrip("_"))
-    return name.startswith("__pi_"), symbol.letter in "wW", linker_made and name.startswith("__"), underscores, name
+    is_table = name.endswith("_thunk_array")  # arch/x86/lib/retpoline.S
+    is_linker_made = linker_made and name.startswith("__")
+    return name.startswith("__pi_"), is_table, symbol.letter in "wW", is_linker_made, underscores, name

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from orcdbg.commands.instructions import ListedInstruction
+from orcdbg.commands.instructions import Account, ListedInstruction
 from orcdbg.views.lines import position_json, position_lines
 from orcdbg.views.page import Line, Piece, fold
 from orcdbg.views.view import Json, hexadecimal
@@ -14,6 +14,11 @@ if TYPE_CHECKING:
     from orcdbg.image.source_position import Position
 
 NOTE_INDENT = 6
+# What is wrong with bytes, in words.
+_WRONG = {
+    Account.UNEXPLAINED: "not as built, by no known patch",
+    Account.MISMATCHED: "not what the patches here would have left",
+}
 
 
 def _column(texts: Sequence[str], least: int, most: int) -> int:
@@ -30,11 +35,18 @@ def _note(found: ListedInstruction, previous: ListedInstruction | None, show_ima
         if show_image and first:
             text = f"  {found.site_image}" if found.site_image else ""
             parts.append(f"image {site.image.hex(' ')}{text}")
-    elif found.image is not None:
+    elif found.image is not None and (show_image or found.account not in _WRONG):
         parts.append(f"image {found.image.hex(' ')}" if show_image else "not as built")
+    if wrong := what_is_wrong(found):
+        parts.append(wrong)
     if found.adjust:
         parts.append(f"here ORC says {found.stated_rule}, true {found.rule}")
     return "; ".join(parts)
+
+
+def what_is_wrong(found: ListedInstruction) -> str:
+    """A phrase on bytes that should not be there; empty for all others."""
+    return _WRONG.get(found.account, "") if found.account is not None else ""
 
 
 def _text(found: ListedInstruction) -> str:
@@ -70,11 +82,13 @@ def instruction_lines(
     wide_offset, wide_raw, wide_text = _column(offsets, 4, 10), _column(raw, 8, 23), _column(texts, 8, 44)
     narrow = width is not None and width < 100
     for index, found in enumerate(lines):
-        mark = "~" if found.site is not None and (found.image is not None or found.adjust) else " "
+        is_patched = found.site is not None and (found.image is not None or found.adjust)
+        is_wrong = found.account in _WRONG
+        mark = "!" if is_wrong else "~" if is_patched else " "
         arrow = ">" if found.address == current else " "
         note = _note(found, lines[index - 1] if index else None, show_image)
         pieces = [
-            Piece(mark, "mark"),
+            Piece(mark, "doubt" if is_wrong else "mark"),
             Piece(arrow),
             Piece(f"{found.address:016x} {offsets[index]:<{wide_offset}}  ", "address"),
         ]
@@ -115,6 +129,7 @@ def instruction_json(line: ListedInstruction, position: Position | None = None) 
         "symbol": line.symbol,
         "offset": line.offset,
         "image_bytes": line.image.hex() if line.image is not None else None,
+        "account": line.account.value if line.account is not None else None,
         "patch": patch,
         "rule": line.rule,
         **position_json(position),

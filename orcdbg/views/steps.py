@@ -9,6 +9,7 @@ from orcdbg.commands.steps import SteppedPlace, Steps
 from orcdbg.emulation.stops import StoppedBy
 from orcdbg.unwind.frame import End, Frame, FrameKind, Mark, StackTrace
 from orcdbg.views.display import displayed_json, displayed_lines
+from orcdbg.views.instructions import what_is_wrong
 from orcdbg.views.page import Line, Piece, fold, line
 from orcdbg.views.reasons import words, words_or_none
 from orcdbg.views.stacks import frame_json, provenance
@@ -102,6 +103,8 @@ def notes(place: SteppedPlace) -> Iterator[str]:
         yield f"{site.mechanism} {site.name}{image if insn.address == site.address else ''}"
     elif insn.image is not None:
         yield f"not as built: image {insn.image.hex(' ')}"
+    if wrong := what_is_wrong(insn):
+        yield wrong
     if place.frame.doubt is not None:
         yield words(place.frame.doubt)
 
