@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 # A word, and the module whose `run(arguments)` answers it with an exit status; imported when asked for only.
 _MODULES = {
     "checkup": "orcdbg.cli.checkup",
+    "decode": "orcdbg.cli.decode",
     "mcp": "orcdbg.cli.mcp",
     "report": "orcdbg.cli.report",
     "trim": "orcdbg.cli.trim",
