@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from typing import IO
 
 from orcdbg.base.errors import UsageError
 from orcdbg.cli.options import OptionParser
@@ -33,15 +34,24 @@ def _parser() -> OptionParser:
     return made
 
 
-def run(arguments: Sequence[str]) -> int:
-    """Runs `orcdbg decode`; the exit status."""
-    options = _parser().parse_args(arguments)
+def _standard_input() -> IO[bytes]:
     if sys.stdin is None:
         raise UsageError("there is no standard input", "orcdbg decode VMLINUX < oops.txt")
     if sys.stdin.isatty():
         print("orcdbg: paste the report, then press Ctrl-D", file=sys.stderr)
+    return sys.stdin.buffer
+
+
+def run(arguments: Sequence[str], text: IO[bytes] | None = None) -> int:
+    """Runs `orcdbg decode`; the exit status.
+
+    Args:
+        arguments: the words behind `decode`.
+        text: the report; None for standard input.
+    """
+    options = _parser().parse_args(arguments)
     # One byte more than is looked at tells that there is more.
-    data = sys.stdin.buffer.read(MAX_BYTES + 1)
+    data = (_standard_input() if text is None else text).read(MAX_BYTES + 1)
     result = decode_report(data, options.vmlinux, options.modules, options.debug_dir)
     output = Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
     output.answer("decode", result, sys.stdout)

@@ -151,7 +151,7 @@ def decode_report(
         slide,
         _names(image, slide, death.registers),
         list(_only_dump(image, slide, death)),
-        _problems(text, traces, image, kernel, slide, reader, modules),
+        [*_problems(text, traces, image, kernel, slide, reader, modules), *_changed_code(code)],
     )
 
 
@@ -250,3 +250,11 @@ def _problems(
         if slide is None and kernel.offset is not None:
             found.append("the kernel's offset and the addresses in the text contradict each other")
     return [*found, *reader.problems, *modules.problems]
+
+
+def _changed_code(code: Sequence[CodeLine]) -> list[str]:
+    """What the code says against the image, or of a change of text."""
+    unexplained = [one for one in code if one.built is not None and not one.mechanisms]
+    if not unexplained:
+        return []
+    return [f"the code at RIP is not the image's in {len(unexplained)} instructions, where no patch is known"]

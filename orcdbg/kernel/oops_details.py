@@ -23,6 +23,7 @@ _BANNER = re.compile(r"Linux version (\d+\.\d+\S*) ")
 _OFFSET = re.compile(r"Kernel Offset: (?:0x([0-9a-f]{1,16}) from 0x([0-9a-f]{1,16})|(disabled))")
 _MODULES = re.compile(r"Modules linked in:(.*)$")
 _MODULE = re.compile(r"(\w{1,56})(?:\(([A-Z+-]{1,16})\))?$")
+_UNLOADED = re.compile(r"\[last unloaded.*")
 _RIP = re.compile(r"RIP: ([0-9a-f]{4}):(?:\[<([0-9a-f]{16})>\] {0,2})?(?:\[<[0-9a-f]{16}>\] )?(\S.*)?$")
 _CODE = re.compile(r"Code: (.*)$")
 _REGISTER = re.compile(
@@ -125,7 +126,7 @@ def printed_kernel(records: Sequence[LogRecord]) -> PrintedKernel:
 
 
 def _modules(text: str) -> dict[str, str]:
-    words = [_MODULE.match(word) for word in text.partition("[last unloaded")[0].split()]
+    words = [_MODULE.match(word) for word in _UNLOADED.sub("", text).split()]
     return {word[1]: word[2] or "" for word in words if word is not None}
 
 

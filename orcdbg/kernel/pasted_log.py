@@ -23,7 +23,7 @@ _USERS_FACILITY = 8  # the lowest number of a level with a facility that is not 
 
 _ESCAPE = re.compile(r"\x1b\[[0-9;?]{0,16}[A-Za-z]")
 _LEVEL = re.compile(r"<(\d{1,3})>")
-_TIME = re.compile(r"\[ {0,12}(\d{1,12})\.(\d{6})\](?: |$)")
+_TIME = re.compile(r"\[ {0,12}(\d{1,12})\.(\d{6})\](?: |$|(?=\[))")
 _CALLER = re.compile(r"\[ {0,12}([TC]\d{1,9})\] ")
 _PREFIXES = (
     re.compile(r"(?:> ?)+"),
@@ -39,6 +39,11 @@ _BROKEN: tuple[tuple[re.Pattern[str], re.Pattern[str]], ...] = tuple(
         (r"Code: ", r"(?:<?\(?[0-9a-f]{2}\)?>?(?: |$))+$"),
         (r"\s*(?:\? )?[\w.$]+\+0x[0-9a-f]+/0x[0-9a-f]+\s*$", r"\[\w+(?:[( ][\w() +-]*)?\]$"),
         (r"RIP: [0-9a-f]{4}:\s*$", r"\S+"),
+        (
+            r"(?:RSP|R[ADX]X|RDX|RBP|R1[03]|FS|CS|CR2): ",
+            r"(?:RBX|RCX|R[SD]I|R0[89]|R1[1245]|CR[034]|EFLAGS|ORIG_RAX|GS|knlGS|[DE]S):",
+        ),
+        (r"(?:RSP|R[ADX]X|RDX|RBP|R1[03]|FS|CS|CR2): .*:\s*$", r"(?:[0-9a-f]{4}:)?[0-9a-f]{8,16}\b"),
         (r"\s*\?$", r"[\w.$]+\+0x"),
         (r".*(?:address|at|address:|at:)\s*$", r"(?:0x)?[0-9a-f]{1,16}\b"),
         (r"Modules linked in:", r"(?:\w+(?:\([A-Z+-]{1,16}\))?(?: |$))+(?:\[last unloaded: .*)?$"),

@@ -34,6 +34,7 @@ from orcdbg.x86.instructions import Instruction, decode, decode_one
 _MAX_FUNCTION = 1 << 16
 _BREAKPOINT = 0xCC
 _CALL_SIZE = 5
+_LONGEST = 15  # bytes of an instruction
 # CONFIG_PHYSICAL_ALIGN is at least 2 MiB, and the image lies in the first GiB (RANDOMIZE_BASE).
 _ALIGNED, _MOST_MOVED = 1 << 21, 1 << 30
 _TRACING_CALLS = ("__fentry__", "ftrace_caller", "mcount")
@@ -111,7 +112,7 @@ class CodeLine:
     mechanisms: Sequence[str] = ()
 
 
-class CallBefore(NamedTuple):
+class EndingCall(NamedTuple):
     """A call: the function that it leads to, None where it is indirect."""
 
     target: str | None
@@ -132,7 +133,7 @@ def _meets(data: bytes) -> bool:
 def _decoded(code: PrintedCode, start: int, marked: int, ip: int | None) -> Iterator[CodeLine]:
     place = start
     while place < len(code.data):
-        insn = decode_one(code.data[place : place + 15], 0 if ip is None else ip + place - marked)
+        insn = decode_one(code.data[place : place + _LONGEST], 0 if ip is None else ip + place - marked)
         if insn is not None and place < marked < place + insn.size:
             insn = None  # what reaches over RIP is none
         size = 1 if insn is None else insn.size
@@ -242,7 +243,7 @@ class PrintedImage:
 
     # Calls
 
-    def call_before(self, address: int) -> CallBefore | None:
+    def call_before(self, address: int) -> EndingCall | None:
         """The call that ends at a link address; None where none does."""
         span = self.kernel.symbols.at(address - 1)
         if span is None or not 0 < address - span.symbol.address <= _MAX_FUNCTION:
@@ -255,7 +256,7 @@ class PrintedImage:
         if not insns or insns[-1].end != address or not insns[-1].is_call:
             return None
         target = None if insns[-1].target is None else self.kernel.symbols.at(insns[-1].target)
-        return CallBefore(None if target is None else target.symbol.name)
+        return EndingCall(None if target is None else target.symbol.name)
 
     def has_row(self, address: int) -> bool:
         """Whether an ORC row says how to go on from the call that returns to a link address."""
@@ -278,17 +279,19 @@ class PrintedImage:
         return [self._beside(one, slide) for one in _decoded(code, max(start, 0), code.marked, ip)]
 
     def _boundary(self, lowest: int, ip: int) -> int:
-        """The first instruction of the image at or behind an address, in the function of `ip`."""
+        """The first instruction of the image at or behind an address, in the function of `ip`; at most `ip`."""
         span = self.kernel.symbols.at(ip)
         if span is None or ip - span.symbol.address > _MAX_FUNCTION:
             return ip
         if span.symbol.address >= lowest:
             return span.symbol.address
         try:
-            data = self.kernel.image.read(span.symbol.address, ip - span.symbol.address)
+            # What is built there may reach over `ip`, where a patch put shorter instructions.
+            data = self.kernel.image.read(span.symbol.address, ip - span.symbol.address + _LONGEST)
         except MemoryFault:
             return ip
-        return next((insn.address for insn in decode(data, span.symbol.address) if insn.address >= lowest), ip)
+        starts = (insn.address for insn in decode(data, span.symbol.address))
+        return min(next((start for start in starts if start >= lowest), ip), ip)
 
     def _beside(self, one: CodeLine, slide: int | None) -> CodeLine:
         assert one.address is not None
@@ -334,11 +337,13 @@ class PrintedImage:
 
     def _is_tracing_call(self, address: int) -> bool:
         """Whether an address is in a call of the function tracer's, as built."""
-        for place in range(address - _CALL_SIZE + 1, address + 1):
-            try:
-                insn = decode_one(self.kernel.image.read(place, _CALL_SIZE), place)
-            except MemoryFault:
-                continue
+        first = address - _CALL_SIZE + 1
+        try:
+            data = self.kernel.image.read(first, 2 * _CALL_SIZE - 1)
+        except MemoryFault:
+            return False
+        for at in range(_CALL_SIZE):
+            insn = decode_one(data[at : at + _CALL_SIZE], first + at)
             target = None if insn is None or insn.target is None else self.kernel.symbols.at(insn.target)
             if target is not None and target.symbol.name in _TRACING_CALLS:
                 return True
