@@ -23,7 +23,7 @@ from orcdbg.target.printed_kernel import (
     PrintedImage,
     PrintedSlide,
     code_lines,
-    judge_guess,
+    judge_guesses,
 )
 from orcdbg.target.printed_modules import PrintedModules
 
@@ -165,20 +165,29 @@ class _Reader:
 
     def trace(self, trace: PrintedTrace) -> DecodedTrace:
         """A trace with what the image says of each line."""
-        return DecodedTrace(trace, [self._line(trace, number) for number in range(len(trace.frames))])
+        verdicts = self._verdicts(trace)
+        lines = [self._line(printed, verdicts.get(number)) for number, printed in enumerate(trace.frames)]
+        return DecodedTrace(trace, lines)
 
-    def _line(self, trace: PrintedTrace, number: int) -> DecodedLine:
-        printed = trace.frames[number]
+    def _verdicts(self, trace: PrintedTrace) -> Mapping[int, GuessVerdict]:
+        if self._image is None:
+            return {}
+        try:
+            return judge_guesses(self._image, trace.frames)
+        except OrcdbgError as error:
+            self.problems[error.message] = None
+            return {}
+
+    def _line(self, printed: PrintedFrame, verdict: GuessVerdict | None) -> DecodedLine:
         before = 0 if printed.is_rip else 1
         if self._image is None or printed.module is not None:
             return DecodedLine(printed, None, self._modules.position(printed, before), None)
         try:
             address = self._image.address_of(printed)
             position = None if address is None else self._image.position(address - before)
-            verdict = None if printed.sure else judge_guess(self._image, trace.frames, number)
         except OrcdbgError as error:
             self.problems[error.message] = None
-            return DecodedLine(printed, None, None, None)
+            return DecodedLine(printed, None, None, verdict)
         return DecodedLine(printed, address, position, verdict)
 
     def code(self, registers: PrintedRegisters | None, slide: int | None) -> list[CodeLine]:

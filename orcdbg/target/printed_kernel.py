@@ -34,6 +34,8 @@ from orcdbg.x86.instructions import Instruction, decode, decode_one
 _MAX_FUNCTION = 1 << 16
 _BREAKPOINT = 0xCC
 _CALL_SIZE = 5
+# Calls of retpolines and static calls go on to where a register or a key says.
+_TRAMPOLINES = ("__x86_indirect_", "__SCT__")
 _LONGEST = 15  # bytes of an instruction
 # CONFIG_PHYSICAL_ALIGN is at least 2 MiB, and the image lies in the first GiB (RANDOMIZE_BASE).
 _ALIGNED, _MOST_MOVED = 1 << 21, 1 << 30
@@ -71,10 +73,10 @@ class GuessVerdict(enum.Enum):
     """What the image says of a line after a `?`; the values are the JSON contract's words."""
 
     POSSIBLE = "possible"
-    """Its call leads to the function inside of it, and the call outside of it leads to its own function."""
+    """Its call leads to a line inside of it that is sure, or may be a frame itself."""
 
     OPEN = "open"
-    """Indirect calls, or tail calls, could lead that way."""
+    """Its call is indirect, or no line is inside of it."""
 
     BYPASSED = "bypassed"
     """The sure line outside of it itself calls the sure line inside of it."""
@@ -87,6 +89,11 @@ class GuessVerdict(enum.Enum):
 
     NO_ROW = "no-row"
     """No ORC row says how a walk would go on from it."""
+
+    @property
+    def is_call(self) -> bool:
+        """A call ends there, and a row holds."""
+        return self not in (GuessVerdict.NO_CALL, GuessVerdict.NO_ROW)
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,7 +263,8 @@ class PrintedImage:
         if not insns or insns[-1].end != address or not insns[-1].is_call:
             return None
         target = None if insns[-1].target is None else self.kernel.symbols.at(insns[-1].target)
-        return EndingCall(None if target is None else target.symbol.name)
+        is_known = target is not None and not target.symbol.name.startswith(_TRAMPOLINES)
+        return EndingCall(target.symbol.name if target is not None and is_known else None)
 
     def has_row(self, address: int) -> bool:
         """Whether an ORC row says how to go on from the call that returns to a link address."""
@@ -365,15 +373,35 @@ def _is_moved(built: bytes, raw: bytes, slide: int | None) -> bool:
     return False
 
 
-def judge_guess(image: PrintedImage, frames: Sequence[PrintedFrame], number: int) -> GuessVerdict | None:
-    """What the image says of a line after a `?`, between the sure lines around it; None where it has no address for it.
+def judge_guesses(image: PrintedImage, frames: Sequence[PrintedFrame]) -> dict[int, GuessVerdict]:
+    """What the image says of each line after a `?`, by its number; lines that the image has no address for are left out.
 
-    Args:
-        image: the vmlinux.
-        frames: the lines of a trace, innermost first.
-        number: of the line.
+    Where a patch makes a row wrong, the kernel has a `?` in front of every line from there on. So lines are held against those
+    inside of them that may be frames, and not against sure ones alone.
     """
-    address = image.address_of(frames[number])
+    found: dict[int, GuessVerdict] = {}
+    inner: str | None = None  # the sure line inside of these
+    heads: set[str] = set()  # functions that the next frame may have called
+    run: list[int] = []
+    for number, frame in enumerate(frames):
+        if not frame.sure:
+            verdict = _judged(image, frame, heads)
+            if verdict is not None:
+                found[number] = verdict
+                run.append(number)
+            continue
+        address = image.address_of(frame)
+        call = None if address is None or frame.is_rip else image.call_before(address)
+        if call is not None and call.target is not None and call.target == inner:
+            # This one called the sure line before: nothing was between them.
+            found |= {each: GuessVerdict.BYPASSED for each in run if found[each].is_call}
+        inner, heads, run = _own_name(frame), {_own_name(frame)}, []
+    return found
+
+
+def _judged(image: PrintedImage, frame: PrintedFrame, heads: set[str]) -> GuessVerdict | None:
+    """A line after a `?`; where it may be a frame, `heads` is what the next one may have called."""
+    address = image.address_of(frame)
     if address is None:
         return None
     call = image.call_before(address)
@@ -381,18 +409,14 @@ def judge_guess(image: PrintedImage, frames: Sequence[PrintedFrame], number: int
         return GuessVerdict.NO_CALL
     if not image.has_row(address):
         return GuessVerdict.NO_ROW
-
-    inner = next((one for one in reversed(frames[:number]) if one.sure), None)
-    outer = next((one for one in frames[number + 1 :] if one.sure), None)
-    outer_address = None if outer is None else image.address_of(outer)
-    outer_call = None if outer_address is None or (outer and outer.is_rip) else image.call_before(outer_address)
-    if inner is not None and outer_call is not None and outer_call.target == _own_name(inner):
-        return GuessVerdict.BYPASSED
-    if call.target is not None and inner is not None and call.target != _own_name(inner):
+    if call.target is None or not heads:
+        heads.add(_own_name(frame))
+        return GuessVerdict.OPEN
+    if call.target not in heads:
         return GuessVerdict.CALLS_ELSEWHERE
-    leads_in = call.target is not None and inner is not None
-    is_led_to = outer_call is not None and outer_call.target == _own_name(frames[number])
-    return GuessVerdict.POSSIBLE if leads_in and is_led_to else GuessVerdict.OPEN
+    heads.clear()
+    heads.add(_own_name(frame))
+    return GuessVerdict.POSSIBLE
 
 
 def _own_name(frame: PrintedFrame) -> str:

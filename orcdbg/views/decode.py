@@ -14,9 +14,10 @@ from orcdbg.views.view import Json, Width, hexadecimal, hexadecimals, view
 
 _TITLE = 160
 _INDENT = 10
+_WIDE = 96  # columns of three registers in a row
 _VERDICTS = {
-    GuessVerdict.POSSIBLE: "may be a frame: its call leads to the line inside of it, and the call outside leads to it",
-    GuessVerdict.OPEN: "cannot be told: an indirect call, or a jump at the end of a function, could lead this way",
+    GuessVerdict.POSSIBLE: "may be a frame: its call leads to a line inside of it that is sure, or may be one itself",
+    GuessVerdict.OPEN: "cannot be told: its call is indirect, or no sure line is inside of it",
     GuessVerdict.BYPASSED: "most likely left over: the line outside of it itself calls the line inside of it",
     GuessVerdict.CALLS_ELSEWHERE: "most likely left over: the call before it leads to another function",
     GuessVerdict.NO_CALL: "no return address: no call ends there",
@@ -52,7 +53,7 @@ def _lines(result: Decoded, width: Width) -> Iterator[Line]:
         yield line(("What was printed", "header"))
         for said in result.said:
             yield from fold(line("  ", (f"line {said.seq}: ", "label"), said.text), width, 4)
-    yield from _register_lines(result)
+    yield from _register_lines(result, width)
     yield from _code_lines(result, width)
     for decoded in result.traces:
         trace = decoded.trace
@@ -94,15 +95,16 @@ def _slide_words(result: Decoded) -> str:
     return "not known: nothing in the text tells it"
 
 
-def _register_lines(result: Decoded) -> Iterator[Line]:
+def _register_lines(result: Decoded, width: Width) -> Iterator[Line]:
     found = result.death.registers
     if found is None or not found.values:
         return
     yield []
     yield line(("Registers", "header"))
     names = list(found.values)
-    for start in range(0, len(names), 3):
-        row = names[start : start + 3]
+    columns = 3 if width is None or width >= _WIDE else 2
+    for start in range(0, len(names), columns):
+        row = names[start : start + columns]
         yield line("  " + "  ".join(f"{name:>8}: {found.values[name]:016x}" for name in row))
     for name, symbol in result.names.items():
         yield line("  ", (f"{name} is ", "label"), (symbol, "symbol"))

@@ -203,3 +203,29 @@ def test_the_text_comes_from_standard_input() -> None:
     done = subprocess.run(words, input=texts.HUNG_515.encode(), capture_output=True, timeout=60)
     assert (done.returncode, done.stderr) == (0, b"")
     assert done.stdout.startswith(b"hung task: INFO: task fetcher:1203 blocked for more than 120 seconds.")
+
+
+def test_a_chain_of_lines_after_a_question_mark(decoded: Any, report: str) -> None:
+    """The kernel lost its way at the patched place, so that all outer lines have a `?`: each calls the one before."""
+    before, mark, behind = report.partition(" </NMI>\n")
+    lost = (
+        before
+        + mark
+        + "".join(f" ?{line}\n" if "+0x" in line and "?" not in line else f"{line}\n" for line in behind.splitlines())
+    )
+    found = result_of(decoded(lost, VMLINUX, "--format", "json"))
+    verdicts = {one["symbol"]: one["verdict"] for one in found["traces"][0]["lines"] if not one["sure"]}
+    assert verdicts["schedule"] == "no-call"
+    assert verdicts["rcu_read_lock_any_held"] == "possible"
+    assert verdicts["do_splice_direct"] == "possible"
+    assert found["signature"] == "nmi-panic lock_is_held_type"
+
+
+def test_a_line_that_is_not_between_two_sure_ones(decoded: Any, report: str) -> None:
+    """A call ends there, but the line outside of it itself calls the line inside of it."""
+    old = " rcu_read_lock_any_held+0x4e/0xa0\n touch_atime+0x148/0x250\n"
+    assert old in report
+    text = report.replace(old, old.replace("\n", "\n ? do_sendfile+0x14c/0x4e0\n", 1))
+    found = result_of(decoded(text, VMLINUX, "--format", "json"))
+    verdicts = [one["verdict"] for one in found["traces"][0]["lines"] if one["symbol"] == "do_sendfile"]
+    assert verdicts == ["bypassed", None]
