@@ -194,14 +194,16 @@ class _Reader:
         """The instructions at RIP."""
         if registers is None or registers.code is None:
             return []
-        if self._image is None:
-            return code_lines(registers.code)
-        address = None if registers.rip is None else self._image.address_of(registers.rip)
+        rip = registers.rip
+        offset = None if rip is None or rip.address is not None else rip.offset
+        address = None if rip is None or self._image is None else self._image.address_of(rip)
+        if self._image is None or address is None:
+            return code_lines(registers.code, offset)
         try:
             return self._image.code(registers.code, address, slide)
         except OrcdbgError as error:
             self.problems[error.message] = None
-            return code_lines(registers.code)
+            return code_lines(registers.code, offset)
 
 
 def _names(

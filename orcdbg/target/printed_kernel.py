@@ -125,10 +125,20 @@ class EndingCall(NamedTuple):
     target: str | None
 
 
-def code_lines(code: PrintedCode) -> list[CodeLine]:
-    """The instructions of a `Code:` line without an image: those in front of RIP begin where decoding meets RIP."""
+def code_lines(code: PrintedCode, offset: int | None) -> list[CodeLine]:
+    """The instructions of a `Code:` line without an image.
+
+    Those in front of RIP begin where the function does, else where decoding meets RIP.
+
+    Args:
+        code: the line.
+        offset: how far RIP is behind the beginning of its function, None where that is not known.
+    """
     marked = code.marked if code.marked is not None else 0
-    start = next((each for each in range(marked) if _meets(code.data[each:marked])), marked)
+    if offset is not None and offset <= marked:
+        start = marked - offset
+    else:
+        start = next((each for each in range(marked) if _meets(code.data[each:marked])), marked)
     return list(_decoded(code, start, marked, None))
 
 
@@ -273,16 +283,16 @@ class PrintedImage:
 
     # Code
 
-    def code(self, code: PrintedCode, ip: int | None, slide: int | None) -> list[CodeLine]:
+    def code(self, code: PrintedCode, ip: int, slide: int | None) -> list[CodeLine]:
         """The instructions of a `Code:` line beside those of the image.
 
         Args:
             code: the line.
-            ip: the link address of its marked byte; None where that is not known.
+            ip: the link address of its marked byte.
             slide: None where it is not known.
         """
-        if ip is None or code.marked is None:
-            return code_lines(code)
+        if code.marked is None:
+            return code_lines(code, None)
         start = self._boundary(ip - code.marked, ip) - (ip - code.marked)
         return [self._beside(one, slide) for one in _decoded(code, max(start, 0), code.marked, ip)]
 

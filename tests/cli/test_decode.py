@@ -144,6 +144,7 @@ def test_without_a_vmlinux(decoded: Any) -> None:
     assert found["signature"].startswith(texts.NULL_SIGNATURE)
     assert found["only_dump"][0] == "image"
     assert [one["text"] for one in found["code"] if one["faulting"]] == ["movq 0x10(%rbx), %rax"]
+    assert found["code"][0]["text"] == "nop"
     assert found["registers"]["rdi"] == "0xffffffffc0a03200"
 
 
