@@ -108,7 +108,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
         ("bt --check", "our frames beside the panic's own trace"),
         ("bt -e", "what looks like saved registers on the task's stacks"),
         ("bt -a --crash", "in the lines that crash prints"),
-        ("bt -a --folded > stacks.folded", "for flamegraph.pl; --speedscope for speedscope.app"),
+        ("bt -a --folded", "for flamegraph.pl; --speedscope for speedscope.app"),
         ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
     ),
 )
