@@ -29,6 +29,13 @@ Three questions need only a vmlinux:
   orcdbg orc union VMLINUX    the rows that would be right for all alternatives
   orcdbg orc dump VMLINUX     the rows as built
 
+Programs of their own, each with --help:
+  orcdbg checkup FILE...                 what is in these files, and what is missing
+  orcdbg trim VMLINUX SNAPSHOT -o FILE   a snapshot that is small enough to mail
+  orcdbg report VMLINUX SNAPSHOT -o FILE what it died of, as .html, .md or .txt
+  orcdbg decode [VMLINUX] < OOPS         a report that the kernel printed, without a snapshot
+  orcdbg mcp --root DIR                  a server for assistants
+
 With -e or -x, or when standard input is not a terminal, orcdbg runs the commands and exits.
 
 Exit status: 0 success; 1 a command failed; 2 usage; 3 a file is unreadable or unsupported;

@@ -6,7 +6,13 @@ import importlib
 from collections.abc import Callable, Sequence
 
 # A word, and the module whose `run(arguments)` answers it with an exit status; imported when asked for only.
-_MODULES = {"checkup": "orcdbg.cli.checkup", "mcp": "orcdbg.cli.mcp", "trim": "orcdbg.cli.trim"}
+_MODULES = {
+    "checkup": "orcdbg.cli.checkup",
+    "decode": "orcdbg.cli.decode",
+    "mcp": "orcdbg.cli.mcp",
+    "report": "orcdbg.cli.report",
+    "trim": "orcdbg.cli.trim",
+}
 
 
 def find_subcommand(words: Sequence[str]) -> Callable[[Sequence[str]], int] | None:

@@ -108,6 +108,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
         ("bt --check", "our frames beside the panic's own trace"),
         ("bt -e", "what looks like saved registers on the task's stacks"),
         ("bt -a --crash", "in the lines that crash prints"),
+        ("bt -a --folded", "for flamegraph.pl; --speedscope for speedscope.app"),
         ("bt --why 6", "the ORC row, register, patch and stack slot behind frame 6"),
     ),
 )
@@ -152,8 +153,10 @@ def _with_variables(debugger: Debugger, result: Stacks, arguments: argparse.Name
     """The stacks with the variables of their frames."""
     from orcdbg.commands.local_variables import variables_in
 
-    if arguments.group or arguments.crash:
-        raise UsageError("--locals is neither for --group nor for --crash", "for example: bt --locals 94")
+    if arguments.group or arguments.crash or arguments.folded or arguments.speedscope:
+        raise UsageError(
+            "--locals is neither for --group nor for --crash, --folded or --speedscope", "for example: bt --locals 94"
+        )
     found = {(trace.task, each.frame.index): each for trace in result.stacks for each in variables_in(debugger, trace)}
     return replace(result, variables=found)
 

@@ -122,6 +122,7 @@ def _effect(arguments: argparse.Namespace) -> Effect | None:
         ("foreach bt", "every task"),
         ("foreach UN bt", "tasks in uninterruptible sleep"),
         ("foreach bt --group", "equal stacks once, those of most tasks first"),
+        ("foreach UN bt --folded", "the same for flamegraph.pl"),
         ("foreach bt -R do_nanosleep", "the tasks that sleep in a function"),
         ("foreach 'kworker.*' bt", "the tasks whose names a regular expression fits"),
         ("foreach user files -R /var/log", "the user tasks that have a file below /var/log open"),

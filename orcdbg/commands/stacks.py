@@ -68,6 +68,11 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--group", action="store_true", help="show equal stacks once, with the number of tasks and their pids"
     )
+    forms = parser.add_mutually_exclusive_group()
+    forms.add_argument(
+        "--folded", action="store_true", help="a line a stack with the number of its tasks, as flamegraph.pl reads them"
+    )
+    forms.add_argument("--speedscope", action="store_true", help="the same as a document of speedscope's format")
     parser.add_argument("--has", metavar="SYMBOL", help="only stacks with this function on them")
     parser.add_argument(
         "-R", "--reference", metavar="SYMBOL|ADDR", help="only stacks with this function or word on them"
@@ -89,6 +94,10 @@ def in_chosen_form(result: Stacks, arguments: argparse.Namespace) -> Result:
     """The result in the form that the options ask for; NotFound where no stack has the symbol."""
     if arguments.has is not None:
         result = with_symbol(result, arguments.has)
+    if arguments.folded or arguments.speedscope:
+        from orcdbg.commands.folded import SpeedscopeStacks, folded  # only where it is asked for
+
+        return SpeedscopeStacks(folded(result)) if arguments.speedscope else folded(result)
     if arguments.group:
         return grouped(result)
     if arguments.crash:

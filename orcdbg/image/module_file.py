@@ -82,6 +82,13 @@ class ModuleFile:
                 return int(self._symbols["value"][row])
         return None
 
+    def places_of(self, name: str) -> list[tuple[int, int, int]]:
+        """Section, offset in it and size of each symbol of that name that the file defines."""
+        rows = self._symbols
+        defined = (rows["section"] != _SHN_UNDEF) & (rows["section"] < _SHN_LORESERVE)
+        named = [row for row in np.flatnonzero(defined).tolist() if self._name(int(rows["name"][row])) == name]
+        return [(int(rows["section"][row]), int(rows["value"][row]), int(rows["size"][row])) for row in named]
+
     def linked(self, addresses: Mapping[str, int], resolve: Resolve) -> dict[str, tuple[int, bytes]]:
         """Address and bytes of each allocated section, linked.
 

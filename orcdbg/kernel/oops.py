@@ -24,7 +24,8 @@ _FRAME = re.compile(_BEFORE + r"([A-Za-z_$][\w.$]*)\+0x([0-9a-f]+)/0x([0-9a-f]+)
 # What kallsyms has no name for: copies of ftrace's trampoline, slots of kprobes, and where no code is.
 _BARE = re.compile(_BEFORE + r"0x([0-9a-f]{1,16})\s*$")
 _MARK = re.compile(r"^\s*</?([A-Z#][A-Z0-9]*)>\s*$")
-_RIP = re.compile(r"^RIP: ([0-9a-f]{4}):(?:\[<[0-9a-f]+>\] )?(?:\[<[0-9a-f]+>\] )?(\S.*)$")
+# Until 4.9 the address stood there twice, with two blanks between.
+_RIP = re.compile(r"^RIP: ([0-9a-f]{4}):(?:\[<[0-9a-f]+>\] {1,2})?(?:\[<[0-9a-f]+>\] )?(\S.*)$")
 _REGISTERS = re.compile(r"^(?:Code|RSP|RAX|RDX|RBP|R10|R13|ORIG_RAX|FS|CS|CR2|PKRU|DR\d|Modules linked in|CPU):?[: ]")
 _USER_SELECTOR = 3
 

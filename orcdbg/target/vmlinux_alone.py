@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from typing import TYPE_CHECKING
 
+from orcdbg.image.debug_info import DebugInfo
 from orcdbg.image.vmlinux import Image
 from orcdbg.kernel.features import Features
 from orcdbg.kernel.linux import Linux
@@ -15,6 +16,7 @@ from orcdbg.orc.layout import LayoutChoice
 from orcdbg.orc.table import OrcEntry, OrcTable
 from orcdbg.orc.union import UnionTable, union_of
 from orcdbg.patches.build import Build
+from orcdbg.patches.built_text import BuiltText
 from orcdbg.patches.site import WorkingText
 from orcdbg.patches.stack_mechanisms import stack_passes
 from orcdbg.symbols.btf import StructIndex
@@ -39,6 +41,16 @@ class UnbootedKernel:
         self.symbols: SymbolTable = vmlinux_symbols(image)
         self.warnings: list[str] = []
         self._built = BuiltKernel(image, self.symbols, 0, self.warnings, type_options)
+
+    @property
+    def debug(self) -> DebugInfo:
+        """The debugging information of the image."""
+        return self._built.debug
+
+    @property
+    def built_text(self) -> BuiltText:
+        """The text as built."""
+        return self._built.code.built
 
     @property
     def types(self) -> StructIndex:
@@ -78,7 +90,7 @@ class UnbootedKernel:
     @functools.cached_property
     def union(self) -> UnionTable:
         """The rows of all alternatives of each site of core text."""
-        built = self._built.code.built
+        built = self.built_text
         build = Build(self.image, self.linux, built, Features(self.linux))
         start, end = self.linux.address("_text"), self.linux.address("_etext")
 

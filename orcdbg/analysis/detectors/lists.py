@@ -14,7 +14,7 @@ from orcdbg.analysis.detector import Detector
 from orcdbg.analysis.findings import Exhibit, Finding, FindingKind, fact
 from orcdbg.kernel.headlines import Announced
 
-_CHECKS = frozenset(
+LIST_CHECKS = frozenset(
     (
         *("__list_add_valid", "__list_add_valid_or_report", "__list_del_entry_valid"),
         *("__list_del_entry_valid_or_report", "__list_add", "__list_del_entry"),
@@ -28,7 +28,7 @@ def is_list_check(case: Case) -> bool:
     """Whether a list's check failed: its BUG() or WARN() is an invalid opcode; a bad pointer may fault in it, too."""
     if not case.has_fault or case.site.route not in (Route.OOPS, Route.WARNING):
         return False
-    return name_of(case.fault.frame) in _CHECKS and case.fault.exception is Vector.INVALID_OPCODE
+    return name_of(case.fault.frame) in LIST_CHECKS and case.fault.exception is Vector.INVALID_OPCODE
 
 
 def nodes_named(case: Case) -> list[int]:
@@ -47,7 +47,7 @@ def _applies(case: Case) -> bool:
 def _detect(case: Case) -> Iterator[Finding]:
     said = case.last(Announced.LIST_CORRUPTION)
     ip = case.fault.ip
-    user = next((frame for frame in case.site.way if frame.reliable and name_of(frame) not in _CHECKS), None)
+    user = next((frame for frame in case.site.way if frame.reliable and name_of(frame) not in LIST_CHECKS), None)
     evidence = [Exhibit(case.name(ip), f"bt --why {case.fault.place}")]
     evidence += [] if said is None else [Exhibit(said.text, "log")]
     yield fact(

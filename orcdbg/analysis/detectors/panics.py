@@ -11,7 +11,7 @@ from orcdbg.analysis.findings import Exhibit, Finding, FindingKind, fact
 from orcdbg.kernel.headlines import Announced
 from orcdbg.unwind.frame import Frame
 
-_KINDS: Mapping[Route, tuple[FindingKind, Announced | None]] = {
+KINDS: Mapping[Route, tuple[FindingKind, Announced | None]] = {
     Route.SYSRQ: (FindingKind.SYSRQ, None),
     Route.STACK_PROTECTOR: (FindingKind.STACK_SMASHED, None),
     Route.SOFT_LOCKUP: (FindingKind.SOFT_LOCKUP, Announced.SOFT_LOCKUP),
@@ -30,7 +30,7 @@ _KINDS: Mapping[Route, tuple[FindingKind, Announced | None]] = {
 
 
 def _applies(case: Case) -> bool:
-    if case.panic_cpu is None or case.site.route not in _KINDS:
+    if case.panic_cpu is None or case.site.route not in KINDS:
         return False
     # That of an instruction which the bug table may name is looked at there.
     return case.site.route is not Route.WARNING or not case.has_fault
@@ -38,7 +38,7 @@ def _applies(case: Case) -> bool:
 
 def _detect(case: Case) -> Iterator[Finding]:
     site = case.site
-    kind, announced = _KINDS[site.route]
+    kind, announced = KINDS[site.route]
     if kind is FindingKind.INIT_KILLED and case.task.tgid != 1:
         kind = FindingKind.PANIC_CALLED  # do_exit() also calls it for a task that dies in an interrupt
     panics = case.last(Announced.PANIC)

@@ -10,16 +10,16 @@ from orcdbg.analysis.detector import Detector
 from orcdbg.analysis.findings import Exhibit, Finding, FindingKind, fact
 from orcdbg.kernel.headlines import Announced
 
-_CHECK = "refcount_warn_saturate"
+REFCOUNT_CHECK = "refcount_warn_saturate"
 
 
 def _applies(case: Case) -> bool:
-    return case.has_fault and case.site.route is Route.WARNING and name_of(case.fault.frame) == _CHECK
+    return case.has_fault and case.site.route is Route.WARNING and name_of(case.fault.frame) == REFCOUNT_CHECK
 
 
 def _detect(case: Case) -> Iterator[Finding]:
     said = case.last(Announced.REFCOUNT)
-    user = next((frame for frame in case.site.way if frame.reliable and name_of(frame) != _CHECK), None)
+    user = next((frame for frame in case.site.way if frame.reliable and name_of(frame) != REFCOUNT_CHECK), None)
     evidence = [Exhibit(case.name(case.fault.ip), f"bt --why {case.fault.place}")]
     evidence += [] if said is None else [Exhibit(said.text, "log")]
     yield fact(
