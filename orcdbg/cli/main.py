@@ -89,7 +89,7 @@ def _debug(options: Namespace) -> int:
 
         from orcdbg.repl.app import run_repl
 
-        return run_repl(registry, debugger, output, options.debug)
+        return run_repl(registry, debugger, output, options.debug, options.quiet)
 
 
 def _check(options: Namespace) -> None:

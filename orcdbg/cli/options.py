@@ -179,6 +179,7 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plug-in; repeatable")
     made.add_argument("--no-plugins", action="store_true", help="do not load installed plug-ins")
+    made.add_argument("-q", "--quiet", action="store_true", help="show no banner before the first prompt")
     made.add_argument("--debug", action="store_true", help="show a traceback for errors")
     made.add_argument("--version", action="version", version=f"orcdbg {__version__}")
     return made

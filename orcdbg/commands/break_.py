@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.emulated_steps import current, stops
+from orcdbg.commands.emulated_steps import stops
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import moves_guest
 from orcdbg.commands.stops import Stops
@@ -31,5 +31,5 @@ def break_(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
 
         return live_steps.set_breakpoint(debugger, arguments)
     if arguments.where:
-        current(debugger).motions.breakpoints.add(debugger.address(arguments.where))
+        debugger.breakpoints.add(debugger.address(arguments.where))
     return stops(debugger)

@@ -115,7 +115,7 @@ def _from_registers(debugger: Debugger, arguments: argparse.Namespace) -> Stacks
 def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the stacks that the words ask for, or with what else they ask about the same tasks."""
     if arguments.ip is not None or arguments.sp is not None:
-        return in_chosen_form(_from_registers(debugger, arguments), arguments)
+        return in_chosen_form(debugger, _from_registers(debugger, arguments), arguments)
 
     tasks = _chosen_tasks(debugger, arguments)
     idle_cpus: list[int] = []
@@ -146,7 +146,7 @@ def bt(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         result = replace(result, positions=positions, problems=[*result.problems, *problems])
     if arguments.locals:
         result = _with_variables(debugger, result, arguments)
-    return in_chosen_form(result, arguments)
+    return in_chosen_form(debugger, result, arguments)
 
 
 def _with_variables(debugger: Debugger, result: Stacks, arguments: argparse.Namespace) -> Stacks:
@@ -186,7 +186,7 @@ def _saved(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace)
 
 def _text(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
     traces = [debugger.session.unwinder.text_on_stack(task, arguments.text_all) for task in tasks]
-    return in_chosen_form(stacks_result(debugger, traces), arguments)
+    return in_chosen_form(debugger, stacks_result(debugger, traces), arguments)
 
 
 def _raw(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:
@@ -199,7 +199,7 @@ def _from_saved(debugger: Debugger, tasks: list[Task], arguments: argparse.Names
     from orcdbg.commands.saved_registers import from_saved
 
     trace = from_saved(debugger, arguments.regs, tasks[0])
-    return in_chosen_form(stacks_result(debugger, [trace]), arguments)
+    return in_chosen_form(debugger, stacks_result(debugger, [trace]), arguments)
 
 
 def _why(debugger: Debugger, tasks: list[Task], arguments: argparse.Namespace) -> Result:

@@ -1,13 +1,16 @@
-"""continue: a live guest runs until something stops it."""
+"""continue: a live guest, or the emulation of a snapshot's selected frame, runs until something stops it."""
 
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
+from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.live import arrive, guest_of
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result, TextLines
+from orcdbg.commands.steps import Runner
 
 
 def _seconds(text: str) -> float:
@@ -24,6 +27,26 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _emulate(debugger: Debugger, arguments: argparse.Namespace) -> Result:
+    """Runs the emulation of the selected frame up to a breakpoint or watched memory, and says that this is what ran."""
+    from orcdbg.commands.emulated_steps import NO_LIMIT, current, run  # a live guest needs no emulator
+
+    if arguments.background or arguments.seconds is not None:
+        raise UsageError(
+            "--for and -b are for a live guest; a snapshot is emulated", "`set step-seconds N` bounds a run"
+        )
+    if not debugger.breakpoints and not debugger.watches:
+        raise UsageError(
+            "a snapshot does not run; its emulation has nowhere to stop",
+            "`break SYMBOL` or `watch ADDR` first; orcdbg VMLINUX --remote HOST:PORT opens a live guest",
+        )
+    emulation, task = current(debugger), debugger.task
+    steps = run(
+        debugger, emulation, argparse.Namespace(trace=False, skip=False), lambda _, motions: motions.run(NO_LIMIT)
+    )
+    return replace(steps, runner=Runner(task.pid, task.comm, emulation.cpu))
+
+
 @command(
     "continue",
     summary="let a live guest run until something stops it",
@@ -38,7 +61,9 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     ),
 )
 def resume(debugger: Debugger, arguments: argparse.Namespace) -> Result:
-    """Answers when the guest has stopped, or with `-b` at once."""
+    """Answers when the guest has stopped, or with `-b` at once; on a snapshot when the emulation has."""
+    if debugger.guest is None:
+        return _emulate(debugger, arguments)
     guest = guest_of(debugger)
     debugger.forget()
     if arguments.background:

@@ -42,6 +42,9 @@ class Debugger:
         self.displays: dict[int, Display] = {}
         self.next_display = 1
         self.emulation: Emulation | None = None
+        # Where emulated runs stop: addresses, and (address, size) of memory. They need no registers, and outlive an emulation.
+        self.breakpoints: set[int] = set()
+        self.watches: list[tuple[int, int]] = []
         self.source_folders: SourceFolders | None = None
         self._task: Task | None = None
         self._traces: dict[int, StackTrace] = {}
@@ -144,6 +147,14 @@ class Debugger:
         """Makes a task the selected one, at its innermost frame."""
         self._task = task
         self.frame_index = 0
+
+    @property
+    def selected_emulation(self) -> Emulation | None:
+        """The emulation that was begun at what is selected now; one of another task or frame is not gone on with."""
+        emulation = self.emulation
+        if emulation is None or emulation.begun_at != (self.task.address, self.frame_index):
+            return None
+        return emulation
 
     def trace(self, task: Task | None = None) -> StackTrace:
         """The stack of a task, the selected one unless another is given; walked once."""

@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.base.errors import NotFound
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.emulated_steps import current, stops
+from orcdbg.commands.emulated_steps import stops
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import moves_guest
 from orcdbg.commands.stops import Stops
@@ -26,9 +26,10 @@ def delete(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
 
         return live_steps.delete(debugger, arguments)
 
-    motions = current(debugger).motions
     if arguments.number is None:
-        motions.breakpoints, motions.watches = set(), []
+        # Emulations share these two, so they are emptied where they are.
+        debugger.breakpoints.clear()
+        debugger.watches.clear()
         return stops(debugger)
 
     chosen = next((stop for stop in stops(debugger).stops if stop[0] == arguments.number), None)
@@ -36,7 +37,7 @@ def delete(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
         raise NotFound("breakpoint", str(arguments.number), "`break` lists them")
     _, address, size, _ = chosen
     if size:
-        motions.watches.remove((address, size))
+        debugger.watches.remove((address, size))
     else:
-        motions.breakpoints.discard(address)
+        debugger.breakpoints.discard(address)
     return stops(debugger)

@@ -106,8 +106,9 @@ def _shown(debugger: Debugger, display: Display) -> DisplayedValues:
     """What a display shows where stepping stands, else in the selected frame."""
     program = debugger.session.program
     scope: Scope = SelectedScope(debugger)
-    if debugger.emulation is not None:
-        scope = emulated = EmulatedScope(debugger, debugger.emulation)
+    emulation = debugger.selected_emulation
+    if emulation is not None:
+        scope = emulated = EmulatedScope(debugger, emulation)
         program = emulated.program
     found = evaluate(program, display.expression, scope)
     if found.is_type:

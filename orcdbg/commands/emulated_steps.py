@@ -64,14 +64,19 @@ def begin(debugger: Debugger, at: str | None, words: list[str], zero: bool) -> E
         source = f"a call from {source}"
     start = complete(_assigned(debugger, known, words), zero, pushed)
     source += f", with {' '.join(words)}" if words else ""
-    return Emulation(debugger.session, debugger.task, start, source, limits(debugger.settings))
+    made = Emulation(
+        debugger.session, debugger.task, start, source, limits(debugger.settings), frame=debugger.frame_index
+    )
+    made.motions.breakpoints, made.motions.watches = debugger.breakpoints, debugger.watches
+    return made
 
 
 def current(debugger: Debugger) -> Emulation:
-    """The emulation that goes on, begun at the selected frame if there is none."""
-    if debugger.emulation is None:
-        debugger.emulation = begin(debugger, None, [], False)
-    return debugger.emulation
+    """The emulation that goes on, begun at the selected frame if there is none of that."""
+    emulation = debugger.selected_emulation
+    if emulation is None:
+        emulation = debugger.emulation = begin(debugger, None, [], False)
+    return emulation
 
 
 def run(debugger: Debugger, emulation: Emulation, arguments: argparse.Namespace, move: Move) -> Steps:
@@ -127,7 +132,7 @@ def checked_count(count: int) -> int:
 
 
 def stops(debugger: Debugger) -> Stops:
-    """The breakpoints and the watched memory of the emulation."""
-    motions, names = current(debugger).motions, debugger.session.names
-    pairs = [(address, 0) for address in sorted(motions.breakpoints)] + motions.watches
+    """The breakpoints and the watched memory of emulated runs, of whatever task."""
+    names = debugger.session.names
+    pairs = [(address, 0) for address in sorted(debugger.breakpoints)] + debugger.watches
     return Stops([(number, at, size, names.describe(at)) for number, (at, size) in enumerate(pairs, 1)])

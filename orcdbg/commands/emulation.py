@@ -42,6 +42,7 @@ class Emulation:
         bounds: how far it may go.
         version: the text of a patch site that stands in place of the one that ran, if any.
         previous: an emulation whose memory this one goes on with.
+        frame: which frame of the task was selected.
     """
 
     def __init__(
@@ -53,7 +54,9 @@ class Emulation:
         bounds: Limits,
         version: Version | None = None,
         previous: Emulation | None = None,
+        frame: int = 0,
     ) -> None:
+        self.begun_at = (task.address, frame)
         self.session, self._previous = session, previous
         self.task, self.start, self.source, self.version = task, start, source, version
         running = session.unwinder.running.get(task.address)
@@ -145,6 +148,7 @@ class Emulation:
 def with_version(old: Emulation, version: Version | None) -> Emulation:
     """An emulation from where another stands, over another version of a site, with the same stops."""
     start = replace(old.start, registers=old.emulator.registers(), words=None)
-    new = Emulation(old.session, old.task, start, old.source, old.emulator.limits, version, old)
+    _, frame = old.begun_at
+    new = Emulation(old.session, old.task, start, old.source, old.emulator.limits, version, old, frame)
     new.motions.breakpoints, new.motions.watches = old.motions.breakpoints, old.motions.watches
     return new

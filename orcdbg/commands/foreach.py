@@ -7,13 +7,13 @@ import importlib
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 
-from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.errors import UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, CommandParser, Effect, command
-from orcdbg.commands.result import Result
+from orcdbg.commands.result import NoneFits, Result
 from orcdbg.commands.stacks import add_arguments, in_chosen_form, stacks_result
-from orcdbg.commands.task_choice import pattern_of
+from orcdbg.commands.task_choice import is_named, refuse_unknown
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.unwinder import MAX_SCANNED
 
@@ -49,11 +49,15 @@ def _bt(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace
         from orcdbg.commands.stack_words import with_reference  # only where it is asked for
 
         result = with_reference(debugger, result, arguments.reference)
-    return in_chosen_form(replace(result, problems=problems), arguments)
+    return in_chosen_form(debugger, replace(result, problems=problems), arguments)
 
 
 def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
-    """The tasks that all kinds of words fit; of names, pids and addresses one is enough."""
+    """The tasks that all kinds of words fit; of names, pids and addresses one is enough.
+
+    Raises:
+        NotFound: a name, a pid or an address is of no task.
+    """
     running = debugger.session.unwinder.running if "active" in words else {}
     states = {task.state for task in debugger.session.tasks} | {
         "RU",
@@ -75,24 +79,17 @@ def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
         "active": lambda task: task.address in running,
     }
     wanted_states = {word for word in words if word in states}
-    named = {word for word in words if word not in tests and word not in wanted_states}
-    patterns = [pattern for pattern in map(pattern_of, named) if pattern is not None]
-
-    def is_named(task: Task) -> bool:
-        names = (task.comm, str(task.pid), f"{task.address:x}", f"{task.address:#x}")
-        return not named.isdisjoint(names) or any(pattern.search(task.comm) for pattern in patterns)
+    named = [word for word in words if word not in tests and word not in wanted_states]
+    refuse_unknown(debugger, named)
 
     def fits(task: Task) -> bool:
         return (
             all(tests[word](task) for word in words if word in tests)
             and (not wanted_states or task.state in wanted_states)
-            and (not named or is_named(task))
+            and (not named or any(is_named(task, word) for word in named))
         )
 
-    found = [task for task in debugger.session.tasks if fits(task)]
-    if not found:
-        raise NotFound("task", " ".join(words), "`ps` lists them")
-    return found
+    return [task for task in debugger.session.tasks if fits(task)]
 
 
 def _taken_apart(arguments: argparse.Namespace) -> tuple[Sequence[str], str, Sequence[str]]:
@@ -135,6 +132,8 @@ def foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if word == "bt":
         parser = CommandParser(prog="foreach", allow_abbrev=False)
         add_arguments(parser)
-        return _bt(debugger, tasks, parser.parse_args(rest, arguments))
-    run = arguments.registry.find(word)
-    return _for_tasks(word)(debugger, tasks, run.parser().parse_args(rest))
+        answer = _bt(debugger, tasks, parser.parse_args(rest, arguments))
+    else:
+        run = arguments.registry.find(word)
+        answer = _for_tasks(word)(debugger, tasks, run.parser().parse_args(rest))
+    return answer if tasks else NoneFits("tasks", answer, debugger.session.task_problems)

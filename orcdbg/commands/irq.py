@@ -6,13 +6,13 @@ import argparse
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
+from orcdbg.base.errors import NotFound
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import cpu_list, parse_number
-from orcdbg.kernel.tasks import started_cpus
+from orcdbg.commands.task_choice import chosen_cpus, parse_number
 from orcdbg.subsystems.interrupts import MAX_INTERRUPTS, Gate, Interrupt, Softirq, gates, interrupts, softirqs
 
 
@@ -57,9 +57,17 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-d", "--idt", action="store_true", help="the interrupt descriptor table")
 
 
-def _wanted(found: Sequence[Interrupt], arguments: argparse.Namespace) -> list[Interrupt]:
-    """Those with the numbers that were asked for; for counts those alone that somebody handles."""
+def _wanted(found: Sequence[Interrupt], arguments: argparse.Namespace, problems: Sequence[str]) -> list[Interrupt]:
+    """Those with the numbers that were asked for; for counts those alone that somebody handles.
+
+    Raises:
+        NotFound: there is no interrupt with one of the numbers, or none among those that can be read.
+    """
     numbers = {parse_number(word) for word in arguments.which}
+    missing = numbers - {one.number for one in found}
+    if missing:
+        what = "interrupt among those that can be read" if problems else "interrupt"
+        raise NotFound(what, str(min(missing)), problems[0] if problems else "`irq` lists them")
     is_handled_asked = arguments.used or arguments.counts
     return [one for one in found if (not numbers or one.number in numbers) and (one.actions or not is_handled_asked)]
 
@@ -78,22 +86,19 @@ def _wanted(found: Sequence[Interrupt], arguments: argparse.Namespace) -> list[I
 )
 def irq(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with interrupts, softirqs or gates."""
-    linux, program = debugger.session.linux, debugger.session.program
+    program = debugger.session.program
     if arguments.idt:
         table = gates(program)
         return Gates(table, names_of(debugger, (gate.handler for gate in table)))
 
-    cpus = started_cpus(linux)
-    if arguments.cpu is not None:
-        wanted = set(cpu_list(arguments.cpu, linux.cpu_limit()))
-        cpus = [cpu for cpu in cpus if cpu in wanted]
+    cpus = chosen_cpus(debugger, arguments.cpu)
 
     if arguments.softirqs:
         kinds = softirqs(program)
         return Softirqs(kinds, names_of(debugger, (kind.action for kind in kinds)), cpus)
 
     budget = Budget(MAX_INTERRUPTS)
-    found = _wanted(interrupts(program, budget), arguments)
+    found = _wanted(list(interrupts(program, budget)), arguments, budget.lines())
     functions = [
         function for one in found for action in one.actions for function in (action.handler, action.thread_function)
     ]

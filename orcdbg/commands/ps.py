@@ -11,8 +11,8 @@ from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Effect, command
-from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import of_each, parse_number, pattern_of, with_threads
+from orcdbg.commands.result import NoneFits, Result
+from orcdbg.commands.task_choice import is_named, of_each, refuse_unknown, with_threads
 from orcdbg.commands.user_memory import user_memory
 from orcdbg.kernel.tasks import MAX_TASKS, Task, started_cpus
 from orcdbg.subsystems import machine, task_details
@@ -140,16 +140,6 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("-S", "--summary", action="store_true", help="how many tasks are in each state")
 
 
-def _named(task: Task, words: list[str]) -> bool:
-    for word in words:
-        pattern = pattern_of(word)
-        if word == task.comm or (pattern is not None and pattern.search(task.comm)):
-            return True
-        if word[:1].isdigit() and parse_number(word) in (task.pid, task.address):
-            return True
-    return not words
-
-
 @command(
     "ps",
     summary="list tasks",
@@ -167,7 +157,8 @@ def _named(task: Task, words: list[str]) -> bool:
 )
 def ps(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the tasks that all the options and words fit, in the form that one of the options asks for."""
-    session = debugger.session
+    session, words = debugger.session, arguments.which
+    refuse_unknown(debugger, words)
     running = frozenset(session.unwinder.running)
     tests: list[tuple[bool, Callable[[Task], bool]]] = [
         (arguments.kernel, lambda task: task.is_kernel_thread),
@@ -176,8 +167,10 @@ def ps(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         (arguments.leaders, lambda task: task.tgid in (None, task.pid)),
     ]
     wanted = [test for is_on, test in tests if is_on]
-    tasks = [t for t in session.tasks if all(test(t) for test in wanted) and _named(t, arguments.which)]
-    return for_tasks(debugger, tasks, arguments)
+    named = [task for task in session.tasks if not words or any(is_named(task, word) for word in words)]
+    tasks = [task for task in named if all(test(task) for test in wanted)]
+    answer = for_tasks(debugger, tasks, arguments)
+    return answer if tasks else NoneFits("tasks", answer, session.task_problems)
 
 
 def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Result:

@@ -43,6 +43,21 @@ class Nothing(Result):
 
 
 @dataclass(frozen=True, slots=True)
+class NoneFits(Result):
+    """The answer where nothing fits what was asked for, and all that was named exists.
+
+    Attributes:
+        what: what there are none of, in the plural, such as "tasks".
+        answer: the command's own result about none of them, which JSON shows.
+        problems: what could not be read, so that there may be some after all.
+    """
+
+    what: str
+    answer: Result
+    problems: Sequence[str] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class TextLines(Result):
     """Plain lines, such as help."""
 

@@ -22,8 +22,10 @@ from orcdbg.commands.steps import Steps, add_count
 )
 def rsi(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
     """Answers with where the emulated CPU stood so many instructions ago."""
-    if debugger.emulation is None:
-        raise OrcdbgError("nothing was stepped yet", "`step` begins at the selected frame")
+    emulation = debugger.selected_emulation
+    if emulation is None:
+        where = f" from frame {debugger.frame_index} of task {debugger.task.pid}" if debugger.emulation else ""
+        raise OrcdbgError(f"nothing was stepped yet{where}", "`step` begins at the selected frame")
     arguments.trace = arguments.skip = False
     count = checked_count(arguments.count)
-    return run(debugger, debugger.emulation, arguments, lambda emulation, _: emulation.emulator.back(count))
+    return run(debugger, emulation, arguments, lambda emulation, _: emulation.emulator.back(count))

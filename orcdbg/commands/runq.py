@@ -10,7 +10,7 @@ from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import cpu_list
+from orcdbg.commands.task_choice import chosen_cpus
 from orcdbg.subsystems.run_queues import MAX_QUEUED, RunQueue, run_queues
 
 
@@ -53,7 +53,7 @@ def runq(debugger: Debugger, arguments: argparse.Namespace) -> RunQueues:
     budget = Budget(MAX_QUEUED)
     found = run_queues(debugger.session.program, budget)
     if arguments.cpu is not None:
-        wanted = set(cpu_list(arguments.cpu, debugger.session.linux.cpu_limit()))
+        wanted = set(chosen_cpus(debugger, arguments.cpu))
         found = [queue for queue in found if queue.cpu in wanted]
     return RunQueues(
         found, arguments.running_time, arguments.groups, arguments.timestamps, arguments.lag, budget.lines()

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import string
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from orcdbg.base.errors import MemoryFault, NotFound
+from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.stacks import FrameKey, Stacks, with_symbol
@@ -60,22 +59,19 @@ def frame_words(
 
 
 def with_reference(debugger: Debugger, result: Stacks, word: str) -> Stacks:
-    """The stacks with a function, or with a word among those of their frames, on them; NotFound where there is none."""
-    try:
-        return with_symbol(result, word)
-    except NotFound:
-        if word.isidentifier() and debugger.session.symbols.find(word) is None and not _is_hexadecimal(word):
-            raise
+    """The stacks with a function, or with a word among those of their frames, on them; there may be none.
+
+    Raises:
+        NotFound: the word is neither a symbol nor a number.
+    """
+    with_function = with_symbol(result, word)
+    if with_function.stacks:
+        return with_function
+
     value = debugger.address(word)
     words, _ = frame_words(debugger.session.memory, result.stacks, None)
     with_word = {task for (task, _), one in words.items() if value in one.values}
     found = [
         trace for trace in result.stacks if trace.task in with_word or any(frame.ip == value for frame in trace.frames)
     ]
-    if not found:
-        raise NotFound("stack with", word)
     return replace(result, stacks=found)
-
-
-def _is_hexadecimal(word: str) -> bool:
-    return all(digit in string.hexdigits for digit in word)

@@ -7,9 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import NotFound
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.result import Result
+from orcdbg.commands.result import NoneFits, Result
 from orcdbg.unwind.batch.equal_stacks import EqualStacks, SharedFrames
 from orcdbg.unwind.frame import Frame, FrameKind, StackTrace
 from orcdbg.unwind.system_calls import name_of_call
@@ -90,10 +89,20 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def in_chosen_form(result: Stacks, arguments: argparse.Namespace) -> Result:
-    """The result in the form that the options ask for; NotFound where no stack has the symbol."""
+def in_chosen_form(debugger: Debugger, result: Stacks, arguments: argparse.Namespace) -> Result:
+    """The result in the form that the options ask for; NotFound where they name a symbol that the kernel lacks."""
     if arguments.has is not None:
         result = with_symbol(result, arguments.has)
+        if not result.stacks:
+            debugger.address(arguments.has)
+
+    answer = _formed(result, arguments)
+    if result.stacks or result.idle_cpus:
+        return answer
+    return NoneFits("stacks", answer, result.problems)
+
+
+def _formed(result: Stacks, arguments: argparse.Namespace) -> Result:
     if arguments.folded or arguments.speedscope:
         from orcdbg.commands.folded import SpeedscopeStacks, folded  # only where it is asked for
 
@@ -108,7 +117,7 @@ def in_chosen_form(result: Stacks, arguments: argparse.Namespace) -> Result:
 
 
 def with_symbol(result: Stacks, symbol: str) -> Stacks:
-    """The stacks in which some frame is of this function; NotFound where there is none."""
+    """The stacks in which some frame is of this function; there may be none."""
     known: dict[EqualStacks, bool] = {}
 
     def has(frames: Sequence[Frame]) -> bool:
@@ -122,10 +131,7 @@ def with_symbol(result: Stacks, symbol: str) -> Stacks:
             known[frames.shape] = has([level.prototype for level in frames.shape.levels])
         return known[frames.shape]
 
-    found = [trace for trace in result.stacks if is_wanted(trace)]
-    if not found:
-        raise NotFound("stack with", symbol, "`sym` shows whether the kernel has such a function")
-    return replace(result, stacks=found)
+    return replace(result, stacks=[trace for trace in result.stacks if is_wanted(trace)])
 
 
 def grouped(result: Stacks) -> StackGroups:

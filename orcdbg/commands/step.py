@@ -62,7 +62,7 @@ def step(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
     is_new = bool(arguments.at or arguments.args or arguments.restart or arguments.frame is not None)
     if arguments.frame is not None:
         debugger.frame_index = debugger.frame(arguments.frame).index
-    if is_new or debugger.emulation is None:
+    if is_new or debugger.selected_emulation is None:
         _begin_anew(debugger, arguments)
 
     comparison = _with_other_text(debugger, arguments)
@@ -75,11 +75,7 @@ def step(debugger: Debugger, arguments: argparse.Namespace) -> Steps:
 
 def _begin_anew(debugger: Debugger, arguments: argparse.Namespace) -> None:
     """Begins a new emulation, which stops where the old one would have."""
-    old = debugger.emulation
-    new = begin(debugger, arguments.at, arguments.args, arguments.zero)
-    if old is not None:
-        new.motions.breakpoints, new.motions.watches = old.motions.breakpoints, old.motions.watches
-    debugger.emulation = new
+    debugger.emulation = begin(debugger, arguments.at, arguments.args, arguments.zero)
 
 
 def _with_other_text(debugger: Debugger, arguments: argparse.Namespace) -> Comparison | None:

@@ -33,12 +33,22 @@ class SteppedPlace:
 
 
 @dataclass(frozen=True, slots=True)
+class Runner:
+    """What an emulation runs as: a task, and the CPU whose data it has; None where that is not known."""
+
+    pid: int
+    comm: str
+    cpu: int | None
+
+
+@dataclass(frozen=True, slots=True)
 class Steps(Result):
     """What was run, and where the CPU stands now.
 
     `instructions` is how many this command ran, `position` how many since the start.
     The last place of `trace` is where the CPU stands. `source` says where the registers at the start were from, `zeroed`
-    which of them were taken as 0, `skipped` which instructions were gone past.
+    which of them were taken as 0, `skipped` which instructions were gone past. `runner` is what ran, where
+    a user of a live debugger would take it for the machine.
     """
 
     stopped_by: StoppedBy
@@ -54,6 +64,7 @@ class Steps(Result):
     comparison: Comparison | None = None
     traced: bool = False
     displays: Sequence[DisplayedValues] = ()
+    runner: Runner | None = None
 
 
 def displays_of(debugger: Debugger) -> Sequence[DisplayedValues]:

@@ -10,7 +10,7 @@ from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.lines import positions_of
 from orcdbg.commands.registry import Effect, command
-from orcdbg.commands.result import Result
+from orcdbg.commands.result import NoneFits, Result
 from orcdbg.image.source_position import Position
 from orcdbg.kernel.modules import Module
 from orcdbg.kernel.names import Location
@@ -191,7 +191,7 @@ def _with_lines(debugger: Debugger, lines: list[SymbolLine]) -> list[SymbolLine]
         ("sym -m loop", "all of a module"),
     ),
 )
-def sym(debugger: Debugger, arguments: argparse.Namespace) -> Symbols:
+def sym(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with every symbol that the words name."""
     listed = arguments.list or arguments.all_modules or arguments.module is not None
     if listed == bool(arguments.what):
@@ -203,12 +203,13 @@ def sym(debugger: Debugger, arguments: argparse.Namespace) -> Symbols:
     if arguments.list:
         return _containing(debugger, [""])
     if arguments.query:
-        return _containing(debugger, arguments.what)
+        found = _containing(debugger, arguments.what)
+        return found if found.symbols else NoneFits("symbols", found, found.problems)
 
     lines: list[SymbolLine] = []
     for word in arguments.what:
-        for found in _found(debugger, word):
-            lines += _beside(debugger, found, behind=False) if arguments.previous else ()
-            lines.append(found)
-            lines += _beside(debugger, found, behind=True) if arguments.next else ()
+        for symbol in _found(debugger, word):
+            lines += _beside(debugger, symbol, behind=False) if arguments.previous else ()
+            lines.append(symbol)
+            lines += _beside(debugger, symbol, behind=True) if arguments.next else ()
     return Symbols(_with_lines(debugger, lines))

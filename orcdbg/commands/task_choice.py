@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, TypeVar
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
-from orcdbg.kernel.tasks import Task, read_task
+from orcdbg.kernel.tasks import Task, read_task, started_cpus
 
 if TYPE_CHECKING:
     from orcdbg.typed.objects import Object
@@ -40,6 +40,35 @@ def pattern_of(word: str) -> re.Pattern[str] | None:
 def find_task(debugger: Debugger, word: str) -> Task:
     """The task that a word names: a pid, or the address of a task_struct."""
     return debugger.find_task(parse_number(word))
+
+
+def _number_in(word: str) -> int | None:
+    try:
+        return parse_number(word)
+    except UsageError:
+        return None
+
+
+def is_named(task: Task, word: str) -> bool:
+    """Whether a word means a task: by its name, a regular expression of its name, its pid or its task_struct's address."""
+    if word == task.comm or _number_in(word) in (task.pid, task.address):
+        return True
+    pattern = pattern_of(word)
+    return pattern is not None and pattern.search(task.comm) is not None
+
+
+def refuse_unknown(debugger: Debugger, words: Iterable[str]) -> None:
+    """Does nothing where each word is of a task; a regular expression is a question, to which "none" is an answer.
+
+    Raises:
+        NotFound: a name, a pid or an address is of no task.
+    """
+    session = debugger.session
+    for word in words:
+        if pattern_of(word) is None and not any(is_named(task, word) for task in session.tasks):
+            if session.task_problems:
+                raise NotFound("task among those that can be read", word, session.task_problems[0])
+            raise NotFound("task", word, "`ps` lists them")
 
 
 def chosen_tasks(debugger: Debugger, words: Iterable[str]) -> list[Task]:
@@ -89,6 +118,21 @@ def cpu_list(text: str, limit: int) -> list[int]:
             raise NotFound("CPU", last or first, f"this kernel has CPUs 0 to {limit - 1}")
         found += range(int(first), int(last or first) + 1)
     return found
+
+
+def chosen_cpus(debugger: Debugger, text: str | None) -> list[int]:
+    """The CPUs in a list such as `0,2-4`, all that the kernel runs on for None; NotFound for one that it does not run on."""
+    linux = debugger.session.linux
+    started = started_cpus(linux)
+    if text is None:
+        return started
+
+    wanted = cpu_list(text, linux.cpu_limit())
+    for cpu in wanted:
+        if cpu not in started:
+            known = ", ".join(map(str, started))
+            raise NotFound("CPU in use", str(cpu), f"this kernel runs on CPUs {known}")
+    return sorted(set(wanted))
 
 
 def tasks_of_cpus(debugger: Debugger, wanted: Iterable[int] | None) -> list[Task]:

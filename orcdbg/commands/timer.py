@@ -12,8 +12,7 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
-from orcdbg.commands.task_choice import cpu_list
-from orcdbg.kernel.tasks import started_cpus
+from orcdbg.commands.task_choice import chosen_cpus
 from orcdbg.subsystems.machine import monotonic_time, tick_length
 from orcdbg.subsystems.timers import (
     MAX_TIMERS,
@@ -63,9 +62,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 )
 def timer(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the timers of one kind."""
-    linux, program = debugger.session.linux, debugger.session.program
-    limit = linux.cpu_limit()
-    cpus = set(started_cpus(linux) if arguments.cpu is None else cpu_list(arguments.cpu, limit))
+    program = debugger.session.program
+    cpus = set(chosen_cpus(debugger, arguments.cpu))
     budget = Budget(MAX_TIMERS)
 
     if arguments.high_resolution:

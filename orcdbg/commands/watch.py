@@ -6,7 +6,7 @@ import argparse
 
 from orcdbg.base.errors import UsageError
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.emulated_steps import current, stops
+from orcdbg.commands.emulated_steps import stops
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.steps import moves_guest
 from orcdbg.commands.stops import Stops
@@ -34,7 +34,8 @@ def watch(debugger: Debugger, arguments: argparse.Namespace) -> Stops:
     address = debugger.address(arguments.where)
     if not 0 < arguments.size <= 4096:
         raise UsageError(f"cannot watch {arguments.size} bytes", "1 to 4096 bytes")
-    emulation = current(debugger)
-    emulation.emulator.memory.read(address, arguments.size)
-    emulation.motions.watches.append((address, arguments.size))
+    emulation = debugger.selected_emulation
+    memory = debugger.session.memory if emulation is None else emulation.emulator.memory
+    memory.read(address, arguments.size)
+    debugger.watches.append((address, arguments.size))
     return stops(debugger)

@@ -18,8 +18,9 @@ class UnknownRegisters(OrcdbgError):
     """Registers that nobody knows, and that may not be taken as 0."""
 
     def __init__(self, names: Sequence[str]) -> None:
-        hint = "--zero takes them as 0; --args NAME=VALUE gives one"
-        super().__init__(f"not known here: {', '.join(names)}", hint)
+        # Whole lines, which hold whichever command needed the registers: only `step` has these options.
+        hint = f"`step 0 --zero` begins here with them as 0; `step --zero --args {names[0]}=VALUE` gives one"
+        super().__init__(f"registers of the selected frame that are not known: {', '.join(names)}", hint)
         self.names = tuple(names)
 
 

@@ -18,7 +18,7 @@ from orcdbg.repl.shell import Shell
 from orcdbg.repl.shellwords import add_shell_words
 
 
-def run_repl(registry: Registry, debugger: Debugger, output: Answerer, debug: bool = False) -> int:
+def run_repl(registry: Registry, debugger: Debugger, output: Answerer, debug: bool = False, quiet: bool = False) -> int:
     """Reads and runs lines until the user leaves; the exit status.
 
     Args:
@@ -26,6 +26,7 @@ def run_repl(registry: Registry, debugger: Debugger, output: Answerer, debug: bo
         debugger: what they work on.
         output: how answers look.
         debug: show tracebacks of errors.
+        quiet: show no banner.
     """
     add_shell_words(registry)
     history = history_file(os.environ)
@@ -39,6 +40,7 @@ def run_repl(registry: Registry, debugger: Debugger, output: Answerer, debug: bo
     adopt()
     shell = Shell(registry, debugger, output, "" if problem else str(history))
     shell.debug = debug
+    shell.quiet_start = quiet
     if problem:
         complain(problem)
     try:

@@ -31,13 +31,12 @@ from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.python_blocks import BlockReader
 from orcdbg.commands.quit import Quit
 from orcdbg.commands.registry import Registry
-from orcdbg.commands.result import TextLines
 from orcdbg.commands.sys import facts_of
 from orcdbg.commands.sys import sys as sys_command
 from orcdbg.commands.writing import refuse_inputs
 from orcdbg.repl import expression_lines, pager, redirection
 from orcdbg.repl.answers import Answerer, Answers
-from orcdbg.repl.banner import KEYS, closing_lines, find_fact, known_facts
+from orcdbg.repl.banner import KEYS, banner_lines, find_fact
 from orcdbg.repl.candidates import make_sources
 from orcdbg.repl.cmd2_words import complain, describe
 from orcdbg.repl.completion import Completer, Offer
@@ -90,6 +89,7 @@ class Shell(cmd2.Cmd):
         self._completer = Completer(registry, make_sources(debugger, registry, self._names))
         self._block = BlockReader()
         self.is_open = False  # until the first prompt
+        self.quiet_start = False  # whether there is no banner
         self._warned = 0
         self._release: str | None = None
         self._status = read_status(debugger, None)
@@ -299,9 +299,9 @@ class Shell(cmd2.Cmd):
             return  # a plug-in's
         system = facts_of(self._debugger, KEYS)  # the others would keep the prompt waiting
         self._release = find_fact(system, "release")
-        if not self._answers.output.is_json:
-            self._answers.write("sys", known_facts(system), self.stdout, None)
-            self._answers.write("sys", TextLines(closing_lines(system)), self.stdout, None)
+        if not self.quiet_start and sys.stderr.isatty():
+            for text in banner_lines(system, self._answers.screen().columns):
+                print(text, file=sys.stderr)
 
     # What the user sees besides answers
 

@@ -34,6 +34,11 @@ REGISTERS = (
 
 def steps_lines(result: Steps, width: int | None) -> Iterator[Line]:
     """What was run, then where the CPU stands, and its callers."""
+    if result.runner is not None:
+        runner = result.runner
+        where = f"with the data of CPU {runner.cpu}" if runner.cpu is not None else "with no CPU's data"
+        said = f"A snapshot does not run: this is an emulation of task {runner.pid} {runner.comm}, {where}."
+        yield from fold([Piece(said, "note")], width, 0)
     if result.comparison is not None:
         yield from comparison_lines(result.comparison, width)
         yield line("")

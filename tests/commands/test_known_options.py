@@ -14,6 +14,7 @@ from orcdbg.commands.dis import Disassembly
 from orcdbg.commands.log import Log
 from orcdbg.commands.rd import MemoryWords, StringInMemory
 from orcdbg.commands.registry import Registry
+from orcdbg.commands.result import NoneFits
 from orcdbg.commands.stacks import Stacks
 from orcdbg.commands.sym import Symbols
 from orcdbg.target.session import Session
@@ -176,8 +177,9 @@ def test_stacks_are_chosen_by_process_panic_and_reference(registry: Registry, de
         found = registry.run(debugger, f"bt -R {reference}")
         assert isinstance(found, Stacks)
         assert len(found.stacks) == 1
-    with pytest.raises(NotFound):
-        registry.run(debugger, "bt -R schedule_hrtimeout")
+    none = registry.run(debugger, "bt -R schedule_hrtimeout")
+    assert isinstance(none, NoneFits)
+    assert none.what == "stacks"
 
 
 def test_idle_cpus_are_left_out_and_named(registry: Registry, debugger: Debugger) -> None:

@@ -2,27 +2,39 @@
 
 from __future__ import annotations
 
+import pytest
+
+from orcdbg import __version__
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.registry import Registry
-from orcdbg.commands.sys import Fact, System
-from orcdbg.repl.banner import HELP_LINE, KEYS, closing_lines, find_fact, known_facts
+from orcdbg.commands.sys import Fact, System, facts_of
+from orcdbg.repl.banner import KEYS, TIP, banner_lines
 
 
-def test_the_banner_has_the_labels_that_eyes_look_for(debugger: Debugger, registry: Registry) -> None:
-    """Those of crash, in its order, and none whose value is unknown."""
-    system = registry.run(debugger, "sys")
-    assert isinstance(system, System)
-    facts = known_facts(system).facts
-    assert [fact.key for fact in facts] == [key for key in KEYS if find_fact(system, key) is not None]
-    assert {"KERNEL", "DUMPFILE", "RELEASE", "PID", "COMMAND", "TASK"} <= {fact.label for fact in facts}
+def test_the_banner_tells_what_was_opened(debugger: Debugger) -> None:
+    """Version, release, the snapshot and its time, the panic's words, taint, a tip: six lines that fit 80 columns."""
+    lines = banner_lines(facts_of(debugger, KEYS), 80)
+    assert lines == [
+        f"orcdbg {__version__}: Linux 5.10.223 #1 SMP 2024-08-10 00:00:00 UTC",
+        "Snapshot: ELF core (QEMU), taken 2026-11-22 16:40:34 UTC, CPUs: 1, tasks: 42",
+        "Panic said: Kernel panic - not syncing: NMI: Not continuing",
+        'Selected: the task that panicked, PID 135 "cat"',
+        "Taint: none; text: not yet audited (`patch audit` does)",
+        TIP,
+    ]
 
 
-def test_a_panicked_machine_says_which_task_is_selected() -> None:
-    """And why; a task's name is shown safely."""
-    facts = [Fact("panic", "PANIC", "on CPU 0"), Fact("pid", "PID", 7), Fact("command", "COMMAND", "a\x1bb")]
-    assert closing_lines(System(facts)) == ["", 'Selected: the task that panicked, PID 7 "a\\x1bb".', HELP_LINE]
+@pytest.mark.parametrize("columns", [24, 80])
+def test_what_is_cut_has_a_sign(columns: int) -> None:
+    """A long line ends with dots, in the terminal's width; text of the snapshot is shown safely."""
+    said = banner_lines(System([Fact("panic_message", "", "a\x1b" + "b" * 200)]), columns)
+    assert all(len(line) <= columns for line in said)
+    assert said[2].startswith("Panic said: a\\x1bb")
+    assert said[2].endswith("...")
 
 
 def test_a_machine_that_did_not_panic_is_not_said_to_have() -> None:
-    """Only the line on help follows."""
-    assert closing_lines(System([Fact("panic", "PANIC", None), Fact("pid", "PID", 7)])) == ["", HELP_LINE]
+    """Nor is anything made up that is not known."""
+    assert banner_lines(System([Fact("panic", "PANIC", None), Fact("pid", "PID", 7)]), 80)[1:3] == [
+        "Snapshot: format not known, time not known",
+        'Selected: a task, PID 7 ""',
+    ]
