@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
@@ -44,7 +44,7 @@ class ListedInstruction:
     Attributes:
         image: what the build had there; None where it is the same, or not known.
         account: how the bytes are accounted for; None where the build's are not known, in what the boot gives back,
-            and where there is no text.
+            where there is no text, and where other text than what ran is emulated.
         site: the last patch that wrote its first byte, else the first byte that differs.
     """
 
@@ -177,7 +177,10 @@ def disassemble(session: Session, start: int, end: int, count: int | None) -> li
 def line_at(session: Session, text: AddressSpace, address: int, overlay: OrcOverlay) -> ListedInstruction:
     """The instruction at an address of `text`, with the rule that `overlay` has for it."""
     raw = _bytes_at(text, address)
-    return _line(session, decode_one(raw, address) or _bad(raw, address), overlay)
+    line = _line(session, decode_one(raw, address) or _bad(raw, address), overlay)
+    # Nobody expects another version of a site, which is emulated in place of what ran, to be what the patches left.
+    is_what_ran = text is session.text or text is session.memory
+    return line if is_what_ran else replace(line, account=None)
 
 
 def _bytes_at(text: AddressSpace, address: int) -> bytes:
