@@ -92,6 +92,11 @@ class LogBuffer:
         self.left_out = 0
         types = linux.types
         self._sizes = types.size("prb_desc"), types.size("printk_info")
+        # A snapshot may claim a quarter of a million records: of each its descriptor is read once, at offsets found once.
+        self._words_of_descriptor = [
+            slice(types.offset("prb_desc", path), types.offset("prb_desc", path) + 8)
+            for path in ("state_var", "text_blk_lpos.begin", "text_blk_lpos.next")
+        ]
         self._info = {name: m for name, m in types.members("printk_info").items() if name in _FACTS}
         self._device = [
             (types.offset("printk_info", path), types.size_of_member("printk_info", path))
@@ -126,14 +131,13 @@ class LogBuffer:
         """The record of a descriptor; None for one that is being written, or was given back."""
         index = number & self._descriptors.mask
         descriptor = self._descriptors.address + index * self._sizes[0] & U64
-        state = self._linux.member("prb_desc", "state_var", descriptor)
+        words = self._linux.memory.read(descriptor, self._sizes[0])
+        state, begin, end = (int.from_bytes(words[place], "little") for place in self._words_of_descriptor)
         if state & _ID_MASK != number & _ID_MASK or state >> _STATE_SHIFT not in (_COMMITTED, _FINALIZED):
             return None
         info = self._infos + index * self._sizes[1] & U64
         data = self._linux.memory.read(info, self._sizes[1])
         facts = {name: _fact(data, member, _FACTS[name]) for name, member in self._info.items()}
-        begin = self._linux.member("prb_desc", "text_blk_lpos.begin", descriptor)
-        end = self._linux.member("prb_desc", "text_blk_lpos.next", descriptor)
         text = self._words(number, begin, end, facts.get("text_len", 0))
         return _record(facts, text, *(_word(data[offset : offset + size]) for offset, size in self._device))
 

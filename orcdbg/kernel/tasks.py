@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import enum
+import functools
 import struct
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ _STATES = (
     (0x200, "WA"),
 )
 _UNINTERRUPTIBLE, _NOLOAD, _NEW = 0x02, 0x400, 0x800
+_KNOWN_STATES, _EXITED = 0xFFF, 0x30
 
 
 class Sleep(enum.Enum):
@@ -72,11 +74,17 @@ class Task:
 
 
 def _state_letters(state: int, exit_state: int) -> str:
+    """The two letters; what bits beyond those known here say does not matter, but for that the task does not run."""
+    return _letters(state & _KNOWN_STATES, exit_state & _EXITED, state == 0)
+
+
+@functools.cache
+def _letters(state: int, exit_state: int, runs: bool) -> str:
     if exit_state & 0x20:
         return "ZO"
     if exit_state & 0x10:
         return "DE"
-    if state == 0:
+    if runs:
         return "RU"
     if state & _UNINTERRUPTIBLE:
         return "ID" if state & _NOLOAD else "UN"
