@@ -16,7 +16,7 @@ _ZLIB, _ZSTD = 1, 2
 _OLD_MAGIC = int.from_bytes(b"ZLIB", "big")
 MAX_UNIT = 256 << 20
 _STRING_STEP, MAX_STRING = 256, 1 << 16
-MAX_WORK = 1 << 21  # entries, attributes, and pieces of strings; of a kernel's units the largest needs 510,000
+MAX_WORK = 1 << 20  # entries, attributes, and pieces of strings; of a kernel's units the largest needs 510,000
 
 
 Relocate = Callable[[Section, bytes], bytes]
