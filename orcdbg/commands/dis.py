@@ -173,11 +173,11 @@ def dis(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         return _source(debugger, arguments, lookup(debugger.frame()) if place is None else place)
     lines = _lines(debugger, arguments, address)
     positions, problems = positions_of(session, [line.address for line in lines]) if arguments.lines else ({}, [])
-    holder = _holder(session, address)
+    # Up to an address the listing is right; from one in the middle on, these are no instructions that the function has.
+    holder = None if arguments.reverse else _holder(session, address)
     if holder is not None:
         where = f"{address:#x} is in the middle of the instruction at {session.names.describe(holder)}"
-        # Up to an address the listing is right; from it on, these are no instructions that the function has.
-        problems = [*problems, where if arguments.reverse else f"{where}: the function has no such instructions"]
+        problems = [*problems, f"{where}: the function has no such instructions"]
 
     location = session.names.at(address) if arguments.reverse else None
     start = location.start if location else address
