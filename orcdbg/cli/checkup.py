@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Sequence
 
-from orcdbg.cli.options import OptionParser, add_type_options, type_options
-from orcdbg.cli.output import Output, terminal_width, wants_color
+from orcdbg.cli.options import OptionParser, add_answer_format, add_debug_folders, add_type_options, type_options
+from orcdbg.cli.output import answer_alone
 from orcdbg.cli.patches import apply_patches
 from orcdbg.commands.checkup import checkup
 from orcdbg.target.session import Session
@@ -19,14 +18,12 @@ def _parser() -> OptionParser:
         allow_abbrev=False,
     )
     made.add_argument("files", nargs="+", metavar="FILE", help="a snapshot, an image, or both, in any order")
-    made.add_argument(
-        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
-    )
+    add_debug_folders(made)
     add_type_options(made)
     made.add_argument(
         "--patches", metavar="FILE", help="a journal from `patch export`, for a snapshot without its image"
     )
-    made.add_argument("--format", choices=("text", "json"), default="text", help="format of the answer (default: text)")
+    add_answer_format(made)
     return made
 
 
@@ -39,6 +36,5 @@ def run(arguments: Sequence[str]) -> int:
             apply_patches(session, options.patches)
 
     result = checkup(options.files, options.debug_dir, take_patches, type_options(options))
-    output = Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
-    output.answer("checkup", result, sys.stdout)
+    answer_alone(options.format, "checkup", result)
     return result.exit_status

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from typing import IO
 
 from orcdbg.base.errors import UsageError
-from orcdbg.cli.options import OptionParser
-from orcdbg.cli.output import Output, terminal_width, wants_color
+from orcdbg.cli.options import OptionParser, add_answer_format, add_debug_folders, add_module_folders
+from orcdbg.cli.output import answer_alone
 from orcdbg.commands.decode import decode_report
 from orcdbg.kernel.pasted_log import MAX_BYTES
 
@@ -20,17 +20,9 @@ def _parser() -> OptionParser:
         allow_abbrev=False,
     )
     made.add_argument("vmlinux", nargs="?", metavar="VMLINUX", help="the kernel's image; without one less can be said")
-    made.add_argument(
-        "--modules",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a folder of modules' files with DWARF; repeatable",
-    )
-    made.add_argument(
-        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
-    )
-    made.add_argument("--format", choices=("text", "json"), default="text", help="format of the answer (default: text)")
+    add_module_folders(made)
+    add_debug_folders(made)
+    add_answer_format(made)
     return made
 
 
@@ -53,6 +45,5 @@ def run(arguments: Sequence[str], text: IO[bytes] | None = None) -> int:
     # One byte more than is looked at tells that there is more.
     data = (_standard_input() if text is None else text).read(MAX_BYTES + 1)
     result = decode_report(data, options.vmlinux, options.modules, options.debug_dir)
-    output = Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
-    output.answer("decode", result, sys.stdout)
+    answer_alone(options.format, "decode", result)
     return 0

@@ -19,7 +19,7 @@ def start() -> int:
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) == signal.SIG_DFL:  # else somebody has it ignored, as nohup does
-            signal.signal(number, _end)
+            signal.signal(number, end)
     try:
         from orcdbg.cli.main import main
 
@@ -34,8 +34,8 @@ def start() -> int:
         return _last_words(f"cannot be loaded: {error}", _FAILED)
 
 
-def _end(number: int, _: object) -> NoReturn:
-    """Unwinds, so that no half-written file and no folder for the meantime is left."""
+def end(number: int, _: object) -> NoReturn:
+    """Ends the program by a signal, by way of everything that wants to be done before: nothing half-written is left."""
     sys.exit(128 + number)
 
 

@@ -67,7 +67,7 @@ def _serve(options: Namespace) -> int:
 
     _check(options)
     _, plugins = _commands(options)
-    return run_serve(options, _files(options.files[1:] or ["demo"]), plugins)
+    return run_serve(options, named_files(options.files[1:] or ["demo"]), plugins)
 
 
 def _debug(options: Namespace) -> int:
@@ -125,7 +125,7 @@ def _opened(options: Namespace, plugins: Loaded) -> AbstractContextManager[Debug
     from orcdbg.target.opening import open_session
 
     session = open_session(
-        *_files(options.files),
+        *named_files(options.files),
         slide=options.kaslr,
         phys_base=options.phys_base,
         readers=plugins.readers,
@@ -142,7 +142,7 @@ def _opened(options: Namespace, plugins: Loaded) -> AbstractContextManager[Debug
     return nullcontext(Debugger(session))
 
 
-def _files(names: Sequence[str]) -> Sequence[str]:
+def named_files(names: Sequence[str]) -> Sequence[str]:
     """The files that were named; `demo` names the bundled sample's."""
     return sample_files() if list(names) == ["demo"] else names
 

@@ -8,7 +8,7 @@ import os
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UsageError
-from orcdbg.cli.options import OptionParser
+from orcdbg.cli.options import OptionParser, add_debug_folders
 from orcdbg.commands.standard import standard_commands
 
 SECONDS = 60.0
@@ -60,9 +60,7 @@ def parser() -> OptionParser:
         metavar="CHARACTERS",
         help=f"the size of a page of an answer (default: {PAGE})",
     )
-    made.add_argument(
-        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
-    )
+    add_debug_folders(made)
     made.add_argument("--plugin", action="append", default=[], metavar="FILE", help="load a plug-in; repeatable")
     return made
 

@@ -94,6 +94,31 @@ def _number(text: str) -> int:
         raise argparse.ArgumentTypeError(f"not a number: {text!r}") from None
 
 
+def add_debug_folders(parser: argparse.ArgumentParser) -> None:
+    """Adds `--debug-dir`, a list of folders."""
+    parser.add_argument(
+        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
+    )
+
+
+def add_module_folders(parser: argparse.ArgumentParser) -> None:
+    """Adds `--modules`, a list of folders."""
+    parser.add_argument(
+        "--modules",
+        action="append",
+        default=[],
+        metavar="DIR",
+        help="a folder of modules' files with DWARF; repeatable",
+    )
+
+
+def add_answer_format(parser: argparse.ArgumentParser) -> None:
+    """Adds `--format` to a program that gives one answer."""
+    parser.add_argument(
+        "--format", choices=("text", "json"), default="text", help="format of the answer (default: text)"
+    )
+
+
 def add_type_options(parser: argparse.ArgumentParser) -> None:
     """Adds the options that `type_options` reads."""
     parser.add_argument(
@@ -158,17 +183,9 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--listen", metavar="HOST:PORT|unix:PATH", help="for serve: the address to listen on (default: 127.0.0.1:1234)"
     )
-    made.add_argument(
-        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
-    )
+    add_debug_folders(made)
     add_type_options(made)
-    made.add_argument(
-        "--modules",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a folder of modules' files with DWARF; repeatable",
-    )
+    add_module_folders(made)
     made.add_argument(
         "--source", action="append", default=[], metavar="DIR", help="the top of the kernel's source tree; repeatable"
     )

@@ -52,6 +52,12 @@ class Output:
             complain(error, command.split(" ", 1)[0])
 
 
+def answer_alone(form: str, command: str, result: Result) -> None:
+    """Prints the one answer of a program on standard output, coloured and as wide as its terminal where it is one."""
+    output = Output(form, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
+    output.answer(command, result, sys.stdout)
+
+
 def complain(error: OrcdbgError, command: str | None = None) -> None:
     """One line on standard error, and the hint where there is one."""
     from orcdbg.views.as_text import failure_text

@@ -4,21 +4,15 @@ from __future__ import annotations
 
 import contextlib
 import signal
-import sys
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from types import FrameType
 
 from orcdbg.base.errors import UsageError
+from orcdbg.cli.entry import end
 from orcdbg.cli.options import type_options
 from orcdbg.commands.debugger import Debugger
 from orcdbg.gdb.opening import open_guest
 from orcdbg.patches.kernel_patches import MakePasses
-
-
-def _leave(number: int, frame: FrameType | None) -> None:
-    """Ends the program by way of everything that wants to be done before."""
-    sys.exit(128 + number)
 
 
 @contextlib.contextmanager
@@ -31,7 +25,7 @@ def attached(options: Namespace, passes: Sequence[MakePasses]) -> Iterator[Debug
     if len(options.files) != 1:
         raise UsageError("--remote takes the place of a snapshot: one file is needed, the vmlinux")
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        signal.signal(number, end)
     session, guest = open_guest(
         options.files[0], options.remote, options.kaslr, options.phys_base, passes, type_options(options)
     )

@@ -5,13 +5,20 @@ from __future__ import annotations
 import sys
 from collections.abc import Sequence
 
-from orcdbg.cli.main import sample_files
-from orcdbg.cli.options import OptionParser, add_type_options, type_options
-from orcdbg.cli.output import Output, terminal_width, wants_color
+from orcdbg.cli.main import named_files
+from orcdbg.cli.options import (
+    OptionParser,
+    add_answer_format,
+    add_debug_folders,
+    add_module_folders,
+    add_type_options,
+    type_options,
+)
+from orcdbg.cli.output import answer_alone
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.report import WrittenReport, document_form, make_report
 from orcdbg.commands.standard import standard_commands
-from orcdbg.commands.writing import refuse_inputs, replacing
+from orcdbg.commands.writing import refuse_outputs, replacing
 from orcdbg.target.opening import open_session
 from orcdbg.views.report import document
 from orcdbg.views.waiting import Waiting
@@ -27,18 +34,10 @@ def _parser() -> OptionParser:
     made.add_argument(
         "-o", "--output", required=True, metavar="FILE", help="the file to write: .html, .md or .txt, by its suffix"
     )
-    made.add_argument(
-        "--modules",
-        action="append",
-        default=[],
-        metavar="DIR",
-        help="a folder of modules' files with DWARF; repeatable",
-    )
-    made.add_argument(
-        "--debug-dir", action="append", default=[], metavar="DIR", help="a folder of split-off debug files; repeatable"
-    )
+    add_module_folders(made)
+    add_debug_folders(made)
     add_type_options(made)
-    made.add_argument("--format", choices=("text", "json"), default="text", help="format of the answer (default: text)")
+    add_answer_format(made)
     return made
 
 
@@ -46,12 +45,12 @@ def run(arguments: Sequence[str]) -> int:
     """Runs `orcdbg report`; the exit status."""
     options = _parser().parse_args(arguments)
     form = document_form(options.output)
-    files = sample_files() if options.files == ["demo"] else options.files
+    files = named_files(options.files)
     session = open_session(*files, debug_folders=options.debug_dir, type_options=type_options(options))
     for folder in options.modules:
         session.add_module_folder(folder)
     # What can be refused is refused before the work, which takes its time.
-    refuse_inputs(options.output, (*files, *session.files))
+    refuse_outputs(options.output, (*files, *session.files))
 
     with Waiting("report", sys.stderr):
         report = make_report(Debugger(session), standard_commands(), files, ["orcdbg", "report", *arguments])
@@ -59,6 +58,5 @@ def run(arguments: Sequence[str]) -> int:
     with replacing(options.output, session.files) as file:
         file.write(data)
 
-    output = Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
-    output.answer("report", WrittenReport(options.output, len(data), report.missing), sys.stdout)
+    answer_alone(options.format, "report", WrittenReport(options.output, len(data), report.missing))
     return 0

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from orcdbg.base.errors import RemoteError, UsageError
+from orcdbg.cli.entry import end
 from orcdbg.cli.options import type_options
 from orcdbg.cli.plugins import Loaded
 from orcdbg.commands.debugger import Debugger
@@ -19,10 +20,6 @@ from orcdbg.target.opening import open_session
 from orcdbg.views.page import safe
 
 DEFAULT = "127.0.0.1:1234"
-
-
-def _leave(number: int, frame: object) -> None:
-    sys.exit(128 + number)
 
 
 def run_serve(options: Namespace, files: Sequence[str], plugins: Loaded) -> int:
@@ -41,7 +38,7 @@ def run_serve(options: Namespace, files: Sequence[str], plugins: Loaded) -> int:
     )
     target = ServedSnapshot(session, Debugger(session).task)
     for number in (signal.SIGTERM, signal.SIGHUP):
-        signal.signal(number, _leave)
+        signal.signal(number, end)
     if endpoint.path and Path(endpoint.path).exists():
         raise RemoteError(f"{endpoint}: is there already", "remove it, if no other server listens there")
     with listen(endpoint) as listener:

@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import io
-import sys
 from argparse import Namespace
 from collections.abc import Sequence
 
 from orcdbg.base.errors import UsageError
-from orcdbg.cli.options import OptionParser, add_type_options, type_options
-from orcdbg.cli.output import Output, terminal_width, wants_color, warn
+from orcdbg.cli.options import OptionParser, add_answer_format, add_type_options, type_options
+from orcdbg.cli.output import Output, answer_alone, warn
 from orcdbg.commands.result import Result
 from orcdbg.commands.standard import standard_commands
 from orcdbg.commands.trim import Trimmed, TrimRequest, trim_image, trim_snapshot
@@ -37,7 +36,7 @@ def _parser() -> OptionParser:
         "--zstd", action="store_true", help="compress the file; orcdbg opens it as it is, other tools must unpack it"
     )
     add_type_options(made)
-    made.add_argument("--format", choices=("text", "json"), default="text", help="format of the answer (default: text)")
+    add_answer_format(made)
     return made
 
 
@@ -64,6 +63,5 @@ def run(arguments: Sequence[str]) -> int:
     options = _parser().parse_args(arguments)
     result = trim_image(options.files, options.output) if options.image else _trim_snapshot(options)
 
-    output = Output(options.format, wants_color("auto", sys.stdout), terminal_width(sys.stdout))
-    output.answer("trim", result, sys.stdout)
+    answer_alone(options.format, "trim", result)
     return 0
