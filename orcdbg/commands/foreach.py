@@ -11,9 +11,9 @@ from orcdbg.base.errors import UsageError
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Command, CommandParser, Effect, command
-from orcdbg.commands.result import NoneFits, Result
+from orcdbg.commands.result import NoneFits, Result, own_result
 from orcdbg.commands.stacks import add_arguments, in_chosen_form, stacks_result
-from orcdbg.commands.task_choice import is_named, refuse_unknown
+from orcdbg.commands.task_choice import named_tasks
 from orcdbg.kernel.tasks import Task
 from orcdbg.unwind.unwinder import MAX_SCANNED
 
@@ -80,16 +80,13 @@ def _selected(debugger: Debugger, words: Sequence[str]) -> list[Task]:
     }
     wanted_states = {word for word in words if word in states}
     named = [word for word in words if word not in tests and word not in wanted_states]
-    refuse_unknown(debugger, named)
 
     def fits(task: Task) -> bool:
-        return (
-            all(tests[word](task) for word in words if word in tests)
-            and (not wanted_states or task.state in wanted_states)
-            and (not named or any(is_named(task, word) for word in named))
+        return all(tests[word](task) for word in words if word in tests) and (
+            not wanted_states or task.state in wanted_states
         )
 
-    return [task for task in debugger.session.tasks if fits(task)]
+    return [task for task in named_tasks(debugger, named) if fits(task)]
 
 
 def _taken_apart(arguments: argparse.Namespace) -> tuple[Sequence[str], str, Sequence[str]]:
@@ -136,4 +133,4 @@ def foreach(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     else:
         run = arguments.registry.find(word)
         answer = _for_tasks(word)(debugger, tasks, run.parser().parse_args(rest))
-    return answer if tasks else NoneFits("tasks", answer, debugger.session.task_problems)
+    return answer if tasks else NoneFits("tasks", own_result(answer), debugger.session.task_problems)

@@ -12,7 +12,7 @@ from orcdbg.base.walks import Budget, Chain
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import NoneFits, Result
-from orcdbg.commands.task_choice import is_named, of_each, refuse_unknown, with_threads
+from orcdbg.commands.task_choice import named_tasks, of_each, with_threads
 from orcdbg.commands.user_memory import user_memory
 from orcdbg.kernel.tasks import MAX_TASKS, Task, started_cpus
 from orcdbg.subsystems import machine, task_details
@@ -157,8 +157,8 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
 )
 def ps(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     """Answers with the tasks that all the options and words fit, in the form that one of the options asks for."""
-    session, words = debugger.session, arguments.which
-    refuse_unknown(debugger, words)
+    session = debugger.session
+    named = named_tasks(debugger, arguments.which)
     running = frozenset(session.unwinder.running)
     tests: list[tuple[bool, Callable[[Task], bool]]] = [
         (arguments.kernel, lambda task: task.is_kernel_thread),
@@ -167,7 +167,6 @@ def ps(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         (arguments.leaders, lambda task: task.tgid in (None, task.pid)),
     ]
     wanted = [test for is_on, test in tests if is_on]
-    named = [task for task in session.tasks if not words or any(is_named(task, word) for word in words)]
     tasks = [task for task in named if all(test(task) for test in wanted)]
     answer = for_tasks(debugger, tasks, arguments)
     return answer if tasks else NoneFits("tasks", answer, session.task_problems)

@@ -7,11 +7,10 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
+from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
-from orcdbg.commands.result import Result
-from orcdbg.commands.stacks import StackGroups, Stacks
+from orcdbg.commands.result import Result, own_result
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.site import CANNOT_TELL, PatchPass
 
@@ -116,11 +115,8 @@ def _run(line: str) -> tuple[str, Ask]:
 
 
 def _blocked(debugger: Debugger, registry: Registry) -> Result:
-    """The stacks of blocked tasks; none where no task is."""
-    try:
-        return registry.run(debugger, _BLOCKED)
-    except NotFound:
-        return StackGroups([], Stacks([]))
+    """The stacks of blocked tasks; no groups where no task is."""
+    return own_result(registry.run(debugger, _BLOCKED))
 
 
 def summarize_patches(debugger: Debugger, registry: Registry) -> PatchSummary:

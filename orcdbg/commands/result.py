@@ -57,6 +57,11 @@ class NoneFits(Result):
     problems: Sequence[str] = ()
 
 
+def own_result(answer: Result) -> Result:
+    """A command's own result, also where that is about none of them."""
+    return answer.answer if isinstance(answer, NoneFits) else answer
+
+
 @dataclass(frozen=True, slots=True)
 class TextLines(Result):
     """Plain lines, such as help."""

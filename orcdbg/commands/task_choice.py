@@ -49,26 +49,35 @@ def _number_in(word: str) -> int | None:
         return None
 
 
-def is_named(task: Task, word: str) -> bool:
-    """Whether a word means a task: by its name, a regular expression of its name, its pid or its task_struct's address."""
-    if word == task.comm or _number_in(word) in (task.pid, task.address):
-        return True
-    pattern = pattern_of(word)
-    return pattern is not None and pattern.search(task.comm) is not None
+def named_tasks(debugger: Debugger, words: Sequence[str]) -> Sequence[Task]:
+    """The tasks that any of the words means, all tasks without words.
 
-
-def refuse_unknown(debugger: Debugger, words: Iterable[str]) -> None:
-    """Does nothing where each word is of a task; a regular expression is a question, to which "none" is an answer.
+    A word is a name, a regular expression of names, a pid, or a task_struct's address. A regular expression is a question, to
+    which "none" is an answer.
 
     Raises:
         NotFound: a name, a pid or an address is of no task.
     """
     session = debugger.session
+    if not words:
+        return session.tasks
+
+    found: set[int] = set()
     for word in words:
-        if pattern_of(word) is None and not any(is_named(task, word) for task in session.tasks):
+        number, pattern = _number_in(word), pattern_of(word)
+        meant = {
+            task.address
+            for task in session.tasks
+            if word == task.comm
+            or number in (task.pid, task.address)
+            or (pattern is not None and pattern.search(task.comm) is not None)
+        }
+        if not meant and pattern is None:
             if session.task_problems:
                 raise NotFound("task among those that can be read", word, session.task_problems[0])
             raise NotFound("task", word, "`ps` lists them")
+        found |= meant
+    return [task for task in session.tasks if task.address in found]
 
 
 def chosen_tasks(debugger: Debugger, words: Iterable[str]) -> list[Task]:

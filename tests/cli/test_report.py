@@ -153,6 +153,18 @@ def test_a_part_that_cannot_be_read_says_why(orcdbg_run: RunProgram, sample: Ses
     assert "1 task has this stack  PIDs: 48" in text
 
 
+def test_where_no_task_is_blocked_the_report_says_so(orcdbg_run: RunProgram, sample: Session, tmp_path: Path) -> None:
+    """In a sentence, which is no problem of the report."""
+    blocked = [task.address for task in sample.tasks if task.state == "UN"]
+    member = next(name for name in ("__state", "state") if sample.types.has("task_struct", name))
+    places = [sample.memory.translate(one + sample.types.offset("task_struct", member)) for one in blocked]
+    core = changed_core(tmp_path / "core", patches=dict.fromkeys(places, b"\x01"))
+    path = tmp_path / "report.txt"
+    status, out, _ = orcdbg_run("report", sample_files()[0], core, "-o", str(path))
+    assert (status, out) == (0, f"{path}: {path.stat().st_size} bytes\n")
+    assert "foreach UN bt --group\nno task is in uninterruptible sleep\n" in path.read_text("utf-8")
+
+
 @pytest.mark.parametrize(
     ("words", "status", "says"),
     [
