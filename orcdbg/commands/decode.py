@@ -218,8 +218,13 @@ def _names(
 
 # Kinds of which the slab allocator knows more, and of which who waits for whom does.
 _OF_OBJECTS = (
-    *(FindingKind.WILD_POINTER, FindingKind.NON_CANONICAL, FindingKind.GENERAL_PROTECTION, FindingKind.NULL_POINTER),
-    *(FindingKind.LIST_CORRUPTION, FindingKind.REFCOUNT, FindingKind.BUG),
+    FindingKind.WILD_POINTER,
+    FindingKind.NON_CANONICAL,
+    FindingKind.GENERAL_PROTECTION,
+    FindingKind.NULL_POINTER,
+    FindingKind.LIST_CORRUPTION,
+    FindingKind.REFCOUNT,
+    FindingKind.BUG,
 )
 _OF_WAITS = (FindingKind.HUNG_TASK, FindingKind.SOFT_LOCKUP, FindingKind.HARD_LOCKUP, FindingKind.RCU_STALL)
 

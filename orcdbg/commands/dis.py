@@ -17,7 +17,7 @@ from orcdbg.image.source_position import Position
 from orcdbg.kernel.names import Location
 from orcdbg.patches.text import TextSource
 from orcdbg.target.session import Session
-from orcdbg.x86.instructions import decode
+from orcdbg.x86.instructions import outline
 
 _LONGEST = 15  # bytes of an instruction
 
@@ -99,14 +99,9 @@ def _holder(session: Session, address: int) -> int | None:
         code, _ = session.text.read_from(location.start, address - location.start + _LONGEST)
     except MemoryFault:
         return None
-    last = None
-    for insn in decode(code, location.start):
-        if insn.address > address:
-            break
-        last = insn
-    if last is None or last.address == address or last.address + last.size <= address:
-        return None
-    return last.address
+    holders = (start for start, size, _, _ in outline(code, location.start) if start <= address < start + size)
+    holder = next(holders, address)
+    return holder if holder != address else None
 
 
 def _end(end: int, start: int, count: int | None) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from orcdbg.base.errors import MemoryFault
 from orcdbg.base.reading import AddressSpace
@@ -132,7 +132,7 @@ def _account(session: Session, insn: Decoded, built: bytes | None) -> Account | 
     return Account.AS_BUILT if insn.raw == built else Account.PATCHED
 
 
-def _line(session: Session, insn: Decoded, overlay: OrcOverlay) -> ListedInstruction:
+def _line(session: Session, insn: Decoded, overlay: OrcOverlay, is_what_ran: bool) -> ListedInstruction:
     location = session.names.at(insn.address)
     try:
         built: bytes | None = session.built.read(insn.address, insn.size)
@@ -156,7 +156,7 @@ def _line(session: Session, insn: Decoded, overlay: OrcOverlay) -> ListedInstruc
         site=site,
         adjust=patch.adjust if patch else 0,
         site_image=_image_text(site) if site and site.address == insn.address and changed else None,
-        account=_account(session, insn, built),
+        account=_account(session, insn, built) if is_what_ran else None,
         named=_named(session, insn),
     )
 
@@ -177,10 +177,9 @@ def disassemble(session: Session, start: int, end: int, count: int | None) -> li
 def line_at(session: Session, text: AddressSpace, address: int, overlay: OrcOverlay) -> ListedInstruction:
     """The instruction at an address of `text`, with the rule that `overlay` has for it."""
     raw = _bytes_at(text, address)
-    line = _line(session, decode_one(raw, address) or _bad(raw, address), overlay)
     # Nobody expects another version of a site, which is emulated in place of what ran, to be what the patches left.
     is_what_ran = text is session.text or text is session.memory
-    return line if is_what_ran else replace(line, account=None)
+    return _line(session, decode_one(raw, address) or _bad(raw, address), overlay, is_what_ran)
 
 
 def _bytes_at(text: AddressSpace, address: int) -> bytes:

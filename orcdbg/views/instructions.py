@@ -28,6 +28,7 @@ def _column(texts: Sequence[str], least: int, most: int) -> int:
 def _note(found: ListedInstruction, previous: ListedInstruction | None, show_image: bool) -> str:
     """What the last column says: the patch on the first line of a site, then only what differs."""
     parts = []
+    wrong = what_is_wrong(found)
     site = found.site if found.image is not None or found.adjust else None
     if site is not None:
         first = previous is None or previous.site != site
@@ -35,9 +36,11 @@ def _note(found: ListedInstruction, previous: ListedInstruction | None, show_ima
         if show_image and first:
             text = f"  {found.site_image}" if found.site_image else ""
             parts.append(f"image {site.image.hex(' ')}{text}")
-    elif found.image is not None and (show_image or found.account not in _WRONG):
-        parts.append(f"image {found.image.hex(' ')}" if show_image else "not as built")
-    if wrong := what_is_wrong(found):
+    elif found.image is not None and show_image:
+        parts.append(f"image {found.image.hex(' ')}")
+    elif found.image is not None and not wrong:
+        parts.append("not as built")
+    if wrong:
         parts.append(wrong)
     if found.adjust:
         parts.append(f"here ORC says {found.stated_rule}, true {found.rule}")
@@ -83,7 +86,7 @@ def instruction_lines(
     narrow = width is not None and width < 100
     for index, found in enumerate(lines):
         is_patched = found.site is not None and (found.image is not None or found.adjust)
-        is_wrong = found.account in _WRONG
+        is_wrong = bool(what_is_wrong(found))
         mark = "!" if is_wrong else "~" if is_patched else " "
         arrow = ">" if found.address == current else " "
         note = _note(found, lines[index - 1] if index else None, show_image)
