@@ -53,10 +53,15 @@ _ONE_COLUMN = 16
 _A_MOMENT = 0.02  # seconds; destructors take much less
 
 
+# What the library's sets and mappings of weak references do when an object in them is freed.
+_WEAK_MODULES, _WEAK_REMOVERS = ("weakref", "_weakrefset"), ("remove", "_remove")
+
+
 def _is_in_destructor(frame: FrameType | None) -> bool:
-    """Whether code runs that Python calls when it frees an object."""
+    """Whether code runs that Python calls when it frees an object: its destructor, or that of a set of weak references."""
     while frame is not None:
-        if frame.f_code.co_name == "__del__":
+        name = frame.f_code.co_name
+        if name == "__del__" or (name in _WEAK_REMOVERS and frame.f_globals.get("__name__") in _WEAK_MODULES):
             return True
         frame = frame.f_back
     return False
