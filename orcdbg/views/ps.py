@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+import json
+from collections.abc import Iterator
 
 from orcdbg.commands.ps import LastRuns, TaskArguments, TaskLimits, TaskLines, Tasks, TaskSummary, TaskTimes
 from orcdbg.kernel.tasks import Task
@@ -11,6 +12,9 @@ from orcdbg.views.page import Line, line, problem_lines
 from orcdbg.views.records import record
 from orcdbg.views.task_heading import task_json, task_line
 from orcdbg.views.view import Json, Width, hexadecimal, view
+
+# Tasks in a piece of an answer as JSON.
+_PIECE = 1000
 
 
 def _name(task: Task) -> str:
@@ -49,27 +53,38 @@ def _memory(result: Tasks, task: Task) -> str:
     return f"{share:>4} {size.mapped >> 10:>8} {size.resident >> 10:>8}"
 
 
-def _json(result: Tasks) -> Json:
-    def one(task: Task) -> Json:
-        size = result.memory.get(task.address)
-        return {
-            "task": hexadecimal(task.address),
-            "pid": task.pid,
-            "tgid": task.tgid,
-            "ppid": result.parents.get(task.parent or 0),
-            "cpu": task.cpu,
-            "state": task.state,
-            "running": task.address in result.running,
-            "kernel_thread": task.is_kernel_thread,
-            "parent": hexadecimal(task.parent),
-            "comm": task.comm,
-            "mapped": None if size is None else size.mapped,
-            "resident": None if size is None else size.resident,
-            "stack_pointer": hexadecimal(None if result.stacks is None else result.stacks.get(task.address)),
-        }
+def _one_json(result: Tasks, task: Task) -> Json:
+    size = result.memory.get(task.address)
+    return {
+        "task": hexadecimal(task.address),
+        "pid": task.pid,
+        "tgid": task.tgid,
+        "ppid": result.parents.get(task.parent or 0),
+        "cpu": task.cpu,
+        "state": task.state,
+        "running": task.address in result.running,
+        "kernel_thread": task.is_kernel_thread,
+        "parent": hexadecimal(task.parent),
+        "comm": task.comm,
+        "mapped": None if size is None else size.mapped,
+        "resident": None if size is None else size.resident,
+        "stack_pointer": hexadecimal(None if result.stacks is None else result.stacks.get(task.address)),
+    }
 
-    problems: Sequence[str] = list(result.problems)
-    return {"tasks": [one(task) for task in result.tasks], "absent": list(result.absent), "problems": problems}
+
+def _json(result: Tasks) -> Json:
+    tasks = [_one_json(result, task) for task in result.tasks]
+    return {"tasks": tasks, "absent": list(result.absent), "problems": list(result.problems)}
+
+
+def _json_pieces(result: Tasks) -> Iterator[str]:
+    """A thousand tasks a piece: what 10^5 of them look like takes more memory than all else that the answer needs."""
+    yield '{"tasks": ['
+    for first in range(0, len(result.tasks), _PIECE):
+        tasks = [_one_json(result, task) for task in result.tasks[first : first + _PIECE]]
+        yield (", " if first else "") + json.dumps(tasks, ensure_ascii=True)[1:-1]
+    others = {"absent": list(result.absent), "problems": list(result.problems)}
+    yield "], " + json.dumps(others, ensure_ascii=True)[1:]
 
 
 def _family_lines(result: TaskLines, width: Width) -> Iterator[Line]:
@@ -190,7 +205,7 @@ def _summary_json(result: TaskSummary) -> Json:
     return {"states": dict(result.counts), "problems": list(result.problems)}
 
 
-view(Tasks, text=_lines, json=_json)
+view(Tasks, text=_lines, json=_json, json_pieces=_json_pieces)
 view(TaskLines, text=_family_lines, json=_family_json)
 view(TaskTimes, text=_time_lines, json=_time_json)
 view(LastRuns, text=_last_run_lines, json=_last_run_json)

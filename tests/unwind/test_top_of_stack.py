@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import replace
 
 import pytest
 
@@ -40,7 +39,7 @@ def thread(sample: Session, values: Mapping[str, int], flags: int) -> tuple[Sess
     """The sample with other flags of a kernel thread, and other registers at the top of its stack."""
     task = next(task for task in sample.tasks if task.pid == KTHREAD)
     session = without_notes(sample, **saved_at_top(sample, task, values))
-    return session, replace(task, flags=task.flags & ~PF_KTHREAD | flags)
+    return session, task._replace(flags=task.flags & ~PF_KTHREAD | flags)
 
 
 @pytest.mark.parametrize(

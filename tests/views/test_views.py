@@ -76,7 +76,7 @@ def test_a_tasks_name_with_control_bytes_is_escaped_everywhere(registry: Registr
     evil = "\x1b]0;owned\x07\x1b[31m"
     tasks = registry.run(debugger, "ps")
     assert isinstance(tasks, Tasks)
-    shown = plain(lines_of(replace(tasks, tasks=[replace(tasks.tasks[3], comm=evil)]), None))
+    shown = plain(lines_of(replace(tasks, tasks=[tasks.tasks[3]._replace(comm=evil)]), None))
     stacks = registry.run(debugger, "bt")
     assert isinstance(stacks, Stacks)
     shown += plain(lines_of(replace(stacks, stacks=[replace(stacks.stacks[0], comm=evil)]), None))
