@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from types import FrameType
 
 from orcdbg.base.errors import OrcdbgError
+from tests.speed import slowness_of_this_run
 
 SECONDS, MEMORY = 10, 1 << 30
 # Values that break parsers: none, one, the largest of each size, powers of two, just below them.
@@ -99,14 +100,14 @@ def damaged(form: Format, chance: random.Random) -> bytes:
 
 
 def _alarm(number: int, frame: FrameType | None) -> None:
-    raise TooSlow(f"more than {SECONDS} s")
+    raise TooSlow(f"more than {SECONDS * slowness_of_this_run():.1f} s")
 
 
 @contextmanager
 def clock() -> Iterator[None]:
     """Raises TooSlow in what takes more CPU time than a case may; what else the machine does is left out of account."""
     signal.signal(signal.SIGPROF, _alarm)
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
+    signal.setitimer(signal.ITIMER_PROF, SECONDS * slowness_of_this_run())
     try:
         yield
     finally:

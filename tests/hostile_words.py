@@ -43,6 +43,7 @@ from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.x86.paging import PHYSICAL, PRESENT
 from tests.build.memory import ChangedMemory
+from tests.speed import slowness_of_this_run
 
 SECONDS = 5.0
 MEMORY = 1 << 30
@@ -320,7 +321,7 @@ class _Answer(io.StringIO):
 
 
 def _too_slow(_signal: int, _frame: FrameType | None) -> None:
-    raise TooMuch(f"more than {SECONDS:g} s of CPU time")
+    raise TooMuch(f"more than {SECONDS * slowness_of_this_run():.1f} s of CPU time")
 
 
 @contextlib.contextmanager
@@ -468,7 +469,7 @@ def try_round(ground: Ground, number: int, seed: int, report: Report, line: str 
     begin = time.process_time()
     faults: list[str] = []
     try:
-        with limited(SECONDS):
+        with limited(SECONDS * slowness_of_this_run()):
             end, said = ground.run(line, form)
         faults += faults_of(form, end, said)
     except (Exception, TooMuch) as error:
