@@ -46,16 +46,18 @@ lowest:
 	PIP_CONSTRAINT=$(CURDIR)/build/lowest.txt $(MAKE) test VENV=.venv-lowest
 
 # Debian packages the lab runs on; installed when this user may, else named by the tests that skip for want of them.
-# `make lab SCENES='6.1 and entries'` runs a part, chosen as pytest's -k does.
+# `make lab SCENES='6.1 and entries'` runs a part, chosen as pytest's -k does. Tests are shared out by files, since those of a
+# file mostly look at the same guests, in the files' order: the longest are among the first.
 SCENES ?=
+SHARED := -n auto --dist loadfile --no-loadscope-reorder
 lab: $(VENV)/lab
 	@tests/lab/packages.sh
-	$(if $(SCENES),ORCDBG_LAB_KERNELS=all )$(BIN)/pytest -v -m lab tests/lab -k '$(SCENES)'
+	$(if $(SCENES),ORCDBG_LAB_KERNELS=all )$(BIN)/pytest -v $(SHARED) -m lab tests/lab -k '$(SCENES)'
 
 # All kinds of boots, which a seed would choose three from, and more functions to step through.
 lab-all: $(VENV)/lab
 	@tests/lab/packages.sh
-	ORCDBG_LAB_BOOTS=all ORCDBG_LAB_FUNCTIONS=40 $(BIN)/pytest -v -m lab tests/lab
+	ORCDBG_LAB_BOOTS=all ORCDBG_LAB_FUNCTIONS=40 $(BIN)/pytest -v $(SHARED) -m lab tests/lab
 
 # Busy guests stopped at random and single words of damage, for long: so many seconds with each load of each kernel.
 SECONDS ?= 60

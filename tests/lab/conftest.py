@@ -6,6 +6,7 @@ A test that fails says how it is repeated.
 from __future__ import annotations
 
 from collections.abc import Callable, Generator, Mapping
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.lab.guest import GuestError
 from tests.lab.memory_accounts import memory_accounts
 from tests.lab.recorded import recorded
 from tests.lab.scenes import SCENES, Scene
+from tests.lab.shares import packed, unpack
 from tests.lab.skips import skipped_if_unavailable
 from tests.lab.tallies import account_of_campaign
 from tests.lab.words import words
@@ -42,6 +44,7 @@ def _choose_boots() -> list[tuple[str, str]]:
 
 CHOSEN_BOOTS = _choose_boots()
 HAS_GUESTS = pytest.StashKey[bool]()
+_COUNTED = "orcdbg lab"
 
 MakeScene = Callable[[str, int], Scene]
 FindScene = Callable[[str, str], Scene]
@@ -71,6 +74,23 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
         terminalreporter.section("campaign")
         for line in campaign:
             terminalreporter.write_line(line)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """What a process that has a share of the tests counted goes to the one that ends the run."""
+    output = getattr(session.config, "workeroutput", None)
+    if output is not None:
+        output[_COUNTED] = packed(session.config.stash.get(HAS_GUESTS, False))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    """Counts what a process with a share of the tests has counted; one that died has nothing to say."""
+    counted = getattr(node, "workeroutput", {}).get(_COUNTED)
+    if counted is not None:
+        has_guests = unpack(counted)
+        node.config.stash[HAS_GUESTS] = has_guests or node.config.stash.get(HAS_GUESTS, False)
 
 
 @pytest.fixture(scope="session")

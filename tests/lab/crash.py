@@ -10,7 +10,7 @@ from pathlib import Path
 from random import Random
 
 from tests.lab import scripts
-from tests.lab.fetch import Kernel, locked, unpacked_packages
+from tests.lab.fetch import Kernel, unpacked_packages
 from tests.lab.guest import Guest, Machine
 from tests.lab.initramfs import build_initramfs, load_order
 from tests.lab.program import BASE, HEADERS, PREVIOUS, Call, encode_calls, executable
@@ -130,6 +130,6 @@ def crash(kernel: Kernel, seed: int, home: Path) -> Crash:
     append = f"crashkernel={RESERVED}M" + " nokaslr" * (random.random() < 0.3)
     paths = tuple(path for group in files.values() for path in group)
     machine = Machine(kernel.vmlinuz, initrd, append, smp=2, memory=MEMORY, disks=paths)
-    with locked("guest"), Guest(machine, home / "serial.log") as guest:
+    with Guest(machine, home / "serial.log") as guest:
         console = guest.wait_for(CAPTURED, SECONDS)
     return Crash(kernel, files, console)

@@ -18,6 +18,8 @@ T = TypeVar("T")
 
 KERNELS = tuple(RELEASES)
 SEED = int(os.environ.get(SEED_VARIABLE) or random.SystemRandom().randrange(1_000_000))
+# The processes that a run shares its tests out to look at what this one drew.
+os.environ[SEED_VARIABLE] = str(SEED)
 BOOTS_VARIABLE = "ORCDBG_LAB_BOOTS"
 CAMPAIGN_VARIABLE = "ORCDBG_LAB_CAMPAIGN"
 

@@ -21,7 +21,7 @@ from tests.lab import scenes, scripts
 from tests.lab.apt import Unavailable
 from tests.lab.crash import DUMPS, Crash, crash
 from tests.lab.draw import kernels_of
-from tests.lab.fetch import ensure, locked
+from tests.lab.fetch import ensure
 from tests.lab.guest import Guest, GuestError, Machine
 from tests.lab.skips import skipped_if_unavailable
 
@@ -151,7 +151,7 @@ def test_qemus_kdump_gives_the_answers_of_its_core(kernel: str, seed: int, tmp_p
     initrd = scenes.write_initrd(
         tmp_path, found, f"{init}\necho {scripts.READY}\nwhile :; do sleep 1000; done\n", random
     )
-    with locked("guest"), Guest(Machine(found.vmlinuz, initrd, smp=2), tmp_path / "serial.log") as guest:
+    with Guest(Machine(found.vmlinuz, initrd, smp=2), tmp_path / "serial.log") as guest:
         guest.wait_for(scripts.READY, scenes.BOOT_SECONDS)
         time.sleep(0.5)
         guest.dump(tmp_path / "core")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import subprocess
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,15 +12,17 @@ import pytest
 
 from orcdbg.target.session import Session
 from tests.build.stub import MachineStub, StubServer, answering
-from tests.lab import deaths, initramfs, program, scripts
+from tests.lab import deaths, initramfs, program, scripts, tallies
 from tests.lab.apt import Unavailable, find_mirror, parse_deb822, parse_one_line
 from tests.lab.boots import BOOTS, DEADLY
 from tests.lab.busy import GuestDied, death_behind, on_a_living_guest
 from tests.lab.conftest import CHOSEN_BOOTS
+from tests.lab.damage import Account
 from tests.lab.failures import Difference
 from tests.lab.gdbstub import GdbStub, StubError, WaitsForInterrupt
 from tests.lab.guest import Guest, Machine
 from tests.lab.loads import Load, loads
+from tests.lab.shares import packed, unpack
 
 STANZAS = """# a comment
 Types: deb deb-src
@@ -217,7 +220,29 @@ def test_no_boot_is_drawn_that_kills_its_guest() -> None:
 @pytest.fixture
 def deaths_of_this_test(monkeypatch: pytest.MonkeyPatch) -> None:
     """They are not told at the run's end."""
-    monkeypatch.setattr(deaths, "_DEATHS", [])
+    monkeypatch.setattr(deaths, "DEATHS", [])
+
+
+@pytest.mark.usefixtures("deaths_of_this_test")
+def test_what_several_processes_counted_is_added(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Deaths, tallies and damage; the run had guests where one of its processes had."""
+    monkeypatch.setattr(tallies, "TALLIES", {})
+    monkeypatch.setattr(tallies, "DAMAGE", {})
+    deaths.note_death("6.1 idle", "no kernel")
+    tallies.TALLIES["6.1 busy"] = tallies.Tally(stops=3, doubts=Counter({"a doubt": 2}))
+    tallies.DAMAGE["6.1"] = Account(named=Counter({"6.1": 5}))
+    first, second = packed(True), packed(False)
+
+    deaths.DEATHS.clear()
+    tallies.TALLIES.clear()
+    tallies.DAMAGE.clear()
+    assert unpack(first)
+    assert not unpack(second)
+
+    assert deaths.DEATHS == [("6.1 idle", "no kernel")] * 2
+    assert tallies.TALLIES["6.1 busy"].stops == 6
+    assert tallies.TALLIES["6.1 busy"].doubts == {"a doubt": 4}
+    assert tallies.DAMAGE["6.1"].named == {"6.1": 10}
 
 
 @pytest.mark.usefixtures("deaths_of_this_test")
