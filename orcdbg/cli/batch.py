@@ -10,6 +10,7 @@ from typing import IO
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.inputs import remember
+from orcdbg.base.pipes import open_for_reading
 from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.debugger import Debugger
@@ -35,8 +36,8 @@ def read_lines(path: str) -> list[str]:
     """The lines of a command file; UnsupportedFormat when it cannot be read."""
     remember(path)
     try:
-        with open(path, encoding="utf-8") as file:
-            return file.read().splitlines()
+        with open_for_reading(path) as file:
+            return file.read().decode("utf-8").splitlines()
     except OSError as error:
         raise UnsupportedFormat(path, f"cannot be read: {error.strerror}") from error
     except UnicodeDecodeError as error:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import IO
 
 from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.pipes import open_for_reading
 from orcdbg.base.reading import FileSource
 from orcdbg.formats.flattened import BLOCK_HEADER_SIZE, HEADER_SIZE, MAGIC, check_first, check_header, parse_block
 
@@ -56,7 +57,7 @@ def spooled(name: str) -> SpooledSource:
     with tempfile.TemporaryFile(buffering=0) as file:
         target = _Target(name, file)
         try:
-            with sys.stdin.buffer if name == STANDARD_INPUT else open(name, "rb") as stream:
+            with sys.stdin.buffer if name == STANDARD_INPUT else open_for_reading(name) as stream:
                 _fill(stream, target)
         except OSError as error:
             raise UnsupportedFormat(name, f"cannot be read: {error.strerror}") from error

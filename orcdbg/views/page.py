@@ -6,6 +6,7 @@ Whatever a snapshot put into a piece, no control byte leaves this module.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Iterable, Iterator
 from typing import IO, NamedTuple
@@ -34,6 +35,9 @@ STYLES = {
     "label": "bright_black",
 }
 
+
+# Bidirectional classes of the Unicode standard (UAX 9): letters written from the right, numbers among them.
+_FROM_THE_RIGHT = ("R", "AL", "AN")
 
 # What a line of a table begins with, or a label: words with single blanks between them, and more behind them.
 _FIRST_COLUMN = re.compile(r" {0,7}\S+(?: \S+)*? {2,}")
@@ -95,10 +99,29 @@ def _words(pieces: Line) -> Iterator[Line]:
 
 
 def safe(text: str) -> str:
-    """`text` with every character that a terminal could act on as a backslash escape."""
-    if text.isprintable():
+    """`text` with every character that a terminal could act on, or that changes what is around it, as a backslash escape.
+
+    A letter that is written from the right turns the numbers next to it around, and a combining mark is drawn over the
+    character before it, which may be of another column.
+    """
+    if text.isascii() and text.isprintable():
         return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return "".join(c if _stays_in_place(c) else c.encode("unicode_escape").decode("ascii") for c in text)
+
+
+@functools.lru_cache(maxsize=4096)
+def _stays_in_place(char: str) -> bool:
+    """Whether a character is drawn, alone and in its own place."""
+    if char.isascii():
+        return char.isprintable()
+
+    import unicodedata  # most answers are ASCII
+
+    return (
+        char.isprintable()
+        and not unicodedata.category(char).startswith("M")
+        and unicodedata.bidirectional(char) not in _FROM_THE_RIGHT
+    )
 
 
 def plain(lines: Iterable[Line]) -> str:

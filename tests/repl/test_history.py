@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -37,3 +39,29 @@ def test_a_folder_that_cannot_be_made_is_a_line_and_no_end(tmp_path: Path) -> No
     problem = make_folder(tmp_path / "file" / "orcdbg" / "history")
     assert problem is not None
     assert problem.endswith("this session's lines will not be kept")
+
+
+@pytest.mark.parametrize(
+    ("make", "what"),
+    [
+        (lambda file: file.symlink_to(file.parent / "other"), "symbolic link"),
+        (lambda file: file.symlink_to("/dev/null"), "symbolic link"),
+        (os.mkfifo, "no regular file"),
+        (os.mkdir, "no regular file"),
+    ],
+)
+def test_what_is_no_file_of_ones_own_is_left_alone(tmp_path: Path, make: Callable[[Path], None], what: str) -> None:
+    """The session's end would write through a link, and wait at a pipe."""
+    file = tmp_path / "history"
+    (tmp_path / "other").write_text("precious")
+    make(file)
+    problem = make_folder(file)
+    assert problem is not None
+    assert what in problem
+    assert (tmp_path / "other").read_text() == "precious"
+
+
+def test_a_history_of_before_is_taken(tmp_path: Path) -> None:
+    """A plain file of this user's."""
+    (tmp_path / "history").write_text("")
+    assert make_folder(tmp_path / "history") is None

@@ -62,13 +62,26 @@ def test_no_control_character_leaves_the_page(text: str) -> None:
     assert shown[:-1].isprintable() or not shown[:-1]
 
 
-@pytest.mark.parametrize("text", ["\x1b[2J", "\r", "\x9b31m", "a\nb", "\u202egnp", "\x07", "\x7f"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("\x1b[2J", "\r", "\x9b31m", "a\nb", "\u202egnp", "\x07", "\x7f"),
+        *("a\u0301", "\u0bbe", "\u20dd", "\ufe0f", "\u200d"),  # marks drawn over what is before them
+        *("\u05d0 12", "\u0627", "\u0661\u0662", "\U00010800"),  # letters and digits written from the right
+    ],
+)
 def test_what_a_terminal_acts_on_is_shown_as_an_escape(text: str) -> None:
     """Colour, cursor and direction changes are spelt out."""
     assert "\\" in safe(text)
     out = io.StringIO()
     paint([line((text, "symbol"))], out, 80)
     assert text not in out.getvalue()
+
+
+def test_letters_that_stay_in_their_place_are_shown() -> None:
+    """Of whatever script; what is near a letter that does not is shown too."""
+    assert safe("größe 12 名前 ключ ☃") == "größe 12 名前 ключ ☃"
+    assert safe("pid \u05d07 é") == r"pid \u05d07 é"
 
 
 def test_a_tasks_name_with_control_bytes_is_escaped_everywhere(registry: Registry, debugger: Debugger) -> None:
