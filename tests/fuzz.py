@@ -26,11 +26,12 @@ from orcdbg.snapshot.readers.elf_core import open_elf_core
 from orcdbg.snapshot.readers.kdump import open_kdump
 from orcdbg.snapshot.readers.lime import open_lime
 from orcdbg.snapshot.readers.vmware import open_vmware
+from orcdbg.snapshot.readers.vmware_guest import open_guest
 from orcdbg.snapshot.search import NOTE, find_marks, read_note
 from orcdbg.symbols.btf import Btf
 from tests.build.elf import Load, core, note, prstatus
 from tests.build.kdump import LZO, SNAPPY, ZLIB, ZSTD, Kdump, flattened
-from tests.build.memory_files import avml, lime, vmss
+from tests.build.memory_files import avml, debug_guest, lime, vmss
 from tests.fuzz_case import MEMORY, NUMBERS, Format, try_cases
 
 INFO = b"OSRELEASE=6.1.0\nKERNELOFFSET=1000000\nNUMBER(phys_base)=0\n"
@@ -130,6 +131,16 @@ def make_formats() -> dict[str, Callable[[], Format]]:
         data = vmss(page * 5, [(0, 1, 2), (2, 9, 3)], registers)
         return Format(data, [(0, 252), (252, 500), (len(data) - 200, len(data))], _snapshot(open_vmware))
 
+    def vmware_blocks() -> Format:
+        registers = [{"rax": 7, "rip": 1, "rsp": 2, "cr3": 3, "idt": 4, "cs": 0x10}]
+        data = vmss(page * 5, [(0, 1, 2), (2, 9, 3)], registers, in_blocks=True)
+        return Format(data, [(0, 252), (252, 700), (len(data) - 500, len(data))], _snapshot(open_vmware))
+
+    def vmware_guest() -> Format:
+        data = debug_guest(5, 5, [{"rip": 1, "rsp": 2, "cr3": 3}], [(2, 3)])
+        memory = BytesSource("memory", page * 5)
+        return Format(data, [(0, 80), (80, 500)], _snapshot(lambda source: open_guest(source, memory)))
+
     def btf() -> Format:
         data = _sample_btf()
         return Format(data, [(0, 24), (24, 6000), (24, len(data))], _try_btf)
@@ -144,6 +155,8 @@ def make_formats() -> dict[str, Callable[[], Format]]:
         "lime": lambda: Format(lime(small), [(0, 32), (5152, 5184)], _snapshot(open_lime)),
         "avml": avml_file,
         "vmware": vmware,
+        "vmware-blocks": vmware_blocks,
+        "vmware-guest": vmware_guest,
         "btf": btf,
     }
 

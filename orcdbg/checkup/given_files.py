@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import FileSource
 from orcdbg.formats.detect import FileKind, file_kind
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
+from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise, with_plain_memory
 from orcdbg.snapshot.spool import is_stream
 from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.opening import image_in_memory, open_session, unknown_file
@@ -92,8 +92,13 @@ def open_files(
     """
     opened = OpenedFiles(debug_folders=debug_folders, type_options=type_options or TypeOptions())
     parts: list[SnapshotFile] = []
+    unknown: list[str] = []
     for path in paths:
-        opened.files.append(_look_at(path, opened, parts))
+        opened.files.append(_look_at(path, opened, parts, unknown))
+    if unknown:
+        whole = with_plain_memory(parts, unknown)
+        parts = parts if whole is None else [whole]
+        opened.files = [_unknown(file, whole, opened) if file.path in unknown else file for file in opened.files]
 
     try:
         if parts:
@@ -110,7 +115,16 @@ def open_files(
     return opened
 
 
-def _look_at(path: str, opened: OpenedFiles, parts: list[SnapshotFile]) -> GivenFile:
+def _unknown(file: GivenFile, whole: SnapshotFile | None, opened: OpenedFiles) -> GivenFile:
+    """A file of no known kind: the memory of a snapshot beside it, or nothing that can be used."""
+    if whole is not None:
+        return GivenFile(file.path, f"the memory of {whole.kind}")
+    error = unknown_file(file.path)
+    opened.fail(error)
+    return replace(file, problem=error.message)
+
+
+def _look_at(path: str, opened: OpenedFiles, parts: list[SnapshotFile], unknown: list[str]) -> GivenFile:
     """What a file is; an image is opened, a part of a snapshot is kept for when all of them are known."""
     kind: str | None = None
     try:
@@ -125,7 +139,8 @@ def _look_at(path: str, opened: OpenedFiles, parts: list[SnapshotFile]) -> Given
         file = file_kind(FileSource(path))
         kind = file.value
         if file not in _IMAGES:
-            raise unknown_file(path)
+            unknown.append(path)
+            return GivenFile(path, kind)
 
         image = open_image(path)
         if opened.image is None or file is not FileKind.BZIMAGE:

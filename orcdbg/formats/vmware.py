@@ -102,3 +102,33 @@ def parse_numbers(source: ByteSource, values: Sequence[Value]) -> Numbers:
         for value in values
         if not value.is_block
     }
+
+
+# Blocks of registers, which some versions write where others have a value for each register.
+_GENERAL = struct.Struct("<16Q")
+_GENERAL_NAMES = ("rax", "rcx", "rdx", "rbx", "rbp", "rsp", "rsi", "rdi", *(f"r{number}" for number in range(8, 16)))
+_CONTROL = struct.Struct("<9Q")
+_TABLE_REGISTER = struct.Struct("<HII")  # limit, and the halves of the base
+
+
+def parse_register_blocks(source: ByteSource, values: Sequence[Value]) -> Numbers:
+    """The registers that stand in blocks, under the names and indices that they have where they are values.
+
+    Raises:
+        UnsupportedFormat: one of them is beyond the end of the file.
+    """
+    found: dict[tuple[str, tuple[int, ...]], int] = {}
+    for value in values:
+        if not value.is_block or value.is_compressed or len(value.indices) != 1:
+            continue
+        cpu = value.indices[0]
+        if value.name == "gpregs" and value.size == _GENERAL.size:
+            numbers = _GENERAL.unpack(source.read_at(value.offset, value.size))
+            found |= {(name, (cpu,)): number for name, number in zip(_GENERAL_NAMES, numbers, strict=True)}
+        elif value.name == "CR64" and value.size == _CONTROL.size:
+            numbers = _CONTROL.unpack(source.read_at(value.offset, value.size))
+            found |= {("CR64", (cpu, index)): number for index, number in enumerate(numbers)}
+        elif value.name == "IDTR" and value.size == _TABLE_REGISTER.size:
+            numbers = _TABLE_REGISTER.unpack(source.read_at(value.offset, value.size))
+            found |= {("IDTR", (cpu, index)): number for index, number in enumerate(numbers)}
+    return found

@@ -31,7 +31,11 @@ class CpuState:
     @property
     def is_in_user_mode(self) -> bool:
         """Whether the CPU ran a program when it was stopped."""
-        return self.registers.get("cs", 0) & 3 == 3
+        cs = self.registers.get("cs")
+        if cs is not None:
+            return cs & 3 == 3
+        # A format without it. A kernel that was sent to a wrong address has a low one too, but not a low stack.
+        return all(self.registers.get(name, 1 << 63) < 1 << 63 for name in ("rip", "rsp"))
 
     @property
     def possible_kernel_bases(self) -> Sequence[int]:

@@ -9,6 +9,7 @@ is named, never through a link.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat, UsageError
@@ -93,6 +94,23 @@ def _in_compressed(file: ByteSource, readers: Sequence[SnapshotReader]) -> Snaps
     article, _, kind = reader.name.partition(" ")
     name = f"a compressed {kind}" if article in ("a", "an") else f"{reader.name}, compressed"
     return SnapshotFile(codecs.decompressed(file), reader, name)
+
+
+def with_plain_memory(files: Sequence[SnapshotFile], unknown: Sequence[str]) -> SnapshotFile | None:
+    """A snapshot whose memory is in a file that only its place beside the snapshot tells.
+
+    Args:
+        files: that were recognised.
+        unknown: names of those that were not.
+
+    Returns:
+        None where there is no such snapshot, or not one such file.
+    """
+    open_with = files[0].reader.open_with_memory if len(files) == 1 else None
+    if open_with is None or len(unknown) != 1 or is_stream(unknown[0]):
+        return None
+    memory = FileSource(unknown[0])
+    return files[0]._replace(reader=replace(files[0].reader, open=lambda source: open_with(source, memory)))
 
 
 def open_snapshot(files: Sequence[SnapshotFile]) -> Snapshot:

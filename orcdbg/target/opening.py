@@ -15,7 +15,7 @@ from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.patches.kernel_patches import MakePasses
 from orcdbg.snapshot.machine import Snapshot
-from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise
+from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise, with_plain_memory
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import find_kernel
 from orcdbg.snapshot.readers.reader import HEAD_SIZE, SnapshotReader
@@ -61,6 +61,7 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
     images: list[str] = []
     boot_images: list[str] = []
     snapshots: list[SnapshotFile] = []
+    unknown: list[str] = []
 
     for path in paths:
         snapshot = recognise(path, readers)
@@ -77,7 +78,13 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
         elif kind in _NOT_YET:
             raise UnsupportedFormat(path, f"{kind.value}: not supported", _NOT_YET[kind])
         else:
-            raise unknown_file(path)
+            unknown.append(path)
+
+    if unknown:
+        whole = with_plain_memory(snapshots, unknown)
+        if whole is None:
+            raise unknown_file(unknown[0])
+        snapshots = [whole]
 
     if snapshots and max(len(images), len(boot_images)) <= 1:
         return [*images, *boot_images], snapshots

@@ -36,9 +36,11 @@ OwnerOf = Callable[[int, int, int | None], int | None]
 def running_start(cpu: CpuState) -> State:
     """The state of a CPU whose registers the snapshot recorded: its ip is exact, and all registers are known."""
     registers = {name: RegisterValue(value, cpu.source) for name, value in cpu.registers.items()}
-    registers["cs"] = registers["cs"]._replace(value=registers["cs"].value & 0xFFFF)
+    if "cs" in registers:  # not every format has it
+        registers["cs"] = registers["cs"]._replace(value=registers["cs"].value & 0xFFFF)
     registers.pop("orig_rax", None)  # no CPU has such a register: the word of a note says nothing
-    return State(registers["rip"].value, True, registers, FrameKind.INTERRUPT, None)
+    kind = FrameKind.USER if cpu.is_in_user_mode else FrameKind.INTERRUPT
+    return State(registers["rip"].value, True, registers, kind, None)
 
 
 def sleeping_start(linux: Linux, task: int) -> State:

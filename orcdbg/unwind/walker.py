@@ -191,7 +191,7 @@ class Walker:
         result, state = Walk(self._frames), start
         try:
             for index in range(most):
-                if is_user(state.registers):
+                if state.kind is FrameKind.USER or is_user(state.registers):
                     result.frames.append(_user_frame(index, state))
                     raise _Stop(None, WalkEnd.USER)
                 frame = self._frame(index, state)

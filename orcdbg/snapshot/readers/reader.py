@@ -23,9 +23,12 @@ class SnapshotReader:
         open: makes the stopped machine of a file that `detect` knew; an OrcdbgError where it is damaged.
         open_parts: makes it of several such files, given in any order, where the format splits one snapshot into parts;
             None where every file is a snapshot of its own.
+        open_with_memory: makes it of a file and of one that holds plain memory and nothing else, which no `detect` can know;
+            None where the format has no such files.
     """
 
     name: str
     detect: Callable[[bytes], bool]
     open: Callable[[ByteSource], Snapshot]
     open_parts: Callable[[Sequence[ByteSource]], Snapshot] | None = None
+    open_with_memory: Callable[[ByteSource, ByteSource], Snapshot] | None = None

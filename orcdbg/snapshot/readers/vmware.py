@@ -1,6 +1,7 @@
 """How is a suspended VMware guest, its .vmss or .vmsn with or without a .vmem, read as a stopped machine?
 
-VMware published none of the names; they are those that Volatility's reader goes by (framework/layers/vmware.py).
+VMware published none of the names; they are those that Volatility's reader (framework/layers/vmware.py) and crash's
+(vmware_vmss.c) go by.
 """
 
 from __future__ import annotations
@@ -11,7 +12,8 @@ from pathlib import Path
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource, FilePart, FileSource
 from orcdbg.base.sizes import PAGE
-from orcdbg.formats.vmware import MAGICS, Numbers, Value, parse_groups, parse_numbers
+from orcdbg.formats import codecs
+from orcdbg.formats.vmware import MAGICS, Numbers, Value, parse_groups, parse_numbers, parse_register_blocks
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader
@@ -24,7 +26,11 @@ _REGISTERS = {
     **{name: name for name in ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", "rip")},
     **{f"r{number}": f"r{number}" for number in range(8, 16)},
     "eflags": "rflags",
+    "EFLAGS": "rflags",
 }
+# Values `S` and `S.base64` have a CPU's number and one of these (enum SegmentName of crash's vmware_vmss.h).
+_SEGMENTS = {"cs": 1, "ss": 2}
+_GS = 5
 
 
 def _extents(numbers: Numbers, saved: ByteSource, size: int) -> list[Extent]:
@@ -57,6 +63,10 @@ def _cpu(numbers: Numbers, cpu: int) -> CpuState | None:
     if "rip" not in registers or "rsp" not in registers:
         return None
 
+    # A selector has 16 bits, whatever the value's size.
+    segments = {name: numbers.get(("S", (cpu, number))) for name, number in _SEGMENTS.items()}
+    registers |= {name: value & 0xFFFF for name, value in segments.items() if value is not None}
+
     # IDTR 0 is the limit, 1 and 2 are the halves of the base.
     low = numbers.get(("IDTR", (cpu, 1)))
     high = numbers.get(("IDTR", (cpu, 2)))
@@ -64,26 +74,40 @@ def _cpu(numbers: Numbers, cpu: int) -> CpuState | None:
 
     cr3 = numbers.get(("CR64", (cpu, 3)))
     cr4 = numbers.get(("CR64", (cpu, 4)))
-    return CpuState(cpu, f"VMware cpu {cpu}", registers, 0, cr3, cr4, idt)
+    gs_base = numbers.get(("S.base64", (cpu, _GS)))
+    return CpuState(cpu, f"VMware cpu {cpu}", registers, 0, cr3, cr4, idt, gs_base)
 
 
-def _find_memory(source: ByteSource, values: Sequence[Value]) -> tuple[ByteSource, int]:
-    """The guest's memory, a block of the file itself or the .vmem beside it; and how many bytes it should have."""
+def _find_memory(source: ByteSource, values: Sequence[Value], given: ByteSource | None) -> tuple[ByteSource, int]:
+    """The guest's memory, a block of the file itself, the file given or the .vmem beside it; and its bytes as it should be."""
     block = next((value for value in values if value.name == "Memory" and value.is_block), None)
     if block is not None and block.is_compressed:
         raise UnsupportedFormat(source.name, "a VMware snapshot with compressed memory: suspend without compression")
     if block is not None:
         return FilePart(source, block.offset, block.size), block.size
 
-    beside = Path(source.name).with_suffix(".vmem")
-    if not beside.is_file():
-        raise UnsupportedFormat(source.name, f"its memory is in a file of its own, and {beside} is not there")
-    memory = FileSource(str(beside))
+    memory = given or memory_beside(source)
     return memory, memory.size
 
 
-def open_vmware(source: ByteSource) -> Snapshot:
-    """The snapshot in a .vmss or .vmsn file; its memory may be in the .vmem of the same name beside it.
+def memory_beside(source: ByteSource) -> ByteSource:
+    """The .vmem of a file's name; packed it is unpacked first.
+
+    Raises:
+        UnsupportedFormat: there is none.
+    """
+    beside = Path(source.name).with_suffix(".vmem")
+    if beside.is_file():
+        return FileSource(str(beside))
+    packed = beside.with_name(beside.name + ".gz")
+    if packed.is_file():
+        return codecs.decompressed(FileSource(str(packed)))
+    hint = "name the file with its memory too: orcdbg VMLINUX SNAPSHOT MEMORY"
+    raise UnsupportedFormat(source.name, f"its memory is in a file of its own, and {beside} is not there", hint)
+
+
+def open_vmware(source: ByteSource, given: ByteSource | None = None) -> Snapshot:
+    """The snapshot in a .vmss or .vmsn file; its memory may be in a file that is given, or in the .vmem of the same name.
 
     Raises:
         UnsupportedFormat: damaged, with compressed memory, or without memory.
@@ -91,11 +115,12 @@ def open_vmware(source: ByteSource) -> Snapshot:
     groups = parse_groups(source)
 
     memory_values = groups.get("memory", [])
-    saved, size = _find_memory(source, memory_values)
+    saved, size = _find_memory(source, memory_values, given)
     extents = _extents(parse_numbers(source, memory_values), saved, size)
     memory = ExtentMemory(extents)
 
-    cpu_numbers = parse_numbers(source, groups.get("cpu", []))
+    cpu_values = groups.get("cpu", [])
+    cpu_numbers = {**parse_register_blocks(source, cpu_values), **parse_numbers(source, cpu_values)}
     count = min(cpu_numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
     cpus = [state for cpu in range(count) if (state := _cpu(cpu_numbers, cpu)) is not None]
 
@@ -116,4 +141,4 @@ def detect(head: bytes) -> bool:
     return head.startswith(MAGICS)
 
 
-READER = SnapshotReader("a VMware snapshot", detect, open_vmware)
+READER = SnapshotReader("a VMware snapshot", detect, open_vmware, open_with_memory=open_vmware)

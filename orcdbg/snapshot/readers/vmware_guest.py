@@ -1,0 +1,67 @@
+"""How is a guest that VMware stopped in its panic, a debug.guest and its debug.vmem, read as a stopped machine?"""
+
+from __future__ import annotations
+
+from orcdbg.base.errors import UnsupportedFormat
+from orcdbg.base.reading import ByteSource
+from orcdbg.base.sizes import PAGE
+from orcdbg.formats.vmware_guest import HEAD_SIZE, GuestHeader, parse_header, read_cpu
+from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
+from orcdbg.snapshot.machine import CpuState, Snapshot
+from orcdbg.snapshot.readers.reader import SnapshotReader
+from orcdbg.snapshot.readers.vmware import memory_beside
+
+_OTHERS = ("orig_rax", "fs_base", "gs_base", "ds", "es", "fs", "gs")
+
+
+def _extents(header: GuestHeader, memory: ByteSource) -> list[Extent]:
+    """Where memory is: the file has none of the holes."""
+    found: list[Extent] = []
+    frame, page, left = 0, 0, header.pages
+    for start, size in (*header.holes, (None, 0)):
+        pages = left if start is None else min(max(start - frame, 0), left)
+        if pages:
+            found.append(Extent(frame * PAGE, memory, page * PAGE, pages * PAGE, pages * PAGE))
+        page, left = page + pages, left - pages
+        frame = frame if start is None else start + size
+    return found
+
+
+def open_guest(source: ByteSource, given: ByteSource | None = None) -> Snapshot:
+    """The snapshot whose CPUs are in a debug.guest; its memory is in a file that is given, or the .vmem of the same name.
+
+    Raises:
+        UnsupportedFormat: damaged, or without memory.
+    """
+    header = parse_header(source.read_at(0, min(source.size, HEAD_SIZE)))
+    if header is None:
+        raise UnsupportedFormat(source.name, "not a VMware debug.guest")
+    saved = given or memory_beside(source)
+    extents = _extents(header, saved)
+    memory = ExtentMemory(extents)
+
+    cpus = []
+    for number in range(header.cpus):
+        cpu = read_cpu(source, header, number)
+        registers = {name: value for name, value in cpu.registers.items() if name not in _OTHERS}
+        gs_base = cpu.registers["gs_base"]
+        cpus.append(CpuState(number, f"VMware cpu {number}", registers, 0, cpu.cr3, cpu.cr4, cpu.idt, gs_base))
+
+    return Snapshot(
+        path=source.name,
+        format="VMware debug.guest",
+        physical=memory,
+        cpus=cpus,
+        vmcoreinfo={},
+        warnings=cut_off_warnings(saved, extents),
+        ranges=memory.ranges,
+        left_out=memory.left_out,
+    )
+
+
+def detect(head: bytes) -> bool:
+    """Whether the numbers of the header agree; there is no magic one."""
+    return parse_header(head) is not None
+
+
+READER = SnapshotReader("a VMware debug.guest", detect, open_guest, open_with_memory=open_guest)
