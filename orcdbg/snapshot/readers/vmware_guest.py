@@ -5,7 +5,8 @@ from __future__ import annotations
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import PAGE
-from orcdbg.formats.vmware_guest import HEAD_SIZE, GuestHeader, parse_header, read_cpu
+from orcdbg.base.walks import Budget
+from orcdbg.formats.vmware_guest import HEAD_SIZE, MAX_CPUS, GuestHeader, parse_header, read_cpu
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import CpuState, Snapshot
 from orcdbg.snapshot.readers.reader import SnapshotReader
@@ -41,7 +42,7 @@ def open_guest(source: ByteSource, given: ByteSource | None = None) -> Snapshot:
     memory = ExtentMemory(extents)
 
     cpus = []
-    for number in range(header.cpus):
+    for number in Budget(MAX_CPUS).entries(header.cpus, header.first_cpu, "CPUs"):
         cpu = read_cpu(source, header, number)
         registers = {name: value for name, value in cpu.registers.items() if name not in _OTHERS}
         gs_base = cpu.registers["gs_base"]
