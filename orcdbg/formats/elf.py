@@ -14,11 +14,14 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource, unpack
+from orcdbg.base.walks import Budget
 
 MAGIC = b"\x7fELF"
 ET_CORE, ET_EXEC, ET_DYN, ET_REL = 4, 2, 3, 1
 EM_X86_64 = 62
 PT_LOAD, PT_NOTE = 1, 4
+# What a driver dumped of its device (fs/proc/vmcore.c, 4.18): the driver's own, and of any size. No other note has this number.
+NT_VMCOREDD = 0x700
 SHT_NOBITS = 8
 SHF_ALLOC, SHF_EXECINSTR, SHF_COMPRESSED = 2, 4, 0x800
 PN_XNUM = 0xFFFF
@@ -188,14 +191,44 @@ class ElfFile:
         return self.source.read_at(section.offset, section.size)
 
     def notes(self) -> Iterator[Note]:
-        """All notes of the PT_NOTE segments."""
-        left = MAX_NOTES
+        """All notes of the PT_NOTE segments, but for the large ones that `stored_notes` leaves out."""
+        budget = Budget(MAX_NOTE_COUNT, MAX_NOTES)
         for segment in self.segments:
             if segment.type == PT_NOTE:
-                left -= segment.file_size
-                if left < 0:
-                    raise UnsupportedFormat(self.source.name, f"note segment of {segment.file_size} bytes")
-                yield from parse_notes(self.source.read_at(segment.offset, segment.file_size), self.source.name)
+                yield from stored_notes(self.source, segment.offset, segment.file_size, budget)
+
+
+def stored_notes(source: ByteSource, offset: int, size: int, budget: Budget) -> Iterator[Note]:
+    """The notes of an area of a file, note by note: what a driver dumped of its device may be gigabytes.
+
+    Args:
+        source: the file.
+        offset: where the area is in it.
+        size: its bytes.
+        budget: of notes and their bytes; a note with more than is left is left out.
+
+    Raises:
+        UnsupportedFormat: the area, or a note, leaves the file or the area; or there are too many notes.
+    """
+    if offset + size > source.size:
+        raise UnsupportedFormat(source.name, f"truncated: notes at {offset:#x} end behind the file's {source.size:#x}")
+    end = offset + size
+    while offset + _NHDR.size <= end:
+        name_size, data_size, note_type = _NHDR.unpack(source.read_at(offset, _NHDR.size))
+        name_start = offset + _NHDR.size
+        if not budget.take("notes", offset):
+            raise UnsupportedFormat(source.name, f"more than {budget.limit} notes")
+        data_start = name_start + (name_size + 3 & ~3)
+        offset = data_start + (data_size + 3 & ~3)
+        if name_size == data_size == note_type == 0:  # zero padding up to the segment's end
+            continue
+        if data_start + data_size > end:
+            raise UnsupportedFormat(source.name, f"a note of {data_size} bytes leaves its segment")
+        if name_size > MAX_NAME or data_size > budget.size_left or note_type == NT_VMCOREDD:
+            continue
+        budget.size_left -= data_size
+        owner = source.read_at(name_start, name_size).rstrip(b"\0").decode("ascii", "replace")
+        yield Note(owner, note_type, source.read_at(data_start, data_size))
 
 
 def parse_notes(data: bytes, name: str) -> Iterator[Note]:

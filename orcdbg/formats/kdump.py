@@ -22,7 +22,7 @@ INCOMPLETE = 8
 
 # 256 TiB, more than x86-64 machines have. Counting the bits of as many takes seconds.
 MAX_FRAMES = 1 << 36
-MAX_NOTES = 64 << 20
+MAX_VMCOREINFO = 1 << 20
 
 # The sub-header takes one block, or some more with its notes; a dump of 2^16 blocks would have 256 MiB of them.
 MAX_SUB_BLOCKS = 1 << 16
@@ -42,6 +42,25 @@ _FIRST_WITH_64_BIT_FRAMES = 6
 # struct page_desc.
 _DESCRIPTOR = struct.Struct("<QIIQ")
 DESCRIPTOR_SIZE = _DESCRIPTOR.size
+
+# As uname calls the other machines that kdump is for.
+_OTHER_MACHINES = (
+    *(
+        b"aarch64",
+        b"arm",
+        b"i386",
+        b"i486",
+        b"i586",
+        b"i686",
+        b"ia64",
+        b"loongarch",
+        b"mips",
+        b"ppc",
+        b"riscv",
+        b"s390",
+    ),
+    *(b"sparc", b"alpha", b"parisc", b"sh4"),
+)
 
 
 class KdumpHeader(NamedTuple):
@@ -171,8 +190,9 @@ def _check(name: str, machine: bytes, version: int, block_size: int, sub_blocks:
     if version not in _SUB_HEADER_SIZES:
         raise UnsupportedFormat(name, f"a compressed kdump of version {version}; 1 to 6 are known")
 
-    # QEMU leaves the names of the system empty.
-    if machine not in (b"", b"x86_64"):
+    # QEMU leaves the names of the system empty, some tools write others over them, and some write them at another place:
+    # only another machine's own name says that it is one.
+    if machine.startswith(_OTHER_MACHINES):
         raise UnsupportedFormat(name, f"a compressed kdump of another machine: {machine.decode('ascii', 'replace')}")
     if block_size != PAGE:
         raise UnsupportedFormat(name, f"a compressed kdump with pages of {block_size} bytes; x86-64 has {PAGE}")

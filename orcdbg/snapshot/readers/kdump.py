@@ -15,13 +15,14 @@ from collections.abc import Iterator, Sequence
 from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import PAGE
+from orcdbg.base.walks import Budget
 from orcdbg.formats.core_notes import is_qemu
-from orcdbg.formats.elf import Note, parse_notes
+from orcdbg.formats.elf import MAX_NOTE_COUNT, MAX_NOTES, Note, stored_notes
 from orcdbg.formats.kdump import (
     DESCRIPTOR_SIZE,
     INCOMPLETE,
     MAGIC,
-    MAX_NOTES,
+    MAX_VMCOREINFO,
     KdumpHeader,
     PageDescriptor,
     parse_descriptors,
@@ -201,8 +202,8 @@ def _area(part: KdumpPart, area: tuple[int, int]) -> bytes:
     offset, size = area
     if not offset or not size:
         return b""
-    if size > MAX_NOTES:
-        raise UnsupportedFormat(part.source.name, f"a compressed kdump with {size} bytes of notes")
+    if size > MAX_VMCOREINFO:
+        raise UnsupportedFormat(part.source.name, f"a compressed kdump with {size} bytes of VMCOREINFO")
     return part.source.read_at(offset, size)
 
 
@@ -259,7 +260,9 @@ def open_kdump(sources: Sequence[ByteSource]) -> Snapshot:
     first = parts[0]
     memory = KdumpMemory(parts)
 
-    notes = list(parse_notes(_area(first, first.header.notes), first.source.name))
+    offset, size = first.header.notes
+    has_notes = offset and size
+    notes = list(stored_notes(first.source, offset, size, Budget(MAX_NOTE_COUNT, MAX_NOTES))) if has_notes else []
     vmcoreinfo = _area(first, first.header.vmcoreinfo)
     if vmcoreinfo:
         # The sub-header's is the kernel's; what a note calls so may be an older copy, or the first kernel's.

@@ -11,8 +11,9 @@ from pathlib import Path
 import pytest
 
 from orcdbg.base.errors import Absence, NotInSnapshot, UnsupportedFormat
-from orcdbg.base.reading import BytesSource
+from orcdbg.base.reading import BytesSource, FileSource
 from orcdbg.base.sizes import PAGE
+from orcdbg.formats import elf
 from orcdbg.snapshot.opening import open_paths
 from orcdbg.snapshot.readers.elf_core import open_elf_core
 from tests.build.elf import Load, core, note, prstatus
@@ -87,3 +88,36 @@ def test_a_segment_that_ends_in_the_notes_is_refused() -> None:
     struct.pack_into("<Q", whole, 64 + 56 + 32, len(HIGH) + 1)
     with pytest.raises(UnsupportedFormat, match="over its own headers or notes"):
         open_elf_core(BytesSource("core", bytes(whole)))
+
+
+def test_what_a_driver_dumped_of_its_device_is_not_read(tmp_path: Path) -> None:
+    """A note of 3 GiB between those that are needed; a sparse file, whose other notes are all there."""
+    before, behind = prstatus({"rip": 0x1234}, 7), note("VMCOREINFO", 0, b"OSRELEASE=6.1.0\n")
+    size = 3 << 30
+    device = struct.pack("<III8s", 6, size, elf.NT_VMCOREDD, b"LINUX")
+    whole = bytearray(core([Load(0x1000, HIGH)], before + device + behind))
+    # Everything behind the note's head is as much further: the notes after it, and the memory.
+    notes_at, notes_size = struct.unpack_from("<Q16xQ", whole, 64 + 8)
+    struct.pack_into("<Q", whole, 64 + 8 + 24, notes_size + size)
+    memory_at = struct.unpack_from("<Q", whole, 64 + 56 + 8)[0]
+    struct.pack_into("<Q", whole, 64 + 56 + 8, memory_at + size)
+    head = notes_at + len(before) + len(device)
+    with open(tmp_path / "core", "wb") as file:
+        file.write(whole[:head])
+        file.seek(head + size)
+        file.write(whole[head:])
+
+    snapshot = open_elf_core(FileSource(str(tmp_path / "core")))
+    assert snapshot.cpus[0].registers["rip"] == 0x1234
+    assert snapshot.vmcoreinfo["OSRELEASE"] == "6.1.0"
+    assert snapshot.physical.read(0x1000, len(HIGH)) == HIGH
+    assert [one.name for one in snapshot.notes] == ["CORE", "VMCOREINFO"]
+
+
+def test_a_note_of_more_than_may_be_read_costs_no_other() -> None:
+    """64 MiB of notes are read, whoever owns them."""
+    large = note("OTHER", 9, bytes(elf.MAX_NOTES + 1))
+    snapshot = open_elf_core(
+        BytesSource("core", core([Load(0x1000, HIGH)], large + note("VMCOREINFO", 0, b"OSRELEASE=6\n")))
+    )
+    assert [one.name for one in snapshot.notes] == ["VMCOREINFO"]

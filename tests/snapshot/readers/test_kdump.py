@@ -20,6 +20,7 @@ from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.readers.kdump import open_kdump
 from tests.build.elf import note, prstatus
 from tests.build.kdump import LZO, SNAPPY, ZLIB, ZSTD, Kdump, flattened
+from tests.snapshot.two_ranges import HIGH
 
 INFO = b"OSRELEASE=6.1.0\nPAGESIZE=4096\n"
 
@@ -252,3 +253,37 @@ def test_damaged_dumps_give_pages_or_named_errors(data: st.DataObject) -> None:
             assert len(snapshot.physical.read(frame * PAGE, PAGE)) == PAGE
         except OrcdbgError:
             continue
+
+
+@pytest.mark.parametrize("machine", [b"", b"_64", b"xxxxxx", b"\xff\xfe", b"x86_64", b"#1 SMP PREEMPT"])
+def test_names_in_the_header_that_say_nothing_are_no_reason_to_refuse(machine: bytes) -> None:
+    """Anonymised ones, and ones that were written four bytes away."""
+    snapshot = opened(Kdump({3: HIGH[:PAGE]}, machine=machine).encode())
+    assert snapshot.physical.read(3 * PAGE, PAGE) == HIGH[:PAGE]
+
+
+@pytest.mark.parametrize("shift", [-4, 4])
+def test_names_four_bytes_away_are_no_reason_to_refuse(shift: int) -> None:
+    """The numbers behind them are where they should be."""
+    data = bytearray(Kdump({3: HIGH[:PAGE]}).encode())
+    names = bytes(data[12:402])
+    data[12:402] = bytes(390)
+    data[12 + shift : 402 + shift] = names
+    data[8:12] = (6).to_bytes(4, "little")
+    snapshot = opened(bytes(data))
+    assert snapshot.physical.read(3 * PAGE, PAGE) == HIGH[:PAGE]
+
+
+@pytest.mark.parametrize("machine", [b"aarch64", b"ppc64le", b"s390x", b"i686", b"riscv64", b"loongarch64"])
+def test_another_machines_dump_is_named(machine: bytes) -> None:
+    """By its own name for itself."""
+    with pytest.raises(UnsupportedFormat, match=f"another machine: {machine.decode()}"):
+        opened(Kdump({3: HIGH[:PAGE]}, machine=machine).encode())
+
+
+def test_what_a_driver_dumped_of_its_device_is_not_read_from_a_kdump() -> None:
+    """The notes around it are."""
+    notes = prstatus({"rip": 0x1234}, 7) + note("LINUX", 0x700, bytes(100_000)) + prstatus({"rip": 0x99}, 8)
+    snapshot = opened(Kdump({3: HIGH[:PAGE]}, notes=notes, vmcoreinfo=INFO).encode())
+    assert [cpu.registers["rip"] for cpu in snapshot.cpus] == [0x1234, 0x99]
+    assert [one.name for one in snapshot.notes] == ["CORE", "CORE", "VMCOREINFO"]
