@@ -8,12 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 
-from orcdbg.base.errors import UsageError
+from orcdbg.base.errors import UnsupportedFormat, UsageError
+from orcdbg.checkup.given_files import open_files
 from orcdbg.cli.main import sample_files
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.standard import standard_commands
 from orcdbg.formats.bzimage import BootRelocations
-from orcdbg.formats.elf import Section
+from orcdbg.formats.elf import SHT_NOBITS, Section
+from orcdbg.image.debug_files import find_debug_file
 from orcdbg.image.vmlinux import open_source
 from orcdbg.patches.built_text import boot_list
 from orcdbg.target.opening import open_session
@@ -21,6 +23,8 @@ from orcdbg.target.session import Session
 from orcdbg.views.as_json import encode
 from tests.build import elf
 from tests.build.bzimage import PACKERS, bzimage, relocation_list
+from tests.build.debug_files import notes
+from tests.build.dwarf import debug_sections
 from tests.conftest import RunProgram
 
 TEXT = 0xFFFF_FFFF_8100_0000
@@ -78,3 +82,46 @@ def test_relocations_are_those_of_the_section() -> None:
     )
     rows = list(zip(*(column.tolist() for column in found), strict=True))
     assert rows == [(TEXT, 4, 1), (TEXT + 8, 4, -1), (TEXT + 16, 8, 1)]
+
+
+def split_off(path: Path, build_id: str, with_code: bool = False) -> str:
+    """A file as objcopy --only-keep-debug makes it of an image: its sections of code have no contents."""
+    kind = 1 if with_code else SHT_NOBITS
+    parts = [elf.Part(".text", 0xFFFF_FFFF_8100_0000, b"\x90" * 64, type=kind, flags=6), notes(bytes.fromhex(build_id))]
+    parts += [elf.Part(name, 0, data, flags=0) for name, data in debug_sections(5).items()]
+    path.write_bytes(elf.image(parts))
+    return str(path)
+
+
+def test_what_was_split_off_an_image_is_named_beside_it(tmp_path: Path, sample: Session) -> None:
+    """In any order: code is the image's, lines and types are the other's; a second image, or another build's, is refused."""
+    vmlinux, core = sample_files()
+    build_id = sample.image.build_id
+    assert build_id is not None
+    debug = split_off(tmp_path / "debug", build_id)
+    for files in ((vmlinux, debug, core), (debug, core, vmlinux)):
+        session = open_session(*files)
+        assert session.image.path == vmlinux
+        file = find_debug_file(session.image, (), list[str]().append)
+        assert file is not None
+        assert file.source.name == debug
+        assert debug in session.files
+
+    with pytest.raises(UsageError, match="2 images: one is needed"):
+        open_session(vmlinux, split_off(tmp_path / "second", build_id, with_code=True), core)
+    with pytest.raises(UsageError, match="of different kernels: build-ids"):
+        open_session(vmlinux, split_off(tmp_path / "other", "ab" * 20), core)
+
+
+def test_without_its_image_what_was_split_off_is_used_with_the_kernel_in_memory(
+    tmp_path: Path, sample: Session
+) -> None:
+    """It is no other kernel because it lacks a banner; the bundled sample's memory lacks the symbols too, and that is said."""
+    _, core = sample_files()
+    assert sample.image.build_id is not None
+    debug = split_off(tmp_path / "debug", sample.image.build_id)
+    with pytest.raises(UnsupportedFormat, match="no image is given, and the kernel's own symbol tables are not whole"):
+        open_session(debug, core)
+    opened = open_files([debug, core])
+    assert opened.files[0].kind == "debugging information that was split off an image"
+    assert opened.image is None

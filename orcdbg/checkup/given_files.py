@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import FileSource
 from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.image.debug_files import is_debug_alone
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.snapshot.machine import Snapshot
 from orcdbg.snapshot.opening import SnapshotFile, open_snapshot, recognise, with_plain_memory
@@ -43,6 +44,7 @@ class OpenedFiles:
     Attributes:
         files: all of them.
         debug_folders: where the user keeps debugging information that was split off.
+        debug_file: the file of such information that is among the files.
         type_options: where the user says that types are which the image lacks.
         image: the image given; of a vmlinux and a bzImage the vmlinux.
         snapshot: the snapshot.
@@ -52,6 +54,7 @@ class OpenedFiles:
 
     files: list[GivenFile] = field(default_factory=list)
     debug_folders: Sequence[str] = ()
+    debug_file: str | None = None
     type_options: TypeOptions = field(default_factory=TypeOptions)
     image: Image | None = None
     snapshot: Snapshot | None = None
@@ -95,6 +98,8 @@ def open_files(
     unknown: list[str] = []
     for path in paths:
         opened.files.append(_look_at(path, opened, parts, unknown))
+    if opened.image is not None:
+        opened.image.debug_file = opened.debug_file
     if unknown:
         whole = with_plain_memory(parts, unknown)
         parts = parts if whole is None else [whole]
@@ -143,6 +148,9 @@ def _look_at(path: str, opened: OpenedFiles, parts: list[SnapshotFile], unknown:
             return GivenFile(path, kind)
 
         image = open_image(path)
+        if is_debug_alone(image.elf):
+            opened.debug_file = path
+            return GivenFile(path, "debugging information that was split off an image")
         if opened.image is None or file is not FileKind.BZIMAGE:
             opened.image = image
         return GivenFile(path, kind)

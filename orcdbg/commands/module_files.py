@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from orcdbg.base.errors import Corrupt, Mismatch, NotFound, OrcdbgError, UsageError
+from orcdbg.base.errors import Corrupt, Mismatch, NotFound, OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.folders import is_folder
 from orcdbg.formats.elf import parse_notes
 from orcdbg.image.module_file import ModuleFile
@@ -41,18 +41,25 @@ def files_below(folder: str) -> dict[str, list[Path]]:
 
 
 def audit_modules(session: Session, folder: str | None) -> tuple[dict[str, AuditReport], dict[str, str]]:
-    """The accounts of the loaded modules, and why some have none, by name."""
+    """The accounts of the loaded modules, and why some have none, by name.
+
+    Args:
+        session: the stopped kernel.
+        folder: where the modules' files are; None for the folders and files that the session was given for its modules.
+    """
     found: dict[str, AuditReport] = {}
     without: dict[str, str] = {}
-    files = files_below(folder) if folder is not None else {}
-    trampolines = _trampolines(session) if files else {}
+    below = None if folder is None else files_below(folder)
+    trampolines: dict[int, int] | None = None
     for module in session.names.modules:
         try:
-            if folder is None:
+            files = session.module_files(module.name) if below is None else below.get(module.name, ())
+            if files is None:
                 raise NotFound("module file", module.name, "--modules DIR names where the .ko files are")
             if module.name in found:
                 # No two modules have one name; thousands of false ones would each take a file's audit.
                 raise Corrupt(f"another module of this name was audited, this one is at {module.address:#x}")
+            trampolines = _trampolines(session) if trampolines is None else trampolines
             found[module.name] = _audit(session, module, files, trampolines)
         except OrcdbgError as error:
             without[module.name] = f"{error.message}; {error.hint}" if error.hint else error.message
@@ -68,16 +75,14 @@ def _trampolines(session: Session) -> dict[int, int]:
     return found
 
 
-def _audit(
-    session: Session, module: Module, files: dict[str, list[Path]], trampolines: Mapping[int, int]
-) -> AuditReport:
-    file = matching_file(files.get(module.name, ()), module.name, lambda one: _check_build(session, module, one))
+def _audit(session: Session, module: Module, files: Sequence[Path], trampolines: Mapping[int, int]) -> AuditReport:
+    file = matching_file(files, module.name, lambda one: _check_build(session, module, one))
     symbols = session.names.module_symbols[module.address]
     return audit_module(session.build, symbols, file, lambda name: _resolve(session, name), trampolines)
 
 
 def matching_file(paths: Sequence[Path], name: str, check: Callable[[ModuleFile], None]) -> ModuleFile:
-    """The first of several files that is the module's.
+    """The first of several files that is the module's and has its code.
 
     Args:
         paths: of files with the module's name.
@@ -93,6 +98,8 @@ def matching_file(paths: Sequence[Path], name: str, check: Callable[[ModuleFile]
         try:
             file = ModuleFile(open_source(str(path)))
             check(file)
+            if not file.has_code:
+                raise UnsupportedFormat(file.path, "only debugging information: the module's code is not in it")
         except OrcdbgError as error:
             wrong = error
         else:

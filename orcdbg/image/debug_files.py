@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
-from orcdbg.formats.elf import SHT_NOBITS, ElfFile, parse_notes
+from orcdbg.formats.elf import SHF_EXECINSTR, SHT_NOBITS, ElfFile, parse_notes
 from orcdbg.image.vmlinux import Image, open_source
 
 SYSTEM_FOLDER = "/usr/lib/debug"
@@ -45,6 +45,12 @@ def has_debug(elf: ElfFile) -> bool:
     """True for a file with DWARF of its own."""
     sections = map(elf.by_name.get, INFO)
     return any(section is not None and section.size and section.type != SHT_NOBITS for section in sections)
+
+
+def is_debug_alone(elf: ElfFile) -> bool:
+    """True for what was split off an image (objcopy --only-keep-debug): DWARF, and sections of code without any."""
+    code = [section for section in elf.sections if section.flags & SHF_EXECINSTR and section.size]
+    return bool(code) and all(section.type == SHT_NOBITS for section in code) and has_debug(elf)
 
 
 def parse_link(data: bytes) -> DebugLink | None:
@@ -178,6 +184,8 @@ def candidates(image: Image, folders: Sequence[str]) -> list[tuple[Path, DebugLi
         roots.append(here.absolute().parent)
 
     wanted: list[tuple[Path, DebugLink | None]] = []
+    if image.debug_file is not None:
+        wanted.append((Path(image.debug_file), None))
     if image.build_id is not None:
         wanted += _by_build_id(image.build_id, roots)
     link = parse_link(image.section_data(".gnu_debuglink"))

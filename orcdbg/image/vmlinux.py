@@ -22,7 +22,7 @@ class Image:
     """A vmlinux: an AddressSpace over the link addresses of its allocated sections, and its sections by name.
 
     `boot_relocations` is the list of what the boot moves, where the kernel came as a bzImage; `debug_folders` are where the
-    user keeps debugging information that was split off.
+    user keeps debugging information that was split off, `debug_file` is the file of it that was named.
 
     Args:
         source: the vmlinux.
@@ -35,6 +35,8 @@ class Image:
     boot_relocations: BootRelocations | None = None
     is_memory = False  # see MemoryImage
     debug_folders: Sequence[str] = ()
+    debug_file: str | None = None
+    is_boot_image = False  # a vmlinux that came out of a bzImage
 
     def __init__(self, source: ByteSource, boot_relocations: BootRelocations | None = None) -> None:
         self.boot_relocations = boot_relocations
@@ -108,4 +110,6 @@ def open_image(path: str) -> Image:
     if file_kind(source) is not FileKind.BZIMAGE:
         return Image(source)
     found = read_boot_image(source)
-    return Image(found.vmlinux, found.relocations)
+    image = Image(found.vmlinux, found.relocations)
+    image.is_boot_image = True
+    return image

@@ -11,6 +11,7 @@ from orcdbg.base.errors import UnsupportedFormat, UsageError
 from orcdbg.base.reading import AddressSpace, FileSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.formats.detect import FileKind, file_kind
+from orcdbg.image.debug_files import is_debug_alone
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image, open_image
 from orcdbg.patches.kernel_patches import MakePasses
@@ -86,7 +87,8 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
             raise unknown_file(unknown[0])
         snapshots = [whole]
 
-    if snapshots and max(len(images), len(boot_images)) <= 1:
+    # Of two one may be what was split off the other.
+    if snapshots and len(images) <= 2 and len(boot_images) <= 1:
         return [*images, *boot_images], snapshots
 
     images += boot_images
@@ -95,15 +97,35 @@ def sort_files(paths: Sequence[str], readers: Sequence[SnapshotReader] = ()) -> 
     raise UsageError(f"{len(images)} images and {len(snapshots)} snapshot files: one image is needed")
 
 
-def _open_images(paths: Sequence[str]) -> Image:
-    """The first image; a bzImage given besides adds its list of relocations."""
-    image = open_image(paths[0])
-    for path in paths[1:]:
-        other = open_image(path)
-        if other.build_id != image.build_id:
-            builds = f"build-ids {image.build_id} and {other.build_id}"
-            raise UsageError(f"{image.path} and {path} are of different kernels: {builds}")
-        image.boot_relocations = other.boot_relocations
+def _open_images(paths: Sequence[str], snapshot: Snapshot) -> Image:
+    """The image in these files: a vmlinux, a bzImage, or both; what was split off it may be a file of its own.
+
+    A bzImage beside a vmlinux adds its list of relocations. Debugging information alone adds types and lines; where nothing
+    else is given, names, rows and text are those in the snapshot's memory.
+
+    Raises:
+        UsageError: more than one image, or of several kernels.
+    """
+    opened = [open_image(path) for path in paths]
+    for other in opened[1:]:
+        if other.build_id != opened[0].build_id:
+            builds = f"build-ids {opened[0].build_id} and {other.build_id}"
+            raise UsageError(f"{opened[0].path} and {other.path} are of different kernels: {builds}")
+
+    split_off = [image for image in opened if is_debug_alone(image.elf)]
+    images = [image for image in opened if image not in split_off and not image.is_boot_image]
+    boot_images = [image for image in opened if image.is_boot_image]
+    if max(len(images), len(boot_images), len(split_off)) > 1:
+        raise UsageError(
+            f"{len(opened)} images: one is needed, a bzImage and debugging information of its build besides"
+        )
+
+    whole = [*images, *boot_images]
+    image = whole[0] if whole else image_in_memory(snapshot)
+    if images and boot_images:
+        image.boot_relocations = boot_images[0].boot_relocations
+    if split_off:
+        image.debug_file = split_off[0].path
     return image
 
 
@@ -158,6 +180,6 @@ def open_session(
     snapshot = open_snapshot(snapshots)
     if through is not None:
         snapshot = replace(snapshot, physical=through(snapshot.physical))
-    image = _open_images(image_paths) if image_paths else image_in_memory(snapshot)
+    image = _open_images(image_paths, snapshot) if image_paths else image_in_memory(snapshot)
     image.debug_folders = tuple(debug_folders)
     return Session(image, snapshot, slide, phys_base, extra_passes, type_options=type_options)

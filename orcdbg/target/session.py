@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from orcdbg.base.errors import MemoryFault, Mismatch, NotFound, OrcdbgError
@@ -137,6 +138,10 @@ class Session:
     def add_module_file(self, module: str, path: str) -> None:
         """Takes a file for a module's, before those of folders. Whether it is of the module's build is seen on first use."""
         self._named_module_files().add_file(module, path)
+
+    def module_files(self, module: str) -> Sequence[Path] | None:
+        """The files that were named for modules and may be this one's; None where none were named for any."""
+        return None if self._module_folders is None else self._module_folders.of(module)
 
     def _named_module_files(self) -> ModuleFolders:
         """The list to add to; what was found out without the files may be otherwise with them."""

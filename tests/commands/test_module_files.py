@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from pathlib import Path
 
 import pytest
 
-from orcdbg.base.errors import Mismatch, NotFound, OrcdbgError
+from orcdbg.base.errors import Mismatch, NotFound, OrcdbgError, UnsupportedFormat
 from orcdbg.commands.module_files import files_below, matching_file
+from orcdbg.formats.elf import SHT_NOBITS
 from orcdbg.image.module_file import ModuleFile
 from tests.build import elf
 from tests.build.bzimage import PACKERS
@@ -57,3 +59,20 @@ def test_no_file_is_named() -> None:
     """By the module's name."""
     with pytest.raises(NotFound, match="loop"):
         matching_file((), "loop", lambda file: None)
+
+
+@pytest.mark.parametrize("first", ["a", "b"])
+def test_a_file_without_code_is_no_modules_file(first: str, tmp_path: Path) -> None:
+    """Debugging information alone, which would audit as no bytes: the other file of the name is used, else it is said."""
+    alone = bytearray(module(b"ours"))
+    at = struct.unpack_from("<Q", alone, 40)[0] + 64 + 4  # sh_type of the first section behind the empty one
+    assert alone[at] == 1
+    alone[at] = SHT_NOBITS
+    second = "b" if first == "a" else "a"
+    for folder, data in ((first, bytes(alone)), (second, module(b"ours"))):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "loop.ko").write_bytes(data)
+    files = files_below(str(tmp_path))["loop"]
+    assert matching_file(files, "loop", lambda file: None).path == str(tmp_path / second / "loop.ko")
+    with pytest.raises(UnsupportedFormat, match="only debugging information: the module's code is not in it"):
+        matching_file([tmp_path / first / "loop.ko"], "loop", lambda file: None)
