@@ -10,7 +10,6 @@ from typing import IO
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
 from orcdbg.base.inputs import remember
-from orcdbg.base.pipes import open_for_reading
 from orcdbg.cli.options import Step
 from orcdbg.cli.output import Output, warn
 from orcdbg.commands.debugger import Debugger
@@ -34,6 +33,8 @@ def lines_of(steps: Iterable[tuple[Step, str]]) -> Iterator[str]:
 
 def read_lines(path: str) -> list[str]:
     """The lines of a command file; UnsupportedFormat when it cannot be read."""
+    from orcdbg.base.pipes import open_for_reading  # most commands come with -e
+
     remember(path)
     try:
         with open_for_reading(path) as file:

@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import IO
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.pipes import open_for_reading
 from orcdbg.base.reading import FileSource
 from orcdbg.formats.flattened import BLOCK_HEADER_SIZE, HEADER_SIZE, MAGIC, check_first, check_header, parse_block
 
@@ -54,6 +53,8 @@ def spooled(name: str) -> SpooledSource:
     Raises:
         UnsupportedFormat: it cannot be read or kept, or is a flattened stream that breaks off.
     """
+    from orcdbg.base.pipes import open_for_reading  # most snapshots are files
+
     with tempfile.TemporaryFile(buffering=0) as file:
         target = _Target(name, file)
         try:

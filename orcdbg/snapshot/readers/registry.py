@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from orcdbg.snapshot.readers import elf_core, kdump, lime, raw, vmware, vmware_guest
+from orcdbg.snapshot.readers import elf_core, kdump, lime, raw, vmware
 from orcdbg.snapshot.readers.reader import SnapshotReader
 
 # A reader is asked whether a file is its own only after all before it said no. The order matters only where two readers would
@@ -14,6 +14,6 @@ READERS: tuple[SnapshotReader, ...] = (
     elf_core.READER,  # 4 bytes that every ELF file begins with, and the type of the file behind them
     lime.READER,  # 4 bytes, either of two
     vmware.READER,  # 4 bytes, any of four, none of them readable: the likeliest to be met by chance
-    vmware_guest.READER,  # no magic number, but several numbers that have to agree
+    vmware.GUEST_READER,  # no magic number, but several numbers that have to agree
     raw.READER,  # last: it has no magic number, and knows a file only by how its name was given
 )

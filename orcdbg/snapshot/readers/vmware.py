@@ -142,3 +142,23 @@ def detect(head: bytes) -> bool:
 
 
 READER = SnapshotReader("a VMware snapshot", detect, open_vmware, open_with_memory=open_vmware)
+
+
+def detect_guest(head: bytes) -> bool:
+    """Whether the numbers of a debug.guest's header agree; there is no magic one."""
+    if head[1:4] != bytes(3):  # of the version, which is below 256
+        return False
+
+    from orcdbg.formats.vmware_guest import parse_header  # few files come so far
+
+    return parse_header(head) is not None
+
+
+def open_guest(source: ByteSource, given: ByteSource | None = None) -> Snapshot:
+    """As `vmware_guest.open_guest`."""
+    from orcdbg.snapshot.readers import vmware_guest
+
+    return vmware_guest.open_guest(source, given)
+
+
+GUEST_READER = SnapshotReader("a VMware debug.guest", detect_guest, open_guest, open_with_memory=open_guest)

@@ -9,7 +9,6 @@ from orcdbg.base.walks import Budget
 from orcdbg.formats.vmware_guest import HEAD_SIZE, MAX_CPUS, GuestHeader, parse_header, read_cpu
 from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
 from orcdbg.snapshot.machine import CpuState, Snapshot
-from orcdbg.snapshot.readers.reader import SnapshotReader
 from orcdbg.snapshot.readers.vmware import memory_beside
 
 _OTHERS = ("orig_rax", "fs_base", "gs_base", "ds", "es", "fs", "gs")
@@ -58,11 +57,3 @@ def open_guest(source: ByteSource, given: ByteSource | None = None) -> Snapshot:
         ranges=memory.ranges,
         left_out=memory.left_out,
     )
-
-
-def detect(head: bytes) -> bool:
-    """Whether the numbers of the header agree; there is no magic one."""
-    return parse_header(head) is not None
-
-
-READER = SnapshotReader("a VMware debug.guest", detect, open_guest, open_with_memory=open_guest)

@@ -14,7 +14,7 @@ from orcdbg.checkup.given_files import open_files
 from orcdbg.cli.main import sample_files
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.snapshot.opening import open_paths
-from orcdbg.snapshot.readers import vmware_guest
+from orcdbg.snapshot.readers import vmware
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
 from orcdbg.unwind.frame import Frame
@@ -148,11 +148,11 @@ def test_a_guest_that_panicked_under_vmware(tmp_path: Path, version: int, holes:
 def test_a_guest_file_whose_numbers_disagree_is_none() -> None:
     """Nothing else tells such a file from any other."""
     good = debug_guest(5, 5, [REGISTERS], [(2, 3)])
-    assert vmware_guest.detect(good)
+    assert vmware.detect_guest(good)
     for at in (0, 22, 30, 42, 54):
-        assert not vmware_guest.detect(good[:at] + b"\xee" + good[at + 1 :])
-    assert not vmware_guest.detect(good[:60])
-    assert not vmware_guest.detect(b"")
+        assert not vmware.detect_guest(good[:at] + b"\xee" + good[at + 1 :])
+    assert not vmware.detect_guest(good[:60])
+    assert not vmware.detect_guest(b"")
 
 
 def test_a_guest_file_that_is_cut_off_says_so(tmp_path: Path) -> None:
