@@ -18,7 +18,7 @@ from orcdbg.formats.elf import Note
 from orcdbg.snapshot.machine import CpuState
 from orcdbg.snapshot.vmcoreinfo import parse_vmcoreinfo
 
-__all__ = ["NT_PRSTATUS", "VMCOREINFO", "cpu_states", "vmcoreinfo_of"]
+__all__ = ["NT_PRSTATUS", "VMCOREINFO", "cpu_states", "vmcoreinfo_of", "vmcoreinfo_of_build"]
 
 # The owner of the kernel's note (VMCOREINFO_NOTE_NAME, include/linux/vmcore_info.h; until 6.8 in crash_core.h).
 VMCOREINFO = "VMCOREINFO"
@@ -66,6 +66,19 @@ def _paired(statuses: Sequence[Prstatus], of_qemu: Sequence[QemuCpuState]) -> It
     for status in statuses:
         states = of_place[status.registers["rip"], status.registers["rsp"]]
         yield states.popleft() if states else None
+
+
+def vmcoreinfo_of_build(notes: Sequence[Note], build_id: str) -> dict[str, str] | None:
+    """The lines of the first VMCOREINFO that is of a build; None where none is, or says.
+
+    A dump may have several: the one of a kernel that ran before, or of the kernel that wrote the dump, stands first in some.
+    """
+    for note in notes:
+        if note.name == VMCOREINFO:
+            found = parse_vmcoreinfo(note.data)
+            if found.get("BUILD-ID", "").strip().lower() == build_id:
+                return found
+    return None
 
 
 def vmcoreinfo_of(notes: Sequence[Note]) -> dict[str, str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import NamedTuple
 
-from orcdbg.base.errors import MemoryFault, OrcdbgError, UnsupportedFormat
+from orcdbg.base.errors import Absence, MemoryFault, NotInSnapshot, OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import AddressSpace, read_u64
 from orcdbg.base.sizes import PAGE
 from orcdbg.image.vmlinux import KERNEL_BASE
@@ -70,6 +70,7 @@ class Placement:
         levels: of page tables, 4 or 5.
         sme_mask: the bit of page table entries that means encryption (sme_me_mask), 0 without.
         source: what told.
+        contradicted: what told otherwise: memory has the banner where `source` says, and not there.
     """
 
     slide: int
@@ -78,6 +79,7 @@ class Placement:
     levels: int
     sme_mask: int
     source: PlacementSource
+    contradicted: tuple[PlacementSource, ...] = ()
 
 
 def _from_vmcoreinfo(info: Mapping[str, str], find_address: FindAddress) -> Placement | None:
@@ -239,6 +241,36 @@ def _is_at(snapshot: Snapshot, place: Placement, address: int, banner: bytes) ->
         return False
 
 
+class _Agreement(enum.Enum):
+    """Whether memory has the image's banner where a placement says."""
+
+    YES = enum.auto()
+    NO = enum.auto()
+    LEFT_OUT = enum.auto()  # memory that would tell is not in the snapshot, and was not to be
+
+
+def _agreement(snapshot: Snapshot, place: Placement, address: int, banner: bytes) -> _Agreement:
+    memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
+    try:
+        memory.translate(address + place.slide)
+    except NotInSnapshot as error:
+        return _Agreement.NO if error.state is Absence.ABSENT else _Agreement.LEFT_OUT
+    except MemoryFault:
+        return _Agreement.NO
+    try:
+        found = memory.read(address + place.slide, len(banner))
+    except MemoryFault:
+        return _Agreement.LEFT_OUT  # its page tables are those of a kernel
+    return _Agreement.YES if found == banner else _Agreement.NO
+
+
+def _told(snapshot: Snapshot, find_address: FindAddress) -> Iterator[Placement]:
+    """What is told without a search, the best first."""
+    for place in (_from_vmcoreinfo(snapshot.vmcoreinfo, find_address), _from_cpus(snapshot, find_address)):
+        if place is not None:
+            yield place
+
+
 def _candidates(snapshot: Snapshot, find_address: FindAddress, banner: bytes, link: int) -> Iterator[Placement]:
     """Where kernels of this build may lie, by the notes in memory and then by the banner."""
     marks = find_marks(snapshot, {"note": NOTE, "banner": banner})
@@ -306,10 +338,23 @@ def find_placement(
     """
     if slide is not None and phys_base is not None:
         return _from_options(snapshot, find_address, slide, phys_base)
-    found = _from_vmcoreinfo(snapshot.vmcoreinfo, find_address)
-    if found is not None:
-        return found
-    found = _from_cpus(snapshot, find_address)
-    if found is not None:
-        return found
-    return _searched(snapshot, find_address, read_banner())
+    link, banner = find_address("linux_banner"), read_banner()
+    told: list[tuple[Placement, _Agreement]] = []
+    for place in _told(snapshot, find_address):
+        if link is None or not banner:
+            return place
+        agreement = _agreement(snapshot, place, link, banner)
+        if agreement is _Agreement.YES:
+            return replace(place, contradicted=tuple(one.source for one, _ in told))
+        told.append((place, agreement))
+
+    undecided = next((place for place, agreement in told if agreement is _Agreement.LEFT_OUT), None)
+    if undecided is not None:
+        return undecided
+    try:
+        found = _searched(snapshot, find_address, banner)
+    except OrcdbgError:
+        if not told:
+            raise
+        return told[0][0]  # the session says that nothing was found there
+    return replace(found, contradicted=tuple(one.source for one, _ in told))

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +31,7 @@ from orcdbg.patches.kernel_patches import KernelPatches, MakePasses
 from orcdbg.patches.ledger import PatchLedger
 from orcdbg.patches.text import PatchedText
 from orcdbg.snapshot.machine import Snapshot
+from orcdbg.snapshot.notes import vmcoreinfo_of_build
 from orcdbg.snapshot.pagetables import KernelMemory
 from orcdbg.snapshot.placement import Placement, find_placement
 from orcdbg.symbols.btf import StructIndex
@@ -106,15 +108,19 @@ class Session:
         if mapped is not None:
             self.placement, self.memory = mapped
         else:
-            place = find_placement(snapshot, self.link_address, slide, phys_base, self._built_banner)
+            place = find_placement(self.snapshot, self.link_address, slide, phys_base, self._built_banner)
             self.placement = place
+            self.warnings += [
+                f"{source} is not used: the kernel's banner is not where it says, but where {place.source} says"
+                for source in place.contradicted
+            ]
             self.memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
         self.slide = self.placement.slide
         self._check_banner()
         if image.is_memory:
             self.warnings.append(_NO_IMAGE)
 
-        running = self.memory, snapshot.vmcoreinfo
+        running = self.memory, self.snapshot.vmcoreinfo
         self.built_kernel = BuiltKernel(image, self.symbols, self.slide, self.warnings, type_options, running)
         self.kernel = self._stopped()
 
@@ -183,10 +189,15 @@ class Session:
         return None if symbol is None else symbol.address
 
     def _refuse_other_build(self) -> None:
-        """Compares build-ids, before anything else is believed."""
+        """Compares build-ids, before anything else is believed; of several VMCOREINFOs the one of this build is taken."""
         theirs, ours = self.snapshot.vmcoreinfo.get("BUILD-ID"), self.image.build_id
-        if theirs and ours and theirs.strip().lower() != ours:
+        if not theirs or not ours or theirs.strip().lower() == ours:
+            return
+        own = vmcoreinfo_of_build(self.snapshot.notes, ours)
+        if own is None:
             raise Mismatch("build-id", ours, theirs.strip())
+        self.snapshot = replace(self.snapshot, vmcoreinfo=own)
+        self.warnings.append(f"another VMCOREINFO is used than the first, which is of build {theirs.strip()}")
 
     def _built_banner(self) -> bytes:
         return built_banner(self.image, self.symbols)
