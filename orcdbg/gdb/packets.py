@@ -72,8 +72,10 @@ class PacketReader:
     """Takes a stream apart, however it is cut into pieces."""
 
     def __init__(self) -> None:
-        self._buffer = b""
+        # Bytes are taken from its front, and added behind, without a copy of the others.
+        self._buffer = bytearray()
         self._noise = 0
+        self._searched = 0  # so many of its bytes have no packet's end among them
 
     def feed(self, data: bytes) -> None:
         """Adds bytes that arrived."""
@@ -86,10 +88,10 @@ class PacketReader:
             RemoteError: the stream is not the protocol: a packet without end, or too much between packets.
         """
         while self._buffer:
-            first = self._buffer[:1]
+            first = bytes(self._buffer[:1])
             if first in b"$%":
                 return self._packet(first)
-            self._buffer = self._buffer[1:]
+            del self._buffer[:1]
             if first in b"+-\x03":
                 return Arrived(Kind(first.decode()) if first != b"\x03" else Kind.INTERRUPT)
             self._noise += 1
@@ -98,13 +100,15 @@ class PacketReader:
         return None
 
     def _packet(self, first: bytes) -> Arrived | None:
-        end = self._buffer.find(b"#")
+        end = self._buffer.find(b"#", self._searched)
         if end < 0 or end + 3 > len(self._buffer):
             if len(self._buffer) > MAX_ENCODED:
                 raise RemoteError(f"a packet of more than {MAX_ENCODED} bytes")
+            self._searched = len(self._buffer) if end < 0 else end
             return None
-        body, checksum = self._buffer[1:end], self._buffer[end + 1 : end + 3]
-        self._buffer = self._buffer[end + 3 :]
+        body, checksum = bytes(self._buffer[1:end]), bytes(self._buffer[end + 1 : end + 3])
+        del self._buffer[: end + 3]
+        self._searched = 0
         if not _HEX.fullmatch(checksum) or int(checksum, 16) != sum(body) & 0xFF:
             return Arrived(Kind.DAMAGED)
         return Arrived(Kind.PACKET if first == b"$" else Kind.NOTIFICATION, decode_body(body))

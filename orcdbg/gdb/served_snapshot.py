@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import functools
 from collections.abc import Callable, Mapping, Sequence
 
@@ -77,8 +78,9 @@ class ServedSnapshot:
 
     def afresh(self) -> ServedSnapshot:
         """The same for another client: nothing has moved."""
-        self._moved = None
-        return self
+        other: ServedSnapshot = copy.copy(self)  # what it found out about the tasks, too
+        other._moved = None
+        return other
 
     @functools.cached_property
     def _tasks(self) -> dict[int, Task]:

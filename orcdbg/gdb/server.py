@@ -1,11 +1,14 @@
 """How is a client of the GDB remote protocol served, so that none, however bad, gets more than answers?
 
-One client at a time, one packet at a time. What is served is a `ServedTarget`; nothing of it can be written.
+Some clients side by side, one packet at a time of each. What is served is a `ServedTarget`; nothing of it can be written.
 """
 
 from __future__ import annotations
 
+import os
+import selectors
 import socket
+import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple, Protocol
 
@@ -15,7 +18,12 @@ from orcdbg.gdb.endpoint import Endpoint
 from orcdbg.gdb.packets import Arrived, Kind, PacketReader, encode_packet, number
 
 PACKET_SIZE = 0x4000
+MAX_CLIENTS = 8
+_FIRST_WORD = 10.0  # seconds that a client has for its first packet
+_SILENT = 60.0  # seconds after which a client may have to make room
 _LINGER = 2.0  # seconds that a client has to hang up after it left
+_SENDING = 5.0  # seconds that a client has to take an answer
+_RUN = 5.0  # seconds that a thread runs while other clients wait
 _CHUNK = 1000  # threads named in one packet
 _NAMES = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{one}" for one in range(8, 16)), "rip"),
@@ -247,13 +255,18 @@ def _piece(data: bytes, start: int, size: int) -> bytes:
 
 
 def listen(endpoint: Endpoint) -> socket.socket:
-    """A socket that listens; RemoteError where it cannot."""
+    """A socket that listens, a unix one for its owner alone from the first; RemoteError where it cannot."""
     made = socket.socket(endpoint.family)
     try:
         if not endpoint.path:
             made.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        made.bind(endpoint.address)
-        made.listen(1)
+        # Between a bind and a chmod anybody could connect.
+        before = os.umask(0o177)
+        try:
+            made.bind(endpoint.address)
+        finally:
+            os.umask(before)
+        made.listen(MAX_CLIENTS)
     except OSError as error:
         made.close()
         raise RemoteError(f"{endpoint}: cannot listen: {error.strerror or error}") from error
@@ -266,56 +279,161 @@ class Conversation:
     Args:
         connection: the client.
         target: what it looks at.
+        others_wait: tells whether another client has sent something, for whose sake a long run ends.
     """
 
-    def __init__(self, connection: socket.socket, target: ServedTarget) -> None:
-        self._connection = connection
+    def __init__(
+        self, connection: socket.socket, target: ServedTarget, others_wait: Callable[[], bool] = lambda: False
+    ) -> None:
+        self.connection = connection
+        connection.settimeout(_SENDING)
         self._reader = PacketReader()
         self._served = Served(target, self._wants_to_stop)
+        self._others_wait = others_wait
         self._acknowledges = True
         self._last = b""
+        self._run_ends = 0.0
+        # When it is dropped: who connects has to say something, and who has left to hang up.
+        self.heard = time.monotonic()  # when it last asked something
+        self.deadline: float | None = self.heard + _FIRST_WORD
 
     def _wants_to_stop(self) -> bool:
         """Looks for a 0x03 between two bursts of instructions; a client that hung up wants no more either."""
         try:
-            self._connection.setblocking(False)
-            data = self._connection.recv(4096)
-            return not data or b"\x03" in data
+            self.connection.setblocking(False)
+            data = self.connection.recv(4096)
+            if not data or b"\x03" in data:
+                return True
         except BlockingIOError:
-            return False
+            pass
         finally:
-            self._connection.setblocking(True)
+            self.connection.settimeout(_SENDING)
+        return time.monotonic() > self._run_ends and self._others_wait()
 
-    def run(self) -> None:
-        """Answers until the client leaves, hangs up, or stops to make sense."""
+    def receive(self) -> bool:
+        """Takes what has arrived; False where the client is gone, or does not speak the protocol."""
         try:
-            while not self._served.has_left and (data := self._connection.recv(65536)):
-                self._reader.feed(data)
-                while (arrived := self._reader.take()) is not None:
-                    self._take(arrived)
-            self._connection.settimeout(_LINGER)
-            while self._served.has_left and self._connection.recv(65536):
-                pass  # the acknowledgement of the last answer; a client that cannot send it complains
-        except (OSError, RemoteError):
-            return  # it went away, or spoke something else: the next one may be better
+            data = self.connection.recv(65536)
+        except OSError:
+            return False
+        if self._served.has_left:
+            return bool(data)  # the acknowledgement of the last answer; a client that cannot send it complains
+        self._reader.feed(data)
+        return bool(data)
+
+    def answer_one(self) -> bool:
+        """Answers the next packet that is there; False where none is.
+
+        Raises:
+            RemoteError: what is there is no packet.
+            OSError: the client is gone, or takes no answers.
+        """
+        while not self._served.has_left and (arrived := self._reader.take()) is not None:
+            if arrived.kind is Kind.PACKET:
+                self.deadline = None
+                self.heard = time.monotonic()
+            self._take(arrived)
+            if self._served.has_left:
+                self.deadline = time.monotonic() + _LINGER
+            if arrived.kind in (Kind.PACKET, Kind.NACK, Kind.DAMAGED):
+                return True
+        return False
 
     def _take(self, arrived: Arrived) -> None:
         if arrived.kind is Kind.DAMAGED:
-            self._connection.sendall(b"-")
+            self.connection.sendall(b"-")
         elif arrived.kind is Kind.NACK:
-            self._connection.sendall(encode_packet(self._last))
+            self.connection.sendall(encode_packet(self._last))
         elif arrived.kind is Kind.PACKET:
             without = arrived.payload == b"QStartNoAckMode"
-            self._connection.sendall(b"+" * self._acknowledges)
+            self.connection.sendall(b"+" * self._acknowledges)
+            self._run_ends = time.monotonic() + _RUN
             self._last = b"OK" if without else self._served.answer(arrived.payload)
             self._acknowledges = self._acknowledges and not without
             if self._served.message:
                 said = self._served.message.encode("ascii", "backslashreplace").hex().encode()
-                self._connection.sendall(encode_packet(b"O" + said))
+                self.connection.sendall(encode_packet(b"O" + said))
                 self._served.message = ""
-            self._connection.sendall(encode_packet(self._last))
+            self.connection.sendall(encode_packet(self._last))
+
+
+class Clients:
+    """Serves clients side by side, a packet of each in turn.
+
+    Args:
+        listener: where new ones come; None where there is only the one that was added.
+        make_target: gives what a new one looks at.
+    """
+
+    def __init__(self, listener: socket.socket | None, make_target: Callable[[], ServedTarget]) -> None:
+        self._listener = listener
+        self._make_target = make_target
+        self._selector = selectors.DefaultSelector()
+        self._clients: list[Conversation] = []
+        if listener is not None:
+            self._selector.register(listener, selectors.EVENT_READ)
+
+    def add(self, connection: socket.socket) -> None:
+        """Serves a client from now on. Where there are too many, one that was silent for long goes, else the new one."""
+        if len(self._clients) >= MAX_CLIENTS:
+            silent = min(self._clients, key=lambda client: client.heard)
+            if time.monotonic() - silent.heard < _SILENT:
+                connection.close()
+                return
+            self._drop(silent)
+        client = Conversation(connection, self._make_target(), self._others_wait)
+        self._clients.append(client)
+        self._selector.register(connection, selectors.EVENT_READ, client)
+
+    def _others_wait(self) -> bool:
+        return len(self._selector.select(0)) > 0
+
+    def serve(self) -> None:
+        """Answers for ever, or without a listener until the last client is gone."""
+        busy: set[Conversation] = set()
+        while self._listener is not None or self._clients:
+            for key, _ in self._selector.select(0 if busy else self._patience()):
+                if key.data is None:
+                    assert self._listener is not None
+                    self.add(self._listener.accept()[0])
+                elif key.data.receive():
+                    busy.add(key.data)
+                else:
+                    self._finish(key.data)
+                    busy.discard(key.data)
+            busy = {client for client in busy if client in self._clients and self._turn(client)}
+            now = time.monotonic()
+            for client in [one for one in self._clients if one.deadline is not None and one.deadline <= now]:
+                self._drop(client)
+
+    def _patience(self) -> float | None:
+        """Seconds until the next deadline."""
+        deadlines = [client.deadline for client in self._clients if client.deadline is not None]
+        return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None
+
+    def _turn(self, client: Conversation) -> bool:
+        """One packet of a client; whether there may be more."""
+        try:
+            return client.answer_one()
+        except (OSError, RemoteError):
+            self._drop(client)  # it went away, or spoke something else
+            return False
+
+    def _finish(self, client: Conversation) -> None:
+        """Answers what a client had sent before it hung up."""
+        while client in self._clients and self._turn(client):
+            pass
+        self._drop(client)
+
+    def _drop(self, client: Conversation) -> None:
+        if client in self._clients:
+            self._clients.remove(client)
+            self._selector.unregister(client.connection)
+            client.connection.close()
 
 
 def serve(connection: socket.socket, target: ServedTarget) -> None:
-    """Answers one client."""
-    Conversation(connection, target).run()
+    """Answers one client until it leaves, hangs up, or stops to make sense."""
+    clients = Clients(None, lambda: target)
+    clients.add(connection)
+    clients.serve()

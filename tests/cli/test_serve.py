@@ -47,6 +47,21 @@ def test_a_snapshot_is_served_until_the_server_is_ended(tmp_path: Path) -> None:
     assert not path.exists()
 
 
+def test_what_has_the_sockets_name_by_then_stays(tmp_path: Path) -> None:
+    """The server removes what it made, and nothing else."""
+    path = tmp_path / "socket"
+    with subprocess.Popen(
+        [sys.executable, "-m", "orcdbg", "serve", "demo", "--listen", f"unix:{path}"], stderr=subprocess.PIPE, text=True
+    ) as server:
+        assert server.stderr is not None
+        assert server.stderr.readline().startswith("orcdbg: 42 threads")
+        path.unlink()
+        path.write_text("precious")
+        server.send_signal(signal.SIGTERM)
+        assert server.wait(20) == 128 + signal.SIGTERM
+    assert path.read_text() == "precious"
+
+
 def test_only_this_machine_is_served(orcdbg_run: RunProgram) -> None:
     """Other addresses are refused before anything is opened."""
     assert orcdbg_run("serve", "demo", "--listen", "0.0.0.0:1234")[0] == 2

@@ -5,15 +5,19 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from orcdbg.base.errors import BadAddress, NotFound, OrcdbgError
-from orcdbg.gdb.packets import Kind, PacketReader, encode_packet
-from orcdbg.gdb.server import Served, ServedThread, serve
+from orcdbg.gdb import server
+from orcdbg.gdb.endpoint import Endpoint
+from orcdbg.gdb.packets import MAX_ENCODED, Arrived, Kind, PacketReader, encode_packet
+from orcdbg.gdb.server import Clients, Served, ServedThread, listen, serve
 from orcdbg.gdb.target_description import read_description
 
 
@@ -180,8 +184,115 @@ def test_a_client_without_end_is_dropped() -> None:
     thread.start()
     with ours, theirs:
         ours.settimeout(1)
-        with contextlib.suppress(TimeoutError):  # nobody takes it any more
+        with contextlib.suppress(TimeoutError, ConnectionError):  # nobody takes it any more
             for _ in range(64):
                 ours.sendall(b"$" + b"a" * 65536)
         thread.join(10)
     assert not thread.is_alive()
+
+
+class Endless(Two):
+    """A thread that runs until it is told to stop."""
+
+    def run(self, thread: int, until: frozenset[int], stopped: Callable[[], bool]) -> None:
+        """Never comes to a breakpoint."""
+        while not stopped():
+            time.sleep(0.01)
+
+
+@pytest.fixture
+def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
+    """Where clients are served until the test ends."""
+    endpoint = Endpoint(path=str(tmp_path / "socket"))
+    listener = listen(endpoint)
+    thread = threading.Thread(target=_serve_on, args=(listener,), daemon=True)
+    thread.start()
+    yield endpoint
+    listener.shutdown(socket.SHUT_RDWR)
+    thread.join(10)
+    listener.close()
+    assert not thread.is_alive()
+
+
+def _serve_on(listener: socket.socket) -> None:
+    with contextlib.suppress(OSError):  # the test has ended
+        Clients(listener, Endless).serve()
+
+
+def _connected(endpoint: Endpoint) -> socket.socket:
+    client = socket.socket(socket.AF_UNIX)
+    client.settimeout(10)
+    client.connect(endpoint.path)
+    return client
+
+
+def _asked(client: socket.socket, question: bytes) -> bytes:
+    client.sendall(encode_packet(question))
+    reader = PacketReader()
+    while True:
+        data = client.recv(65536)
+        assert data, "the server hung up"
+        reader.feed(data)
+        while (arrived := reader.take()) is not None:
+            if arrived.kind is Kind.PACKET:
+                return arrived.payload
+
+
+def test_a_silent_client_locks_nobody_out(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that says nothing is let go after a while; one that asked something stays."""
+    monkeypatch.setattr(server, "_FIRST_WORD", 0.3)
+    with _connected(endpoint) as silent, _connected(endpoint) as first, _connected(endpoint) as second:
+        assert _asked(first, b"qC") == b"QC7"
+        assert _asked(second, b"qC") == b"QC7"
+        assert silent.recv(1) == b""
+        assert _asked(first, b"qC") == b"QC7"
+
+
+def test_a_client_that_does_not_hang_up_holds_nobody(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After it said goodbye it has so long for the last acknowledgement, however it spends the time."""
+    monkeypatch.setattr(server, "_LINGER", 0.3)
+    with _connected(endpoint) as left, _connected(endpoint) as other:
+        assert _asked(left, b"D") == b"OK"
+        begun = time.monotonic()
+        with contextlib.suppress(OSError):
+            while time.monotonic() - begun < 9:
+                left.sendall(b"+")
+                assert _asked(other, b"qC") == b"QC7"
+                time.sleep(0.05)
+        assert time.monotonic() - begun < 9
+
+
+def test_a_long_run_ends_when_others_wait(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The thread stops as if the client had asked for it."""
+    monkeypatch.setattr(server, "_RUN", 0.2)
+    with _connected(endpoint) as running, _connected(endpoint) as other:
+        assert _asked(other, b"qC") == b"QC7"
+        running.sendall(encode_packet(b"vCont;c:7"))
+        time.sleep(0.1)
+        assert _asked(other, b"qC") == b"QC7"
+        assert b"T05thread:7;" in running.recv(100)
+
+
+def test_of_too_many_clients_the_silent_one_goes(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where none is silent, the new one is sent away."""
+    with contextlib.ExitStack() as stack:
+        clients = [stack.enter_context(_connected(endpoint)) for _ in range(server.MAX_CLIENTS)]
+        assert [_asked(client, b"qC") for client in clients] == [b"QC7"] * server.MAX_CLIENTS
+        assert stack.enter_context(_connected(endpoint)).recv(1) == b""
+        monkeypatch.setattr(server, "_SILENT", 0.0)
+        newcomer = stack.enter_context(_connected(endpoint))
+        assert _asked(newcomer, b"qC") == b"QC7"
+        assert clients[0].recv(1) == b""
+        assert _asked(clients[1], b"qC") == b"QC7"
+
+
+def test_a_flood_of_single_bytes_is_read_once(endpoint: Endpoint) -> None:
+    """What has arrived is not copied, or searched, anew for each byte."""
+    reader = PacketReader()
+    body = b"a" * (MAX_ENCODED - 10)
+    for byte in b"$" + body:
+        reader.feed(bytes((byte,)))
+        assert reader.take() is None
+    reader.feed(b"#%02x" % (sum(body) & 0xFF))
+    assert reader.take() == Arrived(Kind.PACKET, body)
+    assert Path(endpoint.path).stat().st_mode & 0o777 == 0o600
