@@ -10,7 +10,7 @@ from orcdbg.formats.elf import SHF_ALLOC, SHT_NOBITS, Section
 from orcdbg.formats.kallsyms import KERNEL_BASE, Kallsyms, find_kallsyms
 from orcdbg.image.memory_image import MemoryImage
 from orcdbg.image.vmlinux import Image
-from orcdbg.symbols.table import ENTRY, PER_CPU_SECTION, Symbol, SymbolTable, image_symbols
+from orcdbg.symbols.table import ENTRY, PER_CPU_SECTION, Symbol, SymbolTable, image_symbols, stands_back
 
 _WEAK = "WV"
 _MAX_AREA = 256 << 20
@@ -43,11 +43,8 @@ class KallsymsTable(SymbolTable):
         return found._replace(letter="W" if letter in _WEAK else letter)
 
     def _chosen(self, indices: npt.NDArray[np.intp]) -> Symbol:
-        """The first in the kernel's table, to which its own look-up goes back.
-
-        Names of code made for the startup (`__pi_`), which kernels before 7.0 keep none of, stand back here as well.
-        """
-        return min((self.symbol(int(i)) for i in indices), key=lambda symbol: symbol.name.startswith("__pi_"))
+        """The first in the kernel's table, to which its own look-up goes back; but for names that stand back anywhere."""
+        return min((self.symbol(int(i)) for i in indices), key=lambda symbol: stands_back(symbol.name))
 
 
 def _sizes(values: npt.NDArray[np.uint64]) -> npt.NDArray[np.uint64]:

@@ -256,17 +256,23 @@ def image_symbols(image: Image) -> SymbolTable:
     return SymbolTable(image.path, entries, strings, image.elf.sections, KERNEL_BASE)
 
 
-def kallsyms_rank(symbol: Symbol) -> tuple[bool, bool, bool, bool, int, str]:
+def stands_back(name: str) -> tuple[bool, bool]:
+    """Sort key: names that others at their address go before, wherever the names are from.
+
+    Aliases of code made for the startup (`__pi_`), which kernels before 7.0 keep none of. And, other than in the kernel, the
+    thunks' table does not lend its name to the first of its thunks, that of rax (arch/x86/lib/retpoline.S).
+    """
+    return name.startswith("__pi_"), name.endswith("_thunk_array")
+
+
+def kallsyms_rank(symbol: Symbol) -> tuple[tuple[bool, bool], bool, bool, int, str]:
     """Sort key for symbols at one address, after scripts/kallsyms.c.
 
-    Names that its tables leave out come last (`__pi_` aliases); then strong ones come first, those not made by the linker
-    script, those with the fewest underscores, and last the order of names, in which `nm -n` hands equals on.
-
-    Other than there, the thunks' table does not lend its name to the first of its thunks, that of rax.
+    Names that its tables leave out come last; then strong ones come first, those not made by the linker script, those with
+    the fewest underscores, and last the order of names, in which `nm -n` hands equals on.
     """
     name = symbol.name
     linker_made = name.startswith(("__start_", "__stop_", "__end_")) or name.endswith(("_start", "_end"))
     underscores = len(name) - len(name.lstrip("_"))
-    is_table = name.endswith("_thunk_array")  # arch/x86/lib/retpoline.S
     is_linker_made = linker_made and name.startswith("__")
-    return name.startswith("__pi_"), is_table, symbol.letter in "wW", is_linker_made, underscores, name
+    return stands_back(name), symbol.letter in "wW", is_linker_made, underscores, name
