@@ -8,9 +8,13 @@ tells errors apart by their text.
 from __future__ import annotations
 
 import enum
+from collections.abc import Callable
 
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.reasons import Reason
+
+Hint = str | Callable[[], str | None]
+"""What the user does next, or what finds that out: many errors are caught and forgotten, and cost no search then."""
 
 
 class OrcdbgError(Exception):
@@ -19,11 +23,21 @@ class OrcdbgError(Exception):
     kind = "error"
     exit_status = ExitStatus.FAILED
 
-    def __init__(self, message: str, hint: str | None = None, reason: Reason | None = None) -> None:
+    def __init__(self, message: str, hint: Hint | None = None, reason: Reason | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self._hint = hint
         self.reason = reason
+
+    @property
+    def hint(self) -> str | None:
+        """What the user does next; None where nothing is known to help."""
+        if callable(self._hint):
+            try:
+                self._hint = self._hint()
+            except OrcdbgError:
+                self._hint = None  # names cannot be read either, and the error is said all the same
+        return self._hint
 
 
 class UsageError(OrcdbgError):
@@ -132,7 +146,7 @@ class NotFound(OrcdbgError):
 
     kind = "not-found"
 
-    def __init__(self, what: str, name: str, hint: str | None = None) -> None:
+    def __init__(self, what: str, name: str, hint: Hint | None = None) -> None:
         super().__init__(f"no such {what}: {name}", hint)
         self.what = what
         self.name = name

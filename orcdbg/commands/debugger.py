@@ -221,7 +221,12 @@ class Debugger:
                 base = int(name, 16)
             return base + (int(offset, 0) if plus else 0)
         except ValueError as error:
-            raise NotFound("symbol or address", text) from error
+            raise NotFound("symbol or address", text, lambda: self._did_you_mean(name)) from error
+
+    def _did_you_mean(self, name: str) -> str | None:
+        from orcdbg.base.near_names import did_you_mean  # only where something went wrong
+
+        return did_you_mean(self.session.names.near(name))
 
     def _symbol_address(self, name: str) -> int | None:
         found = self.session.linux.find_address(name)

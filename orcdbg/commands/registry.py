@@ -221,7 +221,15 @@ class Registry:
         """The error that a word is for that begins no command; one that crash or gdb has says what to use here."""
         from orcdbg.commands.known_words import hint_for  # only where something went wrong
 
-        return UsageError(f"no such command: {word}", hint_for(self, word) or "`help` lists the commands")
+        known = hint_for(self, word)
+        return UsageError(
+            f"no such command: {word}", known or (lambda: self._near(word) or "`help` lists the commands")
+        )
+
+    def _near(self, word: str) -> str | None:
+        from orcdbg.base.near_names import did_you_mean, near_names  # only where something went wrong
+
+        return did_you_mean(near_names(word, self.words))
 
     def run(self, debugger: Debugger, line: str, allowed: Container[Effect] | None = None) -> Result:
         """Runs one line.
