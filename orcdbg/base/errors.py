@@ -8,7 +8,9 @@ tells errors apart by their text.
 from __future__ import annotations
 
 import enum
+import re
 from collections.abc import Callable
+from typing import NamedTuple
 
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.reasons import Reason
@@ -40,11 +42,49 @@ class OrcdbgError(Exception):
         return self._hint
 
 
+class Place(NamedTuple):
+    """What is wrong in a text that the user typed: `length` characters from `start` on; `start` may be its end."""
+
+    text: str
+    start: int
+    length: int = 1
+
+    def within(self, line: str) -> Place:
+        """The same place in a line that has the text in it; the place itself where the line has not."""
+        begin = line.rfind(self.text)
+        return self if begin < 0 else Place(line, begin + self.start, self.length)
+
+
 class UsageError(OrcdbgError):
-    """The user's words do not form a command."""
+    """The user's words do not form a command.
+
+    `word` is the one that is wrong, where it is one; `place` says where it stands.
+    """
 
     kind = "usage"
     exit_status = ExitStatus.USAGE
+
+    def __init__(
+        self,
+        message: str,
+        hint: Hint | None = None,
+        reason: Reason | None = None,
+        *,
+        word: str | None = None,
+        place: Place | None = None,
+    ) -> None:
+        super().__init__(message, hint, reason)
+        self.word = word
+        self.place = place
+
+    def locate(self, line: str) -> None:
+        """Finds the place in the line that was typed: that of `word`, the last time that it stands there."""
+        if self.place is not None:
+            self.place = self.place.within(line)
+        elif self.word:
+            alone = [found.start() for found in re.finditer(rf"(?<!\S){re.escape(self.word)}(?!\S)", line)]
+            start = alone[-1] if alone else line.rfind(self.word)
+            self.place = Place(line, start, len(self.word)) if start >= 0 else None
 
 
 class UnsupportedFormat(OrcdbgError):

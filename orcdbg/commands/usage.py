@@ -16,6 +16,7 @@ _MOST_LABEL_COLUMNS = 24
 _LEAST_TEXT_COLUMNS = 11
 _INDENT = 2
 _PREFIX = "usage: "
+_BRIEF = 140  # characters of a hint that is read at a glance
 
 
 class PlainParser(argparse.ArgumentParser):
@@ -61,6 +62,23 @@ def usage(parser: argparse.ArgumentParser, columns: int | None = None) -> str:
     if len(together) > 1:
         together = [*_filled(options, columns, indent), *_filled(operands, columns, indent)]
     return "\n".join([head, *together])
+
+
+def help_line(parser: argparse.ArgumentParser) -> str:
+    """Returns the line that explains all of what `parser` reads, which may be a part of a command."""
+    return f"{parser.prog} --help" if " " in parser.prog else f"help {parser.prog}"
+
+
+def brief_usage(parser: argparse.ArgumentParser) -> str:
+    """Returns the usage in one line, which is two or three on a narrow terminal: of many options it names none."""
+    whole = usage(parser)
+    if len(whole) <= _BRIEF:
+        return whole
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    needed = [action for action in shown if action.option_strings and action.required]
+    operands = [action for action in shown if not action.option_strings]
+    words = [_PREFIX + parser.prog, "[OPTION ...]", *_usage_parts(parser, needed), *_usage_parts(parser, operands)]
+    return f"{' '.join(words)}; `{help_line(parser)}` has the rest"
 
 
 def _terminal_columns() -> int:

@@ -21,7 +21,7 @@ SECONDS = 0.05
 
 def errors_between(first: str, second: str) -> int:
     """Letters left out, added, changed, or swapped with the next, none touched twice: one cell after the other."""
-    rows = [[*range(len(second) + 1)]]
+    rows: list[list[int]] = [[*range(len(second) + 1)]]
     for i, one in enumerate(first, 1):
         rows.append([i] + [0] * len(second))
         for j, two in enumerate(second, 1):
