@@ -212,7 +212,13 @@ def _prose(parser: argparse.ArgumentParser, text: str | None, columns: int) -> s
         text = text % {"prog": parser.prog}
     if parser.formatter_class in (argparse.RawDescriptionHelpFormatter, argparse.RawTextHelpFormatter):
         return text.strip("\n")
-    return textwrap.fill(" ".join(text.split()), max(columns, _LEAST_TEXT_COLUMNS))
+    return "\n".join(_wrapped(" ".join(text.split()), columns))
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    """The lines of a text, broken between words only: an option's name has hyphens."""
+    most = max(columns, _LEAST_TEXT_COLUMNS)
+    return textwrap.wrap(text, most, break_long_words=False, break_on_hyphens=False)
 
 
 def _rows(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[tuple[str, str]]:
@@ -246,7 +252,7 @@ def _help_of(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 
 def _row_lines(label: str, text: str, column: int, columns: int) -> list[str]:
-    lines = textwrap.wrap(text, max(columns - column, _LEAST_TEXT_COLUMNS))
+    lines = _wrapped(text, columns - column)
     indented = [" " * column + line for line in lines]
 
     if not lines:
