@@ -77,7 +77,7 @@ def level_number(word: str) -> int:
         return LEVELS.index(word)
     if word.isdecimal() and int(word) < len(LEVELS):
         return int(word)
-    raise UsageError(f"not a level: {word}", "0 to 7, or one of " + ", ".join(LEVELS))
+    raise UsageError(f"not a level: {word}", "0 to 7, or one of " + ", ".join(LEVELS), word=word)
 
 
 def _limit(arguments: argparse.Namespace) -> int | None:

@@ -25,7 +25,7 @@ def parse_number(text: str) -> int:
     try:
         return int(text, 16) if len(text) == 16 else int(text, 0)
     except ValueError as error:
-        raise UsageError(f"not a number: {text}") from error
+        raise UsageError(f"not a number: {text}", word=text) from error
 
 
 def pattern_of(word: str) -> re.Pattern[str] | None:
@@ -58,7 +58,9 @@ def find_task(debugger: Debugger, word: str) -> Task:
     more = ", ..." if len(called) > _MOST_PIDS else ""
     pids = ", ".join(called[:_MOST_PIDS]) + more
     plural = "task" if len(called) == 1 else "tasks"
-    raise UsageError(f"a pid or a task's address is needed, not a name: {word}", f"{plural} called {word}: {pids}")
+    raise UsageError(
+        f"a pid or a task's address is needed, not a name: {word}", f"{plural} called {word}: {pids}", word=word
+    )
 
 
 def _number_in(word: str) -> int | None:

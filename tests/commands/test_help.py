@@ -10,13 +10,12 @@ import pytest
 from orcdbg.commands.apropos import HelpMatches
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.help_topics import TOPICS
-from orcdbg.commands.registry import Registry
+from orcdbg.commands.registry import Command, Registry
 from orcdbg.commands.result import TextLines
 from orcdbg.commands.standard import standard_commands
 from orcdbg.views.as_json import encode
 from orcdbg.views.as_text import lines_of
-from orcdbg.views.page import plain
-from tests.conftest import RunProgram
+from orcdbg.views.page import fitted, line, plain
 
 COMMANDS = list(standard_commands().commands.values())
 
@@ -49,8 +48,8 @@ def test_a_topic_that_is_a_command_too_stands_behind_its_help(registry: Registry
 def test_topics_name_commands_pages_and_options_that_there_are(registry: Registry, debugger: Debugger) -> None:
     """What stands after "See also", and each first word of a line that is set off as a command with a blank behind it."""
     text = "\n".join(topic.text for topic in TOPICS.values())
-    for line in re.findall(r"See also: (.*)", text):
-        for part in re.split(r"[;,] ", line.partition("docs/")[0].rstrip("; ")):
+    for named in re.findall(r"See also: (.*)", text):
+        for part in re.split(r"[;,] ", named.partition("docs/")[0].rstrip("; ")):
             if part:
                 assert registry.find(part.split()[0]) is not None, part
     for word in re.findall(r"(?m)^  ((?:patch|dis|set) .*?)  ", text):
@@ -97,15 +96,11 @@ def test_apropos_without_a_match_says_so(registry: Registry, debugger: Debugger)
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=lambda command: command.name)
-def test_help_breaks_lines_between_words(
-    command: object, orcdbg_run: RunProgram, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """At 80 columns every word of the help is one that stands in it at 400 columns, too."""
-    name = getattr(command, "name", "")
-    words = {}
-    for columns in ("80", "400"):
-        monkeypatch.setenv("COLUMNS", columns)
-        status, out, _ = orcdbg_run("demo", "--width", columns, "-e", f"help {name}")
-        assert status == 0
-        words[columns] = out.split()
-    assert sorted(words["80"]) == sorted(words["400"])
+def test_help_breaks_lines_between_words(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At 80 columns every word of the help is one that stands in it at 400 columns, too, and there are no others."""
+    words = []
+    for columns in (80, 400):
+        monkeypatch.setenv("COLUMNS", str(columns))
+        shown = plain(fitted([line(text) for text in command.help_lines()], columns))
+        words.append(sorted(shown.split()))
+    assert words[0] == words[1]
