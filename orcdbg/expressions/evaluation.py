@@ -365,7 +365,7 @@ class _Evaluation:
         if not isinstance(plain, CompoundType):
             raise UsageError(f"{type_name(outer.type_)} has no members, so no {name}", _incomplete_hint(plain))
         if plain.find(name) is None:
-            plain.member(name)
+            raise plain.unknown(name)
         return outer.member_(name)
 
     def _dereferenced(self, pointer: Object, index: int = 0) -> Object:

@@ -275,8 +275,12 @@ class CompoundType(_SizedType):
         """
         found = self.find(path)
         if found is None:
-            raise NotFound("member", f"{self.description}.{path}", lambda: self._did_you_mean(path))
+            raise self.unknown(path)
         return found
+
+    def unknown(self, path: str) -> NotFound:
+        """The error that a path is for where it leads to no member."""
+        return NotFound("member", f"{self.description}.{path}", lambda: self._did_you_mean(path))
 
     def _did_you_mean(self, path: str) -> str | None:
         from orcdbg.base.near_names import did_you_mean  # only where something went wrong
