@@ -8,9 +8,15 @@ tells errors apart by their text.
 from __future__ import annotations
 
 import enum
+import re
+from collections.abc import Callable
+from typing import NamedTuple
 
 from orcdbg.base.exit_status import ExitStatus
 from orcdbg.base.reasons import Reason
+
+Hint = str | Callable[[], str | None]
+"""What the user does next, or what finds that out: many errors are caught and forgotten, and cost no search then."""
 
 
 class OrcdbgError(Exception):
@@ -19,18 +25,66 @@ class OrcdbgError(Exception):
     kind = "error"
     exit_status = ExitStatus.FAILED
 
-    def __init__(self, message: str, hint: str | None = None, reason: Reason | None = None) -> None:
+    def __init__(self, message: str, hint: Hint | None = None, reason: Reason | None = None) -> None:
         super().__init__(message)
         self.message = message
-        self.hint = hint
+        self._hint = hint
         self.reason = reason
+
+    @property
+    def hint(self) -> str | None:
+        """What the user does next; None where nothing is known to help."""
+        if callable(self._hint):
+            try:
+                self._hint = self._hint()
+            except OrcdbgError:
+                self._hint = None  # names cannot be read either, and the error is said all the same
+        return self._hint
+
+
+class Place(NamedTuple):
+    """What is wrong in a text that the user typed: `length` characters from `start` on; `start` may be its end."""
+
+    text: str
+    start: int
+    length: int = 1
+
+    def within(self, line: str) -> Place:
+        """The same place in a line that has the text in it; the place itself where the line has not."""
+        begin = line.rfind(self.text)
+        return self if begin < 0 else Place(line, begin + self.start, self.length)
 
 
 class UsageError(OrcdbgError):
-    """The user's words do not form a command."""
+    """The user's words do not form a command.
+
+    `word` is the one that is wrong, where it is one; `place` says where it stands.
+    """
 
     kind = "usage"
     exit_status = ExitStatus.USAGE
+
+    def __init__(
+        self,
+        message: str,
+        hint: Hint | None = None,
+        reason: Reason | None = None,
+        *,
+        word: str | None = None,
+        place: Place | None = None,
+    ) -> None:
+        super().__init__(message, hint, reason)
+        self.word = word
+        self.place = place
+
+    def locate(self, line: str) -> None:
+        """Finds the place in the line that was typed: that of `word`, the last time that it stands there."""
+        if self.place is not None:
+            self.place = self.place.within(line)
+        elif self.word:
+            alone = [found.start() for found in re.finditer(rf"(?<!\S){re.escape(self.word)}(?!\S)", line)]
+            start = alone[-1] if alone else line.rfind(self.word)
+            self.place = Place(line, start, len(self.word)) if start >= 0 else None
 
 
 class UnsupportedFormat(OrcdbgError):
@@ -132,7 +186,7 @@ class NotFound(OrcdbgError):
 
     kind = "not-found"
 
-    def __init__(self, what: str, name: str, hint: str | None = None) -> None:
+    def __init__(self, what: str, name: str, hint: Hint | None = None) -> None:
         super().__init__(f"no such {what}: {name}", hint)
         self.what = what
         self.name = name

@@ -62,7 +62,7 @@ def complain(error: OrcdbgError, command: str | None = None) -> None:
     """One line on standard error, and the hint where there is one."""
     from orcdbg.views.as_text import failure_text
 
-    print(failure_text(error, command), end="", file=sys.stderr)
+    print(failure_text(error, command, terminal_width(sys.stderr)), end="", file=sys.stderr)
 
 
 def warn(message: str) -> None:

@@ -165,13 +165,17 @@ class Debugger:
 
     def frame(self, index: int | None = None) -> Frame:
         """A frame of the selected task; the selected one unless another is given."""
-        frames = self.trace().frames
+        trace = self.trace()
         number = self.frame_index if index is None else index
-        if not frames:
-            raise OrcdbgError("the selected task has no frames", reason=self.trace().end_reason)
-        if not 0 <= number < len(frames):
-            raise NotFound("frame", str(number), f"the selected task has frames 0 to {len(frames) - 1}")
-        return frames[number]
+        whose = f"task {trace.pid} {trace.comm}"
+        if not trace.frames:
+            raise OrcdbgError(f"no frame {number}: {whose} has no frames", reason=trace.end_reason)
+        if not 0 <= number < len(trace.frames):
+            last = len(trace.frames) - 1
+            raise NotFound(
+                "frame", f"{number} of {whose}", f"it has frames 0 to {last}" if last else "it has frame 0 alone"
+            )
+        return trace.frames[number]
 
     def find_local(self, name: str) -> Object | None:
         """The variable or argument that a name means in the selected frame, None where it means none there.
@@ -217,7 +221,12 @@ class Debugger:
                 base = int(name, 16)
             return base + (int(offset, 0) if plus else 0)
         except ValueError as error:
-            raise NotFound("symbol or address", text) from error
+            raise NotFound("symbol or address", text, lambda: self._did_you_mean(name)) from error
+
+    def _did_you_mean(self, name: str) -> str | None:
+        from orcdbg.base.near_names import did_you_mean  # only where something went wrong
+
+        return did_you_mean(self.session.names.near(name))
 
     def _symbol_address(self, name: str) -> int | None:
         found = self.session.linux.find_address(name)

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Effect, command
-from orcdbg.commands.result import Result
+from orcdbg.commands.result import NoneFits, Result
 from orcdbg.commands.task_choice import chosen_tasks, of_each
 from orcdbg.kernel.tasks import Task
 from orcdbg.subsystems.files import MAX_FILES, FileTable, OpenFile, file_table
@@ -91,9 +91,12 @@ def files(debugger: Debugger, arguments: argparse.Namespace) -> Result:
         budget = Budget(MAX_CACHED_PAGES)
         found = cached_pages(debugger.session.object("inode", inode), debugger.session.kernel_memory.pages, budget)
         return FilePages(inode, found, budget.lines())
-    return files_of(debugger, chosen_tasks(debugger, arguments.which), arguments.has, arguments.cached)
+    return for_tasks(debugger, chosen_tasks(debugger, arguments.which), arguments)
 
 
-def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Files:
-    """What `foreach files` answers."""
-    return files_of(debugger, tasks, arguments.has, arguments.cached)
+def for_tasks(debugger: Debugger, tasks: Sequence[Task], arguments: argparse.Namespace) -> Result:
+    """What `files` and `foreach files` answer of some tasks."""
+    found = files_of(debugger, tasks, arguments.has, arguments.cached)
+    if arguments.has is None or found.tasks:
+        return found
+    return NoneFits("open files", found, found.problems)

@@ -79,10 +79,13 @@ def _around(debugger: Debugger, frame: Frame) -> list[ListedInstruction]:
 
 def move(debugger: Debugger, by: int) -> FrameDetail:
     """Selects the frame `by` places further out, or as far as the stack goes; OrcdbgError at its end."""
-    last = len(debugger.trace().frames) - 1
+    trace = debugger.trace()
+    last = len(trace.frames) - 1
     target = min(max(debugger.frame_index + by, 0), max(last, 0))
+    debugger.frame()  # a stack without frames says why
     if target == debugger.frame_index and by:
-        raise OrcdbgError("already at the outermost frame" if by > 0 else "already at the innermost frame")
+        which = "outermost" if by > 0 else "innermost"
+        raise OrcdbgError(f"already at frame {target}, the {which} of task {trace.pid} {trace.comm}")
     result = detail(debugger, target)
     debugger.frame_index = target
     return result

@@ -5,14 +5,17 @@ from __future__ import annotations
 import argparse
 
 from orcdbg.commands.debugger import Debugger
-from orcdbg.commands.known_words import TOPICS, topic_lines
+from orcdbg.commands.help_topics import TOPICS
+from orcdbg.commands.known_words import TOPICS as OTHER_DEBUGGERS
+from orcdbg.commands.known_words import topic_lines
 from orcdbg.commands.registry import Command, Effect, Registry, command
 from orcdbg.commands.result import TextLines
 
 
 def _arguments(parser: argparse.ArgumentParser) -> None:
+    topics = ", ".join((*TOPICS, *OTHER_DEBUGGERS))
     parser.add_argument(
-        "command", nargs="?", help="the command to explain (default: list them all); also " + " and ".join(TOPICS)
+        "command", nargs="?", help=f"the command to explain (default: list them all), or a topic: {topics}"
     )
 
 
@@ -28,6 +31,7 @@ def _arguments(parser: argparse.ArgumentParser) -> None:
         ("help bt", "all of one command"),
         ("help from-crash", "what crash's words are here"),
         ("help from-gdb", "and gdb's"),
+        ("help cfa", "what stands in a frame's line; also patches, keys, input, output"),
     ),
 )
 def help_(debugger: Debugger, arguments: argparse.Namespace) -> TextLines:
@@ -35,9 +39,14 @@ def help_(debugger: Debugger, arguments: argparse.Namespace) -> TextLines:
     registry: Registry = arguments.registry
     if arguments.command is None:
         return TextLines(overview(registry))
-    if arguments.command in TOPICS:
+    if arguments.command in OTHER_DEBUGGERS:
         return TextLines(list(topic_lines(registry, arguments.command)))
     explained = registry.find(arguments.command)
+    topic = TOPICS.get(arguments.command)
+    if topic is not None:
+        # `orc` is both.
+        own = [*explained.help_lines(), ""] if explained is not None else []
+        return TextLines([*own, *topic.lines])
     if explained is None:
         raise registry.unknown(arguments.command)
     return TextLines(explained.help_lines())
@@ -60,5 +69,6 @@ def overview(registry: Registry) -> list[str]:
     return [
         *lines,
         "`help COMMAND` shows a command's words and examples. `cmd | grep x`, `cmd > file` work too.",
+        "`apropos WORD` finds commands, options and topics. Topics are: " + ", ".join(TOPICS),
         "`help from-crash` and `help from-gdb` say what the words of these are here.",
     ]

@@ -11,7 +11,7 @@ from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.function_names import names_of
 from orcdbg.commands.registry import Effect, command
-from orcdbg.commands.result import Result
+from orcdbg.commands.result import NoneFits, Result
 from orcdbg.commands.task_choice import chosen_cpus, parse_number
 from orcdbg.subsystems.interrupts import MAX_INTERRUPTS, Gate, Interrupt, Softirq, gates, interrupts, softirqs
 
@@ -102,4 +102,9 @@ def irq(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     functions = [
         function for one in found for action in one.actions for function in (action.handler, action.thread_function)
     ]
-    return Interrupts(found, names_of(debugger, functions), cpus, arguments.counts, arguments.affinity, budget.lines())
+    names = names_of(debugger, functions)
+    answer = Interrupts(found, names, cpus, arguments.counts, arguments.affinity, budget.lines())
+    if found:
+        return answer
+    is_handled_asked = arguments.used or arguments.counts
+    return NoneFits("interrupts with a handler" if is_handled_asked else "interrupts", answer, answer.problems)

@@ -120,7 +120,7 @@ CRASH_SETTINGS: Mapping[str, str] = {
 
 FROM_GDB: Mapping[str, KnownWord] = {
     "advance": KnownWord("until", "in emulated code"),
-    "apropos": KnownWord("help"),
+    "apropos": KnownWord("apropos", "commands, options and topics of help"),
     "attach": KnownWord(None, "`orcdbg VMLINUX --remote HOST:PORT` opens a live guest"),
     "backtrace": KnownWord("backtrace", "the same as `bt`"),
     "break": KnownWord("break"),

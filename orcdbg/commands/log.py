@@ -75,9 +75,9 @@ def level_number(word: str) -> int:
         return _OTHER_WORDS[word]
     if word in LEVELS:
         return LEVELS.index(word)
-    if word.isdecimal():
+    if word.isdecimal() and int(word) < len(LEVELS):
         return int(word)
-    raise UsageError(f"not a level: {word}", "0 to 7, or one of " + ", ".join(LEVELS))
+    raise UsageError(f"not a level: {word}", "0 to 7, or one of " + ", ".join(LEVELS), word=word)
 
 
 def _limit(arguments: argparse.Namespace) -> int | None:

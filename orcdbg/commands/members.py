@@ -155,7 +155,8 @@ def place(debugger: Debugger, text: str) -> int:
             return address_of(one_value(debugger, text))
         except NotFound as error:
             if _PLAIN_WORD.fullmatch(text) and "." not in text:
-                raise NotFound("symbol or address", text, error.hint) from error
+                refusal = error
+                raise NotFound("symbol or address", text, lambda: refusal.hint) from error
             raise
 
 

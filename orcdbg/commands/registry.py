@@ -6,14 +6,15 @@ import argparse
 import enum
 import re
 import shlex
+import sys
 from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from orcdbg.base.errors import NO_MEMORY, OrcdbgError, UsageError, failure_of
+from orcdbg.base.errors import NO_MEMORY, OrcdbgError, Place, UsageError, failure_of
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result, TextLines
-from orcdbg.commands.usage import PlainParser, usage
+from orcdbg.commands.usage import PlainParser, brief_usage, help_line
 
 Run = Callable[[Debugger, argparse.Namespace], Result]
 AddArguments = Callable[[argparse.ArgumentParser], None]
@@ -49,14 +50,55 @@ class _HelpRequested(Exception):
 class CommandParser(PlainParser):
     """An argument parser that raises UsageError where argparse would print and leave."""
 
+    _refused: str | None = None  # a value that its argument does not take
+
     def error(self, message: str) -> NoReturn:
-        raise UsageError(message, usage(self))
+        failed = sys.exc_info()[1]  # argparse reports what it has just caught
+        word = self._refused
+        if word is None and isinstance(failed, argparse.ArgumentError):
+            # Of several names of the option that one which was typed is found in the line.
+            names = (failed.argument_name or "").split("/")
+            word = next((name for name in names if name in self._given), None)
+        # A function of ours that reads a value has a name that begins with _.
+        raise UsageError(message.replace(" invalid _", " invalid "), brief_usage(self), word=word)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> tuple[Any, list[str]]:
+        """As argparse's."""
+        self._given = list(args or ())
+        return super().parse_known_args(args, namespace)
+
+    def _get_value(self, action: argparse.Action, arg_string: str) -> Any:
+        self._refused = arg_string
+        value = super()._get_value(action, arg_string)
+        self._refused = None
+        return value
+
+    def _check_value(self, action: argparse.Action, value: object) -> None:
+        self._refused = str(value)
+        super()._check_value(action, value)
+        self._refused = None
+
+    def _unrecognized(self, words: Sequence[str]) -> UsageError:
+        return UsageError(
+            f"unrecognized arguments: {' '.join(words)}", lambda: self._instead_of(words[0]), word=words[0]
+        )
+
+    def _instead_of(self, word: str) -> str:
+        """What may help where a word has no place in the line."""
+        from orcdbg.base.near_names import did_you_mean, near_names  # only where something went wrong
+
+        options = [name for action in self._actions for name in action.option_strings]
+        near = did_you_mean(near_names(word, options)) if word.startswith("-") else None
+        return brief_usage(self) if near is None else f"{near} `{help_line(self)}` lists the options"
 
     def parse_args(self, args: Any = None, namespace: Any = None) -> Any:
         """Reads the words; an option may stand between operands, as people from crash write it."""
         given = {} if namespace is None else dict(vars(namespace))
         try:
-            return super().parse_args(args, namespace)
+            read, rest = self.parse_known_args(args, namespace)
+            if rest:
+                raise self._unrecognized(rest)
+            return read
         except UsageError as error:
             plain = all(action.nargs not in (argparse.PARSER, argparse.REMAINDER) for action in self._actions)
             if not plain or args is None or "--" in args:
@@ -221,7 +263,14 @@ class Registry:
         """The error that a word is for that begins no command; one that crash or gdb has says what to use here."""
         from orcdbg.commands.known_words import hint_for  # only where something went wrong
 
-        return UsageError(f"no such command: {word}", hint_for(self, word) or "`help` lists the commands")
+        known = hint_for(self, word)
+        hint = known or (lambda: self._near(word) or "`help` lists the commands")
+        return UsageError(f"no such command: {word}", hint, word=word)
+
+    def _near(self, word: str) -> str | None:
+        from orcdbg.base.near_names import did_you_mean, near_names  # only where something went wrong
+
+        return did_you_mean(near_names(word, self.words))
 
     def run(self, debugger: Debugger, line: str, allowed: Container[Effect] | None = None) -> Result:
         """Runs one line.
@@ -237,6 +286,13 @@ class Registry:
             UsageError: the line is no command, or does what is not allowed.
             OrcdbgError: the command failed.
         """
+        try:
+            return self._run(debugger, line, allowed)
+        except UsageError as error:
+            error.locate(line)
+            raise
+
+    def _run(self, debugger: Debugger, line: str, allowed: Container[Effect] | None) -> Result:
         expression = self.expression_line(line)
         if expression is not None:
             command, given, words = expression.command, expression.format, expression.words()
@@ -381,4 +437,19 @@ def split(line: str) -> list[str]:
     try:
         return shlex.split(line, comments=True)
     except ValueError as error:
-        raise UsageError(f"{error}: {line}") from error
+        raise UsageError(f"{error}: {line}", place=Place(line, _open_quote(line))) from error
+
+
+def _open_quote(line: str) -> int:
+    """Where a quote opens that nothing closes; the line's end for a backslash there."""
+    quote, opened, index = "", len(line), 0
+    while index < len(line):
+        char = line[index]
+        if char == "\\" and quote != "'":
+            index += 1
+        elif char == quote:
+            quote, opened = "", len(line)
+        elif not quote and char in "'\"":
+            quote, opened = char, index
+        index += 1
+    return opened

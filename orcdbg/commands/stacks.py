@@ -28,7 +28,7 @@ class Stacks(Result):
 
     `positions` are places in the source by the address that a frame is looked up at; empty where none were asked for.
     `words` are those of the frames, and `variables` their variables, likewise. `idle_cpus` are CPUs whose idle tasks were
-    left out.
+    left out. With `with_every_frame` the text has a line for each frame of a recursion; JSON has them in any case.
     """
 
     stacks: Sequence[StackTrace]
@@ -38,6 +38,7 @@ class Stacks(Result):
     words: Mapping[FrameKey, FrameWords] = field(default_factory=dict)
     variables: Mapping[FrameKey, FrameVariables] = field(default_factory=dict)
     idle_cpus: Sequence[int] = ()
+    with_every_frame: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +73,9 @@ def add_arguments(parser: argparse.ArgumentParser) -> None:
         "--folded", action="store_true", help="a line a stack with the number of its tasks, as flamegraph.pl reads them"
     )
     forms.add_argument("--speedscope", action="store_true", help="the same as a document of speedscope's format")
+    parser.add_argument(
+        "--every-frame", action="store_true", help="a line for each frame of a recursion, which is `x 44` otherwise"
+    )
     parser.add_argument("--has", metavar="SYMBOL", help="only stacks with this function on them")
     parser.add_argument(
         "-R", "--reference", metavar="SYMBOL|ADDR", help="only stacks with this function or word on them"
@@ -96,7 +100,7 @@ def in_chosen_form(debugger: Debugger, result: Stacks, arguments: argparse.Names
         if not result.stacks:
             debugger.address(arguments.has)
 
-    answer = _formed(result, arguments)
+    answer = _formed(replace(result, with_every_frame=arguments.every_frame), arguments)
     if result.stacks or result.idle_cpus:
         return answer
     return NoneFits("stacks", answer, result.problems)

@@ -38,7 +38,7 @@ HELP_ORDER = {
     "machine": ("ps", "mod", "sys", "log"),
     "live": ("continue", "interrupt", "detach"),
     "stepping": ("step", "next", "until", "finish", "rsi", "break", "watch", "delete", "context"),
-    "session": ("set", "help", "quit"),
+    "session": ("set", "help", "apropos", "quit"),
 }
 
 

@@ -205,7 +205,7 @@ def named_structure(program: Program, name: str) -> CompoundType:
         plain = None if found is None else program.completed(resolved(found))
         if isinstance(plain, CompoundType):
             return plain
-    raise NotFound("structure", name, program.catalog.unread)
+    raise NotFound("structure", name, lambda: program.catalog.hint_for(name))
 
 
 @command(

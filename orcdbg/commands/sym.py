@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
+from orcdbg.base.near_names import did_you_mean
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.lines import positions_of
 from orcdbg.commands.registry import Effect, command
@@ -119,11 +120,16 @@ def _of_modules(debugger: Debugger, part: str = "") -> Symbols:
     return Symbols(lines, problems)
 
 
+def module_hint(debugger: Debugger, name: str) -> str:
+    """What to do where no module has a name."""
+    return did_you_mean(debugger.session.names.near_modules(name)) or "`mod` lists them"
+
+
 def _module(debugger: Debugger, name: str) -> Module:
     for module in debugger.session.names.modules:
         if module.name == name:
             return module
-    raise NotFound("module", name, "`mod` lists them")
+    raise NotFound("module", name, lambda: module_hint(debugger, name))
 
 
 def _containing(debugger: Debugger, parts: Sequence[str]) -> Symbols:

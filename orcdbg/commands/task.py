@@ -7,7 +7,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import overload
 
-from orcdbg.base.errors import NotFound
 from orcdbg.base.walks import Budget
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.members import MemberValue, WantedMember, members_at, pointer_names, values_at
@@ -124,9 +123,7 @@ def _wanted(debugger: Debugger, words: str | None) -> list[WantedMember]:
         return members_at(program, compounds[0], [])
     found = []
     for path in (word for word in words.split(",") if word):
-        owner = next((structure for structure in compounds if structure.find(path) is not None), None)
-        if owner is None:
-            raise NotFound("member", f"task_struct.{path}")
+        owner = next((structure for structure in compounds if structure.find(path) is not None), compounds[0])
         # Since 4.9 on x86 (15f4eae70d36) thread_info is a task's first member, and has its address.
         found += members_at(program, owner, [path])
     return found

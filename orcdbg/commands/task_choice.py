@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 # Characters that mean something in a regular expression, and are seldom in a task's name.
 _REGULAR = re.compile(r"[.*+?|^$\[\](){}\\]")
+_MOST_PIDS = 8  # in a hint
 
 
 def parse_number(text: str) -> int:
@@ -24,7 +25,7 @@ def parse_number(text: str) -> int:
     try:
         return int(text, 16) if len(text) == 16 else int(text, 0)
     except ValueError as error:
-        raise UsageError(f"not a number: {text}") from error
+        raise UsageError(f"not a number: {text}", word=text) from error
 
 
 def pattern_of(word: str) -> re.Pattern[str] | None:
@@ -38,8 +39,28 @@ def pattern_of(word: str) -> re.Pattern[str] | None:
 
 
 def find_task(debugger: Debugger, word: str) -> Task:
-    """The task that a word names: a pid, or the address of a task_struct."""
-    return debugger.find_task(parse_number(word))
+    """The one task that a word names: a pid, or the address of a task_struct.
+
+    Raises:
+        NotFound: it is of no task.
+        UsageError: it is a name that tasks have, of which there may be more tomorrow.
+    """
+    number = _number_in(word)
+    if number is not None:
+        return debugger.find_task(number)
+
+    session = debugger.session
+    called = [str(task.pid) for task in session.tasks if task.comm == word]
+    if not called and session.task_problems:
+        raise NotFound("task among those that can be read", word, session.task_problems[0])
+    if not called:
+        raise NotFound("task", word, "a pid or a task's address is needed; `ps` lists them")
+    more = ", ..." if len(called) > _MOST_PIDS else ""
+    pids = ", ".join(called[:_MOST_PIDS]) + more
+    plural = "task" if len(called) == 1 else "tasks"
+    raise UsageError(
+        f"a pid or a task's address is needed, not a name: {word}", f"{plural} called {word}: {pids}", word=word
+    )
 
 
 def _number_in(word: str) -> int | None:

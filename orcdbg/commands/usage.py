@@ -16,6 +16,7 @@ _MOST_LABEL_COLUMNS = 24
 _LEAST_TEXT_COLUMNS = 11
 _INDENT = 2
 _PREFIX = "usage: "
+_BRIEF = 140  # characters of a hint that is read at a glance
 
 
 class PlainParser(argparse.ArgumentParser):
@@ -61,6 +62,23 @@ def usage(parser: argparse.ArgumentParser, columns: int | None = None) -> str:
     if len(together) > 1:
         together = [*_filled(options, columns, indent), *_filled(operands, columns, indent)]
     return "\n".join([head, *together])
+
+
+def help_line(parser: argparse.ArgumentParser) -> str:
+    """Returns the line that explains all of what `parser` reads, which may be a part of a command."""
+    return f"{parser.prog} --help" if " " in parser.prog else f"help {parser.prog}"
+
+
+def brief_usage(parser: argparse.ArgumentParser) -> str:
+    """Returns the usage in one line, which is two or three on a narrow terminal: of many options it names none."""
+    whole = usage(parser)
+    if len(whole) <= _BRIEF:
+        return whole
+    shown = [action for action in parser._actions if action.help != argparse.SUPPRESS]
+    needed = [action for action in shown if action.option_strings and action.required]
+    operands = [action for action in shown if not action.option_strings]
+    words = [_PREFIX + parser.prog, "[OPTION ...]", *_usage_parts(parser, needed), *_usage_parts(parser, operands)]
+    return f"{' '.join(words)}; `{help_line(parser)}` has the rest"
 
 
 def _terminal_columns() -> int:
@@ -194,7 +212,13 @@ def _prose(parser: argparse.ArgumentParser, text: str | None, columns: int) -> s
         text = text % {"prog": parser.prog}
     if parser.formatter_class in (argparse.RawDescriptionHelpFormatter, argparse.RawTextHelpFormatter):
         return text.strip("\n")
-    return textwrap.fill(" ".join(text.split()), max(columns, _LEAST_TEXT_COLUMNS))
+    return "\n".join(_wrapped(" ".join(text.split()), columns))
+
+
+def _wrapped(text: str, columns: int) -> list[str]:
+    """The lines of a text, broken between words only: an option's name has hyphens."""
+    most = max(columns, _LEAST_TEXT_COLUMNS)
+    return textwrap.wrap(text, most, break_long_words=False, break_on_hyphens=False)
 
 
 def _rows(parser: argparse.ArgumentParser, group: argparse._ArgumentGroup) -> Iterator[tuple[str, str]]:
@@ -228,7 +252,7 @@ def _help_of(parser: argparse.ArgumentParser, action: argparse.Action) -> str:
 
 
 def _row_lines(label: str, text: str, column: int, columns: int) -> list[str]:
-    lines = textwrap.wrap(text, max(columns - column, _LEAST_TEXT_COLUMNS))
+    lines = _wrapped(text, columns - column)
     indented = [" " * column + line for line in lines]
 
     if not lines:

@@ -6,12 +6,12 @@ asks, reads nothing, as in C.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 from orcdbg.base.errors import NotFound, UsageError
+from orcdbg.base.near_names import did_you_mean
 from orcdbg.base.reasons import WhyNoValue
 from orcdbg.base.sizes import U64
 from orcdbg.expressions import arithmetic
@@ -47,7 +47,6 @@ from orcdbg.typed.types import (
 MAX_COUNT = 1 << 16
 
 _NOT_ASKED = Absent("its type alone is asked for", WhyNoValue.NOT_ASKED)
-_NEAR = 3  # names that are offered in the place of one that is not there
 
 
 @dataclass(frozen=True, slots=True)
@@ -301,25 +300,34 @@ class _Evaluation:
         enumerator = self._program.catalog.enumerator(node.name)
         if enumerator is not None:
             return self._enumerator(*enumerator)
-        raise NotFound("symbol, variable or enumerator", node.name, self._similar(node.name))
+        raise NotFound("symbol, variable or enumerator", node.name, lambda: self._similar(node.name))
 
     def _similar(self, name: str) -> str | None:
         if self._program.catalog.find("struct", name) is not None:
             return f"struct {name} is a type"
-        digits = set(name.lower()) <= set("0123456789abcdef")
-        return f"a hexadecimal number begins with 0x: 0x{name}" if digits else "`sym -q` searches for names"
+        if set(name.lower()) <= set("0123456789abcdef"):
+            return f"a hexadecimal number begins with 0x: 0x{name}"
+        near = self._program.names.near(name) or [f"struct {each}" for each in self._program.catalog.near(name)]
+        return did_you_mean(near) or "`sym -q` searches for names"
 
     def _referred(self, reference: Reference) -> Object:
         if reference.kind is ReferenceKind.SYMBOL:
             symbol = find_symbol(self._program, reference.name, reference.module)
             if symbol is None:
                 where = f"{reference.module}!" if reference.module else ""
-                raise NotFound("symbol", f"{where}{reference.name}")
+                raise NotFound("symbol", f"{where}{reference.name}", lambda: self._similar_in(reference))
             return self._at_symbol(symbol)
         word = reference.name
         if word == "$_" or not word.strip("$") or word.strip("$").isdigit():
             return self._scope.recalled(word)
         return self._scope.register(word[1:])
+
+    def _similar_in(self, reference: Reference) -> str | None:
+        names = self._program.names
+        if reference.module is None:
+            return did_you_mean(names.near(reference.name))
+        near = names.near(f"{reference.module}:{reference.name}")
+        return did_you_mean([name.replace(":", "!", 1) for name in near])
 
     def _at_symbol(self, symbol: FoundSymbol) -> Object:
         if not symbol.is_per_cpu:
@@ -357,7 +365,7 @@ class _Evaluation:
         if not isinstance(plain, CompoundType):
             raise UsageError(f"{type_name(outer.type_)} has no members, so no {name}", _incomplete_hint(plain))
         if plain.find(name) is None:
-            raise NotFound("member", f"{plain.description}.{name}", _near(name, plain.member_names))
+            raise plain.unknown(name)
         return outer.member_(name)
 
     def _dereferenced(self, pointer: Object, index: int = 0) -> Object:
@@ -669,11 +677,6 @@ _CALLS: Mapping[str, tuple[Callable[..., Object], int]] = {
 def _is(node: Any, name: str) -> bool:
     """Whether a node is of that class of pycparser, which is imported when something is parsed."""
     return type(node).__name__ == name
-
-
-def _near(name: str, names: Sequence[str]) -> str | None:
-    near = difflib.get_close_matches(name, names, _NEAR)
-    return f"there is {', '.join(near)}" if near else None
 
 
 def _member_hint(plain: Type) -> str | None:

@@ -11,8 +11,8 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import UsageError
-from orcdbg.expressions.source import REPLACED, Reference
+from orcdbg.base.errors import Place, UsageError
+from orcdbg.expressions.source import REPLACED, Reference, place_of, tokens_of
 
 if TYPE_CHECKING:
     from pycparser.c_ast import Node
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 # An expression or a type name, whichever it is: sizeof takes both.
 _BEFORE = "int asked = sizeof ("
 _AFTER = ");"
+_UNFINISHED = tuple("+-*/%&|^~!<>=?,.")
 _PLACE = re.compile(r":(\d+):(\d+):")
 
 C_WORDS = frozenset(
@@ -74,7 +75,11 @@ def parse(text: str, type_names: Sequence[str], written: str, references: Mappin
     tree = _parsed(text, tuple(type_names))
     if not isinstance(tree, str):
         return tree
-    raise UsageError(f"not a C expression: {written}", _hint(tree, text, references))
+    column = _column(tree)
+    if column is None and text[-1:] in _UNFINISHED:
+        column = len(text)  # of what follows an operator the parser names no place
+    place = None if column is None else _place(column, text, written, references)
+    raise UsageError(f"not a C expression: {written}", _hint(column, text, references), place=place)
 
 
 @functools.lru_cache(maxsize=256)
@@ -103,12 +108,28 @@ def _parsed(text: str, type_names: tuple[str, ...]) -> Node | str:
     return declaration.init.expr
 
 
-def _hint(complaint: str, text: str, references: Mapping[str, Reference]) -> str | None:
-    """Where the parser stopped, in the user's words."""
+def _column(complaint: str) -> int | None:
+    """Where in the C text the parser stopped, which may be outside; None where it does not say."""
     place = _PLACE.search(complaint)
-    if place is None:
+    return None if place is None else int(place[2]) - 1 - len(_BEFORE)
+
+
+def _place(column: int, text: str, written: str, references: Mapping[str, Reference]) -> Place | None:
+    """The word that a column of the C text is at, as the user wrote it; None where it is none of the user's."""
+    if not 0 <= column < len(text):
+        return Place(written, len(written))
+    word = text[column:].split(" ", 1)[0]
+    # As many words that are the same stand before it here as there.
+    count = text[:column].split(" ").count(word)
+    wanted = references[word].name if word in references else word
+    same = [token for token in tokens_of(written) if token.text.strip("'") == wanted]
+    return place_of(same[count], written) if count < len(same) else None
+
+
+def _hint(column: int | None, text: str, references: Mapping[str, Reference]) -> str | None:
+    """Where the parser stopped, in the user's words."""
+    if column is None:
         return None
-    column = int(place[2]) - 1 - len(_BEFORE)
     rest = re.sub(rf"{REPLACED}\d+", lambda match: references[match[0]].name, text[max(column, 0) :])
     return f"C ends before: {rest[:40]}" if 0 <= column < len(text) else "something is missing at the end"
 

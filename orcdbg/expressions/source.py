@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orcdbg.base.errors import UsageError
+from orcdbg.base.errors import Place, UsageError
 
 # A person's line; what is longer, or nested deeper, was made to keep a parser busy.
 MAX_LENGTH = 4096
@@ -57,10 +57,16 @@ class Reference(NamedTuple):
 
 
 class Token(NamedTuple):
-    """A piece of an expression; `group` is its name in the pattern above."""
+    """A piece of an expression; `group` is its name in the pattern above, `place` where it begins, None where it is made."""
 
     group: str
     text: str
+    place: int | None = None
+
+
+def place_of(token: Token, written: str) -> Place | None:
+    """Where a token stands in the expression."""
+    return None if token.place is None else Place(written, token.place, len(token.text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +96,7 @@ def read_source(written: str) -> ExpressionText:
     Raises:
         UsageError: it cannot be one, or is more than anybody would write.
     """
-    tokens = list(_tokens(written))
+    tokens = list(tokens_of(written))
     if not tokens:
         raise UsageError("no expression", "for example: p init_task.comm")
     _check_brackets(tokens, written)
@@ -105,15 +111,17 @@ def read_source(written: str) -> ExpressionText:
     return ExpressionText(written, text, rewriting.references, list(rewriting.names), counted, cpus)
 
 
-def _tokens(written: str) -> Iterator[Token]:
+def tokens_of(written: str) -> Iterator[Token]:
+    """The pieces of an expression, without blanks; errors as of `read_source`."""
     if len(written) > MAX_LENGTH:
         raise UsageError(f"an expression of {len(written)} characters, more than {MAX_LENGTH}")
     at = count = 0
     while at < len(written):
         match = _TOKEN.match(written, at)
         if match is None:
-            raise UsageError(f"no part of a C expression: {written[at : at + 16]}", _hint_for(written[at]))
-        at = match.end()
+            hint = _hint_for(written[at])
+            raise UsageError(f"no part of a C expression: {written[at : at + 16]}", hint, place=Place(written, at))
+        start, at = at, match.end()
         if match.lastgroup == "space":
             continue
         count += 1
@@ -121,8 +129,9 @@ def _tokens(written: str) -> Iterator[Token]:
             raise UsageError(f"an expression of more than {MAX_TOKENS} words and operators")
         text = match.group()
         if text in _ASSIGNING:
-            raise UsageError(f"nothing can be assigned here ({text}): memory is only read", "== compares")
-        yield Token(match.lastgroup or "", text)
+            place = Place(written, start, len(text))
+            raise UsageError(f"nothing can be assigned here ({text}): memory is only read", "== compares", place=place)
+        yield Token(match.lastgroup or "", text, start)
 
 
 def _hint_for(character: str) -> str | None:
@@ -138,9 +147,9 @@ def _check_brackets(tokens: Sequence[Token], written: str) -> None:
             if len(opened) > MAX_NESTING:
                 raise UsageError(f"brackets nested deeper than {MAX_NESTING}")
         elif token.text in _CLOSING.values() and (not opened or opened.pop() != token.text):
-            raise UsageError(f"{token.text} without its partner: {written}")
+            raise UsageError(f"{token.text} without its partner: {written}", place=place_of(token, written))
     if opened:
-        raise UsageError(f"no {opened[-1]} at the end: {written}")
+        raise UsageError(f"no {opened[-1]} at the end: {written}", place=Place(written, len(written)))
 
 
 def _outermost(tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:

@@ -85,7 +85,8 @@ class TypeNames:
             raise UsageError("types cannot be defined here")
         found = self._program.catalog.find(keyword, node.name)
         if found is None:
-            raise NotFound("type", f"{keyword} {node.name}", self._program.catalog.unread)
+            catalog = self._program.catalog
+            raise NotFound("type", f"{keyword} {node.name}", lambda: catalog.hint_for(node.name))
         return found
 
 

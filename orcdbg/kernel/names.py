@@ -183,6 +183,32 @@ class Names:
             found += [symbol.address] if symbol is not None else []
         return found
 
+    def near(self, word: str) -> list[str]:
+        """The symbols of the image and of modules that somebody may have meant who typed `symbol` or `module:symbol`."""
+        from orcdbg.base.near_names import nearest  # only where something went wrong
+
+        module_name, colon, rest = word.partition(":")
+        if colon and all(module.name != module_name for module in self.modules):
+            return [f"{name}:{rest}" for name in self.near_modules(module_name)]
+
+        found = [] if colon else self._linux.symbols.near(word)
+        for module in self.modules:
+            if colon and module.name != module_name:
+                continue
+            try:
+                table = self.module_symbols[module.address].table
+            except OrcdbgError:
+                continue
+            found += table.near(rest if colon else word)
+        names = nearest(found)
+        return [f"{module_name}:{name}" for name in names] if colon else names
+
+    def near_modules(self, word: str) -> list[str]:
+        """The modules that somebody may have meant."""
+        from orcdbg.base.near_names import near_names  # only where something went wrong
+
+        return near_names(word, [module.name for module in self.modules])
+
     def _in_generated_code(self, address: int) -> Location | None:
         """As in /proc/kallsyms, where the slots of kprobes have one name a page."""
         made = self.made.at(address)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -16,6 +16,9 @@ import numpy.typing as npt
 from orcdbg.base.errors import NotFound, UnsupportedFormat
 from orcdbg.formats.elf import SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, Section
 from orcdbg.image.vmlinux import KERNEL_BASE, Image
+
+if TYPE_CHECKING:
+    from orcdbg.base.near_names import Near
 
 ENTRY = np.dtype(
     [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("section", "<u2"), ("value", "<u8"), ("size", "<u8")]
@@ -28,6 +31,8 @@ PER_CPU_SECTION = ".data..percpu"
 SHF_WRITE = 1
 # Names that scripts/mksysmap leaves out, by their first (at most eight) bytes.
 _LEFT_OUT = (b".L", b"$")
+# How names begin that the build makes beside those of the source, which nobody types.
+_MADE = (".", "$", "__pfx_", "__crc_", "__ksymtab_", "__kstrtab", "__kcfi_typeid_", "__cfi_", "__UNIQUE_ID_")
 
 U64Array = npt.NDArray[np.uint64]
 
@@ -209,6 +214,16 @@ class SymbolTable:
         """All symbols that have an address and whose name contains `part`, by address."""
         _, indices = self._by_address
         return [self.symbol(int(i)) for i in indices if part in self.name_of(int(i))]
+
+    def near(self, word: str) -> list[Near]:
+        """Names that somebody may have meant who typed a word that is none of them."""
+        from orcdbg.base.near_names import find_near  # only where something went wrong
+
+        entries = self.entries
+        kinds = entries["info"] & 15
+        keep = (kinds != STT_SECTION) & (kinds != STT_FILE) & (entries["section"] != SHN_UNDEF)
+        found = find_near(word, self._strings, entries["name"][keep].astype(np.int64))
+        return [each for each in found if not each.name.startswith(_MADE) or word.startswith(_MADE)]
 
     def between(self, start: int, end: int) -> list[Symbol]:
         """The symbols of [start, end), by address, also of those that are zero-based and so are not found by `at`."""

@@ -74,15 +74,18 @@ class Catalog:
         sources: give them, in the order of their precedence: the image's own, then the modules'. They are asked one by one, as
             far as a question needs.
         problems: gives, in lines, what could not be read of the sources that were asked.
+        structures: gives the names of structures and unions that a name may have been meant for.
     """
 
     def __init__(
         self,
         *sources: Callable[[], Iterator[TypeSource] | Sequence[TypeSource]],
         problems: Callable[[], Sequence[str]] = tuple,
+        structures: Callable[[], Sequence[str]] = tuple,
     ) -> None:
         self._sources = sources
         self._problems = problems
+        self._structures = structures
         self._found: dict[tuple[str, str], Type | None] = {}
 
     def sources(self) -> Iterator[TypeSource]:
@@ -118,8 +121,20 @@ class Catalog:
             candidates = (self.find(keyword, plain) for keyword in ("struct", "union", "", "enum"))
             found = next((candidate for candidate in candidates if candidate is not None), None)
         if found is None:
-            raise NotFound("type", name, self.unread)
+            raise NotFound("type", name, lambda: self.hint_for(words[-1] if words else name))
         return found
+
+    def hint_for(self, name: str) -> str | None:
+        """What may help where a name is unknown: names that are near, and what could not be read."""
+        from orcdbg.base.near_names import did_you_mean  # only where something went wrong
+
+        return "; ".join(part for part in (did_you_mean(self.near(name)), self.unread) if part) or None
+
+    def near(self, name: str) -> list[str]:
+        """The structures and unions that somebody may have meant."""
+        from orcdbg.base.near_names import near_names  # only where something went wrong
+
+        return near_names(name, self._structures())
 
     @property
     def unread(self) -> str | None:

@@ -62,7 +62,11 @@ class Program:
         """Types by name."""
         more = () if self._more_types is None else (self._more_types,)
         return Catalog(
-            lambda: [self.kernel_types], self._module_sources, *more, problems=lambda: self.module_types.problems
+            lambda: [self.kernel_types],
+            self._module_sources,
+            *more,
+            problems=lambda: self.module_types.problems,
+            structures=lambda: self.kernel_types.btf.structure_names,
         )
 
     def _module_sources(self) -> Iterator[TypeSource]:

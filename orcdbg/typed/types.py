@@ -275,8 +275,28 @@ class CompoundType(_SizedType):
         """
         found = self.find(path)
         if found is None:
-            raise NotFound("member", f"{self.description}.{path}")
+            raise self.unknown(path)
         return found
+
+    def unknown(self, path: str) -> NotFound:
+        """The error that a path is for where it leads to no member."""
+        return NotFound("member", f"{self.description}.{path}", lambda: self._did_you_mean(path))
+
+    def _did_you_mean(self, path: str) -> str | None:
+        from orcdbg.base.near_names import did_you_mean  # only where something went wrong
+
+        return did_you_mean(self._near(path))
+
+    def _near(self, path: str) -> list[str]:
+        """Paths that somebody may have meant: with other members where the first unknown one is."""
+        from orcdbg.base.near_names import near_names  # only where something went wrong
+
+        first, _, rest = path.partition(".")
+        member = self._by_name.get(first)
+        if member is None:
+            return near_names(first, self.member_names)
+        inner = resolved(member.type)
+        return [f"{first}.{name}" for name in inner._near(rest)] if isinstance(inner, CompoundType) else []
 
     @property
     def member_names(self) -> Sequence[str]:

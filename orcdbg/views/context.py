@@ -9,6 +9,7 @@ from orcdbg.unwind.frame import FrameKind
 from orcdbg.views.instructions import instruction_json, instruction_lines
 from orcdbg.views.page import Line, Piece, fold, line
 from orcdbg.views.reasons import words, words_or_none
+from orcdbg.views.stack_runs import repeated_doubts
 from orcdbg.views.stacks import frame_json, name_of, provenance
 from orcdbg.views.steps import NOTE_INDENT, REGISTERS, notes, place_json
 from orcdbg.views.view import Json, hexadecimals, view
@@ -30,7 +31,8 @@ def context_lines(result: Context, width: int | None) -> Iterator[Line]:
         at = result.stack.address + 8 * index
         yield line(("  ", ""), (f"{at:016x}  ", "slot"), f"{word:016x}  ", (name or "", "symbol"))
     yield line("")
-    for frame in result.trace.frames:
+    frames = list(result.trace.frames)
+    for frame, is_doubt_told in zip(frames, repeated_doubts(frames), strict=True):
         if frame.kind is FrameKind.USER:
             yield line(f"      user mode  RIP: {frame.ip:016x}")
             continue
@@ -39,7 +41,7 @@ def context_lines(result: Context, width: int | None) -> Iterator[Line]:
             (frame.mark.value, style),
             f"#{frame.index:<2} ",
             (name_of(frame), "symbol"),
-            ("  " + provenance(frame), "rule"),
+            ("  " + provenance(frame, is_doubt_told), "rule"),
         )
     if result.trace.end_reason is not None:
         yield line(("! ", "doubt"), words(result.trace.end_reason))

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from orcdbg.commands.dis import Disassembly
 from orcdbg.patches.text import TextSource
-from orcdbg.views.instructions import instruction_json, instruction_lines
-from orcdbg.views.page import Line, line, problem_lines
+from orcdbg.views.instructions import WIDE, instruction_json, instruction_lines, is_narrow
+from orcdbg.views.page import Line, fold, line, problem_lines
 from orcdbg.views.view import Json, Width, view
 
 
@@ -15,6 +15,9 @@ def _lines(result: Disassembly, width: Width) -> Iterator[Line]:
     yield from instruction_lines(
         result.instructions, result.show_image, result.current, width, result.positions, result.in_decimal
     )
+    if is_narrow(width) and result.instructions:
+        text = f"Bytes are shown from {WIDE} columns on; `rd -8` shows those of memory."
+        yield from fold(line((text, "note")), width, 4)
     yield from problem_lines(result.problems)
     if result.source is not TextSource.MEMORY:
         yield line(

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from orcdbg.image.source_position import Position
 
 NOTE_INDENT = 6
+WIDE = 100  # columns from which there is room for the instructions' bytes
 # What is wrong with bytes, in words.
 _WRONG = {
     Account.UNEXPLAINED: "not as built, by no known patch",
@@ -59,6 +60,11 @@ def _text(found: ListedInstruction) -> str:
     return f"{text}  # {', '.join(names)}" if names else text
 
 
+def is_narrow(width: int | None) -> bool:
+    """Whether there is no room for the instructions' bytes."""
+    return width is not None and width < WIDE
+
+
 def instruction_lines(
     lines: Sequence[ListedInstruction],
     show_image: bool,
@@ -83,7 +89,7 @@ def instruction_lines(
     raw = [found.raw.hex(" ") for found in lines]
     texts = [_text(found) for found in lines]
     wide_offset, wide_raw, wide_text = _column(offsets, 4, 10), _column(raw, 8, 23), _column(texts, 8, 44)
-    narrow = width is not None and width < 100
+    narrow = is_narrow(width)
     for index, found in enumerate(lines):
         is_patched = found.site is not None and (found.image is not None or found.adjust)
         is_wrong = bool(what_is_wrong(found))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterator, Sequence
+from collections.abc import Hashable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 from orcdbg.commands.lines import lookup
@@ -19,6 +19,7 @@ from orcdbg.views.lines import position_json, position_lines
 from orcdbg.views.page import Line, Piece, fitted, fold, line, plain, problem_lines
 from orcdbg.views.reasons import words, words_or_none
 from orcdbg.views.rows import orc_json, patch_json
+from orcdbg.views.stack_runs import Recursion, recursions, repeated_doubts
 from orcdbg.views.view import Json, Width, hexadecimal, view
 
 if TYPE_CHECKING:
@@ -54,10 +55,10 @@ def name_of(frame: Frame) -> str:
     return f"{place.symbol}+{frame.ip - place.start:#x}/{place.size:#x}{module}"
 
 
-def provenance(frame: Frame) -> str:
-    """The short words on where the CFA came from."""
+def provenance(frame: Frame, is_doubt_told: bool = False) -> str:
+    """The short words on where the CFA came from; a doubt that is told already, as the frame before has it, not again."""
     if frame.source is Source.SCAN:
-        return f"scan: {words(frame.doubt)}" if frame.doubt is not None else "scan"
+        return f"scan: {words(frame.doubt)}" if frame.doubt is not None and not is_doubt_told else "scan"
     if frame.source is Source.FRAME_POINTER:
         return f"frame pointer {frame.rule}"
     if frame.source.is_derived and frame.source is not Source.DERIVED:
@@ -94,8 +95,8 @@ def _replaced(site: PatchSite) -> str:
     return f"stands for call *{'' if site.name.startswith('pv_') else 'pv_ops '}{site.name}"
 
 
-def reasons(frame: Frame) -> list[str]:
-    """Why a frame is not plain ORC, in sentences."""
+def reasons(frame: Frame, is_doubt_told: bool = False) -> list[str]:
+    """Why a frame is not plain ORC, in sentences; without its doubt where that is told already."""
     found = list[str]()
     notes = [words(note) for note in frame.notes]
     patch = frame.patch if frame.is_corrected else None
@@ -112,7 +113,7 @@ def reasons(frame: Frame) -> list[str]:
         found += notes
     elif patch is None:
         found += [words(note) for note in frame.notes if isinstance(note, _ALWAYS_SAID)]
-    if frame.doubt is not None and frame.source is not Source.SCAN:
+    if frame.doubt is not None and frame.source is not Source.SCAN and not is_doubt_told:
         found.append(words(frame.doubt))
     return found
 
@@ -124,22 +125,49 @@ def header(trace: StackTrace) -> Line:
     return line((task, "header"), f"    regs: {trace.registers_from}")
 
 
-def _frame_lines(frame: Frame, width: int | None, column: int) -> Iterator[Line]:
+def _frame_lines(frame: Frame, width: int | None, column: int, is_doubt_told: bool) -> Iterator[Line]:
     style = "mark" if frame.mark.is_sure else "doubt"
     pieces = [Piece(frame.mark.value, style), Piece(f"#{frame.index:<2} ")]
-    if width is None or width >= NARROW:
+    if _has_slots(width):
         slot = f"[{frame.came_from:016x}]" if frame.came_from is not None and frame.kind is FrameKind.CALL else ""
         pieces.append(Piece(f"{slot:<19} ", "slot"))
     pieces.append(Piece(f"{name_of(frame):<{column}}  ", "symbol"))
-    text = provenance(frame) + _remark(frame)
+    text = provenance(frame, is_doubt_told) + _remark(frame)
     needed = sum(len(piece.text) for piece in pieces) + 18 + len(text)
     if width is not None and needed > width:
         yield [*pieces, Piece(f"{frame.ip:016x}", "address")]
         yield [Piece("       "), Piece(text, "rule")]
     else:
         yield [*pieces, Piece(f"{frame.ip:016x}  ", "address"), Piece(text, "rule")]
-    for reason in reasons(frame):
+    yield from _reason_lines(frame, width, is_doubt_told)
+
+
+def _reason_lines(frame: Frame, width: int | None, is_doubt_told: bool) -> Iterator[Line]:
+    for reason in reasons(frame, is_doubt_told):
         yield from fold([Piece(" " * REASON_INDENT), Piece(reason, "reason")], width, REASON_INDENT)
+
+
+def _has_slots(width: int | None) -> bool:
+    """Whether there is room for the return slots."""
+    return width is None or width >= NARROW
+
+
+def _told(frame: Frame, is_doubt_told: bool) -> Hashable:
+    """All that a frame's lines say besides its number and the addresses of its stack."""
+    return provenance(frame, is_doubt_told), _remark(frame), tuple(reasons(frame, is_doubt_told))
+
+
+def _recursion_line(run: Recursion, frames: Sequence[Frame]) -> Line:
+    """What stands for the frames of a recursion that have no lines of their own, with their mark."""
+    first, last = frames[run.first], frames[run.end - 1]
+    each = f"{run.size} bytes of stack" if run.period == 1 else f"{run.period} frames and {run.size} bytes of stack"
+    style = "mark" if first.mark.is_sure else "doubt"
+    return line(
+        (first.mark.value, style),
+        " " * (REASON_INDENT - 1),
+        (f"x {run.times}", "header"),
+        (f": #{first.index} to #{last.index}, {each} each; --every-frame shows them", "note"),
+    )
 
 
 def _switch(before: Frame, after: Frame) -> Line | None:
@@ -222,27 +250,43 @@ def word_lines(words: FrameWords | None) -> Iterator[Line]:
 def trace_lines(trace: StackTrace, result: Stacks, width: int | None) -> Iterator[Line]:
     """A stack among a result's, with what that has of its frames: source lines, variables, words."""
     yield from fold(header(trace), width, 4)
-    frames = [frame for frame in trace.frames if frame.kind is not FrameKind.USER]
-    longest = max((len(name_of(frame)) for frame in frames), default=8)
+    frames = list(trace.frames)
+    in_kernel = [frame for frame in frames if frame.kind is not FrameKind.USER]
+    longest = max((len(name_of(frame)) for frame in in_kernel), default=8)
     column = min(max(longest, 8), 48)
-    if frames:
-        slot = f"{'return slot':<19} " if width is None or width >= NARROW else ""
+    if in_kernel:
+        slot = f"{'return slot':<19} " if _has_slots(width) else ""
         yield line((f"     {slot}{'function':<{column}}  {'ip':<16}  CFA from", "label"))
-    for index, frame in enumerate(trace.frames):
-        between = _switch(trace.frames[index - 1], frame) if index else None
+
+    is_told = repeated_doubts(frames)
+    runs = _collapsed(frames, is_told, result)
+    hidden = {place for run in runs for place in range(run.shown.stop, run.end)}
+    run_behind = {run.shown.stop: run for run in runs}
+    for place, frame in enumerate(frames):
+        if place in run_behind:
+            yield from fold(_recursion_line(run_behind[place], frames), width, REASON_INDENT)
+        if place in hidden:
+            continue
+        between = _switch(frames[place - 1], frame) if place else None
         if between:
             yield from fold(between, width, 4)
         if frame.kind is FrameKind.USER:
             yield from fold(user_line(frame, result.syscalls.get(trace.task)), width, 4)
-            for reason in reasons(frame):
-                yield from fold([Piece(" " * REASON_INDENT), Piece(reason, "reason")], width, REASON_INDENT)
+            yield from _reason_lines(frame, width, is_told[place])
         else:
-            yield from _frame_lines(frame, width, column)
+            yield from _frame_lines(frame, width, column, is_told[place])
             for found in position_lines(result.positions.get(lookup(frame)), REASON_INDENT):
                 yield from fold(found, width, REASON_INDENT)
             yield from _variable_lines(result.variables.get((trace.task, frame.index)), width)
             yield from word_lines(result.words.get((trace.task, frame.index)))
     yield from fold(_summary(trace), width, 4)
+
+
+def _collapsed(frames: Sequence[Frame], is_told: Sequence[bool], result: Stacks) -> list[Recursion]:
+    """The recursions that are told once; none where frames have words or variables of their own, or all were asked for."""
+    if result.with_every_frame or result.words or result.variables:
+        return []
+    return recursions(frames, lambda place: _told(frames[place], is_told[place]))
 
 
 def _variable_lines(found: FrameVariables | None, width: int | None) -> Iterator[Line]:
@@ -268,6 +312,13 @@ def left_out_lines(result: Stacks) -> Iterator[Line]:
     if result.idle_cpus:
         plural = "CPU" if len(result.idle_cpus) == 1 else "CPUs"
         yield line((f"idle, and left out: {plural} {_ranges(result.idle_cpus)}", "note"))
+
+
+def _dropped_lines(result: Stacks, width: int | None) -> Iterator[Line]:
+    """What there is no room for."""
+    if not _has_slots(width) and any(len(trace.frames) > 1 for trace in result.stacks):
+        text = f"Return slots are shown from {NARROW} columns on; `frame N` shows a frame's."
+        yield from fold(line((text, "note")), width, 4)
 
 
 def _ranges(numbers: Sequence[int]) -> str:
@@ -378,6 +429,7 @@ def stack_json(trace: StackTrace, result: Stacks, frames: Sequence[Any] | None =
 
 def _all_lines(result: Stacks, width: Width) -> Iterator[Line]:
     yield from stacks_lines(result, width)
+    yield from _dropped_lines(result, width)
     yield from problem_lines(result.problems)
 
 
@@ -403,6 +455,7 @@ def _json_pieces(result: Stacks) -> Iterator[str]:
 
 def _groups_lines(result: StackGroups, width: Width) -> Iterator[Line]:
     yield from group_lines(result, width)
+    yield from _dropped_lines(result.stacks, width)
     yield from problem_lines(result.stacks.problems)
 
 

@@ -104,7 +104,7 @@ print(json.dumps([name for name in sys.modules if name.startswith("orcdbg.")]))
 # a command, a reader of files or a mechanism that is not asked is imported where it is asked.
 # A stack with an indirect call asks four of them: does anything point to a function, and how deep is its stack pointer?
 # Two tell whether the kernel runs under Xen, and which rules hold then; one ends a program whose standard output is closed.
-MODULES = 181
+MODULES = 182
 NOT_LOADED = (
     *(
         "orcdbg.patches.replay",

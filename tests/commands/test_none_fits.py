@@ -6,6 +6,7 @@ import json
 
 import pytest
 
+from orcdbg.base.errors import OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Registry
 from orcdbg.views.as_json import encode
@@ -33,6 +34,10 @@ from tests.conftest import RunProgram
         ("bt -R kernel_clone", "0 stacks", "stacks"),
         ("bt --has kernel_clone", "0 stacks", "stacks"),
         ("sym -q nothing_is_called_so", "0 symbols", "symbols"),
+        ("files -R nothing_is_called_so", "0 open files", "tasks"),
+        ("foreach user files -R nothing_is_called_so", "0 open files", "tasks"),
+        ("irq -u", "0 interrupts with a handler", "interrupts"),  # the sample lacks their tree
+        ("irq", "0 interrupts", "interrupts"),
     ],
 )
 def test_what_nothing_fits_is_answered_with_none(
@@ -63,6 +68,11 @@ def test_what_nothing_fits_is_answered_with_none(
         ("waits 99999", "no such task: 99999"),
         ("locks 99999", "no such task: 99999"),
         ("gcore 99999", "no such task: 99999"),
+        ("bt nosuch", "no such task: nosuch"),
+        ("set nosuch", "no such task: nosuch"),
+        ("vm nosuch", "no such task: nosuch"),
+        ("frame 99", "no such frame: 99 of task 135 cat"),
+        ("bt --why 99 1", "no such frame: 99 of task 1 init"),
         ("bt -R nosuch", "no such symbol or address: nosuch"),
         ("bt --has nosuch", "no such symbol or address: nosuch"),
         ("foreach bt -R nosuch", "no such symbol or address: nosuch"),
@@ -97,3 +107,30 @@ def test_a_task_is_named_by_its_address_as_it_is_printed(debugger: Debugger, reg
     for word in (f"{address:x}", f"{address:#x}"):
         assert encode(registry.run(debugger, f"ps {word}"))["tasks"][0]["pid"] == 135
         assert encode(registry.run(debugger, f"foreach {word} bt"))["stacks"][0]["pid"] == 135
+
+
+@pytest.mark.parametrize("line", ["bt cat", "set cat", "vtop -c cat 0"])
+def test_a_name_in_a_pids_place_is_answered_with_the_pids(debugger: Debugger, registry: Registry, line: str) -> None:
+    """Which of the tasks is meant is not guessed, even where there is one."""
+    with pytest.raises(UsageError, match="a pid or a task's address is needed, not a name: cat") as refused:
+        registry.run(debugger, line)
+    assert refused.value.hint == "tasks called cat: 33, 36, 39, 135"
+
+
+@pytest.mark.parametrize("line", ["log -l 8", "log 8", "log -l -1", "log loud"])
+def test_a_level_that_there_is_not_is_refused_with_those_that_there_are(
+    debugger: Debugger, registry: Registry, line: str
+) -> None:
+    """Not taken for one that all records fit."""
+    with pytest.raises(UsageError) as refused:
+        registry.run(debugger, line)
+    assert "0 to 7, or one of emerg, alert, crit, err, warn, notice, info, debug" in (refused.value.hint or "")
+
+
+def test_the_end_of_a_stack_is_named_with_its_task(debugger: Debugger, registry: Registry) -> None:
+    """`up` and `down` say which frame it is, and whose."""
+    with pytest.raises(OrcdbgError, match="already at frame 0, the innermost of task 135 cat"):
+        registry.run(debugger, "down")
+    registry.run(debugger, "up 99")
+    with pytest.raises(OrcdbgError, match="already at frame 15, the outermost of task 135 cat"):
+        registry.run(debugger, "up")
