@@ -54,6 +54,7 @@ ALLOWED: Mapping[str, str] = {
     "orcdbg/commands/rd.py:_text": "MAX_TEXT bytes",
     # By the size of a file, or of the image's tables.
     "orcdbg/image/debug_files.py:checksum": "the file's size",
+    "orcdbg/triage/content.py:is_same": "the files' size",
     "orcdbg/patches/audit/core_text.py:_relocated_by_operand": "the kernel's text, MAX_TEXT; each round is further by a byte",
     "orcdbg/patches/ledger.py:PatchLedger.between": "the clusters that the ledger has",
     "orcdbg/patches/tables.py:built_bytes": "the addresses it is given; each round is further by one",

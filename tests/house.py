@@ -36,6 +36,7 @@ ALLOWED: Mapping[tuple[str, str], str] = {
     ("orcdbg/formats/call_frame_row.py", "self.base == CFA"): "a register's name, or `cfa` in its place",
     ("orcdbg/expressions/evaluation.py", "root.type == '.'"): "pycparser's words, `.` or `->`, are those of C",
     ("orcdbg/target/session.py", "found.startswith('Linux version')"): "the kernel's banner",
+    ("orcdbg/triage/cluster.py", "self._client.status != 'running'"): "Dask's own words",
     ("orcdbg/analysis/head.py", "task.state == 'UN'"): "crash's letters of a task's state",
     (
         "orcdbg/commands/sys.py",

@@ -34,6 +34,7 @@ Programs of their own, each with --help:
   orcdbg trim VMLINUX SNAPSHOT -o FILE   a snapshot that is small enough to mail
   orcdbg report VMLINUX SNAPSHOT -o FILE what it died of, as .html, .md or .txt
   orcdbg decode [VMLINUX] < OOPS         a report that the kernel printed, without a snapshot
+  orcdbg triage DUMP|DIR...              many dumps: which died of the same
   orcdbg mcp --root DIR                  a server for assistants
 
 With -e or -x, or when standard input is not a terminal, orcdbg runs the commands and exits.

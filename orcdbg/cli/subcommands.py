@@ -11,6 +11,7 @@ _MODULES = {
     "decode": "orcdbg.cli.decode",
     "mcp": "orcdbg.cli.mcp",
     "report": "orcdbg.cli.report",
+    "triage": "orcdbg.cli.triage",
     "trim": "orcdbg.cli.trim",
 }
 

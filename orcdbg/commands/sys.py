@@ -38,7 +38,8 @@ class System(Result):
     facts: Sequence[Fact]
 
 
-def _utsname(debugger: Debugger, member: str) -> str:
+def read_utsname(debugger: Debugger, member: str) -> str:
+    """A member of `struct new_utsname`, such as `release`; OrcdbgError where it cannot be read."""
     linux = debugger.session.linux
     base = linux.address("init_uts_ns") + linux.types.offset("uts_namespace", "name")
     at = base + linux.types.offset("new_utsname", member)
@@ -53,14 +54,24 @@ def _fact(key: str, label: str, ask: Callable[[], str | int | None]) -> Fact:
         return Fact(key, label, None, str(error))
 
 
-def _date(debugger: Debugger) -> str:
+def stopping_date(debugger: Debugger) -> int:
+    """When the machine was stopped, in seconds from 1970, by its own clock.
+
+    Raises:
+        OrcdbgError: that is no date, or cannot be read.
+    """
     if "CRASHTIME" in debugger.session.snapshot.vmcoreinfo:
         seconds = parse_number(debugger.session.snapshot.vmcoreinfo["CRASHTIME"])
     else:
         seconds = int(machine.timekeeper(debugger.session.program).member_("xtime_sec"))
     if not 0 < seconds < 1 << 33:
         raise OrcdbgError(f"{seconds} s is no date")
-    return datetime.datetime.fromtimestamp(seconds, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S UTC")
+    return seconds
+
+
+def _date(debugger: Debugger) -> str:
+    date = datetime.datetime.fromtimestamp(stopping_date(debugger), datetime.UTC)
+    return date.strftime("%Y-%m-%d %H:%M:%S UTC")
 
 
 def _panic(debugger: Debugger) -> str | None:
@@ -202,10 +213,10 @@ def facts_of(debugger: Debugger, keys: Container[str] | None = None) -> System:
         ("uptime", "UPTIME", lambda: machine.uptime(session.program)),
         ("load_average", "LOAD AVERAGE", lambda: _average(debugger)),
         ("tasks", "TASKS", lambda: len(session.tasks)),
-        ("nodename", "NODENAME", lambda: _utsname(debugger, "nodename")),
-        ("release", "RELEASE", lambda: _utsname(debugger, "release")),
-        ("version", "VERSION", lambda: _utsname(debugger, "version")),
-        ("machine", "MACHINE", lambda: _utsname(debugger, "machine")),
+        ("nodename", "NODENAME", lambda: read_utsname(debugger, "nodename")),
+        ("release", "RELEASE", lambda: read_utsname(debugger, "release")),
+        ("version", "VERSION", lambda: read_utsname(debugger, "version")),
+        ("machine", "MACHINE", lambda: read_utsname(debugger, "machine")),
         ("memory", "MEMORY", lambda: machine.total_memory(session.program)),
         ("command_line", "COMMAND LINE", lambda: machine.command_line(session.program)),
         ("taint", "TAINT", lambda: _taint_letters(debugger)),

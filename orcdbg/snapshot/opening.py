@@ -73,6 +73,23 @@ def recognise(name: str, more_readers: Sequence[SnapshotReader] = ()) -> Snapsho
     return None
 
 
+def looks_like_snapshot(name: str) -> bool:
+    """Whether the file of that name begins as a snapshot does; nothing is unpacked as a whole for that.
+
+    Raises:
+        UnsupportedFormat: it cannot be read.
+    """
+    file = FileSource(name)
+    if not file.is_regular:
+        return False
+    head = file.read_at(0, min(file.size, HEAD_SIZE))
+    if head.startswith(flattened.MAGIC):
+        return True
+    if codecs.is_compressed(head):
+        head = codecs.unpacked_head(file, HEAD_SIZE)
+    return _reader_of(head, READERS) is not None
+
+
 def _reader_of(head: bytes, readers: Sequence[SnapshotReader]) -> SnapshotReader | None:
     """The first reader that knows a file by its first bytes."""
     return next((reader for reader in readers if reader.detect(head)), None)

@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import IO
 
-from orcdbg.base.errors import OrcdbgError, UnsupportedFormat, UsageError
-from orcdbg.base.inputs import remember
+from orcdbg.base.cache_files import CacheFiles
+from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.formats import codecs
 from orcdbg.formats.elf import ElfFile
@@ -36,7 +34,7 @@ _MAX_WORDS = 200
 _STEP = 4 << 20
 _VERSION = re.compile(rb"v?(\d{1,4})\.(\d{1,4})")
 _EXCLUDES_LANGUAGES = (1, 24)
-_OTHERS_MAY_WRITE = 0o022
+_KIND = "btf"  # of kept files
 
 # By the first of these programs that the machine has.
 _INSTALLERS = (
@@ -66,35 +64,8 @@ def pahole_command(environment: Mapping[str, str]) -> str:
 
 
 def cache_folder(environment: Mapping[str, str]) -> Path:
-    """`$XDG_CACHE_HOME/orcdbg/btf`; a relative XDG_CACHE_HOME counts for nothing, as its specification says."""
-    cache = Path(environment.get("XDG_CACHE_HOME", ""))
-    return (cache if cache.is_absolute() else Path.home() / ".cache") / "orcdbg" / "btf"
-
-
-def _open_folder(folder: Path) -> int:
-    """A descriptor of the folder. All files in it are opened by that, so that nobody can put another one in its place.
-
-    Raises:
-        OSError: it is not there, or is a link, or the folder that it is in is one.
-        UsageError: others own it, or may write there.
-    """
-    flags = os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC
-    descriptor = os.open(folder.parent.parent, flags)
-    try:
-        for path in (folder.parent, folder):
-            below = os.open(path.name, flags | os.O_NOFOLLOW, dir_fd=descriptor)
-            os.close(descriptor)
-            descriptor = below
-            _refuse_others(os.fstat(descriptor), str(path))
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
-
-
-def _refuse_others(info: os.stat_result, path: str) -> None:
-    if info.st_uid != os.geteuid() or info.st_mode & _OTHERS_MAY_WRITE:
-        raise UsageError(f"{path}: not used: others own it or may write there", "remove it, or set XDG_CACHE_HOME")
+    """Where it is kept: `$XDG_CACHE_HOME/orcdbg/btf`."""
+    return CacheFiles(_KIND, environment).folder
 
 
 def kept_btf(build_id: str | None, environment: Mapping[str, str]) -> Btf | None:
@@ -106,33 +77,15 @@ def kept_btf(build_id: str | None, environment: Mapping[str, str]) -> Btf | None
     """
     if build_id is None or not _BUILD_ID.fullmatch(build_id):
         return None
-    folder = cache_folder(environment)
-    path = folder / f"{build_id}.btf"
-    try:
-        within = _open_folder(folder)
-    except OSError:
+    files = CacheFiles(_KIND, environment)
+    name = f"{build_id}.btf"
+    data = files.read(name, MAX_TABLE + 1)
+    if data is None:
         return None
-    try:
-        descriptor = os.open(path.name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=within)
-    except OSError:
-        return None
-    finally:
-        os.close(within)
-
-    with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(file.fileno())
-        _refuse_others(info, str(path))
-        if not stat.S_ISREG(info.st_mode):
-            raise UnsupportedFormat(str(path), "not a regular file")
-        remember(str(path))
-        return _btf_of(file, str(path))
-
-
-def _btf_of(file: IO[bytes], name: str) -> Btf:
-    data = file.read(MAX_TABLE + 1)
+    path = str(files.folder / name)
     if len(data) > MAX_TABLE:
-        raise UnsupportedFormat(name, f"more than {MAX_TABLE} bytes of BTF")
-    btf = Btf(data, name, is_built=False)
+        raise UnsupportedFormat(path, f"more than {MAX_TABLE} bytes of BTF")
+    btf = Btf(data, path, is_built=False)
     btf.check_whole()
     return btf
 
@@ -143,30 +96,8 @@ def keep_btf(data: bytes, build_id: str, environment: Mapping[str, str]) -> None
     Raises:
         UsageError: it cannot be written, or the folder may be somebody else's.
     """
-    if not _BUILD_ID.fullmatch(build_id):
-        return
-    folder = cache_folder(environment)
-    temporary = f".{build_id}.{os.getpid()}"
-    try:
-        folder.parent.parent.mkdir(parents=True, exist_ok=True)
-        for path in (folder.parent, folder):
-            path.mkdir(mode=0o700, exist_ok=True)
-        within = _open_folder(folder)
-        try:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            with os.fdopen(os.open(temporary, flags, 0o600, dir_fd=within), "wb") as file:
-                try:
-                    file.write(data)
-                    file.flush()
-                    os.fsync(file.fileno())
-                    os.rename(temporary, f"{build_id}.btf", src_dir_fd=within, dst_dir_fd=within)
-                except BaseException:
-                    os.unlink(temporary, dir_fd=within)
-                    raise
-        finally:
-            os.close(within)
-    except OSError as error:
-        raise UsageError(f"{folder}: cannot be written: {error.strerror}") from error
+    if _BUILD_ID.fullmatch(build_id):
+        CacheFiles(_KIND, environment).write(f"{build_id}.btf", data)
 
 
 # Making it

@@ -149,6 +149,19 @@ def image_in_memory(snapshot: Snapshot) -> Image:
     return MemoryImage(memory, place.slide, area, near if near and near[0] < near[1] else None, snapshot.path)
 
 
+def _image_by_build_id(snapshot: Snapshot, find_image: Callable[[str], str | None]) -> Image:
+    """The image of the build that the snapshot names; what memory holds where there is none."""
+    named = snapshot.vmcoreinfo.get("BUILD-ID")
+    if named is not None:
+        path = find_image(named.strip().lower())
+        return image_in_memory(snapshot) if path is None else open_image(path)
+
+    # Before 5.9 (0935288c6e00) VMCOREINFO has no build-id, and some snapshots have no VMCOREINFO.
+    image = image_in_memory(snapshot)
+    path = None if image.build_id is None else find_image(image.build_id)
+    return image if path is None else open_image(path)
+
+
 def open_session(
     *paths: str | Path,
     slide: int | None = None,
@@ -158,6 +171,7 @@ def open_session(
     through: Callable[[AddressSpace], AddressSpace] | None = None,
     debug_folders: Sequence[str] = (),
     type_options: TypeOptions | None = None,
+    find_image: Callable[[str], str | None] | None = None,
 ) -> Session:
     """Opens an image and a snapshot, in any order.
 
@@ -170,6 +184,7 @@ def open_session(
         debug_folders: where debugging information is looked for that was split off, before the usual places.
         through: wraps the snapshot's physical memory, for who wants to see what is read of it.
         type_options: where the user says that types are which the image lacks.
+        find_image: the path of the image of a build-id, asked where no image is among the files; without one, memory has to do.
 
     Raises:
         UnsupportedFormat: a file is unreadable or of a format that is not supported.
@@ -180,6 +195,11 @@ def open_session(
     snapshot = open_snapshot(snapshots)
     if through is not None:
         snapshot = replace(snapshot, physical=through(snapshot.physical))
-    image = _open_images(image_paths, snapshot) if image_paths else image_in_memory(snapshot)
+    if image_paths:
+        image = _open_images(image_paths, snapshot)
+    elif find_image is not None:
+        image = _image_by_build_id(snapshot, find_image)
+    else:
+        image = image_in_memory(snapshot)
     image.debug_folders = tuple(debug_folders)
     return Session(image, snapshot, slide, phys_base, extra_passes, type_options=type_options)

@@ -46,48 +46,60 @@ rect.core{fill:var(--core)}rect.module{fill:var(--module)}rect.doubt{fill:var(--
 _DEEPEST = 16
 _INDENTS = "".join(f".i{n}{{padding-left:{n + 2}ch;text-indent:-{n + 2}ch}}" for n in range(_DEEPEST + 1))
 _SHEET = f"{_STYLE}{_INDENTS}\n"
-_HASH = base64.b64encode(hashlib.sha256(_SHEET.encode()).digest()).decode()
-_POLICY = f"default-src 'none'; style-src 'sha256-{_HASH}'; base-uri 'none'; form-action 'none'"
 
 
-def _text(text: str) -> str:
-    return html.escape(safe(text))
+def text(words: str) -> str:
+    """Words as they stand in a page, whatever they are."""
+    return html.escape(safe(words))
+
+
+def page_head(title: str, style: str = "") -> Iterator[str]:
+    """The beginning of a page, up to the heading and its `<header>`, which is open still.
+
+    Args:
+        title: its heading.
+        style: what the page adds to the style sheet: words of this program, never of a snapshot.
+    """
+    sheet = _SHEET + style
+    digest = base64.b64encode(hashlib.sha256(sheet.encode()).digest()).decode()
+    policy = f"default-src 'none'; style-src 'sha256-{digest}'; base-uri 'none'; form-action 'none'"
+    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+    yield f'<meta http-equiv="Content-Security-Policy" content="{policy}">\n'
+    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+    yield '<meta name="referrer" content="no-referrer">\n'
+    yield f"<title>{text(title)}</title>\n<style>{sheet}</style>\n</head>\n<body>\n<header>\n<h1>{text(title)}</h1>\n"
 
 
 def _lines(lines: Iterable[Line]) -> Iterator[str]:
     for pieces in lines:
         shown = []
-        for text, style in pieces:
+        for words, style in pieces:
             # A style is a word of this program, never of the snapshot.
             known = style if style in STYLES else ""
-            shown.append(f'<span class="{known}">{_text(text)}</span>' if known else _text(text))
-        text = "".join(piece.text for piece in pieces)
-        indent = min(len(text) - len(text.lstrip(" ")), _DEEPEST)
+            shown.append(f'<span class="{known}">{text(words)}</span>' if known else text(words))
+        plain = "".join(piece.text for piece in pieces)
+        indent = min(len(plain) - len(plain.lstrip(" ")), _DEEPEST)
         yield f'<div class="l i{indent}">{"".join(shown).rstrip()}</div>\n'
 
 
 def _pieces(report: Report) -> Iterator[str]:
     title, signature = heading(report)
-    yield '<!DOCTYPE html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
-    yield f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
-    yield '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
-    yield '<meta name="referrer" content="no-referrer">\n'
-    yield f"<title>{_text(title)}</title>\n<style>{_SHEET}</style>\n</head>\n<body>\n<header>\n<h1>{_text(title)}</h1>\n"
+    yield from page_head(title)
     if signature is not None:
-        yield f'<div class="signature">{_text(signature)}</div>\n'
+        yield f'<div class="signature">{text(signature)}</div>\n'
     links = [(part.value, TITLES[part]) for part, _ in report.parts] + [("made", "This report")]
     yield "</header>\n<nav>" + "".join(f'<a href="#{name}">{words}</a>' for name, words in links) + "</nav>\n<main>\n"
 
     for part, answers in report.parts:
         yield f'<section id="{part.value}">\n<h2>{TITLES[part]}</h2>\n{graph_of(answers)}'
         for answer in answers:
-            yield f'<p class="command">orcdbg&gt; {_text(answer.command)}</p>\n<div class="lines">\n'
+            yield f'<p class="command">orcdbg&gt; {text(answer.command)}</p>\n<div class="lines">\n'
             yield from _lines(answer_lines(answer))
             yield "</div>\n"
         yield "</section>\n"
 
     yield '<section id="made">\n<h2>This report</h2>\n<dl>\n'
-    yield from (f"<dt>{label}</dt><dd>{_text(value)}</dd>\n" for label, value in made_by(report))
+    yield from (f"<dt>{label}</dt><dd>{text(value)}</dd>\n" for label, value in made_by(report))
     yield "</dl>\n</section>\n</main>\n</body>\n</html>\n"
 
 

@@ -1,0 +1,1 @@
+"""Many dumps: what became of each, which died of the same, and who works on them."""
