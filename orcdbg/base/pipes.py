@@ -15,8 +15,12 @@ from typing import IO
 PATIENCE = 1.0
 
 
-def open_for_reading(name: str) -> IO[bytes]:
+def open_for_reading(name: str, patience: float = PATIENCE) -> IO[bytes]:
     """A file opened for reading; of a named pipe, once a program writes into it, with a word on the way where that takes long.
+
+    Args:
+        name: a path.
+        patience: seconds without a word.
 
     Raises:
         OSError: it cannot be opened.
@@ -29,7 +33,7 @@ def open_for_reading(name: str) -> IO[bytes]:
     try:
         poll = select.poll()
         poll.register(descriptor, select.POLLIN)
-        if not poll.poll(PATIENCE * 1000):
+        if not poll.poll(patience * 1000):
             _say(f"orcdbg: {name} is a pipe, and no program writes into it yet: waiting")
             poll.poll()
         os.set_blocking(descriptor, True)

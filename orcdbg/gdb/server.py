@@ -19,11 +19,7 @@ from orcdbg.gdb.packets import Arrived, Kind, PacketReader, encode_packet, numbe
 
 PACKET_SIZE = 0x4000
 MAX_CLIENTS = 8
-_FIRST_WORD = 10.0  # seconds that a client has for its first packet
-_SILENT = 60.0  # seconds after which a client may have to make room
-_LINGER = 2.0  # seconds that a client has to hang up after it left
 _SENDING = 5.0  # seconds that a client has to take an answer
-_RUN = 5.0  # seconds that a thread runs while other clients wait
 _CHUNK = 1000  # threads named in one packet
 _NAMES = (
     *("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rbp", "rsp", *(f"r{one}" for one in range(8, 16)), "rip"),
@@ -37,6 +33,22 @@ _FLOAT = [(f"st{one}", 80) for one in range(8)] + [
 ]
 _REGISTERS = [(name, 32 if name in _HALF else 64) for name in _NAMES] + _FLOAT + [(name, 64) for name in _BASES]
 _TYPES = {"rip": "code_ptr", "rsp": "data_ptr", "rbp": "data_ptr"}
+
+
+class Patience(NamedTuple):
+    """Seconds that clients have.
+
+    Attributes:
+        first_word: for their first packet.
+        silent: after which one may have to make room.
+        linger: to hang up, after they left.
+        run: for a thread to run while other clients wait.
+    """
+
+    first_word: float = 10.0
+    silent: float = 60.0
+    linger: float = 2.0
+    run: float = 5.0
 
 
 class ServedThread(NamedTuple):
@@ -280,12 +292,14 @@ class Conversation:
         connection: the client.
         target: what it looks at.
         others_wait: tells whether another client has sent something, for whose sake a long run ends.
+        patience: how long it has.
     """
 
     def __init__(
-        self, connection: socket.socket, target: ServedTarget, others_wait: Callable[[], bool] = lambda: False
+        self, connection: socket.socket, target: ServedTarget, others_wait: Callable[[], bool], patience: Patience
     ) -> None:
         self.connection = connection
+        self._patience = patience
         connection.settimeout(_SENDING)
         self._reader = PacketReader()
         self._served = Served(target, self._wants_to_stop)
@@ -295,7 +309,7 @@ class Conversation:
         self._run_ends = 0.0
         # When it is dropped: who connects has to say something, and who has left to hang up.
         self.heard = time.monotonic()  # when it last asked something
-        self.deadline: float | None = self.heard + _FIRST_WORD
+        self.deadline: float | None = self.heard + patience.first_word
 
     def _wants_to_stop(self) -> bool:
         """Looks for a 0x03 between two bursts of instructions; a client that hung up wants no more either."""
@@ -334,7 +348,7 @@ class Conversation:
                 self.heard = time.monotonic()
             self._take(arrived)
             if self._served.has_left:
-                self.deadline = time.monotonic() + _LINGER
+                self.deadline = time.monotonic() + self._patience.linger
             if arrived.kind in (Kind.PACKET, Kind.NACK, Kind.DAMAGED):
                 return True
         return False
@@ -347,7 +361,7 @@ class Conversation:
         elif arrived.kind is Kind.PACKET:
             without = arrived.payload == b"QStartNoAckMode"
             self.connection.sendall(b"+" * self._acknowledges)
-            self._run_ends = time.monotonic() + _RUN
+            self._run_ends = time.monotonic() + self._patience.run
             self._last = b"OK" if without else self._served.answer(arrived.payload)
             self._acknowledges = self._acknowledges and not without
             if self._served.message:
@@ -363,9 +377,16 @@ class Clients:
     Args:
         listener: where new ones come; None where there is only the one that was added.
         make_target: gives what a new one looks at.
+        patience: how long each has.
     """
 
-    def __init__(self, listener: socket.socket | None, make_target: Callable[[], ServedTarget]) -> None:
+    def __init__(
+        self,
+        listener: socket.socket | None,
+        make_target: Callable[[], ServedTarget],
+        patience: Patience = Patience(),  # noqa: B008  it is never changed
+    ) -> None:
+        self._patience = patience
         self._listener = listener
         self._make_target = make_target
         self._selector = selectors.DefaultSelector()
@@ -377,11 +398,11 @@ class Clients:
         """Serves a client from now on. Where there are too many, one that was silent for long goes, else the new one."""
         if len(self._clients) >= MAX_CLIENTS:
             silent = min(self._clients, key=lambda client: client.heard)
-            if time.monotonic() - silent.heard < _SILENT:
+            if time.monotonic() - silent.heard < self._patience.silent:
                 connection.close()
                 return
             self._drop(silent)
-        client = Conversation(connection, self._make_target(), self._others_wait)
+        client = Conversation(connection, self._make_target(), self._others_wait, self._patience)
         self._clients.append(client)
         self._selector.register(connection, selectors.EVENT_READ, client)
 
@@ -392,7 +413,7 @@ class Clients:
         """Answers for ever, or without a listener until the last client is gone."""
         busy: set[Conversation] = set()
         while self._listener is not None or self._clients:
-            for key, _ in self._selector.select(0 if busy else self._patience()):
+            for key, _ in self._selector.select(0 if busy else self._next_deadline()):
                 if key.data is None:
                     assert self._listener is not None
                     self.add(self._listener.accept()[0])
@@ -406,7 +427,7 @@ class Clients:
             for client in [one for one in self._clients if one.deadline is not None and one.deadline <= now]:
                 self._drop(client)
 
-    def _patience(self) -> float | None:
+    def _next_deadline(self) -> float | None:
         """Seconds until the next deadline."""
         deadlines = [client.deadline for client in self._clients if client.deadline is not None]
         return max(0.0, min(deadlines) - time.monotonic()) if deadlines else None

@@ -20,11 +20,8 @@ def pipe(tmp_path: Path) -> str:
     return str(tmp_path / "pipe")
 
 
-def test_a_pipe_without_a_writer_is_waited_for_with_a_word(
-    pipe: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_a_pipe_without_a_writer_is_waited_for_with_a_word(pipe: str, caplog: pytest.LogCaptureFixture) -> None:
     """Once; then all that the writer writes is read, however long it takes over it."""
-    monkeypatch.setattr(pipes, "PATIENCE", 0.01)
 
     def write() -> None:
         while not caplog.messages:
@@ -38,7 +35,7 @@ def test_a_pipe_without_a_writer_is_waited_for_with_a_word(
     with caplog.at_level(logging.WARNING):
         writer = threading.Thread(target=write)
         writer.start()
-        with pipes.open_for_reading(pipe) as stream:
+        with pipes.open_for_reading(pipe, patience=0.01) as stream:
             data = stream.read()
         writer.join()
     assert data == b"x" * 300_000

