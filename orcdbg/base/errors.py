@@ -42,17 +42,17 @@ class OrcdbgError(Exception):
         return self._hint
 
 
-class Place(NamedTuple):
+class WordPlace(NamedTuple):
     """What is wrong in a text that the user typed: `length` characters from `start` on; `start` may be its end."""
 
     text: str
     start: int
     length: int = 1
 
-    def within(self, line: str) -> Place:
+    def within(self, line: str) -> WordPlace:
         """The same place in a line that has the text in it; the place itself where the line has not."""
         begin = line.rfind(self.text)
-        return self if begin < 0 else Place(line, begin + self.start, self.length)
+        return self if begin < 0 else WordPlace(line, begin + self.start, self.length)
 
 
 class UsageError(OrcdbgError):
@@ -71,7 +71,7 @@ class UsageError(OrcdbgError):
         reason: Reason | None = None,
         *,
         word: str | None = None,
-        place: Place | None = None,
+        place: WordPlace | None = None,
     ) -> None:
         super().__init__(message, hint, reason)
         self.word = word
@@ -84,7 +84,7 @@ class UsageError(OrcdbgError):
         elif self.word:
             alone = [found.start() for found in re.finditer(rf"(?<!\S){re.escape(self.word)}(?!\S)", line)]
             start = alone[-1] if alone else line.rfind(self.word)
-            self.place = Place(line, start, len(self.word)) if start >= 0 else None
+            self.place = WordPlace(line, start, len(self.word)) if start >= 0 else None
 
 
 class UnsupportedFormat(OrcdbgError):

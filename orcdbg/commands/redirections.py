@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from orcdbg.base.errors import Place, UsageError
+from orcdbg.base.errors import UsageError, WordPlace
 from orcdbg.commands.registry import Registry
 
 # What stands with a blank in front and outside of brackets and is none the less C's.
@@ -52,7 +52,7 @@ def split_redirection(registry: Registry, line: str) -> Redirection:
         raise UsageError(
             f"{found.operator} with a blank before it sends the answer elsewhere, and {found.target} is a number",
             f"to compute: {computed}; a file of that name is ./{found.target}",
-            place=Place(line, line.rstrip().rindex(found.target), len(found.target)),
+            place=WordPlace(line, line.rstrip().rindex(found.target), len(found.target)),
         )
     return found
 
@@ -63,7 +63,7 @@ def _split(line: str, place: int | None) -> Redirection:
     operator = ">>" if line[place : place + 2] == ">>" else line[place]
     rest = line[place + len(operator) :].strip()
     if not rest:
-        raise UsageError(f"nothing after {operator}: {line}", place=Place(line, place, len(operator)))
+        raise UsageError(f"nothing after {operator}: {line}", place=WordPlace(line, place, len(operator)))
     return Redirection(line[:place].strip(), operator, rest)
 
 

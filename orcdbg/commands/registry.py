@@ -11,7 +11,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, Protocol
 
-from orcdbg.base.errors import NO_MEMORY, OrcdbgError, Place, UsageError, failure_of
+from orcdbg.base.errors import NO_MEMORY, OrcdbgError, UsageError, WordPlace, failure_of
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.result import Result, TextLines
 from orcdbg.commands.usage import PlainParser, brief_usage, help_line
@@ -437,7 +437,7 @@ def split(line: str) -> list[str]:
     try:
         return shlex.split(line, comments=True)
     except ValueError as error:
-        raise UsageError(f"{error}: {line}", place=Place(line, _open_quote(line))) from error
+        raise UsageError(f"{error}: {line}", place=WordPlace(line, _open_quote(line))) from error
 
 
 def _open_quote(line: str) -> int:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING
 
-from orcdbg.base.errors import Place, UsageError
+from orcdbg.base.errors import UsageError, WordPlace
 from orcdbg.expressions.source import REPLACED, Reference, place_of, tokens_of
 
 if TYPE_CHECKING:
@@ -114,10 +114,10 @@ def _column(complaint: str) -> int | None:
     return None if place is None else int(place[2]) - 1 - len(_BEFORE)
 
 
-def _place(column: int, text: str, written: str, references: Mapping[str, Reference]) -> Place | None:
+def _place(column: int, text: str, written: str, references: Mapping[str, Reference]) -> WordPlace | None:
     """The word that a column of the C text is at, as the user wrote it; None where it is none of the user's."""
     if not 0 <= column < len(text):
-        return Place(written, len(written))
+        return WordPlace(written, len(written))
     word = text[column:].split(" ", 1)[0]
     # As many words that are the same stand before it here as there.
     count = text[:column].split(" ").count(word)

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from orcdbg.base.errors import Place, UsageError
+from orcdbg.base.errors import UsageError, WordPlace
 
 # A person's line; what is longer, or nested deeper, was made to keep a parser busy.
 MAX_LENGTH = 4096
@@ -64,9 +64,9 @@ class Token(NamedTuple):
     place: int | None = None
 
 
-def place_of(token: Token, written: str) -> Place | None:
+def place_of(token: Token, written: str) -> WordPlace | None:
     """Where a token stands in the expression."""
-    return None if token.place is None else Place(written, token.place, len(token.text))
+    return None if token.place is None else WordPlace(written, token.place, len(token.text))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,7 +120,7 @@ def tokens_of(written: str) -> Iterator[Token]:
         match = _TOKEN.match(written, at)
         if match is None:
             hint = _hint_for(written[at])
-            raise UsageError(f"no part of a C expression: {written[at : at + 16]}", hint, place=Place(written, at))
+            raise UsageError(f"no part of a C expression: {written[at : at + 16]}", hint, place=WordPlace(written, at))
         start, at = at, match.end()
         if match.lastgroup == "space":
             continue
@@ -129,7 +129,7 @@ def tokens_of(written: str) -> Iterator[Token]:
             raise UsageError(f"an expression of more than {MAX_TOKENS} words and operators")
         text = match.group()
         if text in _ASSIGNING:
-            place = Place(written, start, len(text))
+            place = WordPlace(written, start, len(text))
             raise UsageError(f"nothing can be assigned here ({text}): memory is only read", "== compares", place=place)
         yield Token(match.lastgroup or "", text, start)
 
@@ -149,7 +149,7 @@ def _check_brackets(tokens: Sequence[Token], written: str) -> None:
         elif token.text in _CLOSING.values() and (not opened or opened.pop() != token.text):
             raise UsageError(f"{token.text} without its partner: {written}", place=place_of(token, written))
     if opened:
-        raise UsageError(f"no {opened[-1]} at the end: {written}", place=Place(written, len(written)))
+        raise UsageError(f"no {opened[-1]} at the end: {written}", place=WordPlace(written, len(written)))
 
 
 def _outermost(tokens: Sequence[Token]) -> Iterator[tuple[int, str]]:

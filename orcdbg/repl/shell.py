@@ -25,7 +25,7 @@ from prompt_toolkit.key_binding import KeyBindings
 from prompt_toolkit.output import ColorDepth
 from prompt_toolkit.shortcuts import CompleteStyle
 
-from orcdbg.base.errors import OrcdbgError, Place, UsageError
+from orcdbg.base.errors import OrcdbgError, UsageError, WordPlace
 from orcdbg.base.inputs import remember
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.python_blocks import BlockReader
@@ -195,7 +195,9 @@ class Shell(cmd2.Cmd):
             self._answers.output.failure(statement.command, statement.refusal, self.stdout)
             raise cmd2.SkipPostcommandHooks
         if statement.redirector and not statement.redirect_to:
-            place = Place(statement.raw, max(statement.raw.rfind(statement.redirector), 0), len(statement.redirector))
+            place = WordPlace(
+                statement.raw, max(statement.raw.rfind(statement.redirector), 0), len(statement.redirector)
+            )
             error = UsageError(f"nothing after {statement.redirector}: {statement.raw}", place=place)
             self._answers.output.failure(statement.command, error, self.stdout)
             raise cmd2.SkipPostcommandHooks

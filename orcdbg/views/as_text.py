@@ -5,7 +5,7 @@ from __future__ import annotations
 import unicodedata
 from collections.abc import Iterable, Iterator
 
-from orcdbg.base.errors import OrcdbgError, Place, UsageError
+from orcdbg.base.errors import OrcdbgError, UsageError, WordPlace
 from orcdbg.commands.result import Result
 from orcdbg.views.page import Line, Piece, fitted, fold, plain, safe
 from orcdbg.views.reasons import message_of
@@ -33,7 +33,7 @@ def failure_text(error: OrcdbgError, command: str | None = None, width: Width = 
     return "".join(f"{line}\n" for line in lines)
 
 
-def _caret_lines(place: Place, width: int) -> list[str]:
+def _caret_lines(place: WordPlace, width: int) -> list[str]:
     """What was typed, or as much around the place as fits, and a caret under the place; none where all of it is wrong."""
     text, start, length = place
     if (start, length) == (0, len(text)) or "\n" in text:

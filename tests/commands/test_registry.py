@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from orcdbg.base.errors import Place, UsageError
+from orcdbg.base.errors import UsageError, WordPlace
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import CommandParser, Registry
 from orcdbg.views.as_text import failure_text
@@ -82,7 +82,7 @@ def test_a_caret_stands_under_what_is_wrong(orcdbg_run: RunProgram, line: str, s
 def test_a_long_line_is_shown_around_what_is_wrong() -> None:
     """As much as fits into the terminal, with dots where it is cut."""
     line = "p " + "1 + " * 60 + "` + " + "1 + " * 60
-    error = UsageError("no", place=Place(line, line.index("`")))
+    error = UsageError("no", place=WordPlace(line, line.index("`")))
     _, shown, caret = failure_text(error, "p", 80).splitlines()
     assert len(shown) <= 80
     assert shown[caret.index("^")] == "`"
