@@ -72,7 +72,7 @@ class _Hook:
         elif event == "os.remove":
             self._check_removal(arguments[0])
         elif event in _REFUSED:
-            raise PermissionError(errno.EPERM, f"not done for an assistant ({event})")
+            raise PermissionError(errno.EPERM, f"not done by a confined process ({event})")
 
     def _check_open(self, path: Any, flags: Any) -> None:
         if isinstance(path, int):
@@ -85,13 +85,13 @@ class _Hook:
             is_nameless = flags & os.O_TMPFILE == os.O_TMPFILE and real == self._temporary
             is_new = flags & _NEW == _NEW and Path(real).parent == Path(self._temporary)
             if not is_nameless and not is_new:
-                raise PermissionError(errno.EPERM, "nothing is written for an assistant", path)
+                raise PermissionError(errno.EPERM, "a confined process writes nothing", path)
         elif not any(Path(real).is_relative_to(place) for place in self._readable):
             raise PermissionError(errno.EPERM, "not below the folders that may be read", path)
 
     def _check_removal(self, path: Any) -> None:
         if Path(os.path.realpath(os.fsdecode(path))).parent != Path(self._temporary):
-            raise PermissionError(errno.EPERM, "nothing is removed for an assistant", path)
+            raise PermissionError(errno.EPERM, "a confined process removes nothing", path)
 
 
 def confine(readable: Iterable[str]) -> None:
