@@ -105,20 +105,29 @@ static noinline void orcfatal_double_free(void)
 	kmem_cache_free(cache, queue);
 }
 
+/* Slabs are filled in random order: the next object that is allocated is rarely the neighbour, one of many surely is. */
 static noinline void orcfatal_overrun(void)
 {
-	struct orcfatal_queue *first = kmem_cache_zalloc(cache, GFP_KERNEL);
-	struct orcfatal_queue *second;
-	int try;
+	static struct orcfatal_queue *all[128];
+	struct orcfatal_queue *first = NULL, *second = NULL;
+	int i, j;
 
-	for (try = 0; first && try < 64; try++) {
-		second = kmem_cache_zalloc(cache, GFP_KERNEL);
-		if (!second)
+	for (i = 0; i < ARRAY_SIZE(all) && !second; i++) {
+		all[i] = kmem_cache_zalloc(cache, GFP_KERNEL);
+		if (!all[i])
 			return;
-		if ((u8 *)second == (u8 *)first + kmem_cache_size(cache))
-			break;
-		first = second;
+		for (j = 0; j < i && !second; j++) {
+			if ((u8 *)all[i] == (u8 *)all[j] + kmem_cache_size(cache)) {
+				first = all[j];
+				second = all[i];
+			} else if ((u8 *)all[j] == (u8 *)all[i] + kmem_cache_size(cache)) {
+				first = all[i];
+				second = all[j];
+			}
+		}
 	}
+	if (!second)
+		return;
 	device.queue[3] = second;
 	SAY("object", "%px", second);
 	SAY("neighbour", "%px", first);
