@@ -264,10 +264,9 @@ def started(tmp_path: Path, *names: str) -> tuple[subprocess.Popen[str], Path]:
     """The program at work on dumps of these names, whose workers do what those say; and the file of its records."""
     for name in names:
         (tmp_path / name).write_text(name)
-    code = (
-        f"import sys; from orcdbg.cli.triage import run; from orcdbg.cli.main import main; import orcdbg.cli.triage as t; \
-t.run.__defaults__ = ({FAKE!r},); sys.exit(main())"
-    )
+    # Whoever runs the tests in the background may have had SIGINT ignored for them, and all that they start.
+    code = f"import signal, sys; signal.signal(signal.SIGINT, signal.default_int_handler); \
+from orcdbg.cli.main import main; import orcdbg.cli.triage as t; t.run.__defaults__ = ({FAKE!r},); sys.exit(main())"
     out_file = tmp_path / "r.jsonl"
     words = ["triage", *(str(tmp_path / name) for name in names), "-o", str(out_file), "--jobs", "2"]
     command = [sys.executable, "-c", code, *words]

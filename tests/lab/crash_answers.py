@@ -83,7 +83,8 @@ def our_files(answer: Json) -> Fields:
     found: Fields = {}
     for task in answer["tasks"]:
         address = _hex(task["task"])
-        found[address, "root"], found[address, "cwd"] = task["root"], task["cwd"]
+        # A task that has died has neither any more, of which crash says nothing.
+        found |= {(address, name): task[name] for name in ("root", "cwd") if task[name] is not None}
         for file in task["files"]:
             addresses = (_hex(file[name]) for name in ("file", "dentry", "inode"))
             found[address, file["descriptor"]] = (*addresses, file["type"], file["path"])
