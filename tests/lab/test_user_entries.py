@@ -27,7 +27,7 @@ from tests.lab.shadow import user_place
 
 pytestmark = pytest.mark.lab
 
-DUMPS = 6  # until one finds the program in user mode
+DUMPS = 20  # until one finds the program in user mode
 
 # Each is what `as` makes of the lines above it.
 PAUSE_32 = bytes.fromhex("b81d000000 cd80 ebf7")  # 1: mov $29,%eax; int $0x80; jmp 1b
