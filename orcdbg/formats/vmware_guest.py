@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import itertools
 import struct
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import PAGE
+from orcdbg.formats.core_notes import PR_REG_NAMES
 
 MAX_HOLES = 2
 # vSphere 8 gives a guest 768 at most.
@@ -49,28 +51,7 @@ _LAYOUTS = {
 }
 HEAD_SIZE = max(layout.cpus for layout in _LAYOUTS.values()) + 8 * MAX_HOLES
 _CONTROL = struct.Struct("<IQQQ80xQ")  # cr0, cr2, cr3, cr4, what nobody knows, the base of the IDT
-_GENERAL = struct.Struct("<27Q17x")
-_GENERAL_NAMES = (
-    *(
-        "r15",
-        "r14",
-        "r13",
-        "r12",
-        "rbp",
-        "rbx",
-        "r11",
-        "r10",
-        "r9",
-        "r8",
-        "rax",
-        "rcx",
-        "rdx",
-        "rsi",
-        "rdi",
-        "orig_rax",
-    ),
-    *("rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
-)
+_GENERAL = struct.Struct("<27Q17x")  # as struct user_regs_struct, and what nobody knows
 
 
 class GuestCpu(NamedTuple):
@@ -128,12 +109,15 @@ def parse_header(head: bytes) -> GuestHeader | None:
         return None
 
     holes = tuple((numbers[2 * number], numbers[2 * number + 1]) for number in range(count))
-    # What tells such a file: memory and holes are as much as the last address says.
-    if last + 1 != (pages + sum(size for _, size in holes)) * PAGE or not pages:
-        return None
-    if any(a[0] + a[1] > b[0] for a, b in itertools.pairwise(holes)):
+    if not _agree(last, pages, holes):
         return None
     return GuestHeader(cpus, pages, holes, layout.cpus + (8 * count if layout.is_old else 0), layout.gap)
+
+
+def _agree(last: int, pages: int, holes: Sequence[tuple[int, int]]) -> bool:
+    """What tells such a file: memory and holes are as much as the last address says, and lie behind each other."""
+    is_as_large = pages > 0 and last + 1 == (pages + sum(size for _, size in holes)) * PAGE
+    return is_as_large and all(a[0] + a[1] <= b[0] for a, b in itertools.pairwise(holes))
 
 
 def read_cpu(source: ByteSource, header: GuestHeader, cpu: int) -> GuestCpu:
@@ -149,4 +133,4 @@ def read_cpu(source: ByteSource, header: GuestHeader, cpu: int) -> GuestCpu:
     place = header.first_cpu + cpu * header.cpu_size
     _, _, cr3, cr4, idt = _CONTROL.unpack(source.read_at(place, _CONTROL.size))
     values = _GENERAL.unpack(source.read_at(place + _CONTROL.size + header.gap, _GENERAL.size))
-    return GuestCpu(dict(zip(_GENERAL_NAMES, values, strict=True)), cr3, cr4, idt)
+    return GuestCpu(dict(zip(PR_REG_NAMES, values, strict=True)), cr3, cr4, idt)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Mapping, Sequence
 
+from orcdbg.formats.core_notes import PR_REG_NAMES
+
 
 def lime(ranges: Mapping[int, bytes]) -> bytes:
     """A LiME file: contents by physical address."""
@@ -123,27 +125,6 @@ _GUEST = {
     6: (15, 42),
     7: (8, 42),
 }
-_GUEST_NAMES = (
-    *(
-        "r15",
-        "r14",
-        "r13",
-        "r12",
-        "rbp",
-        "rbx",
-        "r11",
-        "r10",
-        "r9",
-        "r8",
-        "rax",
-        "rcx",
-        "rdx",
-        "rsi",
-        "rdi",
-        "orig_rax",
-    ),
-    *("rip", "cs", "rflags", "rsp", "ss", "fs_base", "gs_base", "ds", "es", "fs", "gs"),
-)
 
 
 def debug_guest(
@@ -166,5 +147,5 @@ def debug_guest(
     for values in registers:
         out += struct.pack("<IQQQ", 0x8005_0033, *(values.get(name, 0) for name in ("cr2", "cr3", "cr4")))
         out += bytes(80) + values.get("idt", 0).to_bytes(8, "little") + b"\xaa" * gap
-        out += struct.pack("<27Q", *(values.get(name, 0) for name in _GUEST_NAMES)) + bytes(17) + bytes(4096)
+        out += struct.pack("<27Q", *(values.get(name, 0) for name in PR_REG_NAMES)) + bytes(17) + bytes(4096)
     return out

@@ -117,16 +117,31 @@ def open_vmware(source: ByteSource, given: ByteSource | None = None) -> Snapshot
     memory_values = groups.get("memory", [])
     saved, size = _find_memory(source, memory_values, given)
     extents = _extents(parse_numbers(source, memory_values), saved, size)
-    memory = ExtentMemory(extents)
 
     cpu_values = groups.get("cpu", [])
     cpu_numbers = {**parse_register_blocks(source, cpu_values), **parse_numbers(source, cpu_values)}
     count = min(cpu_numbers.get(("cpu:numVCPUs", ()), 0), MAX_CPUS)
     cpus = [state for cpu in range(count) if (state := _cpu(cpu_numbers, cpu)) is not None]
 
+    return guest_snapshot(source, "VMware snapshot", saved, extents, cpus)
+
+
+def guest_snapshot(
+    source: ByteSource, form: str, saved: ByteSource, extents: Sequence[Extent], cpus: Sequence[CpuState]
+) -> Snapshot:
+    """A guest as VMware's files have it, which hold no notes.
+
+    Args:
+        source: the file that names its CPUs.
+        form: what that file is.
+        saved: the saved memory.
+        extents: where that belongs.
+        cpus: those whose registers are known.
+    """
+    memory = ExtentMemory(extents)
     return Snapshot(
         path=source.name,
-        format="VMware snapshot",
+        format=form,
         physical=memory,
         cpus=cpus,
         vmcoreinfo={},

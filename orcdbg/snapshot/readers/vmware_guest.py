@@ -7,9 +7,9 @@ from orcdbg.base.reading import ByteSource
 from orcdbg.base.sizes import PAGE
 from orcdbg.base.walks import Budget
 from orcdbg.formats.vmware_guest import HEAD_SIZE, MAX_CPUS, GuestHeader, parse_header, read_cpu
-from orcdbg.snapshot.extents import Extent, ExtentMemory, cut_off_warnings
+from orcdbg.snapshot.extents import Extent
 from orcdbg.snapshot.machine import CpuState, Snapshot
-from orcdbg.snapshot.readers.vmware import memory_beside
+from orcdbg.snapshot.readers.vmware import guest_snapshot, memory_beside
 
 _OTHERS = ("orig_rax", "fs_base", "gs_base", "ds", "es", "fs", "gs")
 
@@ -38,7 +38,6 @@ def open_guest(source: ByteSource, given: ByteSource | None = None) -> Snapshot:
         raise UnsupportedFormat(source.name, "not a VMware debug.guest")
     saved = given or memory_beside(source)
     extents = _extents(header, saved)
-    memory = ExtentMemory(extents)
 
     cpus = []
     for number in Budget(MAX_CPUS).entries(header.cpus, header.first_cpu, "CPUs"):
@@ -47,13 +46,4 @@ def open_guest(source: ByteSource, given: ByteSource | None = None) -> Snapshot:
         gs_base = cpu.registers["gs_base"]
         cpus.append(CpuState(number, f"VMware cpu {number}", registers, 0, cpu.cr3, cpu.cr4, cpu.idt, gs_base))
 
-    return Snapshot(
-        path=source.name,
-        format="VMware debug.guest",
-        physical=memory,
-        cpus=cpus,
-        vmcoreinfo={},
-        warnings=cut_off_warnings(saved, extents),
-        ranges=memory.ranges,
-        left_out=memory.left_out,
-    )
+    return guest_snapshot(source, "VMware debug.guest", saved, extents, cpus)
