@@ -232,15 +232,6 @@ def mapped_area(memory: KernelMemory, inside: int) -> tuple[int, int]:
     return start, end
 
 
-def _is_at(snapshot: Snapshot, place: Placement, address: int, banner: bytes) -> bool:
-    """True where the kernel that is placed so has the image's banner."""
-    memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
-    try:
-        return memory.read(address + place.slide, len(banner)) == banner
-    except MemoryFault:
-        return False
-
-
 class _Agreement(enum.Enum):
     """Whether memory has the image's banner where a placement says."""
 
@@ -250,6 +241,7 @@ class _Agreement(enum.Enum):
 
 
 def _agreement(snapshot: Snapshot, place: Placement, address: int, banner: bytes) -> _Agreement:
+    """What memory says of a placement, by the link address of the image's banner."""
     memory = KernelMemory(snapshot.physical, place.root, place.levels, place.sme_mask)
     try:
         memory.translate(address + place.slide)
@@ -302,7 +294,7 @@ def _searched(snapshot: Snapshot, find_address: FindAddress, banner: bytes) -> P
         raise OrcdbgError(NO_PLACEMENT, HINT)
     found: dict[tuple[int, int], Placement] = {}
     for place in _candidates(snapshot, find_address, banner, link):
-        if _is_at(snapshot, place, link, banner):
+        if _agreement(snapshot, place, link, banner) is _Agreement.YES:
             found.setdefault((place.slide, place.phys_base), place)
     if not found:
         raise OrcdbgError(f"{NO_PLACEMENT}; nor was this image's kernel found in its memory", HINT)
