@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -50,7 +51,7 @@ def audit_modules(session: Session, folder: str | None) -> tuple[dict[str, Audit
     found: dict[str, AuditReport] = {}
     without: dict[str, str] = {}
     below = None if folder is None else files_below(folder)
-    trampolines: dict[int, int] | None = None
+    trampolines = functools.cache(lambda: _trampolines(session))  # where a file is found that needs them
     for module in session.names.modules:
         try:
             files = session.module_files(module.name) if below is None else below.get(module.name, ())
@@ -59,7 +60,6 @@ def audit_modules(session: Session, folder: str | None) -> tuple[dict[str, Audit
             if module.name in found:
                 # No two modules have one name; thousands of false ones would each take a file's audit.
                 raise Corrupt(f"another module of this name was audited, this one is at {module.address:#x}")
-            trampolines = _trampolines(session) if trampolines is None else trampolines
             found[module.name] = _audit(session, module, files, trampolines)
         except OrcdbgError as error:
             without[module.name] = f"{error.message}; {error.hint}" if error.hint else error.message
@@ -75,10 +75,12 @@ def _trampolines(session: Session) -> dict[int, int]:
     return found
 
 
-def _audit(session: Session, module: Module, files: Sequence[Path], trampolines: Mapping[int, int]) -> AuditReport:
+def _audit(
+    session: Session, module: Module, files: Sequence[Path], trampolines: Callable[[], Mapping[int, int]]
+) -> AuditReport:
     file = matching_file(files, module.name, lambda one: _check_build(session, module, one))
     symbols = session.names.module_symbols[module.address]
-    return audit_module(session.build, symbols, file, lambda name: _resolve(session, name), trampolines)
+    return audit_module(session.build, symbols, file, lambda name: _resolve(session, name), trampolines())
 
 
 def matching_file(paths: Sequence[Path], name: str, check: Callable[[ModuleFile], None]) -> ModuleFile:
@@ -98,7 +100,7 @@ def matching_file(paths: Sequence[Path], name: str, check: Callable[[ModuleFile]
         try:
             file = ModuleFile(open_source(str(path)))
             check(file)
-            if not file.has_code:
+            if not file.elf.has_code:
                 raise UnsupportedFormat(file.path, "only debugging information: the module's code is not in it")
         except OrcdbgError as error:
             wrong = error

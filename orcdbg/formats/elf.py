@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from orcdbg.base.errors import UnsupportedFormat
-from orcdbg.base.reading import ByteSource, unpack
+from orcdbg.base.reading import ByteSource, BytesSource, unpack
 from orcdbg.base.walks import Budget
 
 MAGIC = b"\x7fELF"
@@ -190,6 +190,12 @@ class ElfFile:
             return bytes(min(section.size, MAX_NOTES))
         return self.source.read_at(section.offset, section.size)
 
+    @property
+    def has_code(self) -> bool:
+        """False of a file whose sections of code have no contents (objcopy --only-keep-debug)."""
+        code = [section for section in self.sections if section.flags & SHF_EXECINSTR and section.size]
+        return not code or any(section.type != SHT_NOBITS for section in code)
+
     def notes(self) -> Iterator[Note]:
         """All notes of the PT_NOTE segments, but for the large ones that `stored_notes` leaves out."""
         budget = Budget(MAX_NOTE_COUNT, MAX_NOTES)
@@ -212,7 +218,40 @@ def stored_notes(source: ByteSource, offset: int, size: int, budget: Budget) -> 
     """
     if offset + size > source.size:
         raise UnsupportedFormat(source.name, f"truncated: notes at {offset:#x} end behind the file's {source.size:#x}")
-    end = offset + size
+    for head in _note_heads(source, offset, offset + size, budget):
+        if head.name_size > MAX_NAME or head.data_size > budget.size_left or head.type == NT_VMCOREDD:
+            continue
+        budget.size_left -= head.data_size
+        yield head.note(source)
+
+
+def parse_notes(data: bytes, name: str) -> Iterator[Note]:
+    """The notes in `data`, a PT_NOTE segment or a note section with 4-byte alignment.
+
+    Raises:
+        UnsupportedFormat: a note's sizes leave the data, or there are too many.
+    """
+    source = BytesSource(name, data)
+    for head in _note_heads(source, 0, len(data), Budget(MAX_NOTE_COUNT)):
+        yield head.note(source)
+
+
+class _NoteHead(NamedTuple):
+    """A note whose contents have not been read."""
+
+    type: int
+    name_start: int
+    name_size: int
+    data_start: int
+    data_size: int
+
+    def note(self, source: ByteSource) -> Note:
+        """The note itself."""
+        owner = source.read_at(self.name_start, self.name_size).rstrip(b"\0").decode("ascii", "replace")
+        return Note(owner, self.type, source.read_at(self.data_start, self.data_size))
+
+
+def _note_heads(source: ByteSource, offset: int, end: int, budget: Budget) -> Iterator[_NoteHead]:
     while offset + _NHDR.size <= end:
         name_size, data_size, note_type = _NHDR.unpack(source.read_at(offset, _NHDR.size))
         name_start = offset + _NHDR.size
@@ -224,31 +263,4 @@ def stored_notes(source: ByteSource, offset: int, size: int, budget: Budget) -> 
             continue
         if data_start + data_size > end:
             raise UnsupportedFormat(source.name, f"a note of {data_size} bytes leaves its segment")
-        if name_size > MAX_NAME or data_size > budget.size_left or note_type == NT_VMCOREDD:
-            continue
-        budget.size_left -= data_size
-        owner = source.read_at(name_start, name_size).rstrip(b"\0").decode("ascii", "replace")
-        yield Note(owner, note_type, source.read_at(data_start, data_size))
-
-
-def parse_notes(data: bytes, name: str) -> Iterator[Note]:
-    """The notes in `data`, a PT_NOTE segment or a note section with 4-byte alignment.
-
-    Raises:
-        UnsupportedFormat: a note's sizes leave the data, or there are too many.
-    """
-    offset = count = 0
-    while offset + _NHDR.size <= len(data):
-        name_size, data_size, note_type = _NHDR.unpack_from(data, offset)
-        name_start = offset + _NHDR.size
-        count += 1
-        if count > MAX_NOTE_COUNT:
-            raise UnsupportedFormat(name, f"more than {MAX_NOTE_COUNT} notes")
-        data_start = name_start + (name_size + 3 & ~3)
-        offset = data_start + (data_size + 3 & ~3)
-        if name_size == data_size == note_type == 0:  # zero padding up to the segment's end
-            continue
-        if data_start + data_size > len(data):
-            raise UnsupportedFormat(name, f"a note of {data_size} bytes leaves its segment")
-        owner = data[name_start : name_start + name_size].rstrip(b"\0").decode("ascii", "replace")
-        yield Note(owner, note_type, data[data_start : data_start + data_size])
+        yield _NoteHead(note_type, name_start, name_size, data_start, data_size)

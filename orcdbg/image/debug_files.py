@@ -15,7 +15,7 @@ from typing import NamedTuple
 
 from orcdbg.base.errors import OrcdbgError, UnsupportedFormat
 from orcdbg.base.reading import ByteSource
-from orcdbg.formats.elf import SHF_EXECINSTR, SHT_NOBITS, ElfFile, parse_notes
+from orcdbg.formats.elf import SHT_NOBITS, ElfFile, parse_notes
 from orcdbg.image.vmlinux import Image, open_source
 
 SYSTEM_FOLDER = "/usr/lib/debug"
@@ -48,9 +48,8 @@ def has_debug(elf: ElfFile) -> bool:
 
 
 def is_debug_alone(elf: ElfFile) -> bool:
-    """True for what was split off an image (objcopy --only-keep-debug): DWARF, and sections of code without any."""
-    code = [section for section in elf.sections if section.flags & SHF_EXECINSTR and section.size]
-    return bool(code) and all(section.type == SHT_NOBITS for section in code) and has_debug(elf)
+    """True for what was split off an image: DWARF, and sections of code without any."""
+    return not elf.has_code and has_debug(elf)
 
 
 def parse_link(data: bytes) -> DebugLink | None:

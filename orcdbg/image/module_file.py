@@ -13,7 +13,7 @@ import numpy.typing as npt
 from orcdbg.base.errors import UnsupportedFormat
 from orcdbg.base.reading import ByteSource
 from orcdbg.formats.dwarf_sections import Relocate
-from orcdbg.formats.elf import ET_REL, SHF_ALLOC, SHF_EXECINSTR, SHT_NOBITS, ElfFile, Section
+from orcdbg.formats.elf import ET_REL, SHF_ALLOC, SHT_NOBITS, ElfFile, Section
 
 _SHT_SYMTAB = 2
 _SHT_RELA = 4
@@ -69,12 +69,6 @@ class ModuleFile:
 
         self._symbols = _rows(self.elf.data(table), _SYMBOL)
         self._strings = self.elf.data(strings)
-
-    @property
-    def has_code(self) -> bool:
-        """False of a file with debugging information alone (objcopy --only-keep-debug), whose sections of code are NOBITS."""
-        code = [section for section in self.elf.sections if section.flags & SHF_EXECINSTR and section.size]
-        return not code or any(section.type != SHT_NOBITS for section in code)
 
     def _name(self, offset: int) -> str:
         """A symbol's name; empty where it leaves the strings."""
