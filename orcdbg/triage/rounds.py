@@ -37,9 +37,7 @@ class Rounds:
     """
 
     def __init__(self, dumps: Sequence[str], kept: Sequence[DumpRecord], setting: Setting) -> None:
-        valid = {
-            record.dump: record for record in kept if record.file is None or is_unchanged(record.dump, record.file)
-        }
+        valid = {record.dump: record for record in kept if _is_valid(record)}
         self.kept = [valid[dump] for dump in dumps if dump in valid]
         self.todo = [dump for dump in dumps if dump not in valid]
         self._setting = setting

@@ -175,9 +175,15 @@ def test_resume_does_what_is_not_done(orcdbg_run: RunProgram, folder: Path, tmp_
     assert again[:3] == [marked, *lines[1:3]]
     assert sorted(json.loads(line)["dump"] for line in again) == sorted(json.loads(line)["dump"] for line in lines)
 
+    gone = tmp_path / "gone"
+    assert orcdbg_run(*words[:2], str(gone), *words[2:], "--resume")[0] == 0
+    assert "6 of them in an earlier run\n" in orcdbg_run(*words[:2], str(gone), *words[2:], "--resume")[1]
+    gone.write_bytes(b"here now")
+    assert "5 of them in an earlier run\n" in orcdbg_run(*words[:2], str(gone), *words[2:], "--resume")[1]
+
     os.utime(folder / "empty", ns=(1, 1))
     assert "4 of them in an earlier run\n" in orcdbg_run(*words, "--resume")[1]
-    assert len(out_file.read_text().splitlines()) == 6
+    assert len(out_file.read_text().splitlines()) == 8
 
 
 def test_what_a_dump_holds_never_reaches_a_page_or_a_terminal(
