@@ -108,6 +108,11 @@ class _Work:
     crew: Workers
     command: Sequence[str]
 
+    @property
+    def inputs(self) -> Sequence[str]:
+        """What no output may replace, beside the dumps."""
+        return list(self.images.paths.values())
+
 
 def run(arguments: Sequence[str], worker: Sequence[str] = WORKER) -> int:
     """Runs `orcdbg triage`; the exit status.
@@ -136,9 +141,14 @@ def run(arguments: Sequence[str], worker: Sequence[str] = WORKER) -> int:
     return result.exit_status
 
 
+def _is_file(output: str | None) -> bool:
+    """Whether the records go into a file of their own."""
+    return output not in (None, STANDARD_OUTPUT)
+
+
 def _check(options: Namespace) -> None:
     """Refuses what cannot be, before any work."""
-    if options.resume and options.output in (None, STANDARD_OUTPUT):
+    if options.resume and not _is_file(options.output):
         raise UsageError("--resume goes on with a file", "name it: -o FILE.jsonl --resume")
     if options.memory < _LEAST_MEMORY:
         raise UsageError(f"--memory {options.memory}: a dump takes more", f"at least {_LEAST_MEMORY}")
@@ -167,23 +177,22 @@ def _workers(options: Namespace, worker: Sequence[str]) -> Workers:
 def _kept(options: Namespace) -> KeptRecords:
     """The records of an earlier run; without --resume there must be none that would be lost."""
     path = options.output
-    if path in (None, STANDARD_OUTPUT):
-        return KeptRecords([], 0, 0)
+    if not _is_file(path):
+        return KeptRecords([])
     if options.resume:
         return read_records(path)
     if os.path.isfile(path) and os.path.getsize(path):  # noqa: PTH113, PTH202
         raise UsageError(f"{path}: is there already", "--resume goes on with it; or name another file")
-    return KeptRecords([], 0, 0)
+    return KeptRecords([])
 
 
 def _result(work: _Work, kept: KeptRecords) -> TriageResult:
     """Does the work, as far as somebody lets it."""
     options = work.options
     # What can be refused is refused before the work, which takes its time.
-    inputs = list(work.images.paths.values())
     if options.report is not None:
         _make_folder(options.report)
-        refuse_outputs(_inside(options.report, INDEX), inputs)
+        refuse_outputs(_inside(options.report, INDEX), work.inputs)
 
     rounds = Rounds(work.found.paths, kept.records, work.setting)
     records: list[DumpRecord] = [*rounds.kept]
@@ -196,7 +205,7 @@ def _result(work: _Work, kept: KeptRecords) -> TriageResult:
     groups = groups_of(records)
     pages: dict[str, str] = {}
     if options.report is not None and not undone:
-        pages = _write_pages(work, groups, inputs, problems)
+        pages = _write_pages(work, groups, problems)
     result = TriageResult(
         records,
         groups,
@@ -210,7 +219,7 @@ def _result(work: _Work, kept: KeptRecords) -> TriageResult:
         problems,
     )
     if options.report is not None and not undone:
-        _write(_inside(options.report, INDEX), index_page(result, work.command), inputs)
+        _write(_inside(options.report, INDEX), index_page(result, work.command), work.inputs)
     return result
 
 
@@ -240,22 +249,18 @@ def _how_far(seconds: float, done: int, of: int, failed: int) -> str:
     return f"triage: {done} of {of} dumps, {failed} failed, about {left // 60}:{left % 60:02} left"
 
 
-def _is_file(output: str | None) -> bool:
-    return output not in (None, STANDARD_OUTPUT)
-
-
 def _record_file(work: _Work, kept: KeptRecords, stack: ExitStack) -> RecordFile | None:
     """Where the records go; None where nobody wants them."""
-    path, inputs = work.options.output, list(work.images.paths.values())
+    path = work.options.output
     if path is None:
         return None
     if path == STANDARD_OUTPUT:
         return RecordFile(sys.stdout.buffer)
     try:
-        refuse_outputs(path, inputs)
+        refuse_outputs(path, work.inputs)
         if work.options.resume:
             drop_half_line(path, kept.whole)
-        return RecordFile(stack.enter_context(open_output(path, inputs, append=work.options.resume)))
+        return RecordFile(stack.enter_context(open_output(path, work.inputs, append=work.options.resume)))
     except OSError as error:
         raise UsageError(f"{path}: cannot be written: {error.strerror}") from error
 
@@ -263,9 +268,7 @@ def _record_file(work: _Work, kept: KeptRecords, stack: ExitStack) -> RecordFile
 # Pages
 
 
-def _write_pages(
-    work: _Work, groups: Sequence[DumpGroup], inputs: Sequence[str], problems: list[str]
-) -> dict[str, str]:
+def _write_pages(work: _Work, groups: Sequence[DumpGroup], problems: list[str]) -> dict[str, str]:
     """A page of the dump of each group that is to be looked at; their names by the dump."""
     pages: dict[str, str] = {}
     wanted = [group.exemplar for group in groups if group.exemplar.outcome is Outcome.ANALYZED]
@@ -274,28 +277,25 @@ def _write_pages(
         for ended in work.crew.run(jobs):
             dump = ended.job.dump
             name = f"dump-{hashlib.sha256(os.fsencode(dump)).hexdigest()[:16]}.html"
-            page = _page_in(ended)
+            page, why = _page_of(ended)
             if page is None:
-                problems.append(f"{dump}: no page: {_why_no_page(ended)}")
+                problems.append(f"{dump}: no page: {why}")
                 continue
-            _write(_inside(work.options.report, name), page, inputs)
+            _write(_inside(work.options.report, name), page, work.inputs)
             pages[dump] = name
             progress.tell(f"triage: {len(pages)} of {len(jobs)} pages")
     return pages
 
 
-def _page_in(ended: Ended) -> str | None:
-    answer = None if ended.answer is None else ended.answer.get("answer")
-    page = answer.get("page") if isinstance(answer, dict) else None
-    return page if isinstance(page, str) else None
-
-
-def _why_no_page(ended: Ended) -> str:
+def _page_of(ended: Ended) -> tuple[str | None, str]:
+    """A page, or None and why there is none. What a worker says may be anything."""
     if ended.failure is not None:
-        return ended.failure.message
+        return None, ended.failure.message
     answer = None if ended.answer is None else ended.answer.get("answer")
-    failure = answer.get("failure") if isinstance(answer, dict) else None
-    return str(failure.get("message")) if isinstance(failure, dict) else "the worker said nothing of use"
+    page, failure = (answer.get("page"), answer.get("failure")) if isinstance(answer, dict) else (None, None)
+    if isinstance(page, str):
+        return page, ""
+    return None, str(failure.get("message")) if isinstance(failure, dict) else "the worker said nothing of use"
 
 
 def _make_folder(path: str) -> None:

@@ -19,12 +19,12 @@ from typing import Any, TypeVar
 
 from orcdbg.analysis.analysis import Analysis, analyze
 from orcdbg.analysis.findings import FindingKind
-from orcdbg.base.cache_files import CacheFiles
 from orcdbg.base.errors import NO_MEMORY, OrcdbgError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.sys import read_utsname, stopping_date
 from orcdbg.mcp.confinement import confine
 from orcdbg.snapshot.opening import open_paths
+from orcdbg.symbols.btf_made import cache_folder
 from orcdbg.target.kernel_types import TypeOptions
 from orcdbg.target.opening import open_session
 from orcdbg.target.session import Session
@@ -198,7 +198,7 @@ def _readable(job: Job) -> list[str]:
     setting = job.setting
     beside = [str(Path(path).parent) for path in (job.dump, *job.candidates)]
     named = [*setting.images.values(), *setting.modules, *setting.debug_folders]
-    kept = str(CacheFiles("btf", os.environ).folder)
+    kept = str(cache_folder(os.environ))
     return [*beside, *named, kept, *([] if setting.btf is None else [setting.btf])]
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, NamedTuple
 
 from orcdbg.base.errors import Corrupt, UnsupportedFormat
 from orcdbg.triage.records import SCHEMA, DumpRecord, from_line, to_line
@@ -33,14 +33,8 @@ class RecordFile:
         self._file.write(to_line(record).encode("ascii"))
         self._file.flush()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(self, *_: object) -> None:
-        self._file.close()
-
-
-class KeptRecords:
+class KeptRecords(NamedTuple):
     """The records of an earlier run.
 
     Attributes:
@@ -49,10 +43,9 @@ class KeptRecords:
         damaged: how many lines are no records; their dumps are looked at again.
     """
 
-    def __init__(self, records: Sequence[DumpRecord], whole: int, damaged: int) -> None:
-        self.records = records
-        self.whole = whole
-        self.damaged = damaged
+    records: Sequence[DumpRecord]
+    whole: int = 0
+    damaged: int = 0
 
 
 def read_records(path: str) -> KeptRecords:
@@ -78,7 +71,7 @@ def read_records(path: str) -> KeptRecords:
                 except Corrupt:
                     damaged += 1
     except FileNotFoundError:
-        return KeptRecords([], 0, 0)
+        return KeptRecords([])
     except OSError as error:
         raise UnsupportedFormat(path, f"cannot be read: {error.strerror}") from error
     if damaged and not records:

@@ -136,9 +136,9 @@ class DumpRecord:
     cost: Cost = Cost(0.0)
 
 
-def failed(dump: str, failure: Failure, file: FileState | None = None, cost: Cost = Cost(0.0)) -> DumpRecord:
+def failed(dump: str, failure: Failure, file: FileState | None = None) -> DumpRecord:
     """The record of a dump that could not be looked at."""
-    return DumpRecord(dump, Outcome.FAILED, file, failure=failure, cost=cost)
+    return DumpRecord(dump, Outcome.FAILED, file, failure=failure)
 
 
 def to_json(record: DumpRecord) -> dict[str, Any]:

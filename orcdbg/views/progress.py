@@ -10,10 +10,9 @@ from types import TracebackType
 from typing import Self, TextIO
 
 from orcdbg.views.page import safe
+from orcdbg.views.waiting import DELAY, ERASE
 
-DELAY = 0.3
 INTERVAL = 0.2
-_ERASE = "\r\x1b[K"
 
 
 class Progress:
@@ -41,7 +40,7 @@ class Progress:
             return
         self._next = now + INTERVAL
         self._is_shown = True
-        self._out.write(f"{_ERASE}orcdbg: {safe(words)}")
+        self._out.write(f"{ERASE}orcdbg: {safe(words)}")
         self._out.flush()
 
     def __enter__(self) -> Self:
@@ -51,5 +50,5 @@ class Progress:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         if self._is_shown:
-            self._out.write(_ERASE)
+            self._out.write(ERASE)
             self._out.flush()

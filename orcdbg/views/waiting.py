@@ -16,7 +16,7 @@ from orcdbg.views.page import safe
 DELAY = 0.3
 INTERVAL = 0.5
 _WIDTH = 60
-_ERASE = "\r\x1b[K"
+ERASE = "\r\x1b[K"
 
 
 class Waiting:
@@ -50,9 +50,9 @@ class Waiting:
     def _tick(self, begun: float) -> None:
         wait, is_shown = DELAY, False
         while not self._done.wait(wait):
-            self._out.write(f"{_ERASE}orcdbg: {self._what} ... {time.monotonic() - begun:.0f} s")
+            self._out.write(f"{ERASE}orcdbg: {self._what} ... {time.monotonic() - begun:.0f} s")
             self._out.flush()
             wait, is_shown = INTERVAL, True
         if is_shown:
-            self._out.write(_ERASE)
+            self._out.write(ERASE)
             self._out.flush()

@@ -15,7 +15,8 @@ from tests.triage.made_records import FAILED, WHOLE, made
 def test_records_are_there_as_soon_as_they_are_added(tmp_path: Path) -> None:
     """Whoever reads the file meanwhile has them: nothing waits in a buffer."""
     path = tmp_path / "r.jsonl"
-    with RecordFile(path.open("wb")) as file:
+    with path.open("wb") as opened:
+        file = RecordFile(opened)
         file.add(WHOLE)
         assert read_records(str(path)).records == [WHOLE]
         file.add(FAILED)
