@@ -100,10 +100,7 @@ def open_files(
         opened.files.append(_look_at(path, opened, parts, unknown))
     if opened.image is not None:
         opened.image.debug_file = opened.debug_file
-    if unknown:
-        whole = with_plain_memory(parts, unknown)
-        parts = parts if whole is None else [whole]
-        opened.files = [_unknown(file, whole, opened) if file.path in unknown else file for file in opened.files]
+    parts = _joined(parts, unknown, opened)
 
     try:
         if parts:
@@ -118,6 +115,15 @@ def open_files(
     if opened.image is None and opened.snapshot is not None and opened.session is None:
         _look_for_image(opened, opened.snapshot)
     return opened
+
+
+def _joined(parts: list[SnapshotFile], unknown: Sequence[str], opened: OpenedFiles) -> list[SnapshotFile]:
+    """The parts of the snapshot, with what the files of no known kind may add to them."""
+    if not unknown:
+        return parts
+    whole = with_plain_memory(parts, unknown)
+    opened.files = [_unknown(file, whole, opened) if file.path in unknown else file for file in opened.files]
+    return parts if whole is None else [whole]
 
 
 def _unknown(file: GivenFile, whole: SnapshotFile | None, opened: OpenedFiles) -> GivenFile:

@@ -12,7 +12,7 @@ from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
 from orcdbg.commands.debugger import Debugger
 from orcdbg.commands.registry import Effect, command
 from orcdbg.commands.result import Result
-from orcdbg.commands.sym import module_hint
+from orcdbg.commands.sym import named_module
 from orcdbg.kernel.modules import Module
 
 
@@ -65,9 +65,7 @@ def _one_loaded(debugger: Debugger, words: Sequence[str]) -> Modules:
     if len(files) > 1:
         raise UsageError(f"one file for one module, not {len(files)}", "for example: mod -s loop loop.ko")
     name = name.replace("-", "_")  # as the kernel calls it, whatever its file is called
-    module = next((each for each in debugger.session.names.modules if each.name == name), None)
-    if module is None:
-        raise NotFound("module", name, lambda: module_hint(debugger, name))
+    module = named_module(debugger, name)
 
     if files:
         if not Path(files[0]).is_file():

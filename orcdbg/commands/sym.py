@@ -120,16 +120,13 @@ def _of_modules(debugger: Debugger, part: str = "") -> Symbols:
     return Symbols(lines, problems)
 
 
-def module_hint(debugger: Debugger, name: str) -> str:
-    """What to do where no module has a name."""
-    return did_you_mean(debugger.session.names.near_modules(name)) or "`mod` lists them"
-
-
-def _module(debugger: Debugger, name: str) -> Module:
-    for module in debugger.session.names.modules:
+def named_module(debugger: Debugger, name: str) -> Module:
+    """The loaded module of a name; NotFound, with names that may have been meant."""
+    names = debugger.session.names
+    for module in names.modules:
         if module.name == name:
             return module
-    raise NotFound("module", name, lambda: module_hint(debugger, name))
+    raise NotFound("module", name, lambda: did_you_mean(names.near_modules(name)) or "`mod` lists them")
 
 
 def _containing(debugger: Debugger, parts: Sequence[str]) -> Symbols:
@@ -203,7 +200,7 @@ def sym(debugger: Debugger, arguments: argparse.Namespace) -> Result:
     if listed == bool(arguments.what):
         raise UsageError("sym takes names or addresses, or one of -l, -m and -M", "for example: sym schedule")
     if arguments.module is not None:
-        return Symbols(_of_module(debugger, _module(debugger, arguments.module)))
+        return Symbols(_of_module(debugger, named_module(debugger, arguments.module)))
     if arguments.all_modules:
         return _of_modules(debugger)
     if arguments.list:

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from orcdbg.base.errors import NotFound, OrcdbgError, UsageError
-from orcdbg.base.folders import is_folder
+from orcdbg.base.folders import is_folder, names_below
 from orcdbg.base.inputs import remember
 from orcdbg.snapshot.opening import looks_like_snapshot
 from orcdbg.snapshot.spool import STANDARD_INPUT
@@ -72,16 +72,9 @@ def _is_folder(path: str) -> bool:
 
 def _files(folder: str, problems: list[str]) -> Iterator[str]:
     """All regular files below a folder, by name; links are not followed."""
-
-    def refused(error: OSError) -> None:
-        problems.append(f"{error.filename}: cannot be read: {error.strerror}")
-
-    for place, below, names in os.walk(folder, onerror=refused):
-        below.sort()
-        for name in sorted(names):
-            path = os.path.join(place, name)  # noqa: PTH118  some hundred thousand
-            if os.path.isfile(path) and not os.path.islink(path):  # noqa: PTH113, PTH114
-                yield path
+    for path in names_below(folder, problems):
+        if os.path.isfile(path) and not os.path.islink(path):  # noqa: PTH113, PTH114
+            yield path
 
 
 def _may_be_dump(path: str) -> bool:

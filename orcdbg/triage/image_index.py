@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from orcdbg.base.cache_files import CacheFiles
 from orcdbg.base.errors import OrcdbgError, UsageError
-from orcdbg.base.folders import is_folder
+from orcdbg.base.folders import is_folder, names_below
 from orcdbg.base.inputs import remember
 from orcdbg.base.reading import FileSource
 from orcdbg.formats import codecs
@@ -131,25 +131,18 @@ class _Index:
 
 def _files(folders: Sequence[str], problems: list[str]) -> Iterator[str]:
     """The regular files below the folders, in order of name, each once."""
-
-    def refused(error: OSError) -> None:
-        problems.append(f"{error.filename}: cannot be read: {error.strerror}")
-
     seen: set[str] = set()
     for folder in folders:
         if not is_folder(folder):
             raise UsageError(f"{folder}: not a folder")
-        for place, below, names in os.walk(os.path.abspath(folder), onerror=refused):  # noqa: PTH100  no link is followed
-            below.sort()
-            for name in sorted(names):
-                path = os.path.join(place, name)  # noqa: PTH118
-                if path in seen or not os.path.isfile(path):  # noqa: PTH113
-                    continue
-                if len(seen) >= MAX_FILES:
-                    problems.append(f"more than {MAX_FILES} files: those from {path} on are not looked at")
-                    return
-                seen.add(path)
-                yield path
+        for path in names_below(os.path.abspath(folder), problems):  # noqa: PTH100  no link is followed
+            if path in seen or not os.path.isfile(path):  # noqa: PTH113
+                continue
+            if len(seen) >= MAX_FILES:
+                problems.append(f"more than {MAX_FILES} files: those from {path} on are not looked at")
+                return
+            seen.add(path)
+            yield path
 
 
 def _look(path: str) -> tuple[str | None, int]:

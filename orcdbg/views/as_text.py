@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterable, Iterator
 
 from orcdbg.base.errors import OrcdbgError, UsageError, WordPlace
@@ -51,7 +50,12 @@ def _caret_lines(place: WordPlace, width: int) -> list[str]:
 
 def _cells(text: str) -> int:
     """How many columns a text takes on a terminal."""
-    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text if not char.isascii())
+    if text.isascii():
+        return len(text)
+
+    import unicodedata  # most lines are ASCII
+
+    return len(text) + sum(unicodedata.east_asian_width(char) in "WF" for char in text)
 
 
 def text_pieces(result: Result, width: Width) -> Iterator[str]:
